@@ -1,0 +1,35 @@
+# Everything a newcomer needs; `make help` lists it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## create .venv with everything installed
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	touch $(STAMP)
+
+demo: setup ## masks for real photographs, a summary by SQL, report.html
+	$(BIN)/sam-engine generate samples demo
+	$(BIN)/sam-engine sql demo "SELECT * FROM summary"
+	$(BIN)/sam-engine report demo --out report.html
+
+test: setup ## every test
+	$(BIN)/pytest
+
+check: setup ## ruff and strict mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## remove what the commands above made
+	rm -rf $(VENV) demo report.html

@@ -1,0 +1,1 @@
+"""Mathematics of masks: run-lengths, boxes, stability, suppression, regions and crops."""

@@ -1,0 +1,1 @@
+"""Measures of masks against ground truth."""

@@ -1,0 +1,1 @@
+"""How Segment Anything is trained: losses, simulated prompts, schedules, one step."""

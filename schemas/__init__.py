@@ -1,0 +1,1 @@
+"""What is written down: Arrow tables, identifiers, DuckDB views, COCO and SA-1B shapes. No torch."""
