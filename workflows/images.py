@@ -1,0 +1,125 @@
+"""Bytes of any image file -> uint8 RGB pixels, with limits that hold before anything is decoded."""
+
+from __future__ import annotations
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+MAX_PIXELS = 200_000_000
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
+_WHITE = (255, 255, 255)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(ValueError):
+    """An image that cannot be worked on. `kind` is the error class of the outcomes table, the text its message.
+
+    Kinds: Unreadable (no bytes), Changed (other bytes than the plan lists), Empty, NotAnImage, TooManyPixels, Damaged.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Header(NamedTuple):
+    """What the first bytes of an image file say. `height` and `width` in px, as seen (EXIF orientation applied)."""
+
+    format: str
+    height: int
+    width: int
+
+
+def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Header:
+    """Format and size without decoding the pixels. Raises ImageError (Empty, NotAnImage, TooManyPixels)."""
+    image = _open(data, max_pixels)
+    width, height = image.size
+    if _orientation(image) >= 5:
+        width, height = height, width
+    return Header(image.format or "", height, width)
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode an image file to uint8 RGB [height, width, 3], upright.
+
+    EXIF orientation is applied. Transparency is composited over white. 16-bit grey is scaled by 1/257 so that the whole
+    range is kept; wider integers and floats are stretched from their own minimum and maximum. CMYK is converted without
+    a colour profile. Of an animation or a multi-page file the first frame counts.
+
+    Raises ImageError (Empty, NotAnImage, TooManyPixels, Damaged); `max_pixels` is checked before decoding.
+    """
+    image = _open(data, max_pixels)
+    orientation = _orientation(image)
+    try:
+        image.load()
+        rgb = _to_rgb(image)
+        if orientation in _TURNS:
+            rgb = rgb.transpose(_TURNS[orientation])
+        return np.array(rgb, dtype=np.uint8)
+    except Exception as error:  # decoders of hostile bytes raise nearly everything
+        raise ImageError("Damaged", f"{image.format} cannot be decoded: {_first_line(error)}") from error
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise ImageError("Empty", "the file has no bytes")
+    Image.MAX_IMAGE_PIXELS = None  # our own limit follows, with a message of its own
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise ImageError("NotAnImage", f"not an image in a known format ({', '.join(FORMATS)})") from error
+    except Exception as error:  # decoders of hostile bytes raise nearly everything
+        raise ImageError("NotAnImage", f"the header cannot be read: {_first_line(error)}") from error
+    width, height = image.size
+    if not width * height:
+        raise ImageError("Empty", f"the picture is {width} x {height} px")
+    if width * height > max_pixels:
+        raise ImageError("TooManyPixels", f"{width} x {height} px is more than the limit of {max_pixels:,} px")
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8; 1 where the tag is missing, out of range or unreadable."""
+    try:
+        value = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a broken tag must not cost the image
+        return 1
+    return value if value in _TURNS else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        grey = np.asarray(image, dtype=np.uint16)
+        return Image.fromarray(((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        return Image.fromarray(_stretch(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, (*_WHITE, 255)), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _stretch(values: NDArray[np.int32] | NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Any numbers [height, width] -> uint8 over their own finite range; a constant image becomes black."""
+    wide = np.where(np.isfinite(values), values, np.nan).astype(np.float64)
+    low, high = np.nanmin(wide), np.nanmax(wide)
+    if not high > low:
+        return np.zeros(values.shape, np.uint8)
+    return np.nan_to_num((wide - low) * (255.0 / (high - low))).round().astype(np.uint8)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return text.splitlines()[0][:200]

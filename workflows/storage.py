@@ -1,0 +1,169 @@
+"""Where a data set lies: a local folder or an S3 prefix behind one small interface of whole objects."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+S3_SCHEME = "s3://"
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK}
+
+
+class StoreError(OSError):
+    """A store refused or could not be reached; the message is one line that says what, where and why."""
+
+
+class Entry(NamedTuple):
+    """One object of a listing. `stamp` changes when the content does (size and time locally, the ETag on S3)."""
+
+    key: str
+    stamp: str
+
+
+class Store(Protocol):
+    """Objects under a root, named by relative keys with `/`. Writes are atomic: an object is whole or absent.
+
+    A missing object raises FileNotFoundError; any other failure raises an OSError with one clear line.
+    """
+
+    root: str
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """The bytes of an object, or `length` of them from offset `start`."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write a whole object, replacing what the key held."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bytes:
+        """Write unless the key exists; return the bytes that it holds now, which tells every writer who won."""
+
+    def exists(self, key: str) -> bool:
+        """Whether the key holds an object."""
+
+    def list(self, folder: str = "") -> Iterator[Entry]:
+        """Every object under a folder (recursively) in the order of names, without holding the listing."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; no error when it is not there."""
+
+
+class LocalStore:
+    """A folder. Atomic by temporary file, fsync, rename, and fsync of the folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = str(Path(root).absolute())
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        with self._path(key).open("rb") as file:
+            file.seek(start)
+            return file.read(-1 if length is None else length)
+
+    def put(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _write_beside(path, data)
+        try:
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+    def put_if_absent(self, key: str, data: bytes) -> bytes:
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _write_beside(path, data)
+        try:
+            _link_if_absent(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+        return path.read_bytes()
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def list(self, folder: str = "") -> Iterator[Entry]:
+        path = self._path(folder) if folder else Path(self.root)
+        if path.is_dir():
+            yield from _walk(str(path), os.path.relpath(path, self.root))
+
+    def delete(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        if key.startswith("/") or ".." in key.split("/"):
+            raise ValueError(f"key {key!r} would leave {self.root}")
+        return Path(self.root, key)
+
+
+def _write_beside(path: Path, data: bytes) -> Path:
+    """Write and fsync a hidden temporary file in the folder of `path`; nothing stays behind on failure."""
+    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _link_if_absent(temporary: Path, path: Path) -> None:
+    """Give the temporary file its name unless the name is taken; a rename where the disk has no hard links."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if not path.exists():
+            temporary.replace(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _walk(folder: str, prefix: str) -> Iterator[Entry]:
+    """Files under a folder, one folder in memory at a time.
+
+    Hidden names (temporary files among them) are left out and linked folders are not entered, since links can circle.
+    """
+    with os.scandir(folder) as entries:
+        visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in visible:
+        key = entry.name if prefix == "." else f"{prefix}/{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path, key)
+        elif entry.is_file():
+            yield Entry(key, file_stamp(entry.path))
+
+
+def file_stamp(path: str | Path) -> str:
+    """A short text that changes when a local file does: its size and the time it was written."""
+    status = Path(path).stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def open_store(root: str | Path) -> Store:
+    """A store for a local path or `s3://bucket/prefix`; ValueError for any other scheme."""
+    text = str(root)
+    if text.startswith(S3_SCHEME):
+        from workflows.s3 import S3Store
+
+        return S3Store(text)
+    if "://" in text:
+        raise ValueError(f"{text}: a data set is a local folder or s3://bucket/prefix")
+    return LocalStore(text)
