@@ -1,0 +1,106 @@
+"""Where a pixel lies: the only resizing, padding and coordinate code.
+
+Three frames. Original: the image as it was read. Crop: a rectangle of it; the whole image is a crop too. Model input:
+the crop with its longest side scaled to the model's side, at the top left of a zero-padded square.
+Coordinates are xy, sizes are (height, width), both in px. Rules: `ResizeLongestSide` and `Sam` of the released code.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How one crop of one image lies in the original and in the model input.
+
+    original_size: (height, width). crop_box: x0, y0, x1, y1 in the original frame, end exclusive.
+    input_size: (height, width) of the resized crop before padding. image_size: side of the padded model input.
+    """
+
+    original_size: tuple[int, int]
+    crop_box: tuple[int, int, int, int]
+    input_size: tuple[int, int]
+    image_size: int
+
+    @property
+    def crop_size(self) -> tuple[int, int]:
+        """(height, width) of the crop."""
+        x0, y0, x1, y1 = self.crop_box
+        return y1 - y0, x1 - x0
+
+    @property
+    def whole_image(self) -> bool:
+        """Whether the crop is the image."""
+        return self.crop_size == self.original_size
+
+
+def frame_of(
+    original_size: tuple[int, int], *, image_size: int, crop_box: tuple[int, int, int, int] | None = None
+) -> Frame:
+    """The frame of a crop (by default the whole image) for a model with square inputs of `image_size` px.
+
+    The longest side becomes `image_size`, the other is rounded half up; at least one pixel remains of it, where the
+    released code would ask for an empty image. Raises ValueError for a crop that is empty or leaves the image.
+    """
+    height, width = original_size
+    x0, y0, x1, y1 = crop_box = crop_box or (0, 0, width, height)
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise ValueError(f"crop {crop_box} does not lie in an image of {width}x{height} px")
+    scale = image_size / max(y1 - y0, x1 - x0)
+    input_size = (_scaled(y1 - y0, scale), _scaled(x1 - x0, scale))
+    return Frame(original_size, crop_box, input_size, image_size)
+
+
+def points_to_input(points: Tensor, frame: Frame) -> Tensor:
+    """Points [..., 2], xy, from the original frame to the model input; of the same dtype."""
+    crop_h, crop_w = frame.crop_size
+    input_h, input_w = frame.input_size
+    origin = points.new_tensor(frame.crop_box[:2])
+    return (points - origin) * points.new_tensor([input_w / crop_w, input_h / crop_h])
+
+
+def boxes_to_input(boxes: Tensor, frame: Frame) -> Tensor:
+    """Boxes [..., 4], xyxy, from the original frame to the model input; of the same dtype."""
+    return points_to_input(boxes.view(*boxes.shape[:-1], 2, 2), frame).flatten(-2)
+
+
+def model_input(image: NDArray[np.uint8], frame: Frame, mean: Tensor, std: Tensor) -> Tensor:
+    """The crop as the image encoder wants it: float32 [3, S, S] on the device of `mean`.
+
+    image: uint8 RGB [H, W, 3], the whole original. mean, std: [3, 1, 1] in 0..255. Resized on the CPU by Pillow's
+    antialiased bilinear filter, then normalised, then zero-padded on the right and below, bit for bit as released.
+    """
+    _check_image(image, frame)
+    x0, y0, x1, y1 = frame.crop_box
+    height, width = frame.input_size
+    crop = Image.fromarray(np.ascontiguousarray(image[y0:y1, x0:x1]))
+    resized = np.array(crop.resize((width, height), Image.Resampling.BILINEAR))
+    pixels = torch.from_numpy(resized).to(mean.device).permute(2, 0, 1)
+    return F.pad((pixels - mean) / std, (0, frame.image_size - width, 0, frame.image_size - height))
+
+
+def upscale_logits(low_res: Tensor, frame: Frame) -> Tensor:
+    """Low-resolution logits [N, M, h, w] -> [N, M, *crop_size], in the crop frame.
+
+    In two bilinear steps with the padding cut off in between; one direct resize gives other masks.
+    """
+    side = (frame.image_size, frame.image_size)
+    height, width = frame.input_size
+    at_input = F.interpolate(low_res, side, mode="bilinear", align_corners=False)[..., :height, :width]
+    return F.interpolate(at_input, frame.crop_size, mode="bilinear", align_corners=False)
+
+
+def _scaled(length: int, scale: float) -> int:
+    return max(1, int(length * scale + 0.5))
+
+
+def _check_image(image: NDArray[np.uint8], frame: Frame) -> None:
+    if image.dtype != np.uint8 or image.shape != (*frame.original_size, 3):
+        height, width = frame.original_size
+        raise ValueError(f"expected a uint8 RGB image [{height}, {width}, 3], got {image.dtype} {list(image.shape)}")

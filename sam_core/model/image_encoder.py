@@ -1,0 +1,130 @@
+"""The image encoder: a plain ViT with windowed and a few global blocks (Li et al. 2022, ViTDet), and a neck.
+
+Structure and parameter names are those of `modeling/image_encoder.py` in the released code.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam_core.model.conv_stem import ConvStem
+from sam_core.model.layers import DropPath, LayerNorm2d, MLPBlock
+from sam_core.model.position_tables import resize_absolute_table
+from sam_core.model.relative_attention import RelativeAttention
+from sam_core.presets import ImageEncoderConfig
+
+
+class ImageFeatures(NamedTuple):
+    """What the image encoder hands to the mask decoder, for B images or crops.
+
+    embedding: [B, C, h, w], stride 16. fine: () in the released models; with a convolutional stem
+    ([B, C/4, 2h, 2w] at stride 8, [B, C/8, 4h, 4w] at stride 4), added inside the mask decoder's upscaling.
+    """
+
+    embedding: Tensor
+    fine: tuple[Tensor, ...] = ()
+
+    def take(self, index: Tensor | slice) -> "ImageFeatures":
+        """The images at `index`: a slice, or an int64 [N] that may repeat images, one per prompt."""
+        return ImageFeatures(self.embedding[index], tuple(f[index] for f in self.fine))
+
+
+class PatchEmbed(nn.Module):
+    """One linear map per patch: [B, 3, S, S] -> tokens [B, S / patch, S / patch, C], and no fine features."""
+
+    def __init__(self, patch_size: int, embed_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, embed_dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return self.proj(x).permute(0, 2, 3, 1), ()
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block. window_size: side of its attention windows in patches, 0 for global attention."""
+
+    def __init__(self, config: ImageEncoderConfig, index: int) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.window_size = 0 if index in config.global_attn_indexes else config.window_size
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = RelativeAttention(dim, config.num_heads, config.attention_side(index))
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = MLPBlock(dim, int(dim * config.mlp_ratio), nn.GELU)
+        self.drop_path = DropPath(config.drop_path * index / max(config.depth - 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, h, w, C] -> [B, h, w, C]."""
+        x = x + self.drop_path(self._attend(self.norm1(x)))
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        return x
+
+    def _attend(self, x: Tensor) -> Tensor:
+        if self.window_size == 0:
+            out: Tensor = self.attn(x)
+            return out
+        windows = partition(x, self.window_size)
+        return unpartition(self.attn(windows), x.shape[1], x.shape[2])
+
+
+class ImageEncoder(nn.Module):
+    """Images to features, trainable and usable alike: no hidden `no_grad`."""
+
+    def __init__(self, config: ImageEncoderConfig) -> None:
+        super().__init__()
+        grid, dim = config.grid, config.embed_dim
+        self.patch_embed = _stem(config)
+        self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, dim)) if config.absolute_positions else None
+        self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
+        self.neck = nn.Sequential(
+            nn.Conv2d(dim, config.out_chans, kernel_size=1, bias=False),
+            LayerNorm2d(config.out_chans),
+            nn.Conv2d(config.out_chans, config.out_chans, kernel_size=3, padding=1, bias=False),
+            LayerNorm2d(config.out_chans),
+        )
+        self._initialise()
+
+    def forward(self, images: Tensor) -> ImageFeatures:
+        """Normalised and padded images [B, 3, S, S] -> features, the embedding being [B, out_chans, S/16, S/16]."""
+        x, fine = self.patch_embed(images)
+        if self.pos_embed is not None:
+            x = x + resize_absolute_table(self.pos_embed, x.shape[1], x.shape[2])
+        for block in self.blocks:
+            x = block(x)
+        return ImageFeatures(self.neck(x.permute(0, 3, 1, 2)), fine)
+
+    def _initialise(self) -> None:
+        """Small normal weights as in ViT; relative positions start at zero."""
+        if self.pos_embed is not None:
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        for layer in self.blocks.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
+
+def partition(x: Tensor, size: int) -> Tensor:
+    """Tokens [B, h, w, C] -> windows [B * n, size, size, C], in rows, from the top left.
+
+    Where `size` does not divide the grid, zeros are added below and on the right; they take part in attention,
+    as in the released models.
+    """
+    x = F.pad(x, (0, 0, 0, -x.shape[2] % size, 0, -x.shape[1] % size))
+    b, h, w, c = x.shape
+    return x.view(b, h // size, size, w // size, size, c).transpose(2, 3).reshape(-1, size, size, c)
+
+
+def unpartition(windows: Tensor, h: int, w: int) -> Tensor:
+    """The inverse of `partition`: windows [B * n, size, size, C] -> tokens [B, h, w, C], without the padding."""
+    size, c = windows.shape[2:]
+    rows, columns = -(-h // size), -(-w // size)
+    x = windows.view(-1, rows, columns, size, size, c).transpose(2, 3)
+    return x.reshape(-1, rows * size, columns * size, c)[:, :h, :w]
+
+
+def _stem(config: ImageEncoderConfig) -> nn.Module:
+    if config.stem == "patch":
+        return PatchEmbed(config.patch_size, config.embed_dim)
+    return ConvStem(config.embed_dim, config.out_chans)

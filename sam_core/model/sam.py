@@ -1,0 +1,46 @@
+"""The whole model: image encoder, prompt encoder, mask decoder."""
+
+import torch
+from torch import Tensor, nn
+
+from sam_core.model.image_encoder import ImageEncoder, ImageFeatures
+from sam_core.model.mask_decoder import MaskDecoder, MaskPredictions
+from sam_core.model.prompt_encoder import PromptEncoder, Prompts
+from sam_core.presets import SamConfig
+
+
+class Sam(nn.Module):
+    """Segment Anything. State-dict names equal those of the released checkpoints; modules carry gradients."""
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, config: SamConfig) -> None:
+        super().__init__()
+        encoder, decoder = config.image_encoder, config.mask_decoder
+        self.config = config
+        self.image_encoder = ImageEncoder(encoder)
+        self.prompt_encoder = PromptEncoder(decoder.transformer_dim, grid=encoder.grid, image_size=encoder.image_size)
+        self.mask_decoder = MaskDecoder(decoder)
+        self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(config.pixel_std).view(3, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.pixel_mean.device
+
+    def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool) -> MaskPredictions:
+        """Low-resolution masks of N prompts, whose coordinates are in the frame of the model input.
+
+        features: of one image that all prompts share, or one per prompt (see `ImageFeatures.take`).
+        """
+        sparse, dense = self.prompt_encoder(prompts)
+        image_pe = self.prompt_encoder.dense_positions()
+        predictions: MaskPredictions = self.mask_decoder(features, image_pe, sparse, dense, multimask=multimask)
+        return predictions
+
+    def forward(self, images: Tensor, prompts: Prompts, image_index: Tensor, *, multimask: bool) -> MaskPredictions:
+        """Encodes images [B, 3, S, S] and decodes N prompts, prompt i looking at image `image_index[i]`."""
+        features: ImageFeatures = self.image_encoder(images)
+        return self.decode(features.take(image_index), prompts, multimask=multimask)

@@ -1,0 +1,223 @@
+"""Whole, typed model configurations: the released sizes, the model in the box, and one for tests.
+
+A configuration says everything that shapes a model's parameters; it is stored with the weights as JSON.
+Sizes of ViT-B, L and H: Kirillov et al. 2023, section A, and `build_sam.py` of the released code.
+"""
+
+import difflib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+RGB = tuple[float, float, float]
+IMAGENET_MEAN: RGB = (123.675, 116.28, 103.53)
+IMAGENET_STD: RGB = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageEncoderConfig:
+    """A plain ViT with windowed and global attention.
+
+    image_size: side of the square model input, px. window_size: side of an attention window, in patches.
+    global_attn_indexes: blocks (from 0) that attend over the whole grid. out_chans: channels of the embedding.
+    stem: "patch" is the released linear patch embedding; "conv" also yields fine features for the mask decoder.
+    drop_path: rate of the last block in training, growing linearly from 0 at the first.
+    """
+
+    image_size: int
+    patch_size: int = 16
+    embed_dim: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float = 4.0
+    window_size: int
+    global_attn_indexes: tuple[int, ...]
+    out_chans: int
+    stem: Literal["patch", "conv"] = "patch"
+    absolute_positions: bool = True
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.image_size % self.patch_size == 0, "image_size is not a multiple of patch_size", self)
+        _require(self.embed_dim % self.num_heads == 0, "embed_dim is not a multiple of num_heads", self)
+        _require(all(0 <= i < self.depth for i in self.global_attn_indexes), "no such global_attn_indexes", self)
+        _require(self.window_size > 0, "window_size is not positive", self)
+        _require(self.stem in ("patch", "conv"), 'stem is neither "patch" nor "conv"', self)
+        _require(self.stem == "patch" or self.patch_size == 16, 'stem "conv" has patches of 16 px', self)
+        _require(0.0 <= self.drop_path < 1.0, "drop_path is not in [0, 1)", self)
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the model input."""
+        return self.image_size // self.patch_size
+
+    def attention_side(self, block: int) -> int:
+        """Patches along one side of the square that `block` attends over."""
+        return self.grid if block in self.global_attn_indexes else self.window_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskDecoderConfig:
+    """The two-way decoder. depth: two-way layers; 2 as released, 3 in the paper's fully automatic stage."""
+
+    transformer_dim: int = 256
+    depth: int = 2
+    num_heads: int = 8
+    mlp_dim: int = 2048
+    num_multimask_outputs: int = 3
+    iou_head_depth: int = 3
+    iou_head_hidden_dim: int = 256
+
+    def __post_init__(self) -> None:
+        _require(self.transformer_dim % (2 * self.num_heads) == 0, "transformer_dim / 2 needs whole heads", self)
+        _require(self.transformer_dim % 8 == 0, "transformer_dim is not a multiple of 8", self)
+        _require(min(self.depth, self.num_multimask_outputs, self.iou_head_depth) >= 1, "a count is below 1", self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamConfig:
+    """Everything that shapes a model. pixel_mean, pixel_std: RGB in 0..255."""
+
+    name: str
+    image_encoder: ImageEncoderConfig
+    mask_decoder: MaskDecoderConfig = field(default_factory=MaskDecoderConfig)
+    pixel_mean: RGB = IMAGENET_MEAN
+    pixel_std: RGB = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        same = self.image_encoder.out_chans == self.mask_decoder.transformer_dim
+        _require(same, "out_chans of the encoder differs from transformer_dim of the decoder", self)
+        _require(len(self.pixel_mean) == len(self.pixel_std) == 3, "pixel_mean and pixel_std need 3 values", self)
+        _require(min(self.pixel_std) > 0, "pixel_std is not positive", self)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square model input, px."""
+        return self.image_encoder.image_size
+
+    @property
+    def low_res_size(self) -> int:
+        """Side of the low-resolution logits, px: four per patch."""
+        return 4 * self.image_encoder.grid
+
+    def to_json(self) -> str:
+        """One line of JSON, the same for equal configurations."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "SamConfig":
+        """The configuration that `to_json` wrote. Raises ValueError when the text is anything else."""
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            encoder = _with_tuples(fields.pop("image_encoder"))
+            decoder = fields.pop("mask_decoder")
+            return SamConfig(
+                image_encoder=ImageEncoderConfig(**encoder),
+                mask_decoder=MaskDecoderConfig(**decoder),
+                **_with_tuples(fields),
+            )
+        except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+            raise ValueError(f"not a model configuration: {error}") from error
+
+
+def vit_b() -> SamConfig:
+    """ViT-B as released."""
+    return _released("vit_b", embed_dim=768, depth=12, num_heads=12, global_attn_indexes=(2, 5, 8, 11))
+
+
+def vit_l() -> SamConfig:
+    """ViT-L as released."""
+    return _released("vit_l", embed_dim=1024, depth=24, num_heads=16, global_attn_indexes=(5, 11, 17, 23))
+
+
+def vit_h() -> SamConfig:
+    """ViT-H as released."""
+    return _released("vit_h", embed_dim=1280, depth=32, num_heads=16, global_attn_indexes=(7, 15, 23, 31))
+
+
+def vit_n() -> SamConfig:
+    """The model in the box: 512 px, about 8 million parameters, fine features from a convolutional stem."""
+    return SamConfig(
+        name="vit_n",
+        image_encoder=ImageEncoderConfig(
+            image_size=512,
+            embed_dim=256,
+            depth=8,
+            num_heads=8,
+            window_size=8,
+            global_attn_indexes=(3, 7),
+            out_chans=128,
+            stem="conv",
+        ),
+        mask_decoder=MaskDecoderConfig(transformer_dim=128, num_heads=4, mlp_dim=512, iou_head_hidden_dim=128),
+    )
+
+
+def vit_test() -> SamConfig:
+    """Milliseconds on a CPU: 64 px, two blocks, a 4x4 grid that its windows of 3 do not divide."""
+    return SamConfig(
+        name="vit_test",
+        image_encoder=ImageEncoderConfig(
+            image_size=64,
+            embed_dim=32,
+            depth=2,
+            num_heads=2,
+            window_size=3,
+            global_attn_indexes=(1,),
+            out_chans=32,
+        ),
+        mask_decoder=MaskDecoderConfig(transformer_dim=32, num_heads=2, mlp_dim=64, iou_head_hidden_dim=32),
+    )
+
+
+PRESETS: dict[str, Callable[[], SamConfig]] = {f.__name__: f for f in (vit_b, vit_l, vit_h, vit_n, vit_test)}
+
+
+def preset(name: str) -> SamConfig:
+    """The configuration called `name`. Raises ValueError, with the nearest name, when there is none."""
+    if name in PRESETS:
+        return PRESETS[name]()
+    raise ValueError(f"no model is called {name!r}; {did_you_mean(name, PRESETS)}")
+
+
+def did_you_mean(name: str, known: "dict[str, Any]") -> str:
+    """The end of an error line about an unknown `name`: the nearest known one, or all of them."""
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
+
+
+def stage_three(config: SamConfig) -> SamConfig:
+    """The three-layer decoder of the fully automatic stage (paper, section B), on the same encoder."""
+    decoder = replace(config.mask_decoder, depth=3)
+    return replace(config, name=f"{config.name}_stage3", mask_decoder=decoder)
+
+
+def at_image_size(config: SamConfig, image_size: int) -> SamConfig:
+    """The same model for square inputs of `image_size` px; its position tables change shape."""
+    return replace(config, image_encoder=replace(config.image_encoder, image_size=image_size))
+
+
+def _released(
+    name: str, *, embed_dim: int, depth: int, num_heads: int, global_attn_indexes: tuple[int, ...]
+) -> SamConfig:
+    encoder = ImageEncoderConfig(
+        image_size=1024,
+        embed_dim=embed_dim,
+        depth=depth,
+        num_heads=num_heads,
+        window_size=14,
+        global_attn_indexes=global_attn_indexes,
+        out_chans=256,
+    )
+    return SamConfig(name=name, image_encoder=encoder)
+
+
+def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists where configurations have tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+
+
+def _require(holds: bool, complaint: str, config: object) -> None:
+    if not holds:
+        raise ValueError(f"{complaint} in {config}")

@@ -1,0 +1,129 @@
+"""The released code, `segment-anything==1.0`, as the reference of parity tests.
+
+It needs four functions of torchvision, which has no build for a CPU-only PyTorch, so stand-ins are supplied.
+Fresh models of that package have zero relative and absolute positions and unit norms; errors in those would go
+unseen, so every builder here randomises all parameters.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sam_core.presets import SamConfig
+
+
+def install_torchvision_stand_in() -> None:
+    """Makes `import segment_anything` work where torchvision is not installed; does nothing where it is."""
+    if "torchvision" in sys.modules:
+        return
+    try:
+        import torchvision  # noqa: F401
+    except ImportError:
+        _register("torchvision.ops.boxes", batched_nms=_batched_nms, box_area=_box_area)
+        _register("torchvision.transforms.functional", resize=_resize, to_pil_image=Image.fromarray)
+
+
+def released_sam(config: SamConfig, *, seed: int = 0) -> Any:
+    """The released `Sam` of this configuration, every parameter random, in evaluation mode."""
+    sam = released_architecture(config)
+    randomise(sam, seed=seed)
+    return sam.eval()
+
+
+def released_architecture(config: SamConfig) -> Any:
+    """The released classes put together as `build_sam.py` does, for any size. Initialised as they come."""
+    install_torchvision_stand_in()
+    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+    encoder, decoder = config.image_encoder, config.mask_decoder
+    assert encoder.stem == "patch", "the released code has patch embeddings only"
+    return Sam(
+        image_encoder=ImageEncoderViT(
+            img_size=encoder.image_size,
+            patch_size=encoder.patch_size,
+            embed_dim=encoder.embed_dim,
+            depth=encoder.depth,
+            num_heads=encoder.num_heads,
+            mlp_ratio=encoder.mlp_ratio,
+            out_chans=encoder.out_chans,
+            norm_layer=lambda dim: nn.LayerNorm(dim, eps=1e-6),
+            use_rel_pos=True,
+            window_size=encoder.window_size,
+            global_attn_indexes=encoder.global_attn_indexes,
+        ),
+        prompt_encoder=PromptEncoder(
+            embed_dim=decoder.transformer_dim,
+            image_embedding_size=(encoder.grid, encoder.grid),
+            input_image_size=(encoder.image_size, encoder.image_size),
+            mask_in_chans=16,
+        ),
+        mask_decoder=MaskDecoder(
+            transformer_dim=decoder.transformer_dim,
+            transformer=TwoWayTransformer(
+                depth=decoder.depth,
+                embedding_dim=decoder.transformer_dim,
+                num_heads=decoder.num_heads,
+                mlp_dim=decoder.mlp_dim,
+            ),
+            num_multimask_outputs=decoder.num_multimask_outputs,
+            iou_head_depth=decoder.iou_head_depth,
+            iou_head_hidden_dim=decoder.iou_head_hidden_dim,
+        ),
+        pixel_mean=list(config.pixel_mean),
+        pixel_std=list(config.pixel_std),
+    )
+
+
+def randomise(model: nn.Module, *, seed: int) -> None:
+    """Moves every parameter away from its initial value, keeping the scale of activations."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        spread = 0.3 if "pos" in name else 0.1
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.ndim >= 2 and "pos" not in name and "embed" not in name and "token" not in name:
+            parameter.data = noise * parameter[0].numel() ** -0.5
+        else:
+            parameter.data = parameter.data + spread * noise
+
+
+def _register(name: str, **functions: Any) -> None:
+    """Puts a module called `name`, and its parents, into the import system."""
+    parts = name.split(".")
+    for depth in range(1, len(parts) + 1):
+        sys.modules.setdefault(".".join(parts[:depth]), ModuleType(".".join(parts[:depth])))
+    for function, value in functions.items():
+        setattr(sys.modules[name], function, value)
+
+
+def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    height, width = size
+    return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _box_area(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    """Greedy suppression inside each group of `idxs`; kept indices by falling score."""
+    offset = idxs.to(boxes) * (boxes.max() + 1 if boxes.numel() else 0)
+    return torch.as_tensor(_nms((boxes + offset[:, None]).numpy(), scores.numpy(), iou_threshold), dtype=torch.int64)
+
+
+def _nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> list[int]:
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    order = np.argsort(-scores, kind="stable")
+    kept = []
+    while len(order):
+        best, order = order[0], order[1:]
+        kept.append(int(best))
+        low = np.maximum(boxes[best, :2], boxes[order, :2])
+        high = np.minimum(boxes[best, 2:], boxes[order, 2:])
+        inter = np.prod(np.clip(high - low, 0, None), axis=1)
+        order = order[~(inter / (areas[best] + areas[order] - inter) > iou_threshold)]
+    return kept
