@@ -1,0 +1,76 @@
+"""Class-agnostic mask average recall, AR@1000 of the proposal evaluation (paper §7.3, §D.3).
+
+Same numbers as COCOeval with a single category and maxDets 1000: at each threshold the proposals, best first, each take
+the free true mask they overlap most. Size ranges filter the true masks only; COCOeval lets a proposal take an ignored
+mask only when no other fits, so dropping ignored masks (crowds, other sizes) beforehand does not change recall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+SMALL, MEDIUM = 32.0**2, 96.0**2  # px; areas on a limit belong to both sides, as in COCOeval
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Overlaps:
+    """One image's proposals against its truth.
+
+    iou: [P, G] float64, proposals in rows, BEST RANKED FIRST. areas: [G] float64 px, of the true masks as annotated.
+    """
+
+    iou: Floats
+    areas: Floats
+
+    def __post_init__(self) -> None:
+        if self.iou.ndim != 2 or self.iou.shape[1] != len(self.areas):
+            raise ValueError(
+                f"IoU of shape {self.iou.shape} for {len(self.areas)} true masks; expected [proposals, truth]"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class AverageRecall:
+    """Recall in 0..1 averaged over IoU .5:.05:.95, by area of the true mask; NaN where no true mask has that size."""
+
+    all: float
+    small: float
+    medium: float
+    large: float
+
+
+def average_recall(images: Sequence[Overlaps], *, limit: int = 1000) -> AverageRecall:
+    """AR over a data set, of the `limit` best ranked proposals per image."""
+
+    def over(low: float, high: float) -> float:
+        kept = [(image.iou[:limit], (image.areas >= low) & (image.areas <= high)) for image in images]
+        total = sum(int(inside.sum()) for _, inside in kept)
+        found = sum((matched(iou[:, inside]) for iou, inside in kept), np.zeros(len(THRESHOLDS), np.int64))
+        return float((found / total).mean()) if total else float("nan")
+
+    return AverageRecall(over(0, np.inf), over(0, SMALL), over(SMALL, MEDIUM), over(MEDIUM, np.inf))
+
+
+def matched(iou: Floats, thresholds: Floats = THRESHOLDS) -> npt.NDArray[np.int64]:
+    """How many true masks find a proposal at each threshold; iou [P, G] with the best ranked proposal first.
+
+    Returns:
+        [T] int64 counts.
+    """
+    least = np.minimum(thresholds, 1 - 1e-10)[:, None]  # COCOeval's guard for a threshold of 1
+    free = np.ones((len(thresholds), iou.shape[1]), np.bool_)
+    useful = iou[iou.max(1, initial=0.0) >= least.min()]
+    for row in useful[:, ::-1]:  # reversed: among equal overlaps COCOeval takes the last true mask
+        gain = np.where(free & (row >= least), row, -1.0)
+        best = gain.argmax(1)
+        level = np.flatnonzero(gain.max(1) >= 0)
+        free[level, best[level]] = False
+    return (~free).sum(1)
