@@ -1,0 +1,204 @@
+"""Where everything lies below the root of a data set: keys, and what a key says.
+
+A key is a path relative to the root, with forward slashes, the same on a local folder and in an
+object store. Every function here is pure. Names that come from outside (run names, model names)
+are refused unless they are safe as one path component on every store, so a key never leaves the root.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+DATASET_KEY = "dataset.json"
+IMAGES_PREFIX = "images/"
+PLANS_PREFIX = "plans/"
+MASKS_PREFIX = "masks/"
+OUTCOMES_PREFIX = "outcomes/"
+IN_FLIGHT_PREFIX = "in_flight/"
+ANNOTATIONS_PREFIX = "annotations/masks/"
+EVENTS_PREFIX = "annotations/events/"
+EMBEDDINGS_PREFIX = "embeddings/"
+MODELS_PREFIX = "models/"
+RUNS_PREFIX = "runs/"
+ROUNDS_PREFIX = "rounds/"
+
+_NAME_RULE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_NAME = re.compile(_NAME_RULE)
+_SHARD_KEY = re.compile(rf"(masks|outcomes)/run=({_NAME_RULE})/shard-(\d{{8,}})\.parquet")
+_PLAN_KEY = re.compile(rf"plans/run=({_NAME_RULE})/part-(\d{{4,}})\.parquet")
+_RUN_KEY = re.compile(rf"runs/({_NAME_RULE})\.json")
+_ROUND_KEY = re.compile(r"rounds/(\d+)\.json")
+_MODEL_KEY = re.compile(rf"models/({_NAME_RULE})/model\.json")
+_IMAGES_KEY = re.compile(rf"images/part-({_NAME_RULE})\.parquet")
+_SESSION_KEY = re.compile(rf"annotations/(masks|events)/session=({_NAME_RULE})/part-(\d{{8,}})\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardKey:
+    """What the key of a masks or outcomes file says."""
+
+    table: Literal["masks", "outcomes"]
+    run_id: str
+    shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanKey:
+    """What the key of a frozen plan part says. Parts count from 1."""
+
+    run_id: str
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKey:
+    """What the key of an annotations or events file says. A session is one writer; its parts count from 1."""
+
+    table: Literal["masks", "events"]
+    session: str
+    part: int
+
+
+def checked_name(name: str, what: str) -> str:
+    """`name`, when it is safe as one path component everywhere.
+
+    Raises:
+        ValueError: it is empty, too long (128), starts with a dot or dash, or holds anything but ASCII
+            letters, digits, dot, dash and underscore.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{what} {name[:140]!r} cannot be a file name: use 1 to 128 letters, digits, '.', '_' or '-', "
+            "and start with a letter or digit"
+        )
+    return name
+
+
+def images_key(part: str) -> str:
+    """File of image rows; `part` is any safe name that its writer alone uses."""
+    return f"images/part-{checked_name(part, 'images part')}.parquet"
+
+
+def plan_key(run_id: str, part: int) -> str:
+    """One frozen part (from 1) of a run's shard plan."""
+    return f"plans/{_run(run_id)}/part-{_number(part, 'plan part', least=1):04d}.parquet"
+
+
+def masks_key(run_id: str, shard: int) -> str:
+    """Mask rows of one shard (from 0) of a run."""
+    return f"masks/{_run(run_id)}/{shard_name(shard)}.parquet"
+
+
+def outcomes_key(run_id: str, shard: int) -> str:
+    """Outcome rows of one shard of a run; written last, so that its existence commits the shard."""
+    return f"outcomes/{_run(run_id)}/{shard_name(shard)}.parquet"
+
+
+def in_flight_key(run_id: str, shard: int) -> str:
+    """Marker that names the image a worker is busy with, so that one that kills its process is found."""
+    return f"in_flight/{_run(run_id)}/{shard_name(shard)}.json"
+
+
+def run_key(run_id: str) -> str:
+    """Record of a run: resolved config, versions, hashes."""
+    return f"runs/{checked_name(run_id, 'run')}.json"
+
+
+def round_key(number: int) -> str:
+    """State of an engine round."""
+    return f"rounds/{_number(number, 'round')}.json"
+
+
+def model_card_key(model_id: str) -> str:
+    """Record of a registered model."""
+    return f"models/{checked_name(model_id, 'model')}/model.json"
+
+
+def model_weights_key(model_id: str) -> str:
+    """Weights of a registered model."""
+    return f"models/{checked_name(model_id, 'model')}/model.safetensors"
+
+
+def annotations_key(session: str, part: int) -> str:
+    """Human masks saved by one annotation session; parts count from 1 and are never rewritten."""
+    return f"annotations/masks/{_session(session, part)}"
+
+
+def events_key(session: str, part: int) -> str:
+    """Timed events of one annotation session; parts count from 1 and are never rewritten."""
+    return f"annotations/events/{_session(session, part)}"
+
+
+def embedding_key(model_id: str, image_id: str) -> str:
+    """Image embedding by one model; two hex digits of the image spread a folder of millions."""
+    image = checked_name(image_id, "image")
+    return f"embeddings/model={checked_name(model_id, 'model')}/{image[:2]}/{image}.safetensors"
+
+
+def shard_name(shard: int) -> str:
+    """`shard-00000012`: sorts as its number does."""
+    return f"shard-{_number(shard, 'shard'):08d}"
+
+
+def parse_shard_key(key: str) -> ShardKey | None:
+    """Inverse of `masks_key` and `outcomes_key`; None for any other key, such as a half-written temporary file."""
+    match = _SHARD_KEY.fullmatch(key)
+    if match is None:
+        return None
+    table: Literal["masks", "outcomes"] = "masks" if match[1] == "masks" else "outcomes"
+    found = ShardKey(table, match[2], int(match[3]))
+    return found if key.endswith(f"/{shard_name(found.shard)}.parquet") else None
+
+
+def parse_plan_key(key: str) -> PlanKey | None:
+    """Inverse of `plan_key`; None for any other key."""
+    match = _PLAN_KEY.fullmatch(key)
+    if match is None or match[2] != f"{int(match[2]):04d}" or int(match[2]) == 0:
+        return None
+    return PlanKey(match[1], int(match[2]))
+
+
+def parse_session_key(key: str) -> SessionKey | None:
+    """Inverse of `annotations_key` and `events_key`; None for any other key."""
+    match = _SESSION_KEY.fullmatch(key)
+    if match is None or match[3] != f"{int(match[3]):08d}" or int(match[3]) == 0:
+        return None
+    return SessionKey("masks" if match[1] == "masks" else "events", match[2], int(match[3]))
+
+
+def parse_images_key(key: str) -> str | None:
+    """Inverse of `images_key`; None for any other key."""
+    match = _IMAGES_KEY.fullmatch(key)
+    return match[1] if match else None
+
+
+def parse_run_key(key: str) -> str | None:
+    """Inverse of `run_key`; None for any other key."""
+    match = _RUN_KEY.fullmatch(key)
+    return match[1] if match else None
+
+
+def parse_round_key(key: str) -> int | None:
+    """Inverse of `round_key`; None for any other key."""
+    match = _ROUND_KEY.fullmatch(key)
+    return int(match[1]) if match and match[1] == str(int(match[1])) else None
+
+
+def parse_model_key(key: str) -> str | None:
+    """Inverse of `model_card_key`; None for any other key."""
+    match = _MODEL_KEY.fullmatch(key)
+    return match[1] if match else None
+
+
+def _run(run_id: str) -> str:
+    return f"run={checked_name(run_id, 'run')}"
+
+
+def _session(session: str, part: int) -> str:
+    return f"session={checked_name(session, 'session')}/part-{_number(part, 'part', least=1):08d}.parquet"
+
+
+def _number(value: int, what: str, *, least: int = 0) -> int:
+    if value < least:
+        raise ValueError(f"{what} {value} is below {least}")
+    return value
