@@ -1,1 +1,7 @@
 """Procedural scenes with exact masks: what the model in the box learns from."""
+
+from sam_core.scenes.config import SCENE_KINDS, SceneConfig
+from sam_core.scenes.masks import MaskKind, SceneMasks, scene_masks
+from sam_core.scenes.scene import Scene, render_scene
+
+__all__ = ["SCENE_KINDS", "MaskKind", "Scene", "SceneConfig", "SceneMasks", "render_scene", "scene_masks"]

@@ -1,0 +1,104 @@
+"""One call, one scene: a picture with the label maps of its objects and parts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_core.scenes.camera import photograph
+from sam_core.scenes.config import SCENE_KINDS, SceneConfig
+from sam_core.scenes.kernels import Float64, Int16, UInt8
+from sam_core.scenes.layers import Canvas
+from sam_core.scenes.layouts import LAYOUTS
+from sam_core.scenes.materials import MaterialShop, random_palette
+from sam_core.scenes.stage import Stage
+from sam_core.scenes.textures import texture_bank
+
+Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A picture and what is in it. Maps are [S, S], row y, column x; a pixel belongs to what covers most of it.
+
+    Attributes:
+        image: uint8 [S, S, 3] RGB.
+        objects: int16 [S, S] visible objects and stuff regions, 0 unlabelled, ids 1..n.
+        parts: int16 [S, S] visible parts, 0 none, ids 1..m.
+        part_object: int16 [m + 1] the object of each part; [0] is 0.
+        stuff: bool [n + 1] whether an object is a region of the backdrop (sky, ground, wall); [0] is True.
+        object_group: int16 [n + 1] objects of one group (> 0) belong together, such as a heap of fruit; 0 none.
+    """
+
+    image: UInt8
+    objects: Int16
+    parts: Int16
+    part_object: Int16
+    stuff: Bool
+    object_group: Int16
+
+
+def render_scene(config: SceneConfig, rng: np.random.Generator) -> Scene:
+    """Render one scene; the same config and generator state give the same scene, bit for bit.
+
+    Args:
+        config: size and statistics.
+        rng: advanced by the call.
+
+    Returns:
+        The scene, square, config.size px. The first call for a bank_seed builds its textures (about a second).
+    """
+    bank = texture_bank(config.bank_seed)
+    weights = np.array(config.kind_weights) / sum(config.kind_weights)
+    kind = SCENE_KINDS[int(rng.choice(len(SCENE_KINDS), p=weights))]
+    grounded = kind in ("outdoor", "indoor")
+    stage = Stage(
+        config=config,
+        canvas=Canvas.blank(config.size),
+        shop=MaterialShop(bank, random_palette(rng), config.size),
+        light=_light(rng),
+        shadow=float(rng.choice([0.0, rng.uniform(0.1, 0.75)], p=[0.25, 0.75])),
+        shadow_soft=float(np.exp(rng.normal(-2.6, 0.7))),
+        grounded=bool(grounded and rng.random() < 0.8),
+    )
+    LAYOUTS[kind](rng, stage)
+    image = photograph(rng, stage.canvas.colour, bank, grey=bool(rng.random() < config.grey))
+    return _labelled(image, stage.canvas, config.smallest_label)
+
+
+def _light(rng: np.random.Generator) -> Float64:
+    """Unit vector to a light that mostly comes from above."""
+    light = np.array([rng.normal(0, 0.5), -abs(rng.normal(0.4, 0.4)), rng.uniform(0.5, 1.2)])
+    return np.asarray(light / np.linalg.norm(light))
+
+
+def _labelled(image: UInt8, canvas: Canvas, smallest: int) -> Scene:
+    """Drop what is hardly visible, and number the rest without gaps."""
+    object_kept, object_ids = _renumbered(canvas.objects, len(canvas.stuff), smallest)
+    objects = object_ids[canvas.objects]
+    owner = np.array(canvas.part_object)
+    orphan = object_ids[owner] == 0
+    parts = np.where(objects > 0, canvas.parts, 0).astype(np.int16)
+    part_kept, part_ids = _renumbered(parts, len(owner), smallest, drop=orphan)
+    return Scene(
+        image=image,
+        objects=objects,
+        parts=part_ids[parts],
+        part_object=object_ids[owner[part_kept]],
+        stuff=np.array(canvas.stuff)[object_kept],
+        object_group=np.array(canvas.group, np.int16)[object_kept],
+    )
+
+
+def _renumbered(
+    labels: Int16, count: int, smallest: int, *, drop: Bool | None = None
+) -> tuple[NDArray[np.intp], Int16]:
+    """Old ids that stay (0 first), and the new id of every old one: int16 [count], 0 for what goes."""
+    stays = np.bincount(labels.ravel(), minlength=count) >= smallest
+    if drop is not None:
+        stays &= ~drop
+    stays[0] = True
+    kept = np.flatnonzero(stays)
+    new = np.zeros(count, np.int16)
+    new[kept] = np.arange(len(kept))
+    return kept, new

@@ -1,0 +1,93 @@
+"""Puts objects into a scene: one light, one style of shadow, sizes with a heavy tail."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sam_core.scenes.config import SceneConfig
+from sam_core.scenes.kernels import Float64
+from sam_core.scenes.layers import Canvas, Part, cast_shadow, land, placed, render_layer
+from sam_core.scenes.materials import Material, MaterialShop
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A scene under construction.
+
+    Attributes:
+        light: [3] unit vector to the light.
+        shadow: strength of cast shadows, 0..1; shadow_soft is their softness relative to the object.
+        grounded: things stand on a ground, so shadows lie flat; else they fall on a wall behind.
+    """
+
+    config: SceneConfig
+    canvas: Canvas
+    shop: MaterialShop
+    light: Float64
+    shadow: float
+    shadow_soft: float
+    grounded: bool = False
+
+    def put(
+        self,
+        rng: np.random.Generator,
+        parts: Sequence[Part],
+        centre: Float64,
+        scale: float,
+        *,
+        angle: float = 0.0,
+        blur: float = 0.0,
+        group: int = 0,
+        backdrop: Material | None = None,
+    ) -> int:
+        """Place an object (unit frame) and return its id, 0 when it misses the canvas.
+
+        Args:
+            centre: [2] xy of its origin, canvas px.
+            scale: px per unit.
+            angle: turn, radians.
+            blur: sigma of its defocus, px.
+            group: objects of one group belong together; 0 for none.
+            backdrop: what lies behind; the object may wear it as camouflage.
+        """
+        outfit = list(parts)
+        if backdrop is not None and rng.random() < self.config.camouflage:
+            outfit = _camouflaged(rng, outfit, backdrop)
+        shaped = placed(outfit, scale, angle, centre, flip=bool(rng.random() < 0.5))
+        slope = rng.uniform(0, 0.35) / max(scale, 1.0)
+        layer = render_layer(shaped, self.canvas.size, self.light, tilt=self.light[:2] * slope, blur=blur)
+        if layer is None:
+            return 0
+        if self.shadow > 0.02:
+            warp = self._shadow_warp(centre, scale)
+            cast_shadow(self.canvas, layer, warp, 0.6 + blur + self.shadow_soft * scale, self.shadow)
+        glass = rng.uniform(0.55, 0.9) if rng.random() < 0.03 else 1.0
+        return land(self.canvas, layer, group=group, opacity=glass)
+
+    def _shadow_warp(self, centre: Float64, scale: float) -> Float64:
+        """Affine from silhouette to shadow: flattened about the feet, or shifted away from the light."""
+        away = -self.light[:2] / self.light[2]
+        if not self.grounded:
+            shift = away * scale * 0.18
+            return np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
+        foot = centre[1] + 0.97 * scale
+        lean, squash = -0.7 * away[0], 0.35
+        return np.array([[1, lean, -lean * foot], [0, squash, foot * (1 - squash)]])
+
+    def heavy_scale(self, rng: np.random.Generator, *, smallest: float = 0.02, largest: float = 0.6) -> float:
+        """Half extent of an object, px: density falls like scale^-2, from specks to more than half the frame."""
+        u = rng.random()
+        return self.canvas.size / (1 / smallest + u * (1 / largest - 1 / smallest))
+
+    def anywhere(self, rng: np.random.Generator, *, beyond: float = 0.08) -> Float64:
+        """A place in the canvas or slightly outside, px."""
+        return rng.uniform(-beyond, 1 + beyond, 2) * self.canvas.size
+
+
+def _camouflaged(rng: np.random.Generator, parts: list[Part], backdrop: Material) -> list[Part]:
+    """The parts in the material that lies behind them, told apart by shading and a little brightness."""
+    bright = float(np.exp(rng.normal(0, 0.15)))
+    return [
+        part if part.mark else replace(part, material=backdrop, brightness=part.brightness * bright) for part in parts
+    ]
