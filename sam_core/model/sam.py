@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from sam_core.model.image_encoder import ImageEncoder, ImageFeatures
 from sam_core.model.mask_decoder import MaskDecoder, MaskPredictions
 from sam_core.model.prompt_encoder import PromptEncoder, Prompts
-from sam_core.presets import SamConfig
+from sam_core.presets import RGB, SamConfig
 
 
 class Sam(nn.Module):
@@ -22,13 +22,13 @@ class Sam(nn.Module):
         self.image_encoder = ImageEncoder(encoder)
         self.prompt_encoder = PromptEncoder(decoder.transformer_dim, grid=encoder.grid, image_size=encoder.image_size)
         self.mask_decoder = MaskDecoder(decoder)
-        self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(config.pixel_std).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_mean", _pixel(config.pixel_mean), persistent=False)
+        self.register_buffer("pixel_std", _pixel(config.pixel_std), persistent=False)
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return self.pixel_mean.device
+        return self.mask_decoder.iou_token.weight.device
 
     def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool) -> MaskPredictions:
         """Low-resolution masks of N prompts, whose coordinates are in the frame of the model input.
@@ -44,3 +44,8 @@ class Sam(nn.Module):
         """Encodes images [B, 3, S, S] and decodes N prompts, prompt i looking at image `image_index[i]`."""
         features: ImageFeatures = self.image_encoder(images)
         return self.decode(features.take(image_index), prompts, multimask=multimask)
+
+
+def _pixel(values: RGB) -> Tensor:
+    """[3, 1, 1], with values even when the model is built on the meta device: no checkpoint would supply them."""
+    return torch.tensor(values, device="cpu").view(3, 1, 1)

@@ -1,0 +1,98 @@
+"""Prediction without hidden state: images to embeddings, embeddings and prompts to masks.
+
+Sizes and frames travel with the data, so any number of images can be in use at once, in any order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sam_core.geometry import Frame, boxes_to_input, frame_of, model_input, points_to_input
+from sam_core.masks.batch import MaskBatch
+from sam_core.model.image_encoder import ImageFeatures
+from sam_core.model.prompt_encoder import FOREGROUND, NOT_A_POINT, Prompts
+from sam_core.model.sam import Sam
+
+__all__ = ["ImageEmbedding", "Prompts", "decode", "encode"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEmbedding:
+    """Encoded images or crops, one frame each."""
+
+    features: ImageFeatures
+    frames: tuple[Frame, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.frames) != len(self.features.embedding):
+            raise ValueError(f"{len(self.features.embedding)} embedded images have {len(self.frames)} frames")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@torch.no_grad()
+def encode(
+    sam: Sam, images: Sequence[NDArray[np.uint8]], *, crop_boxes: Sequence[tuple[int, int, int, int]] | None = None
+) -> ImageEmbedding:
+    """Encodes a batch of images, or one crop of each.
+
+    images: uint8 RGB [H, W, 3], of any sizes. crop_boxes: x0, y0, x1, y1 in the original frame, end exclusive, one per
+    image; repeat an image to take several crops of it. Raises ValueError for anything else.
+    """
+    if not images:
+        raise ValueError("there is no image to encode")
+    boxes = [None] * len(images) if crop_boxes is None else crop_boxes
+    if len(boxes) != len(images):
+        raise ValueError(f"{len(images)} images need as many crop boxes, not {len(boxes)}")
+    side = sam.config.image_size
+    frames = [frame_of(x.shape[:2], image_size=side, crop_box=box) for x, box in zip(images, boxes, strict=True)]
+    inputs = [model_input(x, frame, sam.pixel_mean, sam.pixel_std) for x, frame in zip(images, frames, strict=True)]
+    return ImageEmbedding(sam.image_encoder(torch.stack(inputs)), tuple(frames))
+
+
+@torch.no_grad()
+def decode(
+    sam: Sam, embedding: ImageEmbedding, prompts: Prompts, *, image: int = 0, multimask: bool = True
+) -> MaskBatch:
+    """Masks for N prompts on one image of the embedding.
+
+    prompts: coordinates in the original frame, also on a crop. multimask: three masks per prompt, for ambiguous ones
+    such as a single click, rather than one. Raises ValueError for prompts that do not fit the model.
+    """
+    if not 0 <= image < len(embedding):
+        raise ValueError(f"there is no image {image} in an embedding of {len(embedding)}")
+    frame = embedding.frames[image]
+    features = embedding.features.take(slice(image, image + 1))
+    logits, iou = sam.decode(features, _to_input(prompts, frame, sam), multimask=multimask)
+    return MaskBatch(logits, iou, frame)
+
+
+def _to_input(prompts: Prompts, frame: Frame, sam: Sam) -> Prompts:
+    """The prompts on the model's device, coordinates in the frame of the model input."""
+    points, labels, boxes, mask_logits = (
+        None if part is None else part.to(sam.device)
+        for part in (prompts.points, prompts.labels, prompts.boxes, prompts.mask_logits)
+    )
+    _require_labels(labels)
+    _require_mask_size(mask_logits, sam.config.low_res_size)
+    return Prompts(
+        points=None if points is None else points_to_input(points, frame),
+        labels=labels,
+        boxes=None if boxes is None else boxes_to_input(boxes, frame),
+        mask_logits=mask_logits,
+    )
+
+
+def _require_labels(labels: Tensor | None) -> None:
+    if labels is not None and not ((labels >= NOT_A_POINT) & (labels <= FOREGROUND)).all():
+        raise ValueError("labels of points are 1 (foreground), 0 (background) and -1 (padding)")
+
+
+def _require_mask_size(mask_logits: Tensor | None, side: int) -> None:
+    if mask_logits is not None and mask_logits.shape[2:] != (side, side):
+        raise ValueError(f"mask logits for this model are {side}x{side}, not {list(mask_logits.shape[2:])}")
