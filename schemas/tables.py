@@ -108,6 +108,14 @@ IMAGES = _schema(
     [
         _image_id(),
         _field("uri", pa.string(), "where the file was found", encoding="DELTA_BYTE_ARRAY"),
+        _field(
+            "stamp",
+            pa.string(),
+            "version of the file at its place (size and time, or ETag); null where the source cannot tell",
+            nullable=True,
+            deterministic=False,
+            encoding="DELTA_BYTE_ARRAY",
+        ),
         _field("content_sha256", pa.string(), "whole hash of the file; null if unreadable", nullable=True),
         _field("bytes", pa.int64(), "size of the file; null if unreadable", unit="B", nullable=True),
         _field("format", pa.string(), "jpeg, png, ...; null if not recognised", nullable=True),
