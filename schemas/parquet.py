@@ -5,7 +5,7 @@ import io
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.tables import TABLES, sort_keys
+from schemas.tables import FORMAT_VERSION, TABLES, sort_keys
 
 _ZSTD_LEVEL = 6
 
@@ -56,6 +56,12 @@ def _known_schema(table: pa.Table) -> pa.Schema:
     if name not in TABLES:
         raise ValueError(f"table {name!r} is not one of {', '.join(TABLES)}: make it with its schema")
     schema = TABLES[name]
+    version = int(table.schema.metadata[b"format_version"])
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"table {name} has format version {version}, this program reads up to {FORMAT_VERSION}: "
+            "upgrade sam-data-engine"
+        )
     if missing := [column for column in schema.names if column not in table.column_names]:
         raise ValueError(f"table {name} lacks the columns {', '.join(missing)}")
     return schema
