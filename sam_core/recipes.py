@@ -4,11 +4,12 @@ A recipe is numbers and one enum, so that it can be hashed into a run id and tur
 How the work is batched or on which device it runs is no part of it.
 """
 
-import difflib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+
+from sam_core.presets import did_you_mean
 
 
 class SmallMaskRule(StrEnum):
@@ -109,18 +110,11 @@ def proposals() -> Recipe:
     return Recipe(points_per_side=64, min_predicted_iou=0.0, min_stability_score=0.0, nms_iou=0.9)
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
-    "reference": reference,
-    "sa1b": sa1b,
-    "edges": edges,
-    "proposals": proposals,
-}
+RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (reference, sa1b, edges, proposals)}
 
 
 def recipe(name: str) -> Recipe:
     """The recipe of that name. Raises ValueError that suggests the nearest name when there is none."""
     if name in RECIPES:
         return RECIPES[name]()
-    near = difflib.get_close_matches(name, RECIPES, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(RECIPES)}"
-    raise ValueError(f"unknown recipe {name!r}; {hint}")
+    raise ValueError(f"no recipe is called {name!r}; {did_you_mean(name, RECIPES)}")

@@ -1,0 +1,60 @@
+"""From low-resolution logits to numbers and run-lengths, the readable way: bring a mask to full size and look at it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sam_core.geometry import Frame, upscale_logits
+from sam_core.masks import rle
+from sam_core.masks.boxes import tight_boxes
+from sam_core.masks.candidates import Measures
+from sam_core.masks.stability import stability_scores
+
+MASKS_AT_ONCE = 16
+"""Masks held at full size at any time; the released code holds a whole batch of 192."""
+
+
+def measure(logits: Tensor, frame: Frame, *, offset: float) -> Measures:
+    """Measures of the masks above 0 of low-resolution logits [K, h, w]; stability for thresholds -offset and offset."""
+    parts = [_measure_full(full, frame, offset=offset) for full in _at_crop_size(logits, frame)]
+    return Measures(
+        stability_score=np.concatenate([np.empty(0, np.float32), *(part.stability_score for part in parts)]),
+        areas=np.concatenate([np.empty(0, np.int64), *(part.areas for part in parts)]),
+        boxes=np.concatenate([np.empty((0, 4), np.int64), *(part.boxes for part in parts)]),
+    )
+
+
+def encode(logits: Tensor, frame: Frame) -> list[bytes]:
+    """COCO compressed counts, in the frame of the original image, of the masks above 0 of logits [K, h, w]."""
+    return [
+        rle.encode(_uncrop(mask, frame)) for full in _at_crop_size(logits, frame) for mask in (full > 0).cpu().numpy()
+    ]
+
+
+def _at_crop_size(logits: Tensor, frame: Frame) -> Iterator[Tensor]:
+    """Logits [K, h, w] as float [k, crop height, crop width], a few masks at a time."""
+    for start in range(0, len(logits), MASKS_AT_ONCE):
+        few = logits[start : start + MASKS_AT_ONCE]
+        yield upscale_logits(few[:, None], frame)[:, 0]
+
+
+def _measure_full(logits: Tensor, frame: Frame, *, offset: float) -> Measures:
+    """Measures of logits [K, crop height, crop width]."""
+    masks = logits > 0
+    x0, y0 = frame.crop_box[:2]
+    return Measures(
+        stability_score=stability_scores(logits, offset=offset).cpu().numpy(),
+        areas=torch.count_nonzero(masks, dim=(1, 2)).cpu().numpy(),
+        boxes=tight_boxes(masks).cpu().numpy() + np.array([x0, y0, x0, y0]),
+    )
+
+
+def _uncrop(mask: NDArray[np.bool_], frame: Frame) -> NDArray[np.bool_]:
+    """A mask of the crop as a mask of the original image."""
+    x0, y0, x1, y1 = frame.crop_box
+    whole = np.zeros(frame.original_size, dtype=np.bool_)
+    whole[y0:y1, x0:x1] = mask
+    return whole

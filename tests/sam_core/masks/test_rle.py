@@ -1,0 +1,72 @@
+"""Run-lengths against pycocotools and the released encoder."""
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from pycocotools import mask as coco
+
+from sam_core.masks import rle
+
+MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=40))
+
+
+def pycocotools_encode(mask: np.ndarray) -> bytes:
+    return coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+
+
+@settings(deadline=None)
+@given(MASKS)
+def test_encoding_is_that_of_pycocotools(mask: np.ndarray) -> None:
+    assert rle.encode(mask) == pycocotools_encode(mask)
+
+
+@settings(deadline=None)
+@given(MASKS)
+def test_decoding_restores_the_mask(mask: np.ndarray) -> None:
+    packed = rle.encode(mask)
+    assert np.array_equal(rle.decode(packed, mask.shape), mask)
+    assert rle.area(packed) == mask.sum()
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2**31), min_size=1, max_size=20))
+def test_long_runs_survive_compression(runs: list[int]) -> None:
+    packed = rle.compress(np.array(runs))
+    assert rle.decompress(packed).tolist() == runs
+
+
+@pytest.mark.parametrize("runs", [[2**31 - 9, 4, 5], [7, 2**30, 15, 16, 2**30, 1, 0, 31, 32, 1023, 1024]])
+def test_long_runs_are_compressed_as_pycocotools_does(runs: list[int]) -> None:
+    expected = coco.frPyObjects({"size": [1, sum(runs)], "counts": runs}, 1, sum(runs))["counts"]
+    assert rle.compress(np.array(runs)) == expected
+
+
+def test_runs_of_another_size_are_refused() -> None:
+    with pytest.raises(ValueError, match="run lengths of 12 px do not fit a mask of 5x3 px"):
+        rle.decode(rle.encode(np.ones((3, 4), bool)), (3, 5))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_runs_are_those_of_the_released_code(amg: ModuleType, seed: int, density: float) -> None:
+    mask = np.random.default_rng(seed).random((7, 11)) < density
+    (released,) = amg.mask_to_rle_pytorch(torch.from_numpy(mask)[None])
+    assert rle.run_lengths(mask).tolist() == released["counts"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "runs"),
+    [
+        ([[0]], [1]),
+        ([[1]], [0, 1]),
+        ([[0, 1], [0, 1]], [2, 2]),
+        ([[1, 1], [0, 0]], [0, 1, 1, 1, 1]),
+    ],
+)
+def test_runs_read_columns_and_begin_with_background(mask: list[list[int]], runs: list[int]) -> None:
+    assert rle.run_lengths(np.array(mask, dtype=bool)).tolist() == runs
