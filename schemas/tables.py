@@ -191,7 +191,7 @@ OUTCOMES = _schema(
         _field("run_id", pa.string(), "run that worked on the image"),
         _field("shard", pa.int64(), "shard of the run's plan"),
         _field("status", pa.string(), "how it ended: " + ", ".join(Status)),
-        _field("error_class", pa.string(), "kind of failure; null when ok", nullable=True),
+        _field("error_class", pa.string(), "kind of failure, or rule that skipped it; null when ok", nullable=True),
         _field("error_message", pa.string(), "one line; may name a place", nullable=True, deterministic=False),
         _field("n_masks", pa.int32(), "masks kept", unit="masks"),
         _field("candidates", pa.int32(), "masks considered: kept and rejected", unit="masks"),

@@ -1,0 +1,92 @@
+"""A data set as a DuckDB database: views of what is committed, behind which there is nothing else to reach.
+
+A connection is a snapshot of the files that were committed when it was made. Its SQL can read those files and
+nothing else, and write nowhere, whoever wrote it.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from schemas.committed import committed_sizes, model_records, open_place, round_records, run_records
+from schemas.parquet import to_parquet_bytes
+from schemas.records import ModelRecord, RoundRecord, RunRecord, records_table
+from schemas.tables import ANNOTATIONS, EVENTS, IMAGES, MASKS, OUTCOMES
+from schemas.window import SCHEME, CommittedFiles
+
+_EMPTY_TABLES = {
+    "images/empty.parquet": IMAGES,
+    "masks/run=none/empty.parquet": MASKS,
+    "outcomes/run=none/empty.parquet": OUTCOMES,
+    "annotations/masks/empty.parquet": ANNOTATIONS,
+    "annotations/events/empty.parquet": EVENTS,
+}
+"""Files without rows that give every view its columns and types before there is any data."""
+
+_CLOSE = f"""
+SET allowed_directories = ['{SCHEME}://'];
+SET allowed_configs = ['threads', 'memory_limit'];
+SET parquet_metadata_cache = true;
+SET python_enable_replacements = false;
+SET autoinstall_known_extensions = false;
+SET autoload_known_extensions = false;
+SET enable_external_access = false;
+SET lock_configuration = true;
+"""
+
+
+class QueryError(ValueError):
+    """SQL that DuckDB refuses or cannot answer; the message is one line."""
+
+
+def connect(root: str | Path, *, filesystem: pafs.FileSystem | None = None) -> duckdb.DuckDBPyConnection:
+    """Open a data set for SQL, with the views and macros of `views.sql`; a view without data is empty.
+
+    Args:
+        root: folder of the data set; with `filesystem`, its path there (for S3 `s3://bucket/prefix`).
+        filesystem: where `root` lies when it is not local, for instance a `pyarrow.fs.S3FileSystem`.
+
+    Raises:
+        ValueError: one line: there is no data set, a newer program wrote it, or it is damaged.
+    """
+    place = open_place(root, filesystem)
+    built_in = {key: to_parquet_bytes(schema.empty_table()) for key, schema in _EMPTY_TABLES.items()}
+    connection = duckdb.connect()
+    connection.register_filesystem(
+        CommittedFiles(place.filesystem, place.path, sizes=committed_sizes(place), built_in=built_in)
+    )
+    _create(connection, "run_records", records_table(RunRecord, run_records(place)))
+    _create(connection, "model_records", records_table(ModelRecord, model_records(place)))
+    _create(connection, "round_records", records_table(RoundRecord, round_records(place)))
+    connection.execute(files("schemas").joinpath("views.sql").read_text(encoding="utf-8"))
+    connection.execute(_CLOSE)
+    return connection
+
+
+def query(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    """The answer to `sql` on a connection of `connect`, whole in memory; no columns where there is nothing to answer.
+
+    Raises:
+        QueryError: DuckDB's complaint in one line.
+    """
+    try:
+        answer = connection.sql(sql)
+        return pa.table({}) if answer is None else answer.to_arrow_table()
+    except (duckdb.Error, PermissionError, FileNotFoundError) as error:
+        raise QueryError(_one_line(str(error))) from error
+
+
+def _create(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
+    connection.register("incoming", table)
+    connection.execute(f"CREATE TABLE {name} AS FROM incoming")
+    connection.unregister("incoming")
+
+
+def _one_line(message: str) -> str:
+    """What DuckDB complains about, without the quoted statement; of a Python traceback its last line."""
+    if "Traceback" in message:
+        return message.strip().splitlines()[-1]
+    return " ".join(message.split("\n\nLINE ")[0].split())

@@ -1,0 +1,99 @@
+"""Which files of a data set count, and the records beside them, read from any `pyarrow.fs` file system."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import pyarrow.fs as pafs
+
+from schemas import layout
+from schemas.records import DatasetRecord, ModelRecord, RoundRecord, RunRecord, from_json
+
+Record = TypeVar("Record", DatasetRecord, RunRecord, ModelRecord, RoundRecord)
+
+
+class Place(NamedTuple):
+    """Where a data set lies: `path` in `filesystem`, without a trailing slash."""
+
+    filesystem: pafs.FileSystem
+    path: str
+
+
+def open_place(root: str | Path, filesystem: pafs.FileSystem | None = None) -> Place:
+    """The place of a data set that exists and that this program can read.
+
+    Args:
+        root: a local folder; with `filesystem`, a path in it, for S3 `bucket/prefix` or `s3://bucket/prefix`.
+        filesystem: where `root` lies when it is not local.
+
+    Raises:
+        ValueError: one line: there is no data set, it is remote and no file system is given, or it is newer.
+    """
+    if filesystem is not None:
+        place = Place(filesystem, str(root).split("://", 1)[-1].rstrip("/"))
+    elif "://" in str(root):
+        raise ValueError(f"{root} is not local: pass the pyarrow file system that reads it")
+    else:
+        place = Place(pafs.LocalFileSystem(), Path(root).absolute().as_posix())
+    if place.filesystem.get_file_info(f"{place.path}/{layout.DATASET_KEY}").type != pafs.FileType.File:
+        raise ValueError(f"{root} is not a data set: it has no {layout.DATASET_KEY}")
+    _record(place, layout.DATASET_KEY, DatasetRecord)
+    return place
+
+
+def committed_sizes(place: Place) -> dict[str, int]:
+    """Key to size (bytes) of every table file that counts: all parts of images, annotations and events, and the
+    outcomes and masks of every shard that has both; a masks file without its outcomes is still being written.
+
+    Outcomes are listed before masks and masks before images, so that what a later step of a running job needs is there.
+
+    Raises:
+        ValueError: an outcomes file has no masks file, which no interruption leaves behind.
+    """
+    outcomes = _listing(place, layout.OUTCOMES_PREFIX, layout.parse_shard_key)
+    masks = _listing(place, layout.MASKS_PREFIX, layout.parse_shard_key)
+    shards = [layout.parse_shard_key(key) for key in outcomes]
+    committed = [layout.masks_key(shard.run_id, shard.shard) for shard in shards if shard is not None]
+    if lost := [key for key in committed if key not in masks]:
+        raise ValueError(
+            f"{place.path} is damaged: {lost[0]} is gone although its outcomes are there; "
+            "delete that outcomes file and run the same command again"
+        )
+    return (
+        outcomes
+        | {key: masks[key] for key in committed}
+        | _listing(place, layout.ANNOTATIONS_PREFIX, layout.parse_session_key)
+        | _listing(place, layout.EVENTS_PREFIX, layout.parse_session_key)
+        | _listing(place, layout.IMAGES_PREFIX, layout.parse_images_key)
+    )
+
+
+def run_records(place: Place) -> list[RunRecord]:
+    """Every run's record. Raises ValueError when one cannot be read."""
+    return [_record(place, key, RunRecord) for key in _listing(place, layout.RUNS_PREFIX, layout.parse_run_key)]
+
+
+def model_records(place: Place) -> list[ModelRecord]:
+    """Every registered model's record. Raises ValueError when one cannot be read."""
+    return [_record(place, key, ModelRecord) for key in _listing(place, layout.MODELS_PREFIX, layout.parse_model_key)]
+
+
+def round_records(place: Place) -> list[RoundRecord]:
+    """Every engine round's record. Raises ValueError when one cannot be read."""
+    return [_record(place, key, RoundRecord) for key in _listing(place, layout.ROUNDS_PREFIX, layout.parse_round_key)]
+
+
+def _listing(place: Place, prefix: str, parse: Callable[[str], object | None]) -> dict[str, int]:
+    """Key to size of the files under a prefix whose key `parse` knows, in the order of their keys."""
+    found = {info.path.removeprefix(f"{place.path}/"): info.size for info in _files(place, prefix)}
+    return {key: found[key] for key in sorted(found) if parse(key) is not None}
+
+
+def _files(place: Place, prefix: str) -> Iterator[pafs.FileInfo]:
+    selector = pafs.FileSelector(f"{place.path}/{prefix.rstrip('/')}", recursive=True, allow_not_found=True)
+    return (info for info in place.filesystem.get_file_info(selector) if info.type == pafs.FileType.File)
+
+
+def _record(place: Place, key: str, kind: type[Record]) -> Record:
+    with place.filesystem.open_input_stream(f"{place.path}/{key}") as stream:
+        return from_json(kind, stream.read(), where=f"{place.path}/{key}")

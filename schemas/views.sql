@@ -1,0 +1,123 @@
+-- What a data set looks like in SQL. The files are those of schemas/window.py: committed ones only, read-only.
+-- `run` is the folder run=... of a file: taking run_id from there lets a query on one run skip the files of others.
+-- run_records, model_records and round_records are tables that schemas/catalog.py fills from the JSON records.
+
+-- Each image once, although it may lie at several places or have been ingested twice: `uri` is the first of its places
+-- in the order of the alphabet, `uris` all of them. Columns that follow from the bytes are the same in all rows; of
+-- licence and metadata the first place that states any is shown.
+CREATE VIEW images AS
+SELECT
+    image_id,
+    min(uri) AS uri,
+    list(DISTINCT uri ORDER BY uri) AS uris,
+    any_value(content_sha256) AS content_sha256,
+    any_value(bytes) AS bytes,
+    any_value(format) AS format,
+    any_value(height) AS height,
+    any_value(width) AS width,
+    any_value(exif_orientation) AS exif_orientation,
+    arg_min(licence, uri) AS licence,
+    arg_min(metadata, uri)::JSON AS metadata,
+    min(ingested_at) AS ingested_at
+FROM read_parquet('dataset://images/*.parquet')
+GROUP BY image_id;
+
+CREATE VIEW masks AS
+SELECT * EXCLUDE (run) REPLACE (run AS run_id)
+FROM read_parquet('dataset://masks/*.parquet', hive_partitioning = true, hive_types_autocast = false);
+
+CREATE VIEW outcomes AS
+SELECT
+    * EXCLUDE (run) REPLACE (run AS run_id),
+    seconds_read + seconds_decode_image + seconds_encode + seconds_decode
+    + seconds_select + seconds_nms + seconds_regions + seconds_rle AS seconds
+FROM read_parquet('dataset://outcomes/*.parquet', hive_partitioning = true, hive_types_autocast = false);
+
+-- Human masks as they stand: the latest revision of each, unless that one deleted it.
+CREATE VIEW annotations AS
+SELECT * EXCLUDE (deleted)
+FROM (
+    FROM read_parquet('dataset://annotations/masks/*.parquet', hive_partitioning = false)
+    QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC) = 1
+)
+WHERE NOT deleted;
+
+CREATE VIEW events AS
+FROM read_parquet('dataset://annotations/events/*.parquet', hive_partitioning = false);
+
+CREATE VIEW runs AS
+SELECT * REPLACE (recipe::JSON AS recipe, config::JSON AS config, versions::JSON AS versions)
+FROM run_records;
+
+CREATE VIEW models AS
+SELECT * REPLACE (training::JSON AS training, metrics::JSON AS metrics)
+FROM model_records;
+
+CREATE VIEW rounds AS
+SELECT * REPLACE (metrics::JSON AS metrics, details::JSON AS details)
+FROM round_records;
+
+-- One line per run, the newest last. `images` counts those that are done; seconds are those of the steps, summed.
+CREATE VIEW summary AS
+SELECT
+    coalesce(runs.run_id, done.run_id) AS run_id,
+    runs.model_name AS model,
+    runs.recipe_name AS recipe,
+    coalesce(done.images, 0) AS images,
+    coalesce(done.errors, 0) AS errors,
+    coalesce(done.crashed, 0) AS crashed,
+    coalesce(done.skipped, 0) AS skipped,
+    coalesce(done.masks, 0)::BIGINT AS masks,
+    round(done.masks / nullif(done.images, 0), 1) AS masks_per_image,
+    round(kept.predicted_iou, 3) AS mean_predicted_iou,
+    round(kept.stability_score, 3) AS mean_stability,
+    round(done.seconds_per_image, 2) AS seconds_per_image,
+    date_trunc('second', runs.created_at) AS created_at
+FROM runs
+FULL JOIN (
+    SELECT
+        run_id,
+        count(*) FILTER (status = 'ok') AS images,
+        count(*) FILTER (status = 'error') AS errors,
+        count(*) FILTER (status = 'crashed') AS crashed,
+        count(*) FILTER (status = 'skipped') AS skipped,
+        sum(n_masks) AS masks,
+        avg(seconds) FILTER (status = 'ok') AS seconds_per_image
+    FROM outcomes
+    GROUP BY run_id
+) AS done ON done.run_id = runs.run_id
+LEFT JOIN (
+    SELECT run_id, avg(predicted_iou) AS predicted_iou, avg(stability_score) AS stability_score
+    FROM masks
+    GROUP BY run_id
+) AS kept ON kept.run_id = coalesce(runs.run_id, done.run_id)
+ORDER BY runs.created_at, 1;
+
+-- Empty when the data set is sound: every image done once per run, with as many masks as its outcome says.
+CREATE VIEW problems AS
+SELECT 'done more than once' AS problem, run_id, image_id
+FROM outcomes GROUP BY run_id, image_id HAVING count(*) > 1
+UNION ALL
+SELECT 'masks other than its outcome says', coalesce(outcomes.run_id, counted.run_id), coalesce(outcomes.image_id, counted.image_id)
+FROM outcomes
+FULL JOIN (SELECT run_id, image_id, count(*) AS masks FROM masks GROUP BY run_id, image_id) AS counted
+    ON counted.run_id = outcomes.run_id AND counted.image_id = outcomes.image_id
+WHERE coalesce(counted.masks, 0) IS DISTINCT FROM outcomes.n_masks
+UNION ALL
+SELECT 'not in images', run_id, image_id
+FROM outcomes ANTI JOIN images USING (image_id);
+
+-- Side of a square as large as the mask, relative to one as large as the image: the paper's relative mask size.
+CREATE MACRO relative_size(area, height, width) AS sqrt(area / (height::DOUBLE * width));
+
+-- COCO's size classes.
+CREATE MACRO size_class(area) AS
+    CASE WHEN area < 32 * 32 THEN 'small' WHEN area < 96 * 96 THEN 'medium' ELSE 'large' END;
+
+-- Whether a point (px, original frame) lies in a mask's box.
+CREATE MACRO box_holds(bbox_x, bbox_y, bbox_w, bbox_h, x, y) AS
+    x >= bbox_x AND x < bbox_x + bbox_w AND y >= bbox_y AND y < bbox_y + bbox_h;
+
+-- Masks of one image, whose id may be cut short: FROM masks_of('3fa9').
+CREATE MACRO masks_of(image) AS TABLE
+    SELECT * FROM masks WHERE image_id >= image AND image_id < image || 'g' ORDER BY mask_id;

@@ -1,0 +1,114 @@
+"""The only files that SQL can see: those of one data set that are committed, and for reading alone.
+
+DuckDB gets them as a file system of its own, `dataset://KEY`, with all other access switched off. That makes a local
+folder and an object store the same to it, keeps its Parquet reader with row-group statistics and late reading of
+columns (one image of 10 million masks: 0.15 s, against 0.65 s through a pyarrow dataset), and makes writing
+impossible where a statement filter would have to foresee every syntax. Whole scans cost 1.5 times the CPU of direct
+local access.
+"""
+
+import fnmatch
+import io
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import pyarrow.fs as pafs
+from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
+
+SCHEME = "dataset"
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class _Seekable(Protocol):
+    def seek(self, position: int) -> int: ...
+    def read(self, size: int) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
+    """Committed files of a data set, read-only, as they were listed once.
+
+    Args:
+        filesystem: where the data set lies.
+        root: its path there.
+        sizes: key of each committed file to its size in bytes.
+        built_in: further files, key to content; listed first, so that they give a table its types when nothing
+            else does.
+    """
+
+    protocol = SCHEME
+    cachable = False
+
+    def __init__(
+        self, filesystem: pafs.FileSystem, root: str, *, sizes: Mapping[str, int], built_in: Mapping[str, bytes]
+    ) -> None:
+        super().__init__()
+        self._filesystem = filesystem
+        self._root = root
+        self._built_in = built_in
+        self._sizes = {key: len(data) for key, data in built_in.items()} | dict(sizes)
+
+    def glob(self, path: str, **_: Any) -> list[str]:
+        """Keys that match a pattern, built-in ones first, the rest in order; `*` also spans folders."""
+        found = fnmatch.filter(self._sizes, _key(path))
+        return sorted(found, key=lambda key: (key not in self._built_in, key))
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """Name and size (bytes) of a committed file."""
+        return {"name": _key(path), "size": self._size(_key(path)), "type": "file"}
+
+    def modified(self, path: str) -> datetime:
+        """The same for every file: committed files do not change."""
+        return _LONG_AGO
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> "_File":
+        """A committed file for reading.
+
+        Raises:
+            PermissionError: `mode` asks to write.
+            FileNotFoundError: the key is not a committed file of this data set.
+        """
+        key = _key(path)
+        if mode != "rb":
+            raise PermissionError(f"{key}: SQL only reads a data set, it does not write")
+        self._size(key)
+        if key in self._built_in:
+            return _File(lambda: io.BytesIO(self._built_in[key]))
+        return _File(lambda: self._filesystem.open_input_file(f"{self._root}/{key}"))
+
+    def _size(self, key: str) -> int:
+        if key not in self._sizes:
+            raise FileNotFoundError(f"{key}: not a committed file of this data set")
+        return self._sizes[key]
+
+
+class _File:
+    """A file opened at its first read: DuckDB opens each twice, and over S3 every opening is a request."""
+
+    __slots__ = ("_file", "_open", "_position")
+
+    def __init__(self, open_file: Callable[[], _Seekable]) -> None:
+        self._open = open_file
+        self._file: _Seekable | None = None
+        self._position = 0
+
+    def read(self, size: int = -1) -> bytes:
+        if self._file is None:
+            self._file = self._open()
+            self._file.seek(self._position)
+        return self._file.read(size)
+
+    def seek(self, position: int) -> int:
+        if self._file is not None:
+            self._file.seek(position)
+        self._position = position
+        return position
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _key(path: str) -> str:
+    return path.removeprefix(f"{SCHEME}://")
