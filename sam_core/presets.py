@@ -137,16 +137,16 @@ def vit_h() -> SamConfig:
 
 
 def vit_n() -> SamConfig:
-    """The model in the box: 512 px, about 8 million parameters, fine features from a convolutional stem."""
+    """The model in the box: 512 px, about 6 million parameters, fine features from a convolutional stem."""
     return SamConfig(
         name="vit_n",
         image_encoder=ImageEncoderConfig(
             image_size=512,
             embed_dim=256,
-            depth=8,
+            depth=6,
             num_heads=8,
             window_size=8,
-            global_attn_indexes=(3, 7),
+            global_attn_indexes=(2, 5),
             out_chans=128,
             stem="conv",
         ),

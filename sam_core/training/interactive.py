@@ -1,0 +1,140 @@
+"""One training step: the image is encoded once, then prompted over several rounds (paper §A "Training algorithm").
+
+Gradients of each round flow into a detached copy of the features at once, so that only one round's decoder
+activations are alive at a time; the encoder is walked back once at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam_core.model.image_encoder import ImageFeatures
+from sam_core.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NOT_A_POINT
+from sam_core.model.sam import Sam
+from sam_core.training.losses import RoundLoss, round_loss
+from sam_core.training.presets import TrainConfig
+from sam_core.training.prompt_sampler import Clicks, correction_points, first_points, noised_boxes
+from sam_core.training.schedule import Round, interactive_rounds
+from sam_core.training.targets import TrainBatch, averaged, normalised
+
+
+@dataclass(frozen=True, slots=True)
+class StepLosses:
+    """Means over the rounds of a step, and the real IoU of the chosen mask after the first and the last round."""
+
+    focal: float
+    dice: float
+    iou: float
+    first_iou: float
+    best_first_iou: float
+    last_iou: float
+
+
+@dataclass(frozen=True, slots=True)
+class PromptState:
+    """Sparse prompts gathered so far, as points: xy [N, P, 2] model input frame; labels [N, P] with 2 and 3 for the
+    corners of a box and -1 for the padding point; logits [N, 1, h, w] of the previous round or None."""
+
+    xy: Tensor
+    labels: Tensor
+    logits: Tensor | None = None
+
+    @property
+    def single(self) -> bool:
+        """Whether only one prompt (a point with its padding, or a box) has been given: three masks are asked for."""
+        return self.labels.shape[1] == 2
+
+    def with_clicks(self, clicks: Clicks) -> PromptState:
+        """One more point per mask."""
+        return PromptState(
+            torch.cat([self.xy, clicks.xy[:, None]], 1), torch.cat([self.labels, clicks.labels[:, None]], 1), self.logits
+        )
+
+
+def first_prompts(truth: Tensor, config: TrainConfig, generator: torch.Generator) -> PromptState:
+    """A point with its padding, or the two corners of a noised box, for each mask [N, S, S] bool."""
+    points = first_points(truth, generator)
+    cap = 20.0 * truth.shape[-1] / 1024  # the paper's 20 px belong to a 1024 px input
+    corners = noised_boxes(truth, generator, cap=cap).view(-1, 2, 2)
+    boxed = torch.rand(len(truth), generator=generator, device=truth.device) < config.box_share
+    padded = torch.stack([points.xy, torch.zeros_like(points.xy)], 1)
+    point_labels = torch.stack([points.labels, torch.full_like(points.labels, NOT_A_POINT)], 1)
+    box_labels = torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], device=truth.device).expand_as(point_labels)
+    return PromptState(
+        torch.where(boxed[:, None, None], corners, padded), torch.where(boxed[:, None], box_labels, point_labels)
+    )
+
+
+def run_round(
+    sam: Sam, features: ImageFeatures, prompts: PromptState, target: Tensor, config: TrainConfig
+) -> tuple[RoundLoss, Tensor]:
+    """Decode once; returns the losses and the chosen logits [N, 1, h, w], detached."""
+    with torch.autocast(target.device.type, torch.bfloat16, enabled=config.bfloat16):
+        sparse, dense = sam.prompt_encoder.embed(prompts.xy, prompts.labels, prompts.logits)
+        positions = sam.prompt_encoder.dense_positions()
+        decoded = sam.mask_decoder(features, positions, sparse, dense, multimask=prompts.single)
+    loss = round_loss(decoded.logits, decoded.iou, target, config.losses)
+    chosen = decoded.logits[torch.arange(len(target)), loss.chosen][:, None]
+    return loss, chosen.detach().float()
+
+
+def train_rounds(sam: Sam, batch: TrainBatch, config: TrainConfig, generator: torch.Generator) -> StepLosses:
+    """Accumulate the gradients of one batch into the model's parameters.
+
+    Args:
+        sam: model whose input side is the batch's.
+        batch: images and masks; at least one mask.
+        config: number of rounds, loss weights, precision.
+        generator: source of all prompts, on the batch's device.
+
+    Returns:
+        Mean losses.
+    """
+    with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=config.bfloat16):
+        encoded = sam.image_encoder(normalised(batch, sam.pixel_mean, sam.pixel_std))
+    leaves = ImageFeatures(_leaf(encoded.embedding), tuple(_leaf(fine) for fine in encoded.fine))
+    rounds = interactive_rounds(config.points, generator, refinements=config.refinements)
+    target = averaged(batch.masks, 4 * encoded.embedding.shape[-1])
+    prompts = first_prompts(batch.masks, config, generator)
+    losses: list[RoundLoss] = []
+    for kind in rounds:
+        if kind is Round.POINT:
+            prediction = F.interpolate(prompts.logits, batch.masks.shape[-2:], mode="bilinear") > 0
+            prompts = prompts.with_clicks(correction_points(prediction[:, 0], batch.masks, generator))
+        loss, chosen = run_round(sam, leaves.take(batch.image_of), prompts, target, config)
+        (loss.total / len(rounds)).backward()
+        prompts = PromptState(prompts.xy, prompts.labels, chosen)
+        losses.append(loss)
+    torch.autograd.backward(_flat(encoded), [leaf.grad for leaf in _flat(leaves)])
+    return summary(losses)
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_()
+
+
+def _flat(features: ImageFeatures) -> list[Tensor]:
+    return [features.embedding, *features.fine]
+
+
+def summary(rounds: list[RoundLoss]) -> StepLosses:
+    """Means of a step's rounds."""
+
+    def chosen(loss: RoundLoss) -> float:
+        return loss.real_iou.gather(1, loss.chosen[:, None]).mean().item()
+
+    def mean(values: list[Tensor]) -> float:
+        return torch.stack(values).mean().item()
+
+    return StepLosses(
+        focal=mean([loss.focal for loss in rounds]),
+        dice=mean([loss.dice for loss in rounds]),
+        iou=mean([loss.iou for loss in rounds]),
+        first_iou=chosen(rounds[0]),
+        best_first_iou=rounds[0].real_iou.amax(1).mean().item(),
+        last_iou=chosen(rounds[-1]),
+    )

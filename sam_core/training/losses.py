@@ -1,0 +1,106 @@
+"""Losses of Segment Anything (paper §A "Losses and training"): focal and dice 20:1, best of three, IoU regression.
+
+What the paper leaves open is decided here:
+* focal alpha 0.25 and gamma 2 (the values of RetinaNet, and of the same laboratory's later training code);
+* the loss is taken on the low-resolution logits against the area-averaged ground truth, whose values between 0 and 1
+  say where inside a coarse pixel the border runs;
+* every IoU output learns (mean squared error), not only the winner's, so that ranking three masks is trained directly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """Weights of the terms; the paper's values by default."""
+
+    focal: float = 20.0
+    dice: float = 1.0
+    iou: float = 1.0
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoundLoss:
+    """Losses of one round, each averaged over masks; scalars, float32.
+
+    `total` carries the gradient. `best` [N] int64 is the output back-propagated per mask, `chosen` [N] int64 the one
+    with the highest predicted IoU: the mask that goes on to the next round.
+    """
+
+    total: Tensor
+    focal: Tensor
+    dice: Tensor
+    iou: Tensor
+    best: Tensor
+    chosen: Tensor
+    real_iou: Tensor
+
+
+def focal_loss(logits: Tensor, target: Tensor, weights: LossWeights) -> Tensor:
+    """Sigmoid focal loss averaged over pixels.
+
+    Args:
+        logits: [N, M, h, w] float.
+        target: [N, 1, h, w] float in [0, 1].
+        weights: alpha and gamma are read.
+
+    Returns:
+        [N, M] float.
+    """
+    probability = torch.sigmoid(logits)
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
+    miss = probability * (1 - target) + (1 - probability) * target
+    alpha = weights.focal_alpha * target + (1 - weights.focal_alpha) * (1 - target)
+    return (alpha * cross_entropy * miss**weights.focal_gamma).mean((-2, -1))
+
+
+def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """1 - dice with +1 smoothing; shapes as in `focal_loss`; returns [N, M]."""
+    probability = torch.sigmoid(logits)
+    overlap = (probability * target).sum((-2, -1))
+    return 1 - (2 * overlap + 1) / (probability.sum((-2, -1)) + target.sum((-2, -1)) + 1)
+
+
+@torch.no_grad()
+def mask_iou(logits: Tensor, target: Tensor) -> Tensor:
+    """IoU of thresholded logits and target, shapes as in `focal_loss`; 0 where both are empty; returns [N, M]."""
+    mask, truth = logits > 0, target > 0.5
+    union = (mask | truth).sum((-2, -1))
+    return (mask & truth).sum((-2, -1)) / union.clamp(min=1)
+
+
+def round_loss(logits: Tensor, predicted_iou: Tensor, target: Tensor, weights: LossWeights) -> RoundLoss:
+    """Loss of one interactive round: the mask term of the best output only, the IoU term of every output.
+
+    Args:
+        logits: [N, M, h, w], M = 3 for a single prompt and 1 otherwise.
+        predicted_iou: [N, M].
+        target: [N, h, w] float in [0, 1], the ground truth averaged to the logits' resolution.
+        weights: weights of the terms.
+
+    Returns:
+        The losses, and which outputs were best and chosen.
+    """
+    logits, predicted_iou, truth = logits.float(), predicted_iou.float(), target[:, None]
+    focal, dice = focal_loss(logits, truth, weights), dice_loss(logits, truth)
+    mask_term = weights.focal * focal + weights.dice * dice
+    best = mask_term.argmin(1, keepdim=True)
+    real_iou = mask_iou(logits, truth)
+    iou_term = F.mse_loss(predicted_iou, real_iou)
+    return RoundLoss(
+        total=mask_term.gather(1, best).mean() + weights.iou * iou_term,
+        focal=focal.gather(1, best).mean().detach(),
+        dice=dice.gather(1, best).mean().detach(),
+        iou=iou_term.detach(),
+        best=best[:, 0],
+        chosen=predicted_iou.argmax(1),
+        real_iou=real_iou,
+    )

@@ -1,0 +1,61 @@
+"""AdamW with layer-wise learning-rate decay (paper §A), and a running average of the weights."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+
+import torch
+from torch import Tensor, nn
+
+_BLOCK = re.compile(r"image_encoder\.blocks\.(\d+)\.")
+
+
+def layer_of(name: str, depth: int) -> int:
+    """Depth of a parameter as ViTDet counts it: 0 for the stem, i + 1 for block i, depth + 1 for all that follows."""
+    if match := _BLOCK.match(name):
+        return int(match.group(1)) + 1
+    stem = name.startswith(("image_encoder.patch_embed", "image_encoder.pos_embed"))
+    return 0 if stem else depth + 1
+
+
+def decays(name: str, parameter: Tensor) -> bool:
+    """Whether weight decay applies: matrices and kernels do; norms, biases, embeddings and position tables do not."""
+    embedding = any(part in name for part in ("pos_embed", "rel_pos", "_token", "embed.weight", "embeddings"))
+    return parameter.ndim > 1 and not (embedding and "patch_embed" not in name)
+
+
+def adamw(model: nn.Module, *, depth: int, layer_decay: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW (0.9, 0.999) over groups of equal learning-rate scale and decay.
+
+    Each group carries `scale` = layer_decay ** (layers above it); set `lr` to rate * scale before every step.
+
+    Args:
+        model: a Sam.
+        depth: number of encoder blocks.
+        layer_decay: 1 for none; the paper's 0.8 (0.6 for ViT-B).
+        weight_decay: the paper's 0.1.
+    """
+    groups: dict[tuple[float, float], list[Tensor]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            scale = layer_decay ** (depth + 1 - layer_of(name, depth))
+            groups[scale, weight_decay if decays(name, parameter) else 0.0].append(parameter)
+    return torch.optim.AdamW(
+        [{"params": parameters, "scale": scale, "weight_decay": wd} for (scale, wd), parameters in groups.items()],
+        lr=1.0,
+        betas=(0.9, 0.999),
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group the rate times its layer scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the averaged weights towards the model's: average = decay * average + (1 - decay) * model."""
+    for mean, value in zip(average.parameters(), model.parameters(), strict=True):
+        mean.lerp_(value, 1 - decay)

@@ -1,0 +1,64 @@
+"""Which masks of a scene or photograph a step trains on, and how the picture is framed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sam_core.scenes import Scene
+from sam_core.training.targets import TrainBatch
+
+
+@dataclass(frozen=True, slots=True)
+class MaskChoice:
+    """How masks are drawn: at most `count`, areas between `min_area` px and `max_share` of the picture.
+
+    A mask's weight is area ** area_power, times `part_weight` for a part of a larger object: with parts drawn as often
+    as wholes, a click prefers the patch to the giraffe.
+    """
+
+    count: int
+    min_area: int = 48
+    max_share: float = 0.9
+    area_power: float = 0.25
+    part_weight: float = 0.35
+    padded_share: float = 0.6
+
+
+def framed(scene: Scene, rng: np.random.Generator, padded_share: float) -> tuple[int, int]:
+    """(height, width) of the part of the scene that is kept; the rest becomes padding, as in non-square photographs."""
+    size = len(scene.image)
+    if rng.random() >= padded_share:
+        return size, size
+    short = round(size * rng.uniform(0.55, 0.95))
+    return (short, size) if rng.random() < 0.75 else (size, short)
+
+
+def _areas(labels: NDArray[np.int16]) -> NDArray[np.float64]:
+    """Area in px of labels 1..n."""
+    return np.bincount(labels.ravel())[1:].astype(float)
+
+
+def scene_batch(scene: Scene, choice: MaskChoice, rng: np.random.Generator) -> TrainBatch:
+    """One scene as a batch of one image; may hold no mask where the scene shows nothing large enough."""
+    height, width = framed(scene, rng, choice.padded_share)
+    inside = np.zeros(scene.objects.shape, bool)
+    inside[:height, :width] = True
+    objects, parts = (np.where(inside, labels, 0) for labels in (scene.objects, scene.parts))
+    areas = np.concatenate([_areas(objects), _areas(parts)])
+    whole = np.arange(len(areas)) < len(_areas(objects))
+    weights = areas**choice.area_power * np.where(whole, 1.0, choice.part_weight)
+    weights[(areas < choice.min_area) | (areas > choice.max_share * height * width)] = 0
+    count = min(choice.count, int((weights > 0).sum()))
+    chosen = rng.choice(len(areas), count, replace=False, p=weights / weights.sum()) if count else []
+    split = int(whole.sum())
+    masks = [objects == i + 1 if i < split else parts == i - split + 1 for i in chosen]
+    return TrainBatch(
+        images=torch.from_numpy(np.where(inside[..., None], scene.image, 0))[None],
+        sizes=torch.tensor([[height, width]]),
+        masks=torch.from_numpy(np.stack(masks)) if masks else torch.zeros(0, *inside.shape, dtype=torch.bool),
+        image_of=torch.zeros(len(masks), dtype=torch.int64),
+    )

@@ -1,0 +1,59 @@
+"""What one training step sees: images, and masks chosen among an image's objects and parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TrainBatch:
+    """B images and N masks of them, model input frame.
+
+    images: [B, S, S, 3] uint8 RGB. sizes: [B, 2] int64 (height, width) before padding at the right and bottom.
+    masks: [N, S, S] bool, none empty. image_of: [N] int64, the image of each mask.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    masks: Tensor
+    image_of: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.masks) != len(self.image_of):
+            raise ValueError(f"{len(self.masks)} masks but {len(self.image_of)} image indices")
+        if self.masks.shape[1:] != self.images.shape[1:3]:
+            raise ValueError(f"masks of {tuple(self.masks.shape[1:])} px on images of {tuple(self.images.shape[1:3])} px")
+
+
+def normalised(batch: TrainBatch, mean: Tensor, std: Tensor) -> Tensor:
+    """Model input [B, 3, S, S] float32 of a batch: normalised, THEN zero beyond each image's size.
+
+    Args:
+        batch: uint8 images.
+        mean, std: [3, 1, 1] in 0..255.
+    """
+    pixels = (batch.images.permute(0, 3, 1, 2).float() - mean) / std
+    side = torch.arange(pixels.shape[-1], device=pixels.device)
+    rows, columns = (side < batch.sizes[:, axis, None] for axis in (0, 1))
+    return pixels * (rows[:, None, :, None] & columns[:, None, None, :])
+
+
+def averaged(masks: Tensor, size: int) -> Tensor:
+    """Area average of masks [N, S, S] bool to [N, size, size] float32: the share of each coarse pixel that is true."""
+    step = masks.shape[-1] // size
+    return F.avg_pool2d(masks[:, None].float(), step)[:, 0]
+
+
+def merge(batches: list[TrainBatch]) -> TrainBatch:
+    """One batch of several; image indices shifted."""
+    starts = torch.tensor([0, *(len(batch.images) for batch in batches)]).cumsum(0)
+    return TrainBatch(
+        images=torch.cat([batch.images for batch in batches]),
+        sizes=torch.cat([batch.sizes for batch in batches]),
+        masks=torch.cat([batch.masks for batch in batches]),
+        image_of=torch.cat([batch.image_of + start for batch, start in zip(batches, starts, strict=False)]),
+    )

@@ -1,0 +1,1 @@
+"""Training jobs: data in, checkpoints and model cards out."""
