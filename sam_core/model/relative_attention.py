@@ -26,8 +26,7 @@ class RelativeAttention(nn.Module):
         """[B, h, w, C] -> [B, h, w, C]."""
         b, h, w, c = x.shape
         q, k, v = self.qkv(x).view(b, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        bias = position_bias(q, offsets(self.rel_pos_h, h), offsets(self.rel_pos_w, w))
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        attended = attend(q, k, v, offsets(self.rel_pos_h, h), offsets(self.rel_pos_w, w))
         out: Tensor = self.proj(attended.transpose(1, 2).reshape(b, h, w, c))
         return out
 
@@ -39,13 +38,26 @@ def offsets(table: Tensor, side: int) -> Tensor:
     return table[position[:, None] - position[None, :] + side - 1]
 
 
-def position_bias(q: Tensor, along_h: Tensor, along_w: Tensor) -> Tensor:
-    """What relative positions add to the scores.
+def attend(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) -> Tensor:
+    """Attention on a grid: q, k, v [B, heads, h * w, c], along_h [h, h, c], along_w [w, w, c] -> like q.
 
-    q: unscaled [B, heads, h * w, c]. along_h: [h, h, c]. along_w: [w, w, c]. Returns [B, heads, h * w, h * w].
+    A query has one position term per row and one per column of keys. They travel in h + w extra channels of q, which
+    meet one-hot channels of k, so a fused kernel does everything and no table of h * w by h * w scores is stored.
     """
-    b, heads, area, c = q.shape
-    q = q.reshape(b, heads, len(along_h), len(along_w), c)
-    by_row = torch.einsum("bnhwc,hkc->bnhwk", q, along_h)
-    by_column = torch.einsum("bnhwc,wkc->bnhwk", q, along_w)
-    return (by_row[..., :, None] + by_column[..., None, :]).reshape(b, heads, area, area)
+    b, heads, _, c = q.shape
+    h, w = len(along_h), len(along_w)
+    on_grid = q.reshape(b, heads, h, w, c)
+    by_row = torch.einsum("bnhwc,hkc->bnhwk", on_grid, along_h).flatten(2, 3)
+    by_column = torch.einsum("bnhwc,wkc->bnhwk", on_grid, along_w).flatten(2, 3)
+    places = one_hot_places(h, w, like=by_row).expand(b, heads, -1, -1)
+    queries = torch.cat([q * c**-0.5, by_row, by_column], dim=-1)
+    keys = torch.cat([k, places], dim=-1)
+    values = F.pad(v, (0, h + w))  # fused kernels want q, k and v equally wide
+    return F.scaled_dot_product_attention(queries, keys, values, scale=1.0)[..., :c]
+
+
+def one_hot_places(h: int, w: int, *, like: Tensor) -> Tensor:
+    """Row and column of every position of a grid: [h * w, h + w], two ones per line, in the dtype of `like`."""
+    rows = torch.eye(h, dtype=like.dtype, device=like.device).repeat_interleave(w, dim=0)
+    columns = torch.eye(w, dtype=like.dtype, device=like.device).repeat(h, 1)
+    return torch.cat([rows, columns], dim=1)

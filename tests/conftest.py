@@ -1,0 +1,54 @@
+"""What every test may use."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from sam_core.model.checkpoint import save_model
+from sam_core.model.sam import Sam
+from sam_core.presets import vit_test
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def sample_data() -> Callable[[str], Path]:
+    """Finds a folder of the sample data, such as "coco128", or skips the test.
+
+    Looked for in SAM_ENGINE_TEST_DATA, else in ../shared/data beside the repository.
+    """
+    root = Path(os.environ.get("SAM_ENGINE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+
+    def find(name: str) -> Path:
+        if not (root / name).is_dir():
+            pytest.skip(f"needs the sample data {name}; set SAM_ENGINE_TEST_DATA to the folder that holds it")
+        return root / name
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of `vit_test` with random weights, which runs in milliseconds."""
+    path = tmp_path_factory.mktemp("checkpoint") / "vit_test.safetensors"
+    torch.manual_seed(0)
+    save_model(Sam(vit_test()), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def photo() -> NDArray[np.uint8]:
+    """A colour photograph, uint8 RGB [300, 451, 3]."""
+    from skimage.data import chelsea
+
+    return np.asarray(chelsea())
