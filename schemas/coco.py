@@ -1,0 +1,212 @@
+"""COCO's instances JSON, and every way in which it writes a mask brought to the RLE of our tables.
+
+Field names are COCO's (cocodataset.org, "Data format"). Boxes are xywh in px; polygons are x, y, x, y, ... in px.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+from pycocotools import mask as coco_mask
+
+from schemas.json_fields import JsonObject, is_number, parse_object
+from schemas.rle import parse_runs
+
+Polygon = tuple[float, ...]
+_FEWEST_COORDINATES = 6
+_MOST_PIXELS = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class CompressedRle:
+    """An RLE as pycocotools writes it: size (height, width), counts as text."""
+
+    size: tuple[int, int]
+    counts: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlainRle:
+    """An RLE as numbers, which COCO uses for crowds: size (height, width), run lengths down the columns."""
+
+    size: tuple[int, int]
+    counts: tuple[int, ...]
+
+
+Segmentation = tuple[Polygon, ...] | CompressedRle | PlainRle
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image; height and width in px."""
+
+    id: int
+    file_name: str
+    height: int
+    width: int
+    license: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One object; area in px, bbox xywh in px, iscrowd 1 where one RLE covers many objects."""
+
+    id: int
+    image_id: int
+    category_id: int
+    segmentation: Segmentation
+    area: float
+    bbox: tuple[float, float, float, float]
+    iscrowd: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A kind of object."""
+
+    id: int
+    name: str
+    supercategory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class License:
+    """A licence that images refer to by its id."""
+
+    id: int
+    name: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An instances file."""
+
+    images: tuple[Image, ...]
+    annotations: tuple[Annotation, ...]
+    categories: tuple[Category, ...]
+    licenses: tuple[License, ...] = ()
+
+
+def to_json(document: Document) -> str:
+    """The text of an instances file."""
+    return json.dumps(asdict(document), separators=(",", ":"), allow_nan=False)
+
+
+def from_json(text: str | bytes, *, where: str) -> Document:
+    """The document of an instances file; fields not named here are passed over.
+
+    Args:
+        where: name of the file, for messages.
+
+    Raises:
+        ValueError: one line that says which entry lacks what.
+    """
+    root = parse_object(text, where)
+    return Document(
+        images=tuple(_image(entry) for entry in root.children("images")),
+        annotations=tuple(_annotation(entry) for entry in root.children("annotations")),
+        categories=tuple(_category(entry) for entry in _objects_if_any(root, "categories")),
+        licenses=tuple(_license(entry) for entry in _objects_if_any(root, "licenses")),
+    )
+
+
+def rle_of(segmentation: Segmentation, *, height: int, width: int) -> bytes:
+    """Compressed counts of a segmentation over an image of the given size (px); polygons are joined.
+
+    Polygons are drawn by pycocotools, so that masks equal those of COCO's own tools.
+
+    Raises:
+        ValueError: an RLE is of another size, malformed or does not cover its image, or polygons enclose nothing or
+            lie far outside.
+    """
+    if not 0 < height * width < _MOST_PIXELS:
+        raise ValueError(f"an image of {width}x{height} px has no RLE: pycocotools counts in 32 bits")
+    if isinstance(segmentation, tuple):
+        return _rle_of_polygons(segmentation, height, width)
+    if segmentation.size != (height, width):
+        raise ValueError(f"the RLE's size {list(segmentation.size)} is not the image's [{height}, {width}]")
+    if isinstance(segmentation, PlainRle):
+        return _rle_of_numbers(segmentation)
+    counts = segmentation.counts.encode()
+    if int(parse_runs(pa.array([counts])).pixels[0]) != height * width:
+        raise ValueError(f"the RLE does not cover its image of {width}x{height} px")
+    return counts
+
+
+def _rle_of_numbers(rle: PlainRle) -> bytes:
+    height, width = rle.size
+    if sum(rle.counts) != height * width or min(rle.counts, default=0) < 0:
+        raise ValueError(f"the RLE does not cover its image of {width}x{height} px")
+    counts: bytes = coco_mask.frPyObjects({"size": [height, width], "counts": list(rle.counts)}, height, width)[
+        "counts"
+    ]
+    return counts
+
+
+def _rle_of_polygons(polygons: tuple[Polygon, ...], height: int, width: int) -> bytes:
+    """Fewer than three corners enclose nothing, and pycocotools would take two for a box; they are left out."""
+    drawable = [list(polygon) for polygon in polygons if len(polygon) >= _FEWEST_COORDINATES]
+    if not drawable:
+        raise ValueError("no polygon has three corners")
+    for polygon in drawable:
+        corners = np.array(polygon[: len(polygon) // 2 * 2]).reshape(-1, 2)
+        if len(polygon) % 2 or (corners < [-width, -height]).any() or (corners > [2 * width, 2 * height]).any():
+            raise ValueError(f"a polygon has half a corner, or lies far outside of the image of {width}x{height} px")
+    counts: bytes = coco_mask.merge(coco_mask.frPyObjects(drawable, height, width))["counts"]
+    return counts
+
+
+def _image(entry: JsonObject) -> Image:
+    return Image(
+        id=entry.integer("id"),
+        file_name=entry.text("file_name"),
+        height=entry.integer("height"),
+        width=entry.integer("width"),
+        license=entry.integer("license") if entry.has("license") else None,
+    )
+
+
+def _annotation(entry: JsonObject) -> Annotation:
+    x, y, w, h = entry.numbers("bbox", 4)
+    return Annotation(
+        id=entry.integer("id"),
+        image_id=entry.integer("image_id"),
+        category_id=entry.integer("category_id"),
+        segmentation=_segmentation(entry),
+        area=entry.number("area"),
+        bbox=(x, y, w, h),
+        iscrowd=entry.integer("iscrowd") if entry.has("iscrowd") else 0,
+    )
+
+
+def _segmentation(entry: JsonObject) -> Segmentation:
+    value = entry.values.get("segmentation")
+    if isinstance(value, list):
+        return tuple(_polygon(polygon, entry.where) for polygon in value)
+    rle = entry.child("segmentation")
+    size = rle.size()
+    if isinstance(rle.values.get("counts"), str):
+        return CompressedRle(size, rle.text("counts"))
+    return PlainRle(size, rle.integers("counts"))
+
+
+def _polygon(value: object, where: str) -> Polygon:
+    if not isinstance(value, list) or not all(map(is_number, value)):
+        raise ValueError(f"{where}: segmentation must be an RLE or a list of polygons, each a list of numbers")
+    return tuple(float(coordinate) for coordinate in value)
+
+
+def _category(entry: JsonObject) -> Category:
+    supercategory = entry.text("supercategory") if entry.has("supercategory") else ""
+    return Category(entry.integer("id"), entry.text("name"), supercategory)
+
+
+def _license(entry: JsonObject) -> License:
+    return License(entry.integer("id"), entry.text("name"), entry.text("url") if entry.has("url") else "")
+
+
+def _objects_if_any(root: JsonObject, name: str) -> Iterable[JsonObject]:
+    return root.children(name) if root.has(name) else ()

@@ -1,0 +1,101 @@
+"""Typed fields out of JSON that others wrote; what is missing or of the wrong kind is said with its place."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NoReturn, TypeGuard
+
+
+@dataclass(frozen=True, slots=True)
+class JsonObject:
+    """A JSON object and where it stands, such as `instances.json: annotations[3]`."""
+
+    values: dict[str, object]
+    where: str
+
+    def integer(self, name: str) -> int:
+        """A whole number, also when written as 5.0. Raises ValueError."""
+        value = self._get(name)
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        return value if isinstance(value, int) and not isinstance(value, bool) else self._refuse(name, "a whole number")
+
+    def number(self, name: str) -> float:
+        """A finite number. Raises ValueError."""
+        value = self._get(name)
+        return float(value) if is_number(value) else self._refuse(name, "a number")
+
+    def text(self, name: str) -> str:
+        """A string. Raises ValueError."""
+        value = self._get(name)
+        return value if isinstance(value, str) else self._refuse(name, "a text")
+
+    def items(self, name: str) -> list[object]:
+        """A list of anything. Raises ValueError."""
+        value = self._get(name)
+        return value if isinstance(value, list) else self._refuse(name, "a list")
+
+    def numbers(self, name: str, count: int) -> tuple[float, ...]:
+        """A list of `count` finite numbers. Raises ValueError."""
+        values = self.items(name)
+        if len(values) != count or not all(map(is_number, values)):
+            self._refuse(name, f"a list of {count} numbers")
+        return tuple(float(value) for value in values)  # type: ignore[arg-type]
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """A list of whole numbers. Raises ValueError."""
+        values = self.items(name)
+        if not all(type(value) is int for value in values):
+            self._refuse(name, "a list of whole numbers")
+        return tuple(values)  # type: ignore[arg-type]
+
+    def size(self) -> tuple[int, int]:
+        """The `size` of an RLE: (height, width), px, at least 1. Raises ValueError."""
+        size = self.integers("size")
+        if len(size) != 2 or min(size) < 1:
+            self._refuse("size", "[height, width] of at least 1 px")
+        return size[0], size[1]
+
+    def child(self, name: str) -> "JsonObject":
+        """An object. Raises ValueError."""
+        return as_object(self._get(name), f"{self.where}: {name}")
+
+    def children(self, name: str) -> "Iterator[JsonObject]":
+        """The objects of a list, each of which knows its place. Raises ValueError."""
+        for index, value in enumerate(self.items(name)):
+            yield as_object(value, f"{self.where}: {name}[{index}]")
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there and not null."""
+        return self.values.get(name) is not None
+
+    def _get(self, name: str) -> object:
+        if name not in self.values:
+            raise ValueError(f"{self.where} has no {name}")
+        return self.values[name]
+
+    def _refuse(self, name: str, wanted: str) -> NoReturn:
+        shown = repr(self.values[name])
+        raise ValueError(f"{self.where}: {name} is {shown[:60]}{'...' if len(shown) > 60 else ''}; it must be {wanted}")
+
+
+def parse_object(text: str | bytes, where: str) -> JsonObject:
+    """The object that a JSON document holds. Raises ValueError when it is not JSON, or not an object."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not JSON: {error}") from error
+    return as_object(value, where)
+
+
+def as_object(value: object, where: str) -> JsonObject:
+    """`value` as an object. Raises ValueError when it is something else."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} must be an object, not {type(value).__name__}")
+    return JsonObject(value, where)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a JSON value is a finite number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
