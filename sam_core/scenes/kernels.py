@@ -12,6 +12,9 @@ Float64 = NDArray[np.float64]
 UInt8 = NDArray[np.uint8]
 Int16 = NDArray[np.int16]
 Int8 = NDArray[np.int8]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
 
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -183,20 +186,27 @@ def expose(
     gain: Float64,
     vignette: float,
     haze: Float64,
+    dapple: UInt8,
+    dapple_gain: Float32,
+    dapple_affine: Float64,
     curve: UInt8,
     noise: Int8,
+    noise_at: tuple[int, int],
     noise_gain: float,
     grey: bool,
 ) -> UInt8:
-    """What the sensor makes of the canvas.
+    """What the light and the sensor make of the canvas.
 
     Args:
-        canvas: [S, S, 3] linear-ish colour, 0..1 and above.
+        canvas: [S, S, 3] colour, 0..1 and above.
         gain: [3] white balance and exposure.
         vignette: brightness lost in the corners, 0..1.
         haze: [4] colour of the haze and its amount at the top row; it fades to the bottom.
+        dapple: [T, T] light and shade over the whole scene, T a power of two; wraps.
+        dapple_gain: [256] brightness of each of its values.
+        dapple_affine: [6] canvas (x, y, 1) px -> texels, rows u and v.
         curve: [1024] response from 0..1 to 0..255.
-        noise: [S, S, 3] standard noise in units of 1/32.
+        noise: [T, T, 3] standard noise in units of 1/32, read from noise_at (x, y) on; wraps.
         noise_gain: noise amplitude in grey levels.
         grey: one channel for all.
 
@@ -204,6 +214,7 @@ def expose(
         [S, S, 3] uint8.
     """
     side = canvas.shape[0]
+    wrap = noise.shape[0] - 1
     out = np.empty((side, side, 3), np.uint8)
     half = 0.5 * side
     for y in range(side):
@@ -211,13 +222,15 @@ def expose(
         dy = (y - half) / half
         for x in range(side):
             dx = (x - half) / half
-            fall = 1.0 - vignette * 0.5 * (dx * dx + dy * dy)
+            u = int(dapple_affine[0] * x + dapple_affine[1] * y + dapple_affine[2]) & wrap
+            v = int(dapple_affine[3] * x + dapple_affine[4] * y + dapple_affine[5]) & wrap
+            fall = (1.0 - vignette * 0.5 * (dx * dx + dy * dy)) * dapple_gain[dapple[v, u]]
             mean = 0.0
             for channel in range(3):
-                level = canvas[y, x, channel] * (1.0 - veil) + haze[channel] * veil
-                level *= gain[channel] * fall
-                index = min(max(int(level * 1023.0), 0), 1023)
-                value = curve[index] + noise[y, x, channel] * noise_gain / 32.0
+                level = canvas[y, x, channel] * fall * (1.0 - veil) + haze[channel] * veil
+                index = min(max(int(level * gain[channel] * 1023.0), 0), 1023)
+                grit = noise[(y + noise_at[1]) & wrap, (x + noise_at[0]) & wrap, channel]
+                value = curve[index] + grit * noise_gain / 32.0
                 if grey:
                     mean += value / 3.0
                 else:
@@ -225,4 +238,14 @@ def expose(
             if grey:
                 for channel in range(3):
                     out[y, x, channel] = np.uint8(min(max(mean, 0.0), 255.0))
+    return out
+
+
+@_compiled
+def census(labels: Int16, count: int) -> Int64:
+    """Pixels of every id 0..count - 1 in a label map: int64 [count]."""
+    out = np.zeros(count, np.int64)
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            out[labels[y, x]] += 1
     return out

@@ -1,16 +1,17 @@
 """Parts become a layer, a layer casts its shadow and lands on the canvas with exact labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
 
-from sam_core.scenes.kernels import Float32, Float64, Int16, UInt8, composite, darken, paint_part, relief_light
+from sam_core.scenes.kernels import Float32, Float64, Int16, Int32, UInt8, composite, darken, paint_part, relief_light
 from sam_core.scenes.materials import Material
 from sam_core.scenes.shapes import Contours
 
 _SHIFT = 4
+"""Fractional bits of the coordinates that OpenCV draws with."""
 _FLAT = np.zeros((1, 1), np.float32)
 
 
@@ -42,15 +43,22 @@ class Layer:
     colour: Float32
     alpha: Float32
     parts: Int16
-    origin: tuple[int, int]
-    part_count: int
+    origin: tuple[int, int] = (0, 0)
+    part_count: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Canvas:
-    """The picture in the making, and who owns what in it. Owner lists start with the background's entry."""
+    """The picture in the making, and who owns what in it.
+
+    Attributes:
+        colour, alpha: float32 [S, S, 3] and [S, S]; the canvas is opaque.
+        objects, parts: int16 [S, S] ids, 0 for none.
+        part_object: owner object of every part id; stuff and group describe every object id. Entry 0 is nobody's.
+    """
 
     colour: Float32
+    alpha: Float32
     objects: Int16
     parts: Int16
     part_object: list[int] = field(default_factory=lambda: [0])
@@ -60,28 +68,39 @@ class Canvas:
     @property
     def size(self) -> int:
         """Side of the canvas, px."""
-        return self.objects.shape[0]
+        return int(self.objects.shape[0])
 
     @classmethod
     def blank(cls, size: int) -> "Canvas":
         """A black canvas without objects."""
         shape = (size, size)
-        return cls(np.zeros((*shape, 3), np.float32), np.zeros(shape, np.int16), np.zeros(shape, np.int16))
-
-
-def placed(parts: Sequence[Part], scale: float, angle: float, centre: Float64, *, flip: bool = False) -> list[Part]:
-    """Parts from the unit frame to canvas px: mirrored, scaled, turned (radians), moved."""
-    c, s = scale * np.cos(angle), scale * np.sin(angle)
-    turn = np.array([[-c, -s] if flip else [c, s], [-s, c]])
-    return [
-        Part(
-            tuple(contour @ turn + centre for contour in part.contours),
-            part.material,
-            part.relief,
-            part.brightness,
-            part.mark,
-            part.stroke * scale,
+        return cls(
+            colour=np.zeros((*shape, 3), np.float32),
+            alpha=np.ones(shape, np.float32),
+            objects=np.zeros(shape, np.int16),
+            parts=np.zeros(shape, np.int16),
         )
+
+    def new_object(self, *, stuff: bool, group: int = 0) -> int:
+        """Register an object and return its id."""
+        self.stuff.append(stuff)
+        self.group.append(group)
+        return len(self.stuff) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Outline:
+    """A part's contours in fixed point, canvas frame, and the px box x0, y0, x1, y1 (end exclusive) they touch."""
+
+    fixed: list[Int32]
+    box: tuple[int, int, int, int]
+
+
+def placed(parts: Sequence[Part], turn: Float64, centre: Float64) -> list[Part]:
+    """Parts from the unit frame to canvas px by a [2, 2] matrix (x_canvas = x_unit @ turn) and a shift [2]."""
+    scale = float(np.sqrt(abs(np.linalg.det(turn))))
+    return [
+        replace(part, contours=tuple(c @ turn + centre for c in part.contours), stroke=part.stroke * scale)
         for part in parts
     ]
 
@@ -100,92 +119,132 @@ def render_layer(
     Returns:
         The layer, or None when nothing of it lies in the canvas.
     """
-    margin = 2 + int(3 * blur)
-    bounds = _bounds(parts, size, margin)
-    if bounds is None:
-        return None
-    x0, y0, x1, y1 = bounds
-    shape = (y1 - y0, x1 - x0)
-    layer = Layer(
-        np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.int16), (x0, y0), 0
+    outlines = [_outline(part) for part in parts]
+    x0, y0, x1, y1 = _union(
+        [o.box for o, part in zip(outlines, parts, strict=True) if not part.mark], size, int(3 * blur)
     )
-    middle = np.array([0.5 * (x0 + x1), 0.5 * (y0 + y1)])
-    gradient = np.zeros(2) if tilt is None else tilt
+    if x1 <= x0 or y1 <= y0:
+        return None
+    shape = (y1 - y0, x1 - x0)
+    blank = Layer(np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.int16), (x0, y0))
+    shade = _shade(tilt, 0.5 * (x0 + x1), 0.5 * (y0 + y1))
     part_id = 0
-    for part in parts:
+    for part, outline in zip(parts, outlines, strict=True):
         part_id += not part.mark
-        _paint(layer, part, part_id, light, gradient, middle)
+        _paint(blank, part, outline, part_id, light, shade)
     if blur > 0.3:
-        cv2.GaussianBlur(layer.colour, (0, 0), blur, dst=layer.colour)
-        cv2.GaussianBlur(layer.alpha, (0, 0), blur, dst=layer.alpha)
-    return Layer(layer.colour, layer.alpha, layer.parts, layer.origin, part_id)
+        cv2.GaussianBlur(blank.colour, (0, 0), blur, dst=blank.colour)
+        cv2.GaussianBlur(blank.alpha, (0, 0), blur, dst=blank.alpha)
+    return replace(blank, part_count=part_id)
 
 
-def _bounds(parts: Sequence[Part], size: int, margin: int) -> tuple[int, int, int, int] | None:
-    """Box x0, y0, x1, y1 (end exclusive) around the parts, cut to the canvas; None when empty."""
-    points = np.concatenate([c for part in parts if not part.mark for c in part.contours])
-    extra = margin + max(part.stroke for part in parts) / 2
-    x0, y0 = np.clip(np.floor(points.min(0) - extra), 0, size).astype(int)
-    x1, y1 = np.clip(np.ceil(points.max(0) + extra + 1), 0, size).astype(int)
-    return (int(x0), int(y0), int(x1), int(y1)) if x1 > x0 and y1 > y0 else None
+def stamp(
+    canvas: Canvas,
+    parts: Sequence[Part],
+    light: Float64,
+    *,
+    object_id: int,
+    tilt: Float64 | None = None,
+    blur: float = 0.0,
+) -> None:
+    """Draw regions (canvas px) straight onto the canvas as one object without parts: backdrops and cells.
+
+    Args:
+        blur: sigma that softens the outline alone, px.
+    """
+    ground = Layer(canvas.colour, canvas.alpha, canvas.objects)
+    for part in parts:
+        outline = _outline(part)
+        x0, y0, x1, y1 = outline.box
+        shade = _shade(tilt, 0.5 * (x0 + x1), 0.5 * (y0 + y1))
+        _paint(ground, part, outline, object_id, light, shade, blur=blur)
 
 
-def _paint(layer: Layer, part: Part, part_id: int, light: Float64, tilt: Float64, middle: Float64) -> None:
+def _outline(part: Part) -> _Outline:
+    fixed = [np.rint(c * (1 << _SHIFT)).astype(np.int32) for c in part.contours]
+    x, y, width, height = cv2.boundingRect(fixed[0] if len(fixed) == 1 else np.concatenate(fixed))
+    reach = 2 + int(part.stroke / 2 + 0.5)
+    low_x, low_y = (x >> _SHIFT) - reach, (y >> _SHIFT) - reach
+    return _Outline(fixed, (low_x, low_y, (x + width >> _SHIFT) + reach + 1, (y + height >> _SHIFT) + reach + 1))
+
+
+def _union(boxes: Sequence[tuple[int, int, int, int]], size: int, margin: int) -> tuple[int, int, int, int]:
+    """Box around boxes, widened by the margin and cut to the canvas; empty when it misses the canvas."""
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return (
+        max(min(left) - margin, 0),
+        max(min(top) - margin, 0),
+        min(max(right) + margin, size),
+        min(max(bottom) + margin, size),
+    )
+
+
+def _shade(tilt: Float64 | None, x: float, y: float) -> Float64:
+    """Brightness plane [3] that is 1 at (x, y) and changes by tilt per px."""
+    if tilt is None:
+        return np.array([1.0, 0.0, 0.0])
+    return np.array([1 - tilt[0] * x - tilt[1] * y, tilt[0], tilt[1]])
+
+
+def _paint(
+    layer: Layer, part: Part, outline: _Outline, part_id: int, light: Float64, shade: Float64, *, blur: float = 0.0
+) -> None:
     height, width = layer.alpha.shape
-    points = np.concatenate(part.contours) - layer.origin
-    reach = 2 + part.stroke / 2
-    x0, y0 = np.clip(np.floor(points.min(0) - reach), 0, (width, height)).astype(int)
-    x1, y1 = np.clip(np.ceil(points.max(0) + reach + 1), 0, (width, height)).astype(int)
+    left, top = layer.origin
+    margin = int(3 * blur)
+    x0, y0 = max(outline.box[0] - left - margin, 0), max(outline.box[1] - top - margin, 0)
+    x1, y1 = min(outline.box[2] - left + margin, width), min(outline.box[3] - top + margin, height)
     if x1 <= x0 or y1 <= y0:
         return
-    corner = (int(x0), int(y0))
-    coverage = _coverage(part, (int(y1 - y0), int(x1 - x0)), np.add(layer.origin, corner))
-    relief = _relief(coverage, light) if part.relief > 0 else _FLAT
-    shade = part.brightness * np.array([1 - tilt @ middle, tilt[0], tilt[1]])
+    coverage = _coverage(part, outline, (y1 - y0, x1 - x0), (x0 + left, y0 + top))
+    if blur > 0.3:
+        cv2.GaussianBlur(coverage, (0, 0), blur, dst=coverage)
     surface = part.material
     paint_part(
         layer.colour,
         layer.alpha,
         layer.parts,
         coverage,
-        corner,
+        (x0, y0),
         layer.origin,
         surface.field,
         surface.grain,
         surface.grain_gain,
         surface.homography,
         surface.ramp,
-        shade,
-        relief,
+        shade * part.brightness,
+        _relief(coverage, light) if part.relief > 0 else _FLAT,
         part.relief,
         part_id,
         part_id if part.mark else -1,
     )
 
 
-def _coverage(part: Part, shape: tuple[int, int], offset: Float64) -> UInt8:
-    """Antialiased coverage 0..255 of a part in a window of the canvas."""
+def _coverage(part: Part, outline: _Outline, shape: tuple[int, int], corner: tuple[int, int]) -> UInt8:
+    """Antialiased coverage 0..255 of a part in a window of the canvas whose corner is (x, y)."""
     coverage = np.zeros(shape, np.uint8)
-    fixed = [np.round((c - offset) * (1 << _SHIFT)).astype(np.int32) for c in part.contours]
+    shift = (-corner[0] << _SHIFT, -corner[1] << _SHIFT)
     if part.stroke:
-        cv2.polylines(coverage, fixed, False, 255, max(1, round(part.stroke)), cv2.LINE_AA, _SHIFT)
+        lines = [points + np.array(shift, np.int32) for points in outline.fixed]
+        cv2.polylines(coverage, lines, False, 255, max(1, round(part.stroke)), cv2.LINE_AA, _SHIFT)
     else:
-        cv2.fillPoly(coverage, fixed, 255, cv2.LINE_AA, _SHIFT)
+        cv2.fillPoly(coverage, outline.fixed, 255, cv2.LINE_AA, _SHIFT, shift)
     return coverage
 
 
 def _relief(coverage: UInt8, light: Float64) -> Float32:
     """Shading of the region inflated like a cushion, from a distance transform at low resolution."""
     height, width = coverage.shape
-    shrink = max(1.0, max(height, width) / 64)
+    shrink = max(1.0, max(height, width) / 48)
     small = (max(3, round(width / shrink)), max(3, round(height / shrink)))
-    mask = cv2.resize(coverage, small, interpolation=cv2.INTER_AREA)
-    padded = cv2.copyMakeBorder((mask > 96).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 3)
-    peak = max(float(depth.max()), 1.0)
+    mask = cv2.resize(coverage, small, interpolation=cv2.INTER_AREA) if shrink > 1 else coverage
+    inside = cv2.threshold(mask, 96, 1, cv2.THRESH_BINARY)[1]
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
+    peak = min(max(float(cv2.minMaxLoc(depth)[1]), 1.0), 24.0)
+    depth = np.minimum(depth, peak)
     cushion = cv2.GaussianBlur(np.sqrt(depth * (2 * peak - depth)), (0, 0), 0.5 + 0.12 * peak)
-    lit = relief_light(cushion, light)[1:-1, 1:-1]
-    return np.asarray(cv2.resize(lit, (width, height), interpolation=cv2.INTER_LINEAR))
+    lit = relief_light(cushion, light)
+    return np.asarray(cv2.resize(lit, (width, height)) if shrink > 1 else lit, np.float32)
 
 
 def cast_shadow(canvas: Canvas, layer: Layer, warp: Float64, softness: float, strength: float) -> None:
@@ -199,24 +258,23 @@ def cast_shadow(canvas: Canvas, layer: Layer, warp: Float64, softness: float, st
     height, width = layer.alpha.shape
     x, y = layer.origin
     corners = np.array([[x, y, 1], [x + width, y, 1], [x, y + height, 1], [x + width, y + height, 1]]) @ warp.T
-    margin = 2 + 2.5 * softness
-    x0, y0 = np.clip(np.floor(corners.min(0) - margin), 0, canvas.size).astype(int)
-    x1, y1 = np.clip(np.ceil(corners.max(0) + margin), 0, canvas.size).astype(int)
+    (left, top), (right, bottom) = corners.min(0).tolist(), corners.max(0).tolist()
+    box = (int(left), int(top), int(right) + 1, int(bottom) + 1)
+    x0, y0, x1, y1 = _union([box], canvas.size, 2 + int(2.5 * softness))
     if x1 - x0 < 2 or y1 - y0 < 2:
         return
-    shrink = float(np.clip(softness / 1.5, 1, 8))
+    shrink = min(max(softness / 1.5, 1.0), 8.0)
     small = (max(2, round((x1 - x0) / shrink)), max(2, round((y1 - y0) / shrink)))
     local = warp.copy()
     local[:, 2] += warp[:, :2] @ (x, y) - (x0, y0)
     local *= np.array([[small[0] / (x1 - x0)], [small[1] / (y1 - y0)]])
     shadow = cv2.GaussianBlur(cv2.warpAffine(layer.alpha, local, small), (0, 0), max(0.4, softness / shrink))
-    full = cv2.resize(shadow, (int(x1 - x0), int(y1 - y0)))
-    darken(canvas.colour, full, (int(x0), int(y0)), strength)
+    darken(canvas.colour, np.asarray(cv2.resize(shadow, (x1 - x0, y1 - y0)), np.float32), (x0, y0), strength)
 
 
-def land(canvas: Canvas, layer: Layer, *, stuff: bool = False, group: int = 0, opacity: float = 1.0) -> int:
-    """Composite the layer as a new object (or stuff region) and return its id."""
-    object_id = len(canvas.stuff)
+def land(canvas: Canvas, layer: Layer, *, group: int = 0, opacity: float = 1.0) -> int:
+    """Composite the layer as a new object and return its id."""
+    object_id = canvas.new_object(stuff=False, group=group)
     composite(
         canvas.colour,
         canvas.objects,
@@ -230,6 +288,4 @@ def land(canvas: Canvas, layer: Layer, *, stuff: bool = False, group: int = 0, o
         opacity,
     )
     canvas.part_object.extend([object_id] * layer.part_count)
-    canvas.stuff.append(stuff)
-    canvas.group.append(group)
     return object_id

@@ -6,8 +6,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_core.scenes.kernels import Int8
-from sam_core.scenes.scene import Bool, Scene
+from sam_core.scenes.kernels import Bool, Int8, Int64
+from sam_core.scenes.scene import Scene
 
 
 class MaskKind(IntEnum):
@@ -32,8 +32,8 @@ class SceneMasks:
 
     scene: Scene
     kinds: Int8
-    ids: NDArray[np.int64]
-    areas: NDArray[np.int64]
+    ids: Int64
+    areas: Int64
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -46,11 +46,9 @@ class SceneMasks:
         return np.stack(picked) if picked else np.zeros((0, *self.scene.objects.shape), bool)
 
     def _one(self, kind: int, key: int) -> Bool:
-        if kind == MaskKind.PART:
-            return self.scene.parts == key
         if kind == MaskKind.GROUP:
-            return (self.scene.object_group == key)[self.scene.objects]
-        return self.scene.objects == key
+            return np.asarray((self.scene.object_group == key)[self.scene.objects])
+        return np.asarray((self.scene.parts if kind == MaskKind.PART else self.scene.objects) == key)
 
 
 def scene_masks(scene: Scene, min_area: int = 1) -> SceneMasks:

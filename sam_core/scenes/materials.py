@@ -41,35 +41,45 @@ class Palette:
 
 def vary(colour: Float64, rng: np.random.Generator, spread: float) -> Float64:
     """The colour, lighter or darker and slightly of another hue."""
-    shifted = colour * np.exp(rng.normal(0, 2 * spread)) + rng.normal(0, spread / 2, 3)
-    return np.clip(shifted, 0.01, 1.0)
+    shift = rng.standard_normal(4) * (2 * spread, spread / 2, spread / 2, spread / 2)
+    varied: Float64 = np.minimum(np.maximum(colour * np.exp(shift[0]) + shift[1:], 0.01), 1.0)
+    return varied
 
 
 def natural_colour(rng: np.random.Generator) -> Float64:
     """A colour as photographs have them: mostly earthy and dull, warm or blue-green, rarely vivid."""
-    saturation = rng.beta(1.3, 2.8) if rng.random() < 0.85 else rng.uniform(0.5, 1.0)
-    hue = rng.choice([rng.normal(0.08, 0.05), rng.normal(0.3, 0.08), rng.normal(0.58, 0.05), rng.random()])
-    value = rng.beta(1.6, 1.5) * 0.9 + 0.05
-    return hsv(hue, saturation, value)
+    saturation = rng.beta(1.2, 3.0) if rng.random() < 0.92 else rng.uniform(0.5, 0.95)
+    kind = rng.random()
+    if kind < 0.4:
+        hue = rng.normal(0.08, 0.04)
+    elif kind < 0.62:
+        hue = rng.normal(0.25, 0.06)
+    else:
+        hue = rng.normal(0.58, 0.04) if kind < 0.88 else rng.random()
+    return hsv(hue, saturation, 0.04 + 0.92 * rng.beta(1.5, 1.5))
 
 
 def hsv(hue: float, saturation: float, value: float) -> Float64:
     """RGB of a hue (1 is the whole circle), saturation and value, all 0..1. Float64 [3]."""
     phase = (np.array([5.0, 3.0, 1.0]) + hue * 6) % 6
-    return np.asarray(value - value * saturation * np.clip(np.minimum(phase, 4 - phase), 0, 1))
+    colour: Float64 = value - value * saturation * np.clip(np.minimum(phase, 4 - phase), 0, 1)
+    return colour
 
 
 def random_palette(rng: np.random.Generator) -> Palette:
     """Four to nine colours that share a tint, so that a scene's surfaces belong together."""
     anchors = np.stack([natural_colour(rng) for _ in range(int(rng.integers(4, 10)))])
     tint = natural_colour(rng)
-    return Palette(anchors + rng.uniform(0, 0.35) * (tint - anchors))
+    return Palette(anchors + rng.uniform(0, 0.25) * (tint - anchors))
+
+
+_LEVELS = np.linspace(0, 1, 256)[:, None]
 
 
 def colour_ramp(low: Float64, high: Float64, *, bend: float = 1.0) -> Float32:
     """Ramp [256, 3] from low to high; bend > 1 keeps to the low colour longer."""
-    t = (np.linspace(0, 1, 256) ** bend)[:, None]
-    return (low + (high - low) * t).astype(np.float32)
+    levels = _LEVELS if bend == 1 else _LEVELS**bend
+    return (low + (high - low) * levels).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +110,16 @@ class MaterialShop:
     def any(self, rng: np.random.Generator, colour: Float64 | None = None) -> Material:
         """Plain, rough or patterned, as things in photographs are."""
         kind = rng.random()
-        if kind < 0.45:
+        if kind < 0.35:
             return self.plain(rng, colour)
         return self.rough(rng, colour) if kind < 0.8 else self.patterned(rng, colour)
+
+    def cloth(self, rng: np.random.Generator, colour: Float64 | None = None) -> Material:
+        """Soft shades and folds, or a woven or printed pattern."""
+        base = self.palette.pick(rng) if colour is None else colour
+        if rng.random() < 0.3:
+            return self.patterned(rng, base)
+        return self._make(rng, self.bank.folds, base, contrast=rng.uniform(0.1, 0.8), grain=rng.uniform(0, 0.1))
 
     def _make(
         self, rng: np.random.Generator, fields: UInt8, base: Float64, *, contrast: float, grain: float
@@ -125,10 +142,3 @@ def lay(rng: np.random.Generator, scale: float) -> Float64:
     c, s = scale * np.cos(angle), scale * np.sin(angle)
     u, v = rng.uniform(0, SIDE, 2)
     return np.array([c, -s, u, s, c, v, 0.0, 0.0, 1.0])
-
-
-def moved(material: Material, dx: float, dy: float) -> Material:
-    """The same material with its texture shifted by (dx, dy) px."""
-    h = material.homography.copy()
-    h[[2, 5, 8]] -= h[[0, 3, 6]] * dx + h[[1, 4, 7]] * dy
-    return replace(material, homography=h)

@@ -7,14 +7,12 @@ from numpy.typing import NDArray
 
 from sam_core.scenes.camera import photograph
 from sam_core.scenes.config import SCENE_KINDS, SceneConfig
-from sam_core.scenes.kernels import Float64, Int16, UInt8
+from sam_core.scenes.kernels import Bool, Float64, Int16, UInt8, census
 from sam_core.scenes.layers import Canvas
 from sam_core.scenes.layouts import LAYOUTS
 from sam_core.scenes.materials import MaterialShop, random_palette
 from sam_core.scenes.stage import Stage
 from sam_core.scenes.textures import texture_bank
-
-Bool = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,8 @@ def render_scene(config: SceneConfig, rng: np.random.Generator) -> Scene:
         grounded=bool(grounded and rng.random() < 0.8),
     )
     LAYOUTS[kind](rng, stage)
-    image = photograph(rng, stage.canvas.colour, bank, grey=bool(rng.random() < config.grey))
+    grey = bool(rng.random() < config.grey)
+    image = photograph(rng, stage.canvas.colour, bank, grey=grey, metered=kind != "microscopy")
     return _labelled(image, stage.canvas, config.smallest_label)
 
 
@@ -74,31 +73,23 @@ def _light(rng: np.random.Generator) -> Float64:
 
 def _labelled(image: UInt8, canvas: Canvas, smallest: int) -> Scene:
     """Drop what is hardly visible, and number the rest without gaps."""
-    object_kept, object_ids = _renumbered(canvas.objects, len(canvas.stuff), smallest)
-    objects = object_ids[canvas.objects]
-    owner = np.array(canvas.part_object)
-    orphan = object_ids[owner] == 0
-    parts = np.where(objects > 0, canvas.parts, 0).astype(np.int16)
-    part_kept, part_ids = _renumbered(parts, len(owner), smallest, drop=orphan)
+    owner = np.array(canvas.part_object, np.int16)
+    object_kept, object_ids = _renumbered(census(canvas.objects, len(canvas.stuff)) >= smallest)
+    part_seen = census(canvas.parts, len(owner)) >= smallest
+    part_kept, part_ids = _renumbered(part_seen & (object_ids[owner] > 0))
     return Scene(
         image=image,
-        objects=objects,
-        parts=part_ids[parts],
+        objects=object_ids[canvas.objects],
+        parts=part_ids[canvas.parts],
         part_object=object_ids[owner[part_kept]],
         stuff=np.array(canvas.stuff)[object_kept],
         object_group=np.array(canvas.group, np.int16)[object_kept],
     )
 
 
-def _renumbered(
-    labels: Int16, count: int, smallest: int, *, drop: Bool | None = None
-) -> tuple[NDArray[np.intp], Int16]:
-    """Old ids that stay (0 first), and the new id of every old one: int16 [count], 0 for what goes."""
-    stays = np.bincount(labels.ravel(), minlength=count) >= smallest
-    if drop is not None:
-        stays &= ~drop
+def _renumbered(stays: Bool) -> tuple[NDArray[np.intp], Int16]:
+    """Old ids that stay (0 always does), and the new id of every old one: 0 for what goes."""
+    stays = stays.copy()
     stays[0] = True
-    kept = np.flatnonzero(stays)
-    new = np.zeros(count, np.int16)
-    new[kept] = np.arange(len(kept))
-    return kept, new
+    new = np.where(stays, np.cumsum(stays) - 1, 0)
+    return np.flatnonzero(stays), new.astype(np.int16)

@@ -14,24 +14,45 @@ def ellipse(
 ) -> Float64:
     """Ellipse with radii rx, ry, turned by tilt (radians)."""
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    return turned(np.stack([rx * np.cos(angle), ry * np.sin(angle)], 1), tilt) + np.asarray(centre)
+    outline = np.stack([rx * np.cos(angle), ry * np.sin(angle)], 1)
+    return np.asarray((turned(outline, tilt) if tilt else outline) + centre)
 
 
 def turned(points: Float64, angle: float) -> Float64:
-    """Points rotated by angle (radians) around the origin."""
-    c, s = np.cos(angle), np.sin(angle)
-    return points @ np.array([[c, s], [-s, c]])
+    """Points [k, 2] rotated by angle (radians) around the origin."""
+    return points @ turn_matrix(angle)
+
+
+def turn_matrix(angle: float) -> Float64:
+    """[2, 2] matrix that turns row vectors by angle (radians): points @ matrix."""
+    c, s = float(np.cos(angle)), float(np.sin(angle))
+    return np.array([[c, s], [-s, c]])
+
+
+def blobs(rng: np.random.Generator, count: int, roughness: float = 0.3, *, points: int = 64) -> Float64:
+    """Smooth random star-shaped outlines [count, points, 2]; log radius is a Fourier series falling like k^-1.4."""
+    order = np.arange(1, 9)
+    wave = rng.standard_normal((count, 8, 2)) @ (1, 1j) * (0.5 * roughness * order**-1.4)
+    spectrum = np.zeros((count, points // 2 + 1), complex)
+    spectrum[:, 1:9] = wave * (points / 2)
+    radius = np.exp(np.clip(np.fft.irfft(spectrum, points), -1.2, 1.0))
+    angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 2)
 
 
 def blob(rng: np.random.Generator, roughness: float = 0.3, *, points: int = 64) -> Float64:
-    """Smooth random star-shaped outline: the log radius is a random Fourier series falling like k^-1.4."""
-    angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
-    order = np.arange(1, 9)
-    amplitude = roughness * rng.standard_normal(8) * order**-1.4
-    phase = rng.uniform(0, 2 * np.pi, 8)
-    log_radius = (amplitude * np.cos(angle[:, None] * order + phase)).sum(1)
-    radius = np.exp(np.clip(log_radius, -1.2, 1.0))
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
+    """One smooth random outline [points, 2]."""
+    outline: Float64 = blobs(rng, 1, roughness, points=points)[0]
+    return outline
+
+
+def bent(contours: Contours, amount: Float64, waves: Float64, phase: Float64) -> Contours:
+    """Contours pushed about by a slow wave, so that no two things of a kind have the same outline.
+
+    Args:
+        amount: [2] how far x and y move. waves: [2] radians per unit of y and x. phase: [2] radians.
+    """
+    return tuple(c + amount * np.sin(c[:, ::-1] * waves + phase) for c in contours)
 
 
 def superellipse(power: float, rx: float = 1.0, ry: float = 1.0) -> Float64:
@@ -66,7 +87,7 @@ def star(rng: np.random.Generator) -> Float64:
 def hull(rng: np.random.Generator) -> Float64:
     """Convex hull of a few random points: triangles, quadrangles, stones."""
     points = rng.normal(0, 0.6, (int(rng.integers(3, 12)), 2)).astype(np.float32)
-    return cv2.convexHull(points)[:, 0].astype(float)
+    return np.asarray(cv2.convexHull(points)[:, 0], float)
 
 
 def zigzag(rng: np.random.Generator) -> Float64:
@@ -123,7 +144,7 @@ def wander(rng: np.random.Generator, points: int = 12, *, curl: float = 0.35) ->
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, curl, points) + rng.normal(0, curl / 3))
     path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1), 0)
     path -= path.mean(0)
-    return path / np.abs(path).max()
+    return np.asarray(path / np.abs(path).max())
 
 
 def revolved(heights: Float64, radii: Float64) -> Float64:
@@ -148,9 +169,6 @@ def random_outline(rng: np.random.Generator) -> Contours:
         lambda: star(rng),
         lambda: crescent(rng),
     )
-    if rng.random() < 0.06:
-        contours = ring(rng)
-    else:
-        contours = (makers[int(rng.integers(len(makers)))](),)
+    contours = ring(rng) if rng.random() < 0.06 else (makers[int(rng.integers(len(makers)))](),)
     aspect = np.exp(rng.normal(0, 0.35))
     return tuple(contour * (aspect**0.5, aspect**-0.5) for contour in contours)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sam_core.scenes import shapes
 from sam_core.scenes.config import SceneConfig
 from sam_core.scenes.kernels import Float64
 from sam_core.scenes.layers import Canvas, Part, cast_shadow, land, placed, render_layer
@@ -41,27 +42,29 @@ class Stage:
         group: int = 0,
         backdrop: Material | None = None,
     ) -> int:
-        """Place an object (unit frame) and return its id, 0 when it misses the canvas.
+        """Place an object (fitted to -1..1) and return its id, 0 when it misses the canvas.
 
         Args:
             centre: [2] xy of its origin, canvas px.
-            scale: px per unit.
+            scale: half extent of its longer side, px.
             angle: turn, radians.
             blur: sigma of its defocus, px.
             group: objects of one group belong together; 0 for none.
             backdrop: what lies behind; the object may wear it as camouflage.
         """
-        outfit = list(parts)
+        outfit = deformed(rng, parts)
         if backdrop is not None and rng.random() < self.config.camouflage:
             outfit = _camouflaged(rng, outfit, backdrop)
-        shaped = placed(outfit, scale, angle, centre, flip=bool(rng.random() < 0.5))
-        slope = rng.uniform(0, 0.35) / max(scale, 1.0)
+        turn = np.diag([scale if rng.random() < 0.5 else -scale, scale]) @ shapes.turn_matrix(angle)
+        slope = rng.uniform(0, 0.45) / max(scale, 1.0)
+        shaped = placed(outfit, turn, centre)
         layer = render_layer(shaped, self.canvas.size, self.light, tilt=self.light[:2] * slope, blur=blur)
         if layer is None:
             return 0
         if self.shadow > 0.02:
-            warp = self._shadow_warp(centre, scale)
-            cast_shadow(self.canvas, layer, warp, 0.6 + blur + self.shadow_soft * scale, self.shadow)
+            cast_shadow(
+                self.canvas, layer, self._shadow_warp(centre, scale), 0.6 + blur + self.shadow_soft * scale, self.shadow
+            )
         glass = rng.uniform(0.55, 0.9) if rng.random() < 0.03 else 1.0
         return land(self.canvas, layer, group=group, opacity=glass)
 
@@ -78,11 +81,23 @@ class Stage:
     def heavy_scale(self, rng: np.random.Generator, *, smallest: float = 0.02, largest: float = 0.6) -> float:
         """Half extent of an object, px: density falls like scale^-2, from specks to more than half the frame."""
         u = rng.random()
-        return self.canvas.size / (1 / smallest + u * (1 / largest - 1 / smallest))
+        return float(self.canvas.size / (1 / smallest + u * (1 / largest - 1 / smallest)))
 
     def anywhere(self, rng: np.random.Generator, *, beyond: float = 0.08) -> Float64:
         """A place in the canvas or slightly outside, px."""
         return rng.uniform(-beyond, 1 + beyond, 2) * self.canvas.size
+
+
+def deformed(rng: np.random.Generator, parts: Sequence[Part]) -> list[Part]:
+    """The parts stretched, sheared and bent together: the same thing of another build, from another side."""
+    stretch = float(np.exp(rng.normal(0, 0.15)))
+    matrix = np.array([[stretch, 0], [rng.normal(0, 0.08), 1 / stretch]])
+    amount, waves = rng.normal(0, 0.035, 2), rng.uniform(1, 4, 2)
+    phase = rng.uniform(0, 2 * np.pi, 2)
+    return [
+        replace(part, contours=tuple(c @ matrix for c in shapes.bent(part.contours, amount, waves, phase)))
+        for part in parts
+    ]
 
 
 def _camouflaged(rng: np.random.Generator, parts: list[Part], backdrop: Material) -> list[Part]:
