@@ -5,6 +5,7 @@ Two empty masks have IoU 0, as in pycocotools: nothing was there and nothing was
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,9 +25,16 @@ def mask_iou(masks: Tensor, truth: Tensor) -> Tensor:
         ValueError: masks of different heights or widths, or not bool.
     """
     _check(masks, truth)
-    overlap = (masks & truth).sum((-2, -1))
-    union = masks.sum((-2, -1)) + truth.sum((-2, -1)) - overlap
+    overlap = mask_areas(masks & truth)
+    union = mask_areas(masks) + mask_areas(truth) - overlap
     return overlap.double() / union.clamp(min=1)
+
+
+def mask_areas(masks: Tensor) -> Tensor:
+    """True pixels of bool [..., H, W]: int64 [...]."""
+    if masks.device.type == "cpu":  # numpy counts bytes a dozen times faster than torch, which widens them first
+        return torch.from_numpy(np.asarray(np.count_nonzero(masks.numpy(), axis=(-2, -1))))
+    return masks.sum((-2, -1))
 
 
 def iou_matrix(masks: Tensor, truth: Tensor) -> Tensor:

@@ -73,4 +73,5 @@ def matched(iou: Floats, thresholds: Floats = THRESHOLDS) -> npt.NDArray[np.int6
         best = gain.argmax(1)
         level = np.flatnonzero(gain.max(1) >= 0)
         free[level, best[level]] = False
-    return (~free).sum(1)
+    found: npt.NDArray[np.int64] = np.count_nonzero(~free, axis=1)
+    return found

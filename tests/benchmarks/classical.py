@@ -1,0 +1,124 @@
+"""Figures of the classical baselines on a data set, measured once and stored beside the models' results.
+
+    python -m tests.benchmarks.classical --data FOLDER [--limit N] [--masks-per-image N] [--seed N]
+
+A baseline's figure is that of the parameter which scores best on the data set itself: generous to it. Evaluating a
+model reads the stored figures of all images and repeats nothing but the cheap control.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import tyro
+from rich.progress import track
+
+from sam_core.metrics.clicks import first_clicks
+from sam_core.metrics.iou import mask_iou
+from tests.benchmarks.baselines import BASELINES, Baseline
+from tests.benchmarks.ground_truth import GroundTruth, TrueImage, open_ground_truth
+from tests.benchmarks.record import RESULTS, cpu_seconds, environment, write_json
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which masks of a data set are used.
+
+    limit: images, drawn by the seed; None for all. masks_per_image: masks drawn in each image; None for all.
+    """
+
+    limit: int | None = None
+    masks_per_image: int | None = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One baseline at its best parameter: mean IoU over `masks` masks, and the means of every parameter tried."""
+
+    miou: float
+    parameter: float
+    meaning: str
+    masks: int
+    by_parameter: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Options(Selection):
+    """Measures the classical baselines on a data set and stores their figures."""
+
+    data: Path = tyro.MISSING
+    """Folder of the data set."""
+
+
+def baseline_iou(baseline: Baseline, image: TrueImage) -> Floats:
+    """IoU of every mask (rows; only the first where the baseline takes one per image) at every parameter."""
+    truth = image.masks[:1] if baseline.one_per_image else image.masks
+    clicks = first_clicks(truth).xy.astype(np.int64)
+    found = [baseline.segment(image.image, clicks, parameter) for parameter in baseline.parameters]
+    return np.stack([mask_iou(torch.from_numpy(masks), torch.from_numpy(truth)).numpy() for masks in found], 1)
+
+
+def figure(baseline: Baseline, iou: Floats) -> Figure:
+    """The best column of IoU [N, P]."""
+    means = iou.mean(0)
+    best = int(means.argmax())
+    by_parameter = {f"{p:.4g}": float(mean) for p, mean in zip(baseline.parameters, means, strict=True)}
+    return Figure(float(means[best]), baseline.parameters[best], baseline.meaning, len(iou), by_parameter)
+
+
+def measure(baseline: Baseline, truth: GroundTruth, selection: Selection) -> dict[str, Figure]:
+    """The baseline's figure over the main masks of a data set ("main") and over "all" of them."""
+    iou, main = [], []
+    names = truth.chosen(limit=selection.limit, seed=selection.seed)
+    for name in track(names, f"{truth.name} {baseline.name}", disable=not sys.stderr.isatty()):
+        image = truth.read(name).capped(selection.masks_per_image, seed=selection.seed)
+        if len(image.masks):
+            iou.append(baseline_iou(baseline, image))
+            main.append(image.areas[: len(iou[-1])] > truth.least_area)
+    every = np.concatenate(iou)
+    return {"main": figure(baseline, every[np.concatenate(main)]), "all": figure(baseline, every)}
+
+
+def stored_path(truth: GroundTruth) -> Path:
+    return RESULTS / f"classical_{truth.name}.json"
+
+
+def stored_figures(truth: GroundTruth) -> dict[str, dict[str, Any]]:
+    """The stored main figures of a data set, by baseline; empty when it was never measured."""
+    path = stored_path(truth)
+    return json.loads(path.read_text())["main"] if path.exists() else {}
+
+
+def main() -> None:
+    options = tyro.cli(Options)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        truth = open_ground_truth(options.data)
+    except ValueError as error:
+        sys.exit(str(error))
+    record: dict[str, Any] = {"data": truth.name, "least_area": truth.least_area, "main": {}, "all": {}, "seconds": {}}
+    record["selection"] = {name: getattr(options, name) for name in ("limit", "masks_per_image", "seed")}
+    for baseline in BASELINES:
+        start = cpu_seconds()
+        for subset, result in measure(baseline, truth, options).items():
+            record[subset][baseline.name] = asdict(result)
+        record["seconds"][baseline.name] = cpu_seconds() - start
+        best = record["main"][baseline.name]
+        print(f"{truth.name:10} {baseline.name:14} {best['miou']:.3f} at {best['parameter']:.4g}", flush=True)
+    write_json(stored_path(truth), record | asdict(environment()))
+
+
+if __name__ == "__main__":
+    main()
