@@ -20,7 +20,7 @@ PACKAGES = ("torch", "numpy", "opencv-python-headless", "scipy", "scikit-image",
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """commit: of the working tree, with "-dirty" when tracked files of sam_core or the benchmarks differ. versions: of the packages that count."""
+    """commit: "-dirty" behind it when tracked files of sam_core or the benchmarks differ. cores: usable ones."""
 
     commit: str
     cpu: str

@@ -1,0 +1,214 @@
+"""How good a model is, zero-shot, on photographs with true masks; beside the classical baselines.
+
+    python -m tests.benchmarks.quality --model NAME_OR_PATH --data FOLDER [--limit N] [--recall] [--json FILE]
+
+Clicks, boxes and calibration follow `sam_core.metrics.single_point`, true masks `tests.benchmarks.ground_truth`. The
+main figures are over masks above the data set's least area; "all_masks" repeats them over every mask. Average recall
+(`--recall`) generates masks from a grid of clicks, nothing filtered but NMS, and ranks them by the mean of predicted
+IoU and stability. Baselines other than the disc come from stored figures (`tests.benchmarks.classical`).
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import tyro
+from pycocotools import mask as coco
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from sam_core.generator import MaskGenerator
+from sam_core.masks.batch import MaskRecords
+from sam_core.metrics.recall import Overlaps, average_recall
+from sam_core.metrics.single_point import ClickFigures, MaskScores, join, score_sample, summarise
+from sam_core.model.checkpoint import LoadedModel, load_model
+from sam_core.recipes import proposals
+from tests.benchmarks.baselines import BASELINES, best_triple
+from tests.benchmarks.classical import Selection, baseline_iou, figure, stored_figures
+from tests.benchmarks.ground_truth import GroundTruth, TrueImage, open_ground_truth
+from tests.benchmarks.record import cpu_seconds, environment, write_json
+
+CLICKS = (1, 3, 5, 9)
+WORDS = ("one_click", "three_click", "five_click", "nine_click")
+DISC = BASELINES[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Options(Selection):
+    """Measures a model against true masks, zero-shot."""
+
+    model: str = tyro.MISSING
+    """Name of a model, or path of a checkpoint."""
+    data: Path = tyro.MISSING
+    """Folder of the data set: COCO JSON, BSDS500 or label PNGs."""
+    json: Path | None = None
+    """Where to write the record."""
+    recall: bool = False
+    """Also measure average recall of generated masks (slow), on every true mask of the chosen images."""
+    points_per_side: int = 32
+    """Grid of clicks for average recall."""
+    threads: int = 0
+    """Threads of torch; 0 for its default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Every chosen mask of a data set: model scores, disc IoU [N, radii], areas [N] px; proposals of each image."""
+
+    scores: MaskScores
+    discs: npt.NDArray[np.float64]
+    areas: npt.NDArray[np.float64]
+    overlaps: tuple[Overlaps, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Means over one set of masks."""
+
+    model: ClickFigures
+    disc: float
+    disc_radius: float
+    disc_oracle: float
+
+
+def measure(loaded: LoadedModel, truth: GroundTruth, options: Options) -> Measured:
+    """Runs the model and the discs over the chosen images. Raises ValueError when these have no mask."""
+    scores, discs, areas, overlaps = [], [], [], []
+    generator = MaskGenerator(loaded.sam, replace(proposals(), points_per_side=options.points_per_side))
+    names = truth.chosen(limit=options.limit, seed=options.seed)
+    for name in track(names, truth.name, disable=not sys.stderr.isatty()):
+        image = truth.read(name)
+        if options.recall:
+            overlaps.append(proposal_overlaps(generator, image))
+        few = image.capped(options.masks_per_image, seed=options.seed)
+        if len(few.masks):
+            scores.append(score_sample(loaded.sam, few.sample, clicks=CLICKS))
+            discs.append(baseline_iou(DISC, few))
+            areas.append(few.areas)
+    if not scores:
+        raise ValueError(f"{truth.name}: the chosen images have no masks; choose more with --limit")
+    return Measured(join(scores), np.concatenate(discs), np.concatenate(areas), tuple(overlaps))
+
+
+def proposal_overlaps(generator: MaskGenerator, image: TrueImage) -> Overlaps:
+    """Generated masks of an image, ranked as in the paper's proposal evaluation, against all its true masks."""
+    found = generator.generate(image.image).masks
+    rank = np.argsort(-rank_scores(found), kind="stable")[:1000]
+    ranked = [{"size": list(found.size), "counts": found.rle[index]} for index in rank]
+    true = [coco.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in image.masks]
+    iou = np.asarray(coco.iou(ranked, true, [0] * len(true)), np.float64).reshape(len(ranked), len(true))
+    return Overlaps(iou, image.areas)
+
+
+def rank_scores(found: MaskRecords) -> npt.NDArray[np.float32]:
+    """Mean of predicted IoU and stability: float32 [N]."""
+    return (found.predicted_iou + np.nan_to_num(found.stability_score)) / 2
+
+
+def figures(measured: Measured, keep: npt.NDArray[np.bool_]) -> Figures:
+    """The means over the masks at `keep`, bool [N]; the discs at the radii that suit these masks best."""
+    discs = measured.discs[keep]
+    control = figure(DISC, discs)
+    return Figures(
+        model=summarise(measured.scores.select(keep), CLICKS),
+        disc=control.miou,
+        disc_radius=control.parameter,
+        disc_oracle=best_triple(discs)[1],
+    )
+
+
+def headline(found: Figures) -> dict[str, float]:
+    """The figures by the names that records and targets use."""
+    model = found.model
+    chosen = {f"{word}_miou": value for word, value in zip(WORDS, model.miou, strict=True)}
+    oracle = {f"{word}_oracle_miou": value for word, value in zip(WORDS, model.oracle_miou, strict=True)}
+    return {
+        **chosen,
+        **oracle,
+        "oracle_miou": model.oracle_miou[0],
+        "box_miou": model.box_miou,
+        "box_oracle_miou": model.box_oracle_miou,
+        "iou_correlation": model.iou_correlation,
+        "iou_bias": model.iou_bias,
+        "disc_miou": found.disc,
+        "disc_oracle_miou": found.disc_oracle,
+        "disc_radius": found.disc_radius,
+        "masks": model.masks,
+    }
+
+
+def record(loaded: LoadedModel, truth: GroundTruth, options: Options, measured: Measured) -> dict[str, Any]:
+    """Everything worth keeping of a run; figures of the main masks at the top level."""
+    main = figures(measured, measured.areas > truth.least_area)
+    stored = {name: entry for name, entry in stored_figures(truth).items() if name != DISC.name}
+    rivals = {DISC.name: main.disc} | {name: entry["miou"] for name, entry in stored.items()}
+    recall = average_recall(measured.overlaps) if measured.overlaps else None
+    parameters = sum(weight.numel() for weight in loaded.sam.parameters())
+    return {
+        "data": truth.name,
+        "model": {"name": loaded.name, "sha256": loaded.sha256, "parameters": parameters},
+        **headline(main),
+        "best_classical_miou": max(rivals.values()) if stored else None,
+        "classical_miou": rivals,
+        "classical_masks": {name: entry["masks"] for name, entry in stored.items()},
+        "ar_1000": recall.all if recall else None,
+        "recall": asdict(recall) if recall else None,
+        "recall_images": len(measured.overlaps),
+        "all_masks": headline(figures(measured, np.ones(len(measured.areas), np.bool_))),
+        "least_area": truth.least_area,
+        "config": {name: value for name, value in asdict(options).items() if name not in ("data", "json", "model")},
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """The record as a table."""
+    table = Table(title=f"{found['model']['name']} on {found['data']}: {found['masks']} masks", min_width=44)
+    table.add_column("zero-shot")
+    table.add_column("most confident", justify="right")
+    table.add_column("oracle", justify="right")
+    for name in (*WORDS, "box"):
+        table.add_row(name.replace("_", " "), _percent(found[f"{name}_miou"]), _percent(found[f"{name}_oracle_miou"]))
+    table.add_section()
+    for name, value in found["classical_miou"].items():
+        table.add_row(name, _percent(value), _percent(found["disc_oracle_miou"]) if name == DISC.name else "")
+    table.add_section()
+    table.add_row("IoU correlation", f"{found['iou_correlation']:.3f}")
+    table.add_row("IoU bias", f"{found['iou_bias']:+.3f}")
+    for size, value in (found["recall"] or {}).items():
+        table.add_row(f"AR@1000 {size}", _percent(value))
+    Console().print(table)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+def main() -> None:
+    options = tyro.cli(Options)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+        cv2.setNumThreads(options.threads)
+    start = cpu_seconds()
+    try:
+        loaded, truth = load_model(options.model), open_ground_truth(options.data)
+        found = record(loaded, truth, options, measure(loaded, truth, options))
+    except ValueError as error:
+        sys.exit(str(error))
+    found |= {"cpu_seconds": cpu_seconds() - start} | asdict(environment())
+    show(found)
+    if found["best_classical_miou"] is None:
+        print(f"no stored baselines for {truth.name}: python -m tests.benchmarks.classical --data {options.data}")
+    if options.json:
+        write_json(options.json, found)
+
+
+if __name__ == "__main__":
+    main()
