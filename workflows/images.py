@@ -35,20 +35,25 @@ class ImageError(ValueError):
 
 
 class Header(NamedTuple):
-    """What the first bytes of an image file say. `height` and `width` in px, as seen (EXIF orientation applied)."""
+    """What the first bytes of an image file say.
+
+    `format` is in lower case, `height` and `width` are px of the upright image, `orientation` is EXIF's (1 to 8).
+    """
 
     format: str
     height: int
     width: int
+    orientation: int
 
 
 def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Header:
     """Format and size without decoding the pixels. Raises ImageError (Empty, NotAnImage, TooManyPixels)."""
     image = _open(data, max_pixels)
     width, height = image.size
-    if _orientation(image) >= 5:
+    orientation = _orientation(image)
+    if orientation >= 5:
         width, height = height, width
-    return Header(image.format or "", height, width)
+    return Header((image.format or "").lower(), height, width, orientation)
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

@@ -18,7 +18,8 @@ Result = TypeVar("Result")
 ATTEMPTS = 5
 LONGEST_WAIT_SECONDS = 20.0
 SETTLE_SECONDS = 1.0
-_ABSENT = {"404", "NoSuchKey", "NotFound"}
+_ABSENT = {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}
+_FORBIDDEN = {"403", "AccessDenied", "Forbidden"}
 _TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 _UNSUPPORTED = {"501", "NotImplemented"}
 _BUSY = {"500", "502", "503", "504", "InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "Throttling"}
@@ -153,7 +154,8 @@ def _translate(error: ClientError | BotoCoreError, verb: str, where: str) -> OSE
         if code in _ABSENT:
             return FileNotFoundError(f"{where} does not exist")
         reason = str(error.response.get("Error", {}).get("Message", "")).splitlines()
-        return _RefusedError(f"cannot {verb} {where}: {code} {reason[0] if reason else ''}".rstrip(), code)
+        message = f"cannot {verb} {where}: {code} {reason[0] if reason else ''}".rstrip()
+        return PermissionError(message) if code in _FORBIDDEN else _RefusedError(message, code)
     if isinstance(error, NoCredentialsError):
         return StoreError(f"cannot {verb} {where}: no AWS credentials found (environment, ~/.aws, instance role)")
     if isinstance(error, HTTPClientError | ResponseStreamingError):

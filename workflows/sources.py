@@ -10,7 +10,7 @@ import glob
 import importlib.util
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -42,11 +42,13 @@ _ROWS_PER_BATCH = 4096
 class ImageRef:
     """One image of a source. `uri` is an absolute local path or `s3://bucket/key`.
 
-    `stamp` changes with the content, "" where the source cannot tell; `metadata` is a JSON object, "" for none.
+    `stamp` changes with the content, "" where the source cannot tell. `licence` is as the source names it; `metadata`
+    is whatever else it says, a JSON object; both "" for none.
     """
 
     uri: str
     stamp: str = ""
+    licence: str = ""
     metadata: str = ""
 
 
@@ -146,7 +148,7 @@ def _parquet(source: str) -> Iterator[ImageRef]:
     for batch in file.iter_batches(_ROWS_PER_BATCH):
         for row in batch.to_pylist():
             uri = _listed_uri(source, row.pop("uri"), where=f"row {row_number}")
-            yield _reference(uri, _metadata(row))
+            yield _reference(uri, row)
             row_number += 1
 
 
@@ -156,13 +158,15 @@ def _coco(source: str, image_folder: str | None) -> Iterator[ImageRef]:
         document = json.loads(UriReader().read(_absolute(source)))
         images = document["images"]
         names = [image["file_name"] for image in images]
+        licences = {licence["id"]: licence["name"] for licence in document.get("licenses", [])}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{source}: not a COCO JSON with `images` that have a `file_name`") from error
     base = _absolute(image_folder) if image_folder else _coco_folder(_absolute(source), names)
     for image, name in zip(images, names, strict=True):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "://" in name:
             raise ValueError(f"{source}: file_name {name!r} leaves the image folder")
-        yield _reference(_join(base, name), _metadata(image))
+        licence = licences.get(image.get("license"), image.get("license"))
+        yield _reference(_join(base, name), image | {"license": licence})
 
 
 def _coco_folder(source: str, names: list[str]) -> str:
@@ -197,11 +201,17 @@ def _listed_uri(manifest: str, uri: Any, *, where: str) -> str:
     return str(Path(manifest).absolute().parent / uri)
 
 
-def _reference(uri: str, metadata: str = "") -> ImageRef:
+def _reference(uri: str, row: Mapping[str, Any] | None = None) -> ImageRef:
     """An image that a manifest or pattern names; the stamp is looked up for files of this machine only."""
-    if uri.startswith(S3_SCHEME) or not Path(uri).is_file():
-        return ImageRef(uri, metadata=metadata)
-    return ImageRef(uri, file_stamp(uri), metadata)
+    stamp = "" if uri.startswith(S3_SCHEME) or not Path(uri).is_file() else file_stamp(uri)
+    return ImageRef(uri, stamp, *describe(row or {}))
+
+
+def describe(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Licence and metadata (JSON) of what a manifest says about an image."""
+    known = {name: value for name, value in row.items() if value is not None}
+    licence = known.pop("licence", None) or known.pop("license", None) or ""
+    return str(licence), json.dumps(known, sort_keys=True, default=str, ensure_ascii=False) if known else ""
 
 
 def _absolute(address: str) -> str:
@@ -211,8 +221,3 @@ def _absolute(address: str) -> str:
 def _join(folder: str, name: str) -> str:
     """An address as text that any table can hold; bytes that are no UTF-8 are shown as escapes."""
     return f"{folder.rstrip('/')}/{name}".encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _metadata(row: dict[str, Any]) -> str:
-    known = {name: value for name, value in row.items() if value is not None}
-    return json.dumps(known, sort_keys=True, default=str, ensure_ascii=False) if known else ""

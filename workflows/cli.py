@@ -1,0 +1,101 @@
+"""The command `sam-engine`: flags to configuration, configuration to function, failures to one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated
+
+import tyro
+from tyro.conf import subcommand
+
+from sam_core.recipes import recipe
+from workflows.commands import Command, GenerateConfig, IngestConfig, ModelsConfig, ReportConfig, SqlConfig
+
+DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+_COMMANDS = (
+    Annotated[GenerateConfig, subcommand("generate")]
+    | Annotated[IngestConfig, subcommand("ingest")]
+    | Annotated[SqlConfig, subcommand("sql")]
+    | Annotated[ReportConfig, subcommand("report")]
+    | Annotated[ModelsConfig, subcommand("models")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; the exit status: 0 done, 1 finished with error rows, 2 wrong usage or unreadable input.
+
+    With SAM_ENGINE_TRACEBACK set, a failure shows where it came from.
+    """
+    try:
+        return run(parse(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:
+        print("sam-engine: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `sam-engine sql ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except (ValueError, OSError) as error:
+        if os.environ.get("SAM_ENGINE_TRACEBACK"):
+            raise
+        print(f"sam-engine: {one_line(error)}", file=sys.stderr)
+        return WRONG_USE
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """The configuration that the arguments say. Raises SystemExit as argparse does, ValueError on wrong values."""
+    config = _parse(arguments, None)
+    if isinstance(config, GenerateConfig):  # again, with the values of the chosen recipe in the place of the default's
+        config = _parse(arguments, replace(config, thresholds=recipe(config.recipe)))
+    return config
+
+
+def run(config: Command) -> int:
+    """Run a subcommand. Imports are here because torch and Ray take seconds that `--help` need not wait for."""
+    match config:
+        case GenerateConfig():
+            from workflows.generate import generate
+
+            return generate(config)
+        case IngestConfig():
+            from workflows.ingest import ingest_command
+
+            return ingest_command(config)
+        case SqlConfig():
+            from workflows.sql import sql
+
+            return sql(config)
+        case ReportConfig():
+            from workflows.report import write_report
+
+            write_report(config.dataset, config.out)
+            return DONE
+        case ModelsConfig():
+            from workflows.models import print_models
+
+            return print_models()
+
+
+def one_line(error: BaseException) -> str:
+    """The message of a failure; for those of the operating system: what, and which file."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _parse(arguments: Sequence[str], default: Command | None) -> Command:
+    given = {} if default is None else {"default": default}
+    return tyro.cli(  # type: ignore[call-overload, no-any-return]
+        _COMMANDS,
+        prog="sam-engine",
+        description=__doc__,
+        args=list(arguments),
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+        **given,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The main job: a source of images in, mask tables out, exactly once.
+
+    list and ingest the source -> settle the run -> settle its plan -> work on the shards without outcomes
+
+Nothing but files in the data set carries state from one command to the next.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+from schemas.records import RunRecord
+from workflows.commands import GenerateConfig
+from workflows.image_worker import ShardJob
+from workflows.ingest import ingest
+from workflows.models import GeneratorSpec, find_model, register_model
+from workflows.plans import ShardTask, pending_shards, settle_plan
+from workflows.progress import Progress
+from workflows.runs import new_run, open_dataset, settle_run
+from workflows.sources import list_images
+from workflows.sql import connect
+from workflows.storage import Store, open_store
+
+_TALLY = """
+SELECT count(*) AS images, coalesce(sum(n_masks), 0)::BIGINT AS masks, count(*) FILTER (status <> 'ok') AS errors
+FROM outcomes WHERE run_id = ?
+"""
+_QUERIES = (
+    "SELECT * FROM summary",
+    "SELECT uri, n_masks, seconds FROM outcomes JOIN images USING (image_id) ORDER BY n_masks DESC LIMIT 10",
+)
+
+
+def generate(config: GenerateConfig) -> int:
+    """The subcommand: exit status 0, or 1 when some images ended as errors.
+
+    Raises ValueError or OSError, one line each, when the input cannot be used or a store fails for good.
+    """
+    references = list_images(config.source, image_folder=config.image_folder)
+    spec = GeneratorSpec(find_model(config.model), config.thresholds, _device(config.device))
+    store = open_store(config.dataset)
+    open_dataset(store)
+    images = ingest(references, store, max_pixels=config.max_pixels)
+    run = settle_run(store, new_run(spec, name=config.run, recipe_name=config.recipe, config=config.record()))
+    register_model(store, spec.model, run.created_at)
+    parts = settle_plan(store, run.run_id, images, shard_size=config.shard_size)
+    tasks = pending_shards(store, run.run_id, parts)
+    if tasks:
+        _work(config, store, run, spec, tasks)
+    return _report(store, run.run_id)
+
+
+def _work(config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorSpec, tasks: list[ShardTask]) -> None:
+    """Work on the shards with as many workers as the machine or cluster holds."""
+    from workflows.ray_session import choose_pool, run_shards, start_ray
+
+    start_ray()
+    pool = choose_pool(workers=config.workers, threads=config.threads, on_gpu=spec.device == "cuda")
+    job = ShardJob(store.root, run, spec, config.max_pixels, config.image_timeout, pool.threads)
+    images = sum(task.stop - task.start for task in tasks)
+    with Progress("masks", images) as progress:
+        for summary in run_shards(job, tasks, pool):
+            progress.add(images=summary.images, masks=summary.masks, errors=summary.errors)
+
+
+def _device(wanted: str) -> str:
+    """The torch device of the workers: a GPU if the cluster, or this machine without one, has any."""
+    if wanted != "auto":
+        return wanted
+    if os.environ.get("RAY_ADDRESS"):
+        from workflows.ray_session import has_gpus, start_ray
+
+        start_ray()
+        return "cuda" if has_gpus() else "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _report(store: Store, run_id: str) -> int:
+    """Say where the data set is and what to ask it; the exit status."""
+    connection = connect(store.root)
+    images, masks, errors = connection.execute(_TALLY, [run_id]).fetchone()
+    print(f"{store.root}: run {run_id} has {images:,} images, {masks:,} masks, {errors:,} errors")
+    print("try:")
+    for query in _QUERIES:
+        print(f"  sam-engine sql {shlex.quote(store.root)} {shlex.quote(query)}")
+    return 1 if errors else 0

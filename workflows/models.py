@@ -1,0 +1,101 @@
+"""Which model a run uses, and how a worker gets its generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_core.generator import MaskGenerator
+from sam_core.masks.batch import Generation
+from sam_core.model.checkpoint import CheckpointError, find_checkpoint, load_model
+from sam_core.presets import PRESETS
+from sam_core.recipes import Recipe
+from schemas.ids import model_id
+from schemas.layout import model_card_key
+from schemas.records import ModelRecord, to_json
+from workflows.storage import Store
+
+KERNELS = "plain"
+"""Which implementation of the generator the runs of this version record."""
+
+
+class Generator(Protocol):
+    """Makes the masks of one image, uint8 RGB [H, W, 3]."""
+
+    def generate(self, image: NDArray[np.uint8]) -> Generation: ...
+
+
+class GeneratorSource(Protocol):
+    """What a worker is handed instead of a generator: small, can be pickled, and loads the real thing where it is."""
+
+    def load(self) -> Generator: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A checkpoint that was read and found whole: configuration name, SHA-256 of the file, and where it lies."""
+
+    name: str
+    sha256: str
+    path: str
+
+    @property
+    def model_id(self) -> str:
+        return model_id(self.name, self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorSpec:
+    """The generator of a run: `model` is the checkpoint, `device` a torch device."""
+
+    model: Model
+    recipe: Recipe
+    device: str
+
+    def load(self) -> MaskGenerator:
+        """Load the checkpoint on this machine. Raises CheckpointError when it is missing or another one."""
+        loaded = load_model(self.model.path, device=self.device)
+        if loaded.sha256 != self.model.sha256:
+            raise CheckpointError(f"{self.model.path} on this machine is not the checkpoint that the run began with")
+        return MaskGenerator(loaded.sam, self.recipe)
+
+
+def load_generator(model: str, recipe: Recipe, *, device: str = "cpu") -> MaskGenerator:
+    """A generator for a model by name or path. Raises CheckpointError."""
+    return GeneratorSpec(find_model(model), recipe, device).load()
+
+
+def find_model(name_or_path: str) -> Model:
+    """Find a model and read it once, so that a broken checkpoint shows before any work. Raises CheckpointError."""
+    path = find_checkpoint(name_or_path)
+    loaded = load_model(path)
+    return Model(loaded.name, loaded.sha256, str(path.absolute()))
+
+
+def register_model(store: Store, model: Model, created_at: datetime) -> None:
+    """Note in the data set which model was used; the first note stays."""
+    record = ModelRecord(
+        model_id=model.model_id,
+        name=model.name,
+        sha256=model.sha256,
+        created_at=created_at,
+        parent=None,
+        round=None,
+        training={},
+        metrics={},
+    )
+    store.put_if_absent(model_card_key(model.model_id), to_json(record).encode())
+
+
+def print_models() -> int:
+    """The subcommand: for every known name the checkpoint file, or one line on how to get it."""
+    for name in PRESETS:
+        try:
+            print(f"{name:8}  {find_checkpoint(name)}")
+        except CheckpointError as error:
+            print(f"{name:8}  {error}")
+    return 0

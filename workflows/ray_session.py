@@ -1,0 +1,118 @@
+"""Ray, found or started: a cluster when RAY_ADDRESS names one, else this machine, quietly."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.exceptions import RayError
+
+from workflows.plans import ShardTask
+from workflows.shard_worker import ShardJob, ShardSummary, ShardWorker
+
+OBJECT_STORE_BYTES = 256 << 20  # shards travel as row ranges: nothing large passes through Ray
+WORKER_RESTARTS = 1000  # every killer image costs one, over days of work
+SHARD_RETRIES = 4
+CORES_PER_WORKER = 2
+
+
+def start_ray() -> None:
+    """Join the cluster of RAY_ADDRESS or start Ray on this machine; do nothing where this process has it already."""
+    if ray.is_initialized():
+        return
+    quiet = {"configure_logging": True, "logging_level": logging.ERROR, "log_to_driver": False}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**quiet)
+    else:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    _quiet_ray_data()
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How many workers, and what each may use: CPU threads, GPUs (0 or 1)."""
+
+    workers: int
+    threads: int
+    gpus: int
+
+
+def has_gpus() -> bool:
+    """Whether any node of the cluster has a GPU."""
+    return ray.cluster_resources().get("GPU", 0) >= 1
+
+
+def choose_pool(*, workers: int | None, threads: int | None, on_gpu: bool) -> Pool:
+    """Fill in what the user left open from what the cluster has: one worker per GPU, else one per two CPU cores."""
+    resources = ray.cluster_resources()
+    cores, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+    if on_gpu and gpus:
+        return Pool(workers or gpus, threads or max(1, cores // gpus), 1)
+    threads = threads or min(CORES_PER_WORKER, cores)
+    return Pool(workers or max(1, cores // threads), threads, 0)
+
+
+def run_shards(job: ShardJob, tasks: list[ShardTask], pool: Pool) -> Iterator[ShardSummary]:
+    """Work on shards in a pool of actors, one shard per row; summaries in the order in which shards finish.
+
+    A worker that dies is started again and its shard repeated, within limits. Raises what a worker raised.
+    """
+    rows = ray.data.from_items([asdict(task) for task in tasks], override_num_blocks=len(tasks))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # no other way to cap restarts and retries in Ray 2.60
+        shards = rows.map(
+            ShardWorker,
+            fn_constructor_args=(job,),
+            compute=ActorPoolStrategy(size=min(pool.workers, len(tasks)), max_tasks_in_flight_per_actor=2),
+            num_cpus=pool.threads,
+            num_gpus=pool.gpus,
+            max_restarts=WORKER_RESTARTS,
+            max_task_retries=SHARD_RETRIES,
+        )
+    for row in _rows(shards):
+        yield ShardSummary(**row)
+
+
+def map_chunks(function: Callable[[pa.Table], pa.Table], chunks: list[pa.Table]) -> Iterator[dict[str, object]]:
+    """Apply a function to tables on the cluster, one task each; the rows of its answers as they come."""
+    yield from _rows(ray.data.from_arrow(chunks).map_batches(function, batch_format="pyarrow", batch_size=None))
+
+
+def _rows(dataset: Dataset) -> Iterator[dict[str, object]]:
+    """The rows of a dataset; a failure inside a worker is raised as what it was there."""
+    try:
+        yield from dataset.iter_rows()
+    except RayError as error:
+        cause = _cause(error)
+        if cause is None:
+            raise
+        raise cause from None
+
+
+def _cause(error: BaseException | None) -> OSError | ValueError | None:
+    """The first failure in a chain that is the user's or the store's, not the program's."""
+    while error is not None:
+        inner = getattr(error, "cause", None)
+        for candidate in (error, inner):
+            if isinstance(candidate, OSError | ValueError) and not isinstance(candidate, RayError):
+                return candidate
+        error = error.__cause__ or (inner if isinstance(inner, BaseException) else None)
+    return None
+
+
+def _quiet_ray_data() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_consecutive_actor_init_deaths = 3
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.ERROR)

@@ -1,0 +1,80 @@
+"""The record of a run: what was decided before the work began, settled once and kept by every later driver."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+
+from schemas import ids
+from schemas.layout import DATASET_KEY, run_key
+from schemas.records import DatasetRecord, RunRecord, from_json, to_json
+from schemas.tables import Stage
+from workflows.models import KERNELS, GeneratorSpec
+from workflows.storage import Store
+
+_PACKAGES = ("sam-data-engine", "ray", "torch", "numpy", "opencv-python-headless", "pillow", "pyarrow", "numba")
+_SAME = ("model_sha256", "recipe", "stage", "round", "dtype", "device", "kernels")
+
+
+def open_dataset(store: Store) -> DatasetRecord:
+    """The record of the data set at this root, written first if there is none. Raises ValueError on a newer format."""
+    name = PurePosixPath(store.root).name or "dataset"
+    fresh = DatasetRecord(name=name, created_at=datetime.now(UTC))
+    return from_json(
+        DatasetRecord,
+        store.put_if_absent(DATASET_KEY, to_json(fresh).encode()),
+        where=f"{store.root}/{DATASET_KEY}",
+    )
+
+
+def new_run(generator: GeneratorSpec, *, name: str | None, recipe_name: str, config: Mapping[str, object]) -> RunRecord:
+    """The record of a run that starts now on this machine."""
+    recipe = generator.recipe
+    return RunRecord(
+        run_id=ids.run_id(generator.model.sha256, recipe.to_json(), name=name),
+        name=name,
+        created_at=datetime.now(UTC),
+        stage=Stage.AUTOMATIC,
+        round=None,
+        model_name=generator.model.name,
+        model_id=generator.model.model_id,
+        model_sha256=generator.model.sha256,
+        recipe_name=recipe_name,
+        recipe=json.loads(recipe.to_json()),
+        config=config,
+        versions={"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        seed=0,
+        dtype="float32",
+        device=generator.device,
+        kernels=KERNELS,
+        host=socket.gethostname(),
+    )
+
+
+def settle_run(store: Store, proposed: RunRecord) -> RunRecord:
+    """The record that the data set holds for this run, after writing the proposed one if there was none.
+
+    Raises ValueError when the run was begun with something that would give other masks.
+    """
+    key = run_key(proposed.run_id)
+    held = from_json(RunRecord, store.put_if_absent(key, to_json(proposed).encode()), where=f"{store.root}/{key}")
+    for field in _SAME:
+        begun, now = getattr(held, field), getattr(proposed, field)
+        if begun != now:
+            raise ValueError(
+                f"run {held.run_id} was begun with {field} {begun!r}, this command has {now!r}: "
+                "use the same, or start another run with --run NAME"
+            )
+    return held
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

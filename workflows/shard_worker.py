@@ -1,0 +1,99 @@
+"""One shard from its plan to its committed files. Works inside a Ray actor and without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+from schemas.layout import in_flight_key, masks_key, outcomes_key
+from schemas.parquet import to_parquet_bytes
+from schemas.tables import Status
+from schemas.validate import check_outcomes
+from workflows.convert import ImageResult, mask_table, outcome_table
+from workflows.image_worker import ImageWorker, PlannedImage, ShardJob, ahead, time_limit
+from workflows.isolation import IsolatedWorker
+from workflows.plans import PlanPart, ShardTask, read_part
+from workflows.storage import open_store
+
+_READERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSummary:
+    """What a finished shard tells the driver."""
+
+    shard: int
+    images: int
+    masks: int
+    errors: int
+    seconds: float
+
+
+class ShardWorker:
+    """Works on one shard after another; the model is loaded once.
+
+    The masks file is written before the outcomes file, and the outcomes file is the commit. A shard whose in-flight
+    marker is there from an earlier, dead attempt is worked on image by image in a child process.
+    """
+
+    def __init__(self, job: ShardJob) -> None:
+        self._job = job
+        self._store = open_store(job.dataset)
+        self._worker = ImageWorker(job)
+        self._part: PlanPart | None = None
+
+    def __call__(self, row: dict[str, object]) -> dict[str, object]:
+        """For Ray Data: the fields of a ShardTask in, those of a ShardSummary out."""
+        return asdict(self.work(ShardTask(**row)))  # type: ignore[arg-type]
+
+    def work(self, task: ShardTask) -> ShardSummary:
+        """Make and commit the shard's masks. Raises OSError when the store fails for good, ValueError on a new plan."""
+        start = time.perf_counter()
+        images = self._images(task)
+        marker = in_flight_key(self._job.run.run_id, task.shard)
+        if self._store.exists(marker):
+            results = self._one_by_one(images)
+        else:
+            self._store.put(marker, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode())
+            results = self._all_at_once(images)
+        self._commit(task.shard, results)
+        self._store.delete(marker)
+        errors = sum(result.status != Status.OK for result in results)
+        masks = sum(result.n_masks for result in results)
+        return ShardSummary(task.shard, len(results), masks, errors, time.perf_counter() - start)
+
+    def _images(self, task: ShardTask) -> list[PlannedImage]:
+        if self._part is None or self._part.number != task.part:
+            self._part = read_part(self._store, self._job.run.run_id, task.part)
+        if self._part.sha256 != task.part_sha256:
+            raise ValueError("another driver replaced a part of the plan; run the same command again")
+        rows = self._part.table.slice(task.start, task.stop - task.start)
+        pairs = zip(rows["image_id"].to_pylist(), rows["uri"].to_pylist(), strict=True)
+        return [PlannedImage(image_id, uri) for image_id, uri in pairs]
+
+    def _all_at_once(self, images: list[PlannedImage]) -> list[ImageResult]:
+        """In this process; the next images are read and decoded while the model works on one."""
+        results = []
+        with ThreadPoolExecutor(_READERS) as readers, time_limit(self._job.image_timeout) as restart:
+            for loaded in ahead(readers, self._worker.load, images, window=_READERS):
+                results.append(self._worker.segment(loaded))
+                restart()
+        return results
+
+    def _one_by_one(self, images: list[PlannedImage]) -> list[ImageResult]:
+        child = IsolatedWorker(self._job)
+        try:
+            return [child.work(image) for image in images]
+        finally:
+            child.close()
+
+    def _commit(self, shard: int, results: list[ImageResult]) -> None:
+        run = self._job.run
+        outcomes = outcome_table(run.run_id, shard, results)
+        check_outcomes(outcomes)
+        self._store.put(masks_key(run.run_id, shard), to_parquet_bytes(mask_table(run, results)))
+        self._store.put(outcomes_key(run.run_id, shard), to_parquet_bytes(outcomes))

@@ -1,0 +1,98 @@
+"""SQL over a data set wherever it lies; answers as a table, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import sys
+from datetime import date, datetime
+from typing import TextIO
+
+import duckdb
+import pyarrow as pa
+import pyarrow.fs as pafs
+from rich.console import Console
+from rich.table import Table
+
+from schemas import catalog
+from workflows.commands import SqlConfig
+from workflows.storage import S3_SCHEME
+
+ROWS_SHOWN = 100
+
+
+def sql(config: SqlConfig) -> int:
+    """Print the answer to one query. Raises ValueError (one line) when there is no data set or the query fails."""
+    answer = catalog.query(connect(config.dataset), config.query)
+    write = {"table": _write_table, "csv": _write_csv, "json": _write_json}[config.format]
+    write(answer, sys.stdout)
+    return 0
+
+
+def connect(dataset: str) -> duckdb.DuckDBPyConnection:
+    """A read-only connection to a data set, local or `s3://bucket/prefix`. Raises ValueError if there is none."""
+    return catalog.connect(dataset, filesystem=_s3_filesystem() if dataset.startswith(S3_SCHEME) else None)
+
+
+def _s3_filesystem() -> pafs.S3FileSystem:
+    """S3 as boto3 sees it: the same endpoint and the same chain of credentials."""
+    import boto3
+
+    session = boto3.session.Session()
+    endpoint = session.client("s3").meta.endpoint_url if os.environ.get("AWS_ENDPOINT_URL") else None
+    credentials = session.get_credentials()
+    if credentials is None:
+        return pafs.S3FileSystem(endpoint_override=endpoint, region=session.region_name)
+    keys = credentials.get_frozen_credentials()
+    return pafs.S3FileSystem(
+        access_key=keys.access_key,
+        secret_key=keys.secret_key,
+        session_token=keys.token,
+        endpoint_override=endpoint,
+        region=session.region_name,
+    )
+
+
+def _write_table(answer: pa.Table, stream: TextIO) -> None:
+    console = Console(file=stream, width=None if stream.isatty() else 10_000)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for field in answer.schema:
+        number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        table.add_column(field.name, justify="right" if number else "left", overflow="fold")
+    for row in answer.slice(0, ROWS_SHOWN).to_pylist():
+        table.add_row(*("" if value is None else str(_plain(value)) for value in row.values()))
+    console.print(table, markup=False)
+    if len(answer) > ROWS_SHOWN:
+        console.print(f"... the first {ROWS_SHOWN} of {len(answer):,} rows; --format csv or json gives all")
+
+
+def _write_csv(answer: pa.Table, stream: TextIO) -> None:
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(answer.column_names)
+    for batch in answer.to_batches():
+        for row in batch.to_pylist():
+            writer.writerow([_plain(value) for value in row.values()])
+
+
+def _write_json(answer: pa.Table, stream: TextIO) -> None:
+    """One array with one object per row, one row per line."""
+    separator = "[\n"
+    for batch in answer.to_batches():
+        for row in batch.to_pylist():
+            values = {name: _plain(value) for name, value in row.items()}
+            stream.write(separator + json.dumps(values, ensure_ascii=False, default=str))
+            separator = ",\n"
+    stream.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def _plain(value: object) -> object:
+    """A value as text and JSON can hold it: RLE bytes as ASCII, other bytes as hex, no NaN."""
+    if isinstance(value, bytes):
+        return value.decode("ascii") if value.isascii() else value.hex()
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
