@@ -1,6 +1,6 @@
 """Figures of the classical baselines on a data set, measured once and stored beside the models' results.
 
-    python -m tests.benchmarks.classical --data FOLDER [--limit N] [--masks-per-image N] [--seed N]
+    python -m tests.benchmarks.classical --data FOLDER
 
 A baseline's figure is that of the parameter which scores best on the data set itself: generous to it. Evaluating a
 model reads the stored figures of all images and repeats nothing but the cheap control.
@@ -24,22 +24,10 @@ from rich.progress import track
 from sam_core.metrics.clicks import first_clicks
 from sam_core.metrics.iou import mask_iou
 from tests.benchmarks.baselines import BASELINES, Baseline
-from tests.benchmarks.ground_truth import GroundTruth, TrueImage, open_ground_truth
+from tests.benchmarks.ground_truth import GroundTruth, Selection, TrueImage, open_ground_truth
 from tests.benchmarks.record import RESULTS, cpu_seconds, environment, write_json
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which masks of a data set are used.
-
-    limit: images, drawn by the seed; None for all. masks_per_image: masks drawn in each image; None for all.
-    """
-
-    limit: int | None = None
-    masks_per_image: int | None = 8
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +65,14 @@ def figure(baseline: Baseline, iou: Floats) -> Figure:
     return Figure(float(means[best]), baseline.parameters[best], baseline.meaning, len(iou), by_parameter)
 
 
-def measure(baseline: Baseline, truth: GroundTruth, selection: Selection) -> dict[str, Figure]:
-    """The baseline's figure over the main masks of a data set ("main") and over "all" of them."""
-    iou, main = [], []
-    names = truth.chosen(limit=selection.limit, seed=selection.seed)
-    for name in track(names, f"{truth.name} {baseline.name}", disable=not sys.stderr.isatty()):
-        image = truth.read(name).capped(selection.masks_per_image, seed=selection.seed)
+def measure(baseline: Baseline, truth: GroundTruth, selection: Selection) -> Figure:
+    """The baseline's figure over the selected masks of a data set."""
+    iou = []
+    for name in track(truth.chosen(selection), f"{truth.name} {baseline.name}", disable=not sys.stderr.isatty()):
+        image = truth.select(truth.read(name), selection)
         if len(image.masks):
             iou.append(baseline_iou(baseline, image))
-            main.append(image.areas[: len(iou[-1])] > truth.least_area)
-    every = np.concatenate(iou)
-    return {"main": figure(baseline, every[np.concatenate(main)]), "all": figure(baseline, every)}
+    return figure(baseline, np.concatenate(iou))
 
 
 def stored_path(truth: GroundTruth) -> Path:
@@ -95,9 +80,9 @@ def stored_path(truth: GroundTruth) -> Path:
 
 
 def stored_figures(truth: GroundTruth) -> dict[str, dict[str, Any]]:
-    """The stored main figures of a data set, by baseline; empty when it was never measured."""
+    """The stored figures of a data set, by baseline; empty when it was never measured."""
     path = stored_path(truth)
-    return json.loads(path.read_text())["main"] if path.exists() else {}
+    return json.loads(path.read_text())["baselines"] if path.exists() else {}
 
 
 def main() -> None:
@@ -108,15 +93,14 @@ def main() -> None:
         truth = open_ground_truth(options.data)
     except ValueError as error:
         sys.exit(str(error))
-    record: dict[str, Any] = {"data": truth.name, "least_area": truth.least_area, "main": {}, "all": {}, "seconds": {}}
-    record["selection"] = {name: getattr(options, name) for name in ("limit", "masks_per_image", "seed")}
+    found: dict[str, Any] = {}
     for baseline in BASELINES:
         start = cpu_seconds()
-        for subset, result in measure(baseline, truth, options).items():
-            record[subset][baseline.name] = asdict(result)
-        record["seconds"][baseline.name] = cpu_seconds() - start
-        best = record["main"][baseline.name]
-        print(f"{truth.name:10} {baseline.name:14} {best['miou']:.3f} at {best['parameter']:.4g}", flush=True)
+        best = measure(baseline, truth, options)
+        found[baseline.name] = asdict(best) | {"cpu_seconds": cpu_seconds() - start}
+        print(f"{truth.name:10} {baseline.name:14} {best.miou:.3f} at {best.parameter:.4g}", flush=True)
+    config = {name: value for name, value in asdict(options).items() if name != "data"}
+    record = {"data": truth.name, "least_area": truth.least_area, "config": config, "baselines": found}
     write_json(stored_path(truth), record | asdict(environment()))
 
 

@@ -7,11 +7,14 @@ What counts as a true mask:
 - BSDS500 (`ground_truth/val/*.mat`): the regions of the FIRST annotator of each validation image; main figures over
   areas above 32^2 px. People cut an image at different levels, so an average over annotators would ask for several
   answers to one click.
-- Label PNGs (`labels/*.png`, BBBC038): every nonzero id; no least area, nuclei being small.
+- Label PNGs (`labels/*.png`, BBBC038): every nonzero id; no least area, nuclei being small, but at most 8 masks of an
+  image (drawn at random), so that the few images with hundreds of nuclei do not outweigh the others.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,28 +43,50 @@ class TrueImage:
     def sample(self) -> Sample:
         return Sample(self.image, self.masks)
 
-    def capped(self, most: int | None, *, seed: int) -> TrueImage:
-        """At most that many of the masks, drawn without replacement; the seed and the name alone decide which."""
-        if most is None or len(self.masks) <= most:
-            return self
-        rng = np.random.default_rng([seed, *self.name.encode()])
-        kept = np.sort(rng.choice(len(self.masks), most, replace=False))
+    def at(self, kept: npt.NDArray[np.int64]) -> TrueImage:
+        """With the masks at these indices only."""
         return TrueImage(self.name, self.image, self.masks[kept], self.areas[kept])
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """Which images and masks of a data set are evaluated; draws depend on the seed and the image's name alone."""
+
+    limit: int | None = None
+    """At most this many images, drawn at random; by default all."""
+    masks_per_image: int | None = None
+    """At most this many masks of each image, drawn at random; by default the data set's own rule."""
+    every_size: bool = False
+    """Also masks below the data set's least area."""
+    seed: int = 0
+    """Of the draws."""
+
+
+@dataclass(frozen=True, slots=True)
 class GroundTruth:
-    """A data set: its name, the least area (px, exclusive) of the main figures, image names, and how to read one."""
+    """A data set, and how to read an image of it with every mask.
+
+    least_area: of the masks in the main figures, px, exclusive. masks_per_image: evaluated ones; None for all.
+    """
 
     name: str
     least_area: float
+    masks_per_image: int | None
     names: tuple[str, ...]
     read: Callable[[str], TrueImage]
 
-    def chosen(self, *, limit: int | None = None, seed: int = 0) -> tuple[str, ...]:
-        """At most `limit` names, drawn by the seed, in order."""
-        order = np.random.default_rng(seed).permutation(len(self.names))[:limit]
+    def chosen(self, selection: Selection) -> tuple[str, ...]:
+        """The selected images' names, in order."""
+        order = np.random.default_rng(selection.seed).permutation(len(self.names))[: selection.limit]
         return tuple(self.names[index] for index in sorted(order))
+
+    def select(self, image: TrueImage, selection: Selection) -> TrueImage:
+        """The image with the selected masks."""
+        least = 0.0 if selection.every_size else self.least_area
+        fitting = np.flatnonzero(image.areas > least)
+        most = selection.masks_per_image or self.masks_per_image or len(fitting)
+        rng = np.random.default_rng([selection.seed, *image.name.encode()])
+        return image.at(np.sort(rng.permutation(fitting)[:most]))
 
 
 def open_ground_truth(folder: Path) -> GroundTruth:
@@ -79,7 +104,8 @@ def open_ground_truth(folder: Path) -> GroundTruth:
 def _coco(folder: Path) -> GroundTruth:
     coco = COCO()
     coco.dataset = json.loads((folder / "instances.json").read_text())
-    coco.createIndex()
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
     entries = {entry["file_name"]: entry for entry in coco.dataset["images"]}
 
     def read(name: str) -> TrueImage:
@@ -88,7 +114,7 @@ def _coco(folder: Path) -> GroundTruth:
         masks = [coco.annToMask(annotation).astype(np.bool_) for annotation in found]
         return _true_image(name, image, masks, [annotation["area"] for annotation in found])
 
-    return GroundTruth(folder.resolve().name, 32.0**2, tuple(sorted(entries)), read)
+    return GroundTruth(folder.resolve().name, 32.0**2, None, tuple(sorted(entries)), read)
 
 
 def _bsds(folder: Path) -> GroundTruth:
@@ -96,7 +122,7 @@ def _bsds(folder: Path) -> GroundTruth:
         people = scipy.io.loadmat(folder / "ground_truth" / "val" / f"{name}.mat")["groundTruth"]
         return _from_labels(name, _rgb(folder / "images" / "val" / f"{name}.jpg"), people[0, 0]["Segmentation"][0, 0])
 
-    return GroundTruth(folder.resolve().name, 32.0**2, _stems(folder / "ground_truth" / "val", ".mat"), read)
+    return GroundTruth(folder.resolve().name, 32.0**2, None, _stems(folder / "ground_truth" / "val", ".mat"), read)
 
 
 def _label_pngs(folder: Path) -> GroundTruth:
@@ -104,7 +130,7 @@ def _label_pngs(folder: Path) -> GroundTruth:
         labels = cv2.imread(str(folder / "labels" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         return _from_labels(name, _rgb(folder / "images" / f"{name}.png"), labels)
 
-    return GroundTruth(folder.resolve().name, 0.0, _stems(folder / "labels", ".png"), read)
+    return GroundTruth(folder.resolve().name, 0.0, 8, _stems(folder / "labels", ".png"), read)
 
 
 def _from_labels(name: str, image: npt.NDArray[np.uint8], labels: npt.NDArray[np.integer]) -> TrueImage:

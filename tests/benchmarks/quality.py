@@ -3,9 +3,9 @@
     python -m tests.benchmarks.quality --model NAME_OR_PATH --data FOLDER [--limit N] [--recall] [--json FILE]
 
 Clicks, boxes and calibration follow `sam_core.metrics.single_point`, true masks `tests.benchmarks.ground_truth`. The
-main figures are over masks above the data set's least area; "all_masks" repeats them over every mask. Average recall
-(`--recall`) generates masks from a grid of clicks, nothing filtered but NMS, and ranks them by the mean of predicted
-IoU and stability. Baselines other than the disc come from stored figures (`tests.benchmarks.classical`).
+main figures are over masks above the data set's least area; `--every-size` adds the same over masks of all sizes.
+Average recall (`--recall`) generates masks from a grid of clicks, nothing filtered but NMS, and ranks them by the mean
+of predicted IoU and stability. Baselines other than the disc are stored figures (`tests.benchmarks.classical`).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from sam_core.metrics.single_point import ClickFigures, MaskScores, join, score_
 from sam_core.model.checkpoint import LoadedModel, load_model
 from sam_core.recipes import proposals
 from tests.benchmarks.baselines import BASELINES, best_triple
-from tests.benchmarks.classical import Selection, baseline_iou, figure, stored_figures
-from tests.benchmarks.ground_truth import GroundTruth, TrueImage, open_ground_truth
+from tests.benchmarks.classical import baseline_iou, figure, stored_figures
+from tests.benchmarks.ground_truth import GroundTruth, Selection, TrueImage, open_ground_truth
 from tests.benchmarks.record import cpu_seconds, environment, write_json
 
 CLICKS = (1, 3, 5, 9)
@@ -83,12 +83,11 @@ def measure(loaded: LoadedModel, truth: GroundTruth, options: Options) -> Measur
     """Runs the model and the discs over the chosen images. Raises ValueError when these have no mask."""
     scores, discs, areas, overlaps = [], [], [], []
     generator = MaskGenerator(loaded.sam, replace(proposals(), points_per_side=options.points_per_side))
-    names = truth.chosen(limit=options.limit, seed=options.seed)
-    for name in track(names, truth.name, disable=not sys.stderr.isatty()):
+    for name in track(truth.chosen(options), truth.name, disable=not sys.stderr.isatty()):
         image = truth.read(name)
         if options.recall:
             overlaps.append(proposal_overlaps(generator, image))
-        few = image.capped(options.masks_per_image, seed=options.seed)
+        few = truth.select(image, options)
         if len(few.masks):
             scores.append(score_sample(loaded.sam, few.sample, clicks=CLICKS))
             discs.append(baseline_iou(DISC, few))
@@ -162,7 +161,7 @@ def record(loaded: LoadedModel, truth: GroundTruth, options: Options, measured: 
         "ar_1000": recall.all if recall else None,
         "recall": asdict(recall) if recall else None,
         "recall_images": len(measured.overlaps),
-        "all_masks": headline(figures(measured, np.ones(len(measured.areas), np.bool_))),
+        "every_size": headline(figures(measured, measured.areas > 0)) if options.every_size else None,
         "least_area": truth.least_area,
         "config": {name: value for name, value in asdict(options).items() if name not in ("data", "json", "model")},
     }
