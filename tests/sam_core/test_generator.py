@@ -1,0 +1,380 @@
+"""The generator: each rule on hand-made logits, the released generator on a photograph, images with nothing in them.
+
+Random weights draw much the same mask for every click. Where many different masks are needed, `clicked_regions` takes
+the decoder's place in both generators: masks around the click whose outlines follow the image embedding.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco
+from skimage.data import chelsea
+from torch import Tensor
+
+from sam_core import generator as generator_module
+from sam_core.generator import MaskGenerator
+from sam_core.geometry import points_to_input
+from sam_core.masks import rle
+from sam_core.masks.batch import Generation, MaskBatch, Reason
+from sam_core.model.image_encoder import ImageFeatures
+from sam_core.model.sam import Sam
+from sam_core.predict import ImageEmbedding, Prompts
+from sam_core.presets import at_image_size, vit_test
+from sam_core.recipes import Recipe, SmallMaskRule, edges, reference, sa1b
+from tests.released import released_sam
+
+SIDE = 256  # of the model input, px; logits are [64, 64]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def released() -> Any:
+    """Random weights with predicted IoUs spread around the threshold of the recipes."""
+    sam = released_sam(at_image_size(vit_test(), SIDE), seed=0)
+    scores = sam.mask_decoder.iou_prediction_head.layers[-1]
+    scores.weight.data *= 0.05
+    scores.bias.data.fill_(0.88)
+    return sam
+
+
+@pytest.fixture(scope="module")
+def sam(released: Any) -> Sam:
+    ours = Sam(at_image_size(vit_test(), SIDE)).eval()
+    ours.load_state_dict(released.state_dict(), strict=False)
+    return ours
+
+
+@pytest.fixture(scope="module")
+def photograph() -> np.ndarray:
+    return chelsea()[40:220, 80:320]
+
+
+# Hand-made logits
+
+
+def painted(monkeypatch: pytest.MonkeyPatch, masks: list[tuple[float, np.ndarray]]) -> None:
+    """Decoding yields these (predicted IoU, logits [64, 64]) in turn, three per prompt, then masks of no trust."""
+    queue = iter(masks)
+
+    def decode(sam: Sam, embedding: ImageEmbedding, prompts: Prompts, *, multimask: bool) -> MaskBatch:
+        assert multimask
+        drawn = [next(queue, (0.0, np.zeros((64, 64)))) for _ in range(3 * len(prompts))]
+        iou, logits = zip(*drawn, strict=True)
+        return MaskBatch(
+            torch.tensor(np.array(logits), dtype=torch.float32).unflatten(0, (-1, 3)),
+            torch.tensor(iou).unflatten(0, (-1, 3)),
+            embedding.frames[0],
+        )
+
+    monkeypatch.setattr(generator_module, "decode", decode)
+
+
+def rectangle(rows: slice, columns: slice, *, inside: float = 9.0) -> np.ndarray:
+    """Logits of a rectangle, in low-resolution pixels; on a square image of SIDE px each of them covers 4 x 4 px."""
+    logits = np.full((64, 64), -9.0)
+    logits[rows, columns] = inside
+    return logits
+
+
+def generate(sam: Sam, recipe: Recipe, *, side: int = SIDE) -> Generation:
+    return MaskGenerator(sam, recipe).generate(np.zeros((side, side, 3), np.uint8))
+
+
+def reasons(generation: Generation) -> dict[str, int]:
+    """Rejections by reason, without those of predicted IoU, which the untrusted fill-up masks share."""
+    counts = generation.rejections.counts()
+    return {reason.value: n for reason, n in counts.items() if n and reason is not Reason.IOU}
+
+
+FEW_POINTS = replace(reference(), points_per_side=2)
+
+
+def test_a_good_mask_is_kept_with_all_that_is_known_of_it(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    painted(monkeypatch, [(0.1, rectangle(slice(64), slice(64))), (0.9, rectangle(slice(10, 20), slice(30, 50)))])
+    generation = generate(sam, FEW_POINTS)
+    masks = generation.masks
+    assert len(masks) == 1
+    assert masks.boxes.tolist() == [[120, 40, 80, 40]]
+    assert masks.areas.tolist() == [rle.area(masks.rle[0])]
+    assert 80 * 40 - 16 <= masks.areas[0] <= 80 * 40
+    assert masks.predicted_iou.tolist() == [np.float32(0.9)]
+    assert masks.stability_score[0] > 0.95
+    assert masks.points.tolist() == [[64.0, 64.0]]
+    assert masks.crop_boxes.tolist() == [[0, 0, 256, 256]]
+    assert generation.candidates == 4 * 3
+    assert generation.rejections.counts()[Reason.IOU] == 11
+
+
+def test_predicted_iou(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = rectangle(slice(10, 20), slice(30, 50))
+    painted(monkeypatch, [(0.88, mask), (0.8801, mask)])
+    generation = generate(sam, FEW_POINTS)
+    assert generation.masks.predicted_iou.tolist() == [np.float32(0.8801)]
+    first = generation.rejections
+    assert (first.output[0], first.predicted_iou[0]) == (0, np.float32(0.88))
+    assert np.isnan(first.stability_score).all()
+
+
+def test_stability(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A faint mask loses most of its area at +1."""
+    painted(monkeypatch, [(0.9, rectangle(slice(10, 20), slice(30, 50), inside=0.9)), (0.9, np.full((64, 64), -9.0))])
+    generation = generate(sam, FEW_POINTS)
+    assert len(generation.masks) == 0
+    assert reasons(generation) == {"stability": 2}
+    assert generation.rejections.stability_score[-2:].tolist() == [0.0, 0.0]
+
+
+def test_box_at_crop_edge(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve untrusted masks of the whole image, then one in the first crop that reaches its right border."""
+    nothing = (0.0, np.zeros((64, 64)))
+    cut, uncut = rectangle(slice(10, 40), slice(30, 64)), rectangle(slice(10, 40), slice(0, 34))
+    painted(monkeypatch, [nothing] * 12 + [(0.9, cut), (0.9, uncut)])
+    generation = generate(sam, replace(FEW_POINTS, crop_layers=1))
+    assert reasons(generation) == {"box_at_crop_edge": 1}
+    assert generation.masks.boxes[0, 0] == 0
+    assert generation.masks.crop_boxes[0].tolist() == [0, 0, 172, 172]
+
+
+def test_area(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = (0.9, rectangle(slice(64), slice(64)))
+    painted(monkeypatch, [everything])
+    assert reasons(generate(sam, replace(FEW_POINTS, full_image_fraction=0.95))) == {"area": 1}
+    painted(monkeypatch, [everything])
+    assert generate(sam, FEW_POINTS).masks.areas.tolist() == [SIDE * SIDE]
+
+
+def test_nms_in_crop_keeps_the_most_confident(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    near = [(0.90, rectangle(slice(10, 30), slice(10, 30))), (0.95, rectangle(slice(10, 30), slice(10, 31)))]
+    apart = [(0.92, rectangle(slice(40, 60), slice(10, 30)))]
+    painted(monkeypatch, near + apart)
+    generation = generate(sam, FEW_POINTS)
+    assert generation.masks.predicted_iou.tolist() == np.float32([0.95, 0.92]).tolist()
+    assert reasons(generation) == {"nms_in_crop": 1}
+
+
+def test_nms_across_crops_prefers_the_smaller_crop(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same 40 x 40 px at (40, 40): found in the whole image, and less confidently in the first crop of 172 px."""
+    nothing = (0.0, np.zeros((64, 64)))
+    whole = (0.99, rectangle(slice(10, 20), slice(10, 20)))
+    crop = (0.90, rectangle(slice(15, 30), slice(15, 30)))
+    painted(monkeypatch, [whole] + [nothing] * 11 + [crop])
+    generation = generate(sam, replace(FEW_POINTS, crop_layers=1))
+    assert generation.masks.predicted_iou.tolist() == [np.float32(0.90)]
+    assert reasons(generation) == {"nms_across_crops": 1}
+    assert generation.rejections.predicted_iou[-1] == np.float32(0.99)
+
+
+def speckled() -> np.ndarray:
+    """A rectangle with a small part of 8 x 8 px beside it."""
+    logits = rectangle(slice(10, 30), slice(10, 30))
+    logits[40:42, 40:42] = 9.0
+    return logits
+
+
+def test_small_parts_are_removed_and_boxes_follow(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    painted(monkeypatch, [(0.9, speckled())])
+    generation = generate(sam, replace(FEW_POINTS, min_region_area=100))
+    assert generation.masks.boxes.tolist() == [[40, 40, 80, 80]]
+    assert rle.area(generation.masks.rle[0]) == generation.masks.areas[0] <= 80 * 80
+
+
+def test_of_masks_alike_after_cleaning_the_untouched_stays(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    painted(monkeypatch, [(0.95, speckled()), (0.90, rectangle(slice(10, 30), slice(10, 30)))])
+    generation = generate(sam, replace(FEW_POINTS, min_region_area=100))
+    assert generation.masks.predicted_iou.tolist() == [np.float32(0.90)]
+    assert reasons(generation) == {"small_region": 1}
+
+
+@pytest.mark.parametrize(("rule", "kept"), [(SmallMaskRule.KEEP_LARGEST, 1), (SmallMaskRule.DROP, 0)])
+def test_a_mask_of_small_parts_only(sam: Sam, monkeypatch: pytest.MonkeyPatch, rule: SmallMaskRule, kept: int) -> None:
+    painted(monkeypatch, [(0.9, rectangle(slice(10, 12), slice(10, 12)))])
+    recipe = replace(FEW_POINTS, min_stability_score=0.5, min_region_area=100, small_masks=rule)
+    generation = generate(sam, recipe)
+    assert len(generation.masks) == kept
+    assert reasons(generation) == ({} if kept else {"small_region": 1})
+
+
+# The released generator
+
+
+def clicked_regions(points: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [N, 3, 64, 64] of regions around clicks [N, 1, 2] (xy, model input), some with a speck, and scores [N, 3].
+
+    Size, outline and sharpness vary with the embedding [1, C, h, w], so crops show other masks than the whole image.
+    """
+    texture = torch.nn.functional.interpolate(embedding[:, :3], (64, 64), mode="bilinear").sin()
+    x, y = points[:, 0, :, None, None, None].float().unbind(1)
+    wave = torch.sin(x / 23 + torch.arange(3)[:, None, None]) * torch.cos(y / 31)
+    region = torch.tensor([18.0, 35.0, 60.0])[:, None, None] * (1 + 0.3 * texture) - distance_to(x, y)
+    speck = 5.0 * (wave > 0) - distance_to(x + 75, y)
+    sharpness = 2.5 + 2 * torch.sin(x / 17 + y / 11)
+    return sharpness * torch.maximum(region, speck), (0.88 + 0.1 * wave)[..., 0, 0]
+
+
+def distance_to(x: Tensor, y: Tensor) -> Tensor:
+    """Distance (px of the model input) of each low-resolution pixel to points whose x and y are [N, 1, 1, 1]."""
+    centre = (torch.arange(64) + 0.5) * SIDE / 64
+    return torch.hypot(centre - x, centre[:, None] - y)
+
+
+@pytest.fixture
+def regions_around_clicks(monkeypatch: pytest.MonkeyPatch, sam: Sam, released: Any) -> None:
+    """Both generators decode with `clicked_regions`, from bit-identical embeddings; everything else is theirs."""
+    from segment_anything import SamPredictor
+
+    def predict_torch(predictor: Any, points: Tensor, labels: Tensor, **_: Any) -> tuple[Tensor, Tensor, Tensor]:
+        logits, iou = clicked_regions(points, predictor.features)
+        full = predictor.model.postprocess_masks(logits, predictor.input_size, predictor.original_size)
+        return full, iou, logits
+
+    def decode(sam: Sam, embedding: ImageEmbedding, prompts: Prompts, *, multimask: bool) -> MaskBatch:
+        assert prompts.points is not None
+        (frame,) = embedding.frames
+        return MaskBatch(*clicked_regions(points_to_input(prompts.points, frame), embedding.features.embedding), frame)
+
+    monkeypatch.setattr(sam.image_encoder, "forward", lambda inputs: ImageFeatures(released.image_encoder(inputs)))
+    monkeypatch.setattr(SamPredictor, "predict_torch", predict_torch)
+    monkeypatch.setattr(generator_module, "decode", decode)
+
+
+def released_masks(released: Any, image: np.ndarray, recipe: Recipe) -> list[dict[str, Any]]:
+    from segment_anything import SamAutomaticMaskGenerator
+
+    return SamAutomaticMaskGenerator(
+        released,
+        points_per_side=recipe.points_per_side,
+        pred_iou_thresh=recipe.min_predicted_iou,
+        stability_score_thresh=recipe.min_stability_score,
+        stability_score_offset=recipe.stability_offset,
+        box_nms_thresh=recipe.nms_iou,
+        crop_n_layers=recipe.crop_layers,
+        crop_nms_thresh=recipe.crop_nms_iou,
+        crop_overlap_ratio=recipe.crop_overlap,
+        crop_n_points_downscale_factor=recipe.crop_points_downscale,
+        min_mask_region_area=recipe.min_region_area,
+        output_mode="coco_rle",
+    ).generate(image)
+
+
+def assert_same_masks(ours: Generation, theirs: list[dict[str, Any]]) -> None:
+    """The same masks in the same order; released boxes count from first to last pixel."""
+    masks = ours.masks
+    assert [packed.decode() for packed in masks.rle] == [mask["segmentation"]["counts"] for mask in theirs]
+    assert (masks.boxes - [0, 0, 1, 1]).tolist() == [mask["bbox"] for mask in theirs]
+    assert masks.areas.tolist() == [mask["area"] for mask in theirs]
+    assert np.allclose(masks.predicted_iou, [mask["predicted_iou"] for mask in theirs], rtol=0, atol=1e-6)
+    assert masks.stability_score.tolist() == [mask["stability_score"] for mask in theirs]
+    assert np.allclose(masks.points, [mask["point_coords"][0] for mask in theirs], rtol=0, atol=1e-4)
+    assert masks.crop_boxes.tolist() == [mask["crop_box"] for mask in theirs]
+
+
+@pytest.mark.usefixtures("regions_around_clicks")
+def test_reference_recipe_keeps_the_masks_of_the_released_generator(
+    sam: Sam, released: Any, photograph: np.ndarray
+) -> None:
+    ours = MaskGenerator(sam, reference()).generate(photograph)
+    assert_same_masks(ours, released_masks(released, photograph, reference()))
+    assert len(ours.masks) >= 24
+    assert ours.candidates == 3 * 1024
+    assert all(reasons(ours)[reason] >= 24 for reason in ("stability", "nms_in_crop"))
+
+
+@pytest.mark.usefixtures("regions_around_clicks")
+def test_crops_and_cleaning_keep_the_masks_of_the_released_generator(
+    sam: Sam, released: Any, photograph: np.ndarray
+) -> None:
+    recipe = Recipe(points_per_side=16, crop_layers=1, crop_points_downscale=2, min_region_area=100)
+    ours = MaskGenerator(sam, recipe).generate(photograph)
+    assert_same_masks(ours, released_masks(released, photograph, recipe))
+    assert len(ours.masks) >= 24
+    assert ours.candidates == 3 * (256 + 4 * 64)
+    assert set(reasons(ours)) == {"stability", "box_at_crop_edge", "nms_in_crop", "nms_across_crops", "small_region"}
+
+
+def test_random_weights_keep_the_masks_of_the_released_generator(
+    sam: Sam, released: Any, photograph: np.ndarray
+) -> None:
+    """Model and generator together, at thresholds where the scores of these weights lie.
+
+    Boxes of random masks span the image, so NMS is off; logits agree to 1e-5, so a pixel near zero may differ.
+    """
+    everything = replace(edges(), points_per_side=8, stability_offset=0.01, nms_iou=1.0)
+    scores = MaskGenerator(sam, everything).generate(photograph).masks
+    recipe = replace(
+        everything,
+        min_predicted_iou=float(np.quantile(scores.predicted_iou, 0.3)),
+        min_stability_score=float(np.quantile(scores.stability_score, 0.5)),
+    )
+    ours = MaskGenerator(sam, recipe).generate(photograph)
+    theirs = released_masks(released, photograph, recipe)
+    assert len(ours.masks) == len(theirs) >= 12
+    assert np.allclose(ours.masks.points, [mask["point_coords"][0] for mask in theirs], rtol=0, atol=1e-4)
+    assert np.allclose(ours.masks.predicted_iou, [mask["predicted_iou"] for mask in theirs], rtol=0, atol=1e-4)
+    for packed, mask in zip(ours.masks.rle, theirs, strict=True):
+        assert coco.iou([{"size": [180, 240], "counts": packed}], [mask["segmentation"]], [0])[0, 0] > 0.999
+    assert ours.rejections.counts()[Reason.IOU] >= 12
+    assert reasons(ours)["stability"] >= 12
+
+
+# Properties
+
+
+@pytest.mark.usefixtures("regions_around_clicks")
+def test_batch_size_changes_nothing(sam: Sam, photograph: np.ndarray) -> None:
+    recipe = replace(reference(), points_per_side=12)
+    one, other = (MaskGenerator(sam, recipe, points_per_batch=n).generate(photograph) for n in (144, 7))
+    assert one.masks.rle == other.masks.rle
+    assert one.rejections.counts() == other.rejections.counts()
+
+
+@pytest.mark.usefixtures("regions_around_clicks")
+def test_steps_are_timed(sam: Sam, photograph: np.ndarray) -> None:
+    seconds = MaskGenerator(sam, replace(FEW_POINTS, min_region_area=10)).generate(photograph).seconds
+    assert min(seconds.encode, seconds.decode, seconds.select, seconds.nms, seconds.regions, seconds.rle) > 0
+
+
+@pytest.mark.parametrize("recipe", [reference(), edges(), sa1b()], ids=["reference", "edges", "sa1b"])
+@pytest.mark.parametrize("size", [(1, 1), (2, 900), (40, 30)])
+def test_small_and_narrow_images(sam: Sam, recipe: Recipe, size: tuple[int, int]) -> None:
+    recipe = replace(recipe, points_per_side=4, min_predicted_iou=recipe.min_predicted_iou / 2)
+    generation = MaskGenerator(sam, recipe).generate(np.full((*size, 3), 128, np.uint8))
+    height, width = size
+    boxes = generation.masks.boxes
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2:] >= 1).all()
+    assert (boxes[:, :2] + boxes[:, 2:] <= (width, height)).all()
+    assert generation.masks.size == size
+    assert generation.candidates == len(generation.masks) + len(generation.rejections) >= 3 * 16
+
+
+def test_nothing_survives(sam: Sam, photograph: np.ndarray) -> None:
+    for recipe in (FEW_POINTS, replace(sa1b(), points_per_side=4)):
+        generation = MaskGenerator(sam, replace(recipe, min_predicted_iou=1.0)).generate(photograph)
+        assert len(generation.masks) == 0
+        assert generation.candidates == len(generation.rejections)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
+    ids=["grey", "alpha", "float", "no rows"],
+)
+def test_refuses_other_arrays(sam: Sam, image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected a uint8 RGB image \[height, width, 3\]"):
+        MaskGenerator(sam, reference()).generate(image)
+
+
+def test_refuses_empty_batches(sam: Sam) -> None:
+    with pytest.raises(ValueError, match="points_per_batch is 0"):
+        MaskGenerator(sam, reference(), points_per_batch=0)
