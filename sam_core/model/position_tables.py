@@ -14,10 +14,10 @@ def resize_relative_table(table: Tensor, length: int) -> Tensor:
 
 
 def resize_absolute_table(table: Tensor, h: int, w: int) -> Tensor:
-    """Absolute positions on any grid, [1, *, *, C] -> [1, h, w, C], bicubic."""
+    """Absolute positions on any grid, [1, *, *, C] -> [1, h, w, C], bicubic; a linear ramp stays one."""
     if table.shape[1:3] == (h, w):
         return table
-    resized = F.interpolate(table.permute(0, 3, 1, 2), size=(h, w), mode="bicubic", align_corners=False)
+    resized = F.interpolate(table.permute(0, 3, 1, 2), size=(h, w), mode="bicubic", antialias=True)
     return resized.permute(0, 2, 3, 1)
 
 

@@ -51,7 +51,9 @@ class PromptState:
     def with_clicks(self, clicks: Clicks) -> PromptState:
         """One more point per mask."""
         return PromptState(
-            torch.cat([self.xy, clicks.xy[:, None]], 1), torch.cat([self.labels, clicks.labels[:, None]], 1), self.logits
+            torch.cat([self.xy, clicks.xy[:, None]], 1),
+            torch.cat([self.labels, clicks.labels[:, None]], 1),
+            self.logits,
         )
 
 
@@ -103,6 +105,7 @@ def train_rounds(sam: Sam, batch: TrainBatch, config: TrainConfig, generator: to
     losses: list[RoundLoss] = []
     for kind in rounds:
         if kind is Round.POINT:
+            assert prompts.logits is not None, "a correction follows a prediction"
             prediction = F.interpolate(prompts.logits, batch.masks.shape[-2:], mode="bilinear") > 0
             prompts = prompts.with_clicks(correction_points(prediction[:, 0], batch.masks, generator))
         loss, chosen = run_round(sam, leaves.take(batch.image_of), prompts, target, config)

@@ -49,7 +49,7 @@ def nano() -> TrainConfig:
         image_size=256,
         images=8,
         masks_per_image=8,
-        learning_rate=LearningRate(base=8e-4, warmup=200, iterations=4000),
+        learning_rate=LearningRate(base=1e-3, warmup=200, iterations=4000),
         points=1,
         refinements=0,
         box_share=0.2,

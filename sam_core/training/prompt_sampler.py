@@ -66,7 +66,7 @@ def tight_boxes(truth: Tensor) -> Tensor:
 
 
 def noised_boxes(truth: Tensor, generator: torch.Generator, *, share: float = 0.1, cap: float = 20.0) -> Tensor:
-    """Tight boxes, each coordinate moved by Gaussian noise of `share` of its side, at most `cap` px; inside the image."""
+    """Tight boxes, each coordinate moved by Gaussian noise of `share` of its side, at most `cap` px."""
     boxes = tight_boxes(truth)
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     noise = torch.randn(boxes.shape, generator=generator, device=boxes.device) * sides * share

@@ -53,7 +53,8 @@ def scene_batch(scene: Scene, choice: MaskChoice, rng: np.random.Generator) -> T
     weights = areas**choice.area_power * np.where(whole, 1.0, choice.part_weight)
     weights[(areas < choice.min_area) | (areas > choice.max_share * height * width)] = 0
     count = min(choice.count, int((weights > 0).sum()))
-    chosen = rng.choice(len(areas), count, replace=False, p=weights / weights.sum()) if count else []
+    p = weights / max(weights.sum(), 1e-9)
+    chosen = rng.choice(len(areas), count, replace=False, p=p) if count else np.empty(0, np.int64)
     split = int(whole.sum())
     masks = [objects == i + 1 if i < split else parts == i - split + 1 for i in chosen]
     return TrainBatch(

@@ -26,7 +26,9 @@ class TrainBatch:
         if len(self.masks) != len(self.image_of):
             raise ValueError(f"{len(self.masks)} masks but {len(self.image_of)} image indices")
         if self.masks.shape[1:] != self.images.shape[1:3]:
-            raise ValueError(f"masks of {tuple(self.masks.shape[1:])} px on images of {tuple(self.images.shape[1:3])} px")
+            raise ValueError(
+                f"masks of {tuple(self.masks.shape[1:])} px on images of {tuple(self.images.shape[1:3])} px"
+            )
 
 
 def normalised(batch: TrainBatch, mean: Tensor, std: Tensor) -> Tensor:

@@ -1,0 +1,50 @@
+"""The absorbed decoder against the plain one, which is itself compared with the released code."""
+
+import pytest
+import torch
+
+from sam_core.model.absorbed_decoder import AbsorbedDecoder
+from sam_core.model.sam import Sam
+from sam_core.presets import SamConfig, at_image_size, stage_three, vit_n, vit_test
+
+
+def randomised(config: SamConfig) -> Sam:
+    torch.manual_seed(7)
+    sam = Sam(config).eval()
+    for parameter in sam.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return sam
+
+
+@pytest.mark.parametrize("config", [vit_test(), stage_three(vit_test()), at_image_size(vit_n(), 128)])
+@torch.no_grad()
+def test_same_iou_and_masks_as_the_plain_decoder(config: SamConfig) -> None:
+    sam = randomised(config)
+    features = sam.image_encoder(torch.randn(1, 3, config.image_size, config.image_size))
+    points = torch.rand(5, 1, 2) * config.image_size
+    labels = torch.ones(5, 1, dtype=torch.int64)
+    sparse, dense = sam.prompt_encoder.embed(points, labels, None)
+    positions = sam.prompt_encoder.dense_positions()
+    plain = sam.mask_decoder(features, positions, sparse, dense, multimask=True)
+
+    absorbed = AbsorbedDecoder(sam.mask_decoder)
+    shared = absorbed.share(features, positions, dense)
+    decoded = absorbed.decode(shared, sparse)
+    wanted = torch.rand(5, 3) > 0.5
+    wanted[2] = False
+    torch.testing.assert_close(decoded.iou, plain.iou, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(absorbed.draw(shared, decoded, wanted), plain.logits[wanted], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_draws_nothing_when_nothing_is_wanted() -> None:
+    sam = randomised(vit_test())
+    features = sam.image_encoder(torch.randn(1, 3, 64, 64))
+    sparse, dense = sam.prompt_encoder.embed(torch.rand(2, 1, 2), torch.ones(2, 1, dtype=torch.int64), None)
+    absorbed = AbsorbedDecoder(sam.mask_decoder)
+    shared = absorbed.share(features, sam.prompt_encoder.dense_positions(), dense)
+    assert absorbed.draw(shared, absorbed.decode(shared, sparse), torch.zeros(2, 3, dtype=torch.bool)).shape == (
+        0,
+        16,
+        16,
+    )
