@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sam_core.model.sam import Sam
 from sam_core.presets import at_image_size, preset
 from sam_core.scenes import SceneConfig
+from sam_core.training.initialise import align_cross_attention
 from sam_core.training.presets import TrainConfig, nano
 from sam_core.training.sampling import MaskChoice
 from workflows.train.loop import Progress, TrainState, train
@@ -25,7 +26,9 @@ def run(out: Path, config: TrainConfig, *, workers: int) -> None:
     """Train until the schedule ends, saving `out/state.pt` on the way and logging to `out/log.jsonl`."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    state = TrainState.fresh(Sam(at_image_size(preset(config.model), config.image_size)), config)
+    model = Sam(at_image_size(preset(config.model), config.image_size))
+    align_cross_attention(model)
+    state = TrainState.fresh(model, config)
     if (out / "state.pt").exists():
         state.load(out / "state.pt")
     batches = scene_batches(
