@@ -20,8 +20,8 @@ def to_parquet_bytes(table: pa.Table) -> bytes:
         ValueError: the table was not made with one of `schemas.tables`, or holds null where none may be.
     """
     schema = _known_schema(table)
+    _refuse_nulls(table, schema)
     table = table.select(schema.names).cast(schema).sort_by([(key, "ascending") for key in sort_keys(schema)])
-    _refuse_nulls(table)
     buffer = io.BytesIO()
     encodings = {field.name: field.metadata[b"encoding"].decode() for field in schema}
     pq.write_table(
@@ -67,7 +67,7 @@ def _known_schema(table: pa.Table) -> pa.Schema:
     return schema
 
 
-def _refuse_nulls(table: pa.Table) -> None:
-    for field in table.schema:
+def _refuse_nulls(table: pa.Table, schema: pa.Schema) -> None:
+    for field in schema:
         if not field.nullable and table.column(field.name).null_count:
-            raise ValueError(f"table {table.schema.metadata[b'table'].decode()}: column {field.name} holds nulls")
+            raise ValueError(f"table {schema.metadata[b'table'].decode()}: column {field.name} holds nulls")

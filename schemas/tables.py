@@ -255,7 +255,7 @@ EVENTS = _schema(
         _field("action", pa.string(), "what was done: click, box, brush, undo, accept, skip, reminder, ..."),
         _field("active", pa.float32(), "working time since the previous event", unit="s", deterministic=False),
         _field("details", pa.string(), "whatever belongs to the action, JSON", nullable=True),
-        _clock("at", "when it happened"),
+        _clock("happened_at", "when it happened"),
     ],
     sort_by="session,sequence",
     row_group_rows=65_536,

@@ -124,7 +124,7 @@ def _require_box_inside(table: pa.Table, prefix: str, *, what: str) -> None:
 
 def _require_positive(table: pa.Table, columns: list[str]) -> None:
     for column in columns:
-        _refuse(table, _ints(table, column, null=1) < 1, f"has a {column} below 1")
+        _refuse(table, _ints(table, column, null=1) < 1, f"has {column} below 1")
 
 
 def _require_enum(table: pa.Table, column: str, allowed: type[StrEnum]) -> None:

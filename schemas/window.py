@@ -22,7 +22,7 @@ _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 class _Seekable(Protocol):
     def seek(self, position: int) -> int: ...
-    def read(self, size: int) -> bytes: ...
+    def read(self, size: int | None) -> bytes: ...
     def close(self) -> None: ...
 
 
@@ -97,7 +97,7 @@ class _File:
         if self._file is None:
             self._file = self._open()
             self._file.seek(self._position)
-        return self._file.read(size)
+        return self._file.read(None if size < 0 else size)
 
     def seek(self, position: int) -> int:
         if self._file is not None:

@@ -1,0 +1,63 @@
+"""DuckDB sees committed files of a data set, and can do nothing but read them."""
+
+from pathlib import Path
+
+import duckdb
+import pyarrow.fs as pafs
+import pytest
+
+from schemas.window import CommittedFiles
+
+
+@pytest.fixture
+def window(tmp_path: Path) -> CommittedFiles:
+    (tmp_path / "masks").mkdir()
+    for name in ("b.txt", "a.txt", "unfinished.txt"):
+        (tmp_path / "masks" / name).write_text(f"this is {name}")
+    sizes = {"masks/b.txt": 13, "masks/a.txt": 13}
+    return CommittedFiles(pafs.LocalFileSystem(), str(tmp_path), sizes=sizes, built_in={"masks/z.txt": b"built in"})
+
+
+def test_patterns_find_committed_files_built_in_ones_first(window: CommittedFiles) -> None:
+    assert window.glob("dataset://masks/*.txt") == ["masks/z.txt", "masks/a.txt", "masks/b.txt"]
+    assert window.glob("dataset://masks/a.txt") == ["masks/a.txt"]
+    assert window.glob("dataset://../*") == []
+
+
+def test_files_are_read_from_any_position(window: CommittedFiles) -> None:
+    file = window.open("dataset://masks/a.txt")
+    assert file.read(4) == b"this"
+    assert file.seek(8) == 8
+    assert file.read() == b"a.txt"
+    file.close()
+    late = window.open("masks/b.txt")
+    late.seek(8)
+    assert late.read(1) == b"b"
+    assert window.info("dataset://masks/a.txt") == {"name": "masks/a.txt", "size": 13, "type": "file"}
+    assert window.open("masks/z.txt").read() == b"built in"
+
+
+def test_a_file_that_is_never_read_is_never_opened(window: CommittedFiles, tmp_path: Path) -> None:
+    (tmp_path / "masks" / "a.txt").unlink()
+    window.open("masks/a.txt").close()
+
+
+@pytest.mark.parametrize("key", ["masks/unfinished.txt", "../secret", "/etc/passwd", "masks/../masks/a.txt", ""])
+def test_nothing_else_is_there(window: CommittedFiles, key: str) -> None:
+    with pytest.raises(FileNotFoundError, match="not a committed file of this data set"):
+        window.open(f"dataset://{key}")
+    with pytest.raises(FileNotFoundError):
+        window.info(key)
+
+
+@pytest.mark.parametrize("mode", ["wb", "w", "ab", "r+b", "xb"])
+def test_writing_is_refused(window: CommittedFiles, mode: str) -> None:
+    with pytest.raises(PermissionError, match="SQL only reads a data set, it does not write"):
+        window.open("dataset://masks/a.txt", mode)
+
+
+def test_duckdb_reads_through_it(window: CommittedFiles) -> None:
+    connection = duckdb.connect()
+    connection.register_filesystem(window)
+    found = connection.execute("SELECT content FROM read_text('dataset://masks/*') ORDER BY 1").fetchall()
+    assert found == [("built in",), ("this is a.txt",), ("this is b.txt",)]
