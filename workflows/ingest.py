@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from datetime import UTC, datetime
@@ -72,9 +72,9 @@ def ingest(references: Iterable[ImageRef], store: Store, *, max_pixels: int) -> 
     listing = _listing(references)
     new = _join(_NEW, listing, _known(store))
     if len(new):
-        chunks = [new.slice(start, IMAGES_PER_PART) for start in range(0, len(new), IMAGES_PER_PART)]
+        rows = _on_each(partial(ingest_chunk, store.root, max_pixels), new)
         with Progress("reading", len(new)) as progress:
-            for row in _on_each(partial(ingest_chunk, store.root, max_pixels), chunks):
+            for row in rows:
                 progress.add(images=row["images"], errors=row["errors"])
     return _join(_IDS, listing, _known(store))
 
@@ -146,12 +146,12 @@ def _join(query: str, listing: pa.Table, known: pa.Table) -> pa.Table:
         return connection.sql(query).to_arrow_table()
 
 
-def _on_each(function: Any, chunks: list[pa.Table]) -> Iterator[dict[str, Any]]:
-    """The rows of the function's answers; on the cluster unless there is a single chunk, which is not worth one."""
+def _on_each(function: Callable[[pa.Table], pa.Table], new: pa.Table) -> Iterable[dict[str, Any]]:
+    """The rows of the function's answers on pieces of a table; on the cluster unless one piece makes it useless."""
+    chunks = [new.slice(start, IMAGES_PER_PART) for start in range(0, len(new), IMAGES_PER_PART)]
     if len(chunks) == 1:
-        yield from function(chunks[0]).to_pylist()
-        return
+        return (row for chunk in chunks for row in function(chunk).to_pylist())
     from workflows.ray_session import map_chunks, start_ray
 
     start_ray()
-    yield from map_chunks(function, chunks)
+    return map_chunks(function, chunks)

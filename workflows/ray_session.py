@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -31,7 +32,7 @@ def start_ray() -> None:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(**quiet)
     else:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+        _keep_native_log_off_the_terminal()
         ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
     _quiet_ray_data()
 
@@ -106,6 +107,12 @@ def _cause(error: BaseException | None) -> OSError | ValueError | None:
                 return candidate
         error = error.__cause__ or (inner if isinstance(inner, BaseException) else None)
     return None
+
+
+def _keep_native_log_off_the_terminal() -> None:
+    """Ray's C++ core repeats its log on descriptor 2 at any level: that goes nowhere, sys.stderr stays the terminal."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _quiet_ray_data() -> None:

@@ -161,10 +161,11 @@ def _coco(source: str, image_folder: str | None) -> Iterator[ImageRef]:
         licences = {licence["id"]: licence["name"] for licence in document.get("licenses", [])}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{source}: not a COCO JSON with `images` that have a `file_name`") from error
-    base = _absolute(image_folder) if image_folder else _coco_folder(_absolute(source), names)
-    for image, name in zip(images, names, strict=True):
+    for name in names:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "://" in name:
             raise ValueError(f"{source}: file_name {name!r} leaves the image folder")
+    base = _absolute(image_folder) if image_folder else _coco_folder(_absolute(source), names)
+    for image, name in zip(images, names, strict=True):
         licence = licences.get(image.get("license"), image.get("license"))
         yield _reference(_join(base, name), image | {"license": licence})
 

@@ -1,0 +1,145 @@
+"""A folder of small photographs, an object store over HTTP, and one Ray cluster for all tests of this folder."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import numpy as np
+import pytest
+import ray
+from moto.server import ThreadedMotoServer
+from PIL import Image
+
+from workflows.cli import main
+
+BIN = Path(sys.executable).parent
+QUICK = ("--points-per-side", "2", "--min-predicted-iou", "0", "--min-stability-score", "0", "--nms-iou", "1")
+"""A recipe that keeps several masks of a random model and takes milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+def save_photos(folder: Path, count: int, *, first: int = 0) -> list[Path]:
+    """Small pictures of overlapping rectangles, each different, named photo-000.png and so on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number in range(first, first + count):
+        random = np.random.default_rng(number)
+        pixels = np.full((48, 64, 3), random.integers(0, 256, 3), np.uint8)
+        for _ in range(5):
+            y, x = random.integers(0, 40), random.integers(0, 56)
+            pixels[y : y + random.integers(4, 30), x : x + random.integers(4, 40)] = random.integers(0, 256, 3)
+        path = folder / f"photo-{number:03d}.png"
+        Image.fromarray(pixels).save(path)
+        paths.append(path)
+    return paths
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with six photographs."""
+    save_photos(tmp_path / "photos", 6)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def engine(capfd: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
+    """Runs `sam-engine` in this process."""
+
+    def run(*arguments: str | Path) -> Finished:
+        capfd.readouterr()
+        status = main([str(argument) for argument in arguments])
+        return Finished(status, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """An S3 server that speaks HTTP; its address is in AWS_ENDPOINT_URL for every process started from here."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.delenv("AWS_PROFILE", raising=False)
+        yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str) -> str:
+    """The name of a new bucket."""
+    name = f"test-{secrets.token_hex(6)}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture(scope="session")
+def cluster(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Ray head with a job server and token authentication; RAY_ADDRESS and this process are connected to it.
+
+    Yields the address of the job server.
+    """
+    gcs, dashboard, agent, client = _free_ports(4)
+    folder = tmp_path_factory.mktemp("r")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
+        command = (
+            f"{BIN / 'ray'} start --head --block --num-cpus=2 --disable-usage-stats --object-store-memory=200000000 "
+            f"--node-ip-address=127.0.0.1 --port={gcs} --dashboard-port={dashboard} --ray-client-server-port={client} "
+            f"--dashboard-agent-listen-port={agent} --include-dashboard=true --temp-dir=/tmp/r{os.getpid()}"
+        )
+        with (folder / "head.log").open("w") as log:
+            head = subprocess.Popen(command.split(), stdout=log, stderr=log, start_new_session=True)
+        try:
+            _wait_for_port(gcs)
+            patch.setenv("RAY_ADDRESS", f"127.0.0.1:{gcs}")
+            ray.init(log_to_driver=False)
+            yield f"http://127.0.0.1:{dashboard}"
+            ray.shutdown()
+        finally:
+            head.send_signal(signal.SIGTERM)
+            head.wait(30)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in sockets]
+    for server in sockets:
+        server.close()
+    return ports
+
+
+def _wait_for_port(port: int, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise TimeoutError(f"nothing listens on port {port}")

@@ -1,0 +1,110 @@
+"""Generators that need no model, for the ways in which an image can end; the colour of its first pixel decides."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sam_core.masks.batch import Generation, MaskRecords, Rejections, StepSeconds
+from sam_core.masks.rle import encode
+from schemas.records import RunRecord
+from workflows.image_worker import ShardJob
+from workflows.images import MAX_PIXELS
+
+FINE, FAILS, KILLS, HANGS, WRONG = 10, 20, 30, 40, 50
+
+
+@dataclass(frozen=True, slots=True)
+class FakeSource:
+    """Loads a FakeGenerator; `model_error` fails instead, as a broken checkpoint does."""
+
+    model_error: str = ""
+
+    def load(self) -> FakeGenerator:
+        if self.model_error:
+            raise ValueError(self.model_error)
+        return FakeGenerator()
+
+
+class FakeGenerator:
+    """One mask, the left half of the image, and two rejections; or what the first pixel asks for."""
+
+    def generate(self, image: NDArray[np.uint8]) -> Generation:
+        match int(image[0, 0, 0]):
+            case 20:
+                raise RuntimeError("out of\nluck")
+            case 30:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case 40:
+                threading.Event().wait()
+            case 50:
+                return half_mask(image.shape[:2], area=1)
+        return half_mask(image.shape[:2])
+
+
+def half_mask(size: tuple[int, ...], *, area: int | None = None) -> Generation:
+    """A mask of the left half of an image, and two rejected candidates."""
+    height, width = size
+    mask = np.zeros((height, width), bool)
+    mask[:, : width // 2] = True
+    records = MaskRecords(
+        size=(height, width),
+        rle=(encode(mask),),
+        boxes=np.array([[0, 0, width // 2, height]], np.int64),
+        areas=np.array([area or height * (width // 2)], np.int64),
+        predicted_iou=np.array([0.9], np.float32),
+        stability_score=np.array([0.96], np.float32),
+        points=np.array([[0.5, 0.5]], np.float32),
+        crop_boxes=np.array([[0, 0, width, height]], np.int32),
+    )
+    rejections = Rejections(
+        reason=np.array([0, 4], np.int8),
+        points=np.zeros((2, 2), np.float32),
+        output=np.zeros(2, np.int8),
+        predicted_iou=np.zeros(2, np.float32),
+        stability_score=np.full(2, np.nan, np.float32),
+        crop_boxes=np.zeros((2, 4), np.int32),
+    )
+    return Generation(records, rejections, StepSeconds(encode=0.25, decode=0.5))
+
+
+def run_record(run_id: str = "run") -> RunRecord:
+    return RunRecord(
+        run_id=run_id,
+        name=None,
+        created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        stage="automatic",
+        round=None,
+        model_name="fake",
+        model_id="fake-1",
+        model_sha256="0" * 64,
+        recipe_name="reference",
+        recipe={},
+        config={},
+        versions={},
+        seed=0,
+        dtype="float32",
+        device="cpu",
+        kernels="plain",
+        host="here",
+    )
+
+
+def shard_job(dataset: Path | str, *, source: FakeSource | None = None, timeout: float = 60.0) -> ShardJob:
+    return ShardJob(str(dataset), run_record(), source or FakeSource(), MAX_PIXELS, timeout, 1)
+
+
+def save_flat(path: Path, first_pixel: int, *, size: tuple[int, int] = (8, 6)) -> Path:
+    """A grey picture, width and height as given, whose first pixel says how it ends."""
+    image = Image.new("RGB", size, (128, 128, first_pixel))
+    image.putpixel((0, 0), (first_pixel, 0, 0))
+    image.save(path)
+    return path

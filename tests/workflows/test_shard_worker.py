@@ -1,0 +1,175 @@
+"""Shards worked on in this process, and in the child processes that find killers; no Ray."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from schemas.catalog import connect, query
+from schemas.ids import image_id, unreadable_image_id
+from schemas.layout import in_flight_key
+from tests.workflows import fakes
+from workflows.convert import ImageResult
+from workflows.image_worker import ImageWorker, PlannedImage, ahead
+from workflows.isolation import IsolatedWorker
+from workflows.plans import pending_shards, settle_plan
+from workflows.runs import open_dataset
+from workflows.shard_worker import ShardWorker
+from workflows.storage import LocalStore, StoreError
+
+
+def planned(path: Path) -> PlannedImage:
+    return PlannedImage(image_id(path.read_bytes()), str(path))
+
+
+def plan(store: LocalStore, images: Sequence[PlannedImage], *, shard_size: int) -> list:
+    open_dataset(store)
+    table = pa.table({"image_id": [image.image_id for image in images], "uri": [image.uri for image in images]})
+    parts = settle_plan(store, "run", table, shard_size=shard_size)
+    return pending_shards(store, "run", parts)
+
+
+def outcomes(store: LocalStore) -> dict[str, tuple]:
+    """By image id: status, error class, masks."""
+    rows = query(connect(store.root), "SELECT image_id, status, error_class, n_masks FROM outcomes").to_pylist()
+    return {row["image_id"]: (row["status"], row["error_class"], row["n_masks"]) for row in rows}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "data")
+
+
+def test_a_shard_is_committed_with_every_image_accounted_for(tmp_path: Path, store: LocalStore) -> None:
+    fine = planned(fakes.save_flat(tmp_path / "fine.png", fakes.FINE))
+    fails = planned(fakes.save_flat(tmp_path / "fails.png", fakes.FAILS))
+    wrong = planned(fakes.save_flat(tmp_path / "wrong.png", fakes.WRONG))
+    gone_path = str(tmp_path / "gone.png")
+    gone = PlannedImage(unreadable_image_id(gone_path), gone_path)
+    changed = PlannedImage("0" * 32, fine.uri)
+    (task,) = plan(store, [fine, fails, wrong, gone, changed], shard_size=10)
+    summary = ShardWorker(fakes.shard_job(store.root)).work(task)
+    assert (summary.images, summary.masks, summary.errors) == (5, 1, 4)
+    assert outcomes(store) == {
+        fine.image_id: ("ok", None, 1),
+        fails.image_id: ("error", "RuntimeError", 0),
+        wrong.image_id: ("error", "RowError", 0),
+        gone.image_id: ("error", "Unreadable", 0),
+        changed.image_id: ("error", "Changed", 0),
+    }
+    assert not store.exists(in_flight_key("run", 0))
+    assert not len(query(connect(store.root), "SELECT * FROM problems WHERE problem <> 'not in images'"))
+
+
+def test_outcomes_hold_counts_and_seconds(tmp_path: Path, store: LocalStore) -> None:
+    (task,) = plan(store, [planned(fakes.save_flat(tmp_path / "a.png", fakes.FINE))], shard_size=1)
+    ShardWorker(fakes.shard_job(store.root)).work(task)
+    (row,) = query(connect(store.root), "SELECT * FROM outcomes").to_pylist()
+    assert (row["candidates"], row["rejected_iou"], row["rejected_nms_in_crop"], row["rejected_area"]) == (3, 1, 1, 0)
+    assert (row["seconds_encode"], row["seconds_decode"]) == (0.25, 0.5)
+    assert row["seconds_decode_image"] > 0
+    assert row["started_at"] <= row["finished_at"]
+
+
+def test_a_repeated_shard_leaves_the_same_masks(tmp_path: Path, store: LocalStore) -> None:
+    images = [planned(fakes.save_flat(tmp_path / f"{n}.png", fakes.FINE, size=(8 + n, 6))) for n in range(3)]
+    (task,) = plan(store, images, shard_size=3)
+    worker = ShardWorker(fakes.shard_job(store.root))
+    worker.work(task)
+    first = store.get("masks/run=run/shard-00000000.parquet")
+    worker.work(task)
+    assert store.get("masks/run=run/shard-00000000.parquet") == first
+
+
+def test_a_shard_that_died_before_quarantines_the_killer_and_does_the_rest(tmp_path: Path, store: LocalStore) -> None:
+    """Its in-flight marker is there, so every image goes through a child process."""
+    ends = {"a": fakes.FINE, "b": fakes.KILLS, "c": fakes.FINE, "d": fakes.HANGS, "e": fakes.FAILS, "f": fakes.FINE}
+    images = {
+        name: planned(fakes.save_flat(tmp_path / f"{name}.png", end, size=(8 + n, 6)))
+        for n, (name, end) in enumerate(ends.items())
+    }
+    (task,) = plan(store, list(images.values()), shard_size=10)
+    store.put(in_flight_key("run", 0), b"{}")
+    worker = ShardWorker(fakes.shard_job(store.root, timeout=2))
+    worker.work(task)
+    found = outcomes(store)
+    assert {name: found[image.image_id][:2] for name, image in images.items()} == {
+        "a": ("ok", None),
+        "b": ("crashed", "Crashed"),
+        "c": ("ok", None),
+        "d": ("crashed", "Crashed"),
+        "e": ("error", "RuntimeError"),
+        "f": ("ok", None),
+    }
+    assert not store.exists(in_flight_key("run", 0))
+
+
+def test_isolated_results_equal_direct_ones(tmp_path: Path) -> None:
+    image = planned(fakes.save_flat(tmp_path / "a.png", fakes.FINE))
+    job = fakes.shard_job(tmp_path)
+    direct = ImageWorker(job)
+    child = IsolatedWorker(job)
+    apart, together = child.work(image), direct.segment(direct.load(image))
+    child.close()
+    assert apart.generation is not None
+    assert together.generation is not None
+    assert apart.generation.masks.rle == together.generation.masks.rle
+
+
+def test_a_model_that_does_not_load_is_not_the_image_s_fault(tmp_path: Path) -> None:
+    with pytest.raises((EOFError, ConnectionError)):
+        IsolatedWorker(fakes.shard_job(tmp_path, source=fakes.FakeSource(model_error="broken checkpoint")))
+
+
+def test_a_failing_store_stops_the_shard_without_a_commit(
+    tmp_path: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = plan(store, [planned(fakes.save_flat(tmp_path / "a.png", fakes.FINE))], shard_size=1)
+    worker = ShardWorker(fakes.shard_job(store.root))
+
+    def unreachable(_: str) -> bytes:
+        raise StoreError("cannot read s3://x: SlowDown")
+
+    monkeypatch.setattr(worker._worker._reader, "read", unreachable)
+    with pytest.raises(StoreError):
+        worker.work(task)
+    assert not list(store.list("outcomes"))
+
+
+def test_a_replaced_plan_is_refused(tmp_path: Path, store: LocalStore) -> None:
+    image = planned(fakes.save_flat(tmp_path / "a.png", fakes.FINE))
+    other = planned(fakes.save_flat(tmp_path / "b.png", fakes.FINE, size=(9, 9)))
+    (task,) = plan(store, [image], shard_size=1)
+    store.delete("plans/run=run/part-0001.parquet")
+    plan(store, [other], shard_size=1)
+    with pytest.raises(ValueError, match="another driver replaced a part of the plan"):
+        ShardWorker(fakes.shard_job(store.root)).work(task)
+
+
+def test_ahead_keeps_order_and_stays_within_its_window() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    begun: list[int] = []
+    lock = threading.Lock()
+
+    def work(item: int) -> int:
+        with lock:
+            begun.append(item)
+        return item * item
+
+    with ThreadPoolExecutor(3) as executor:
+        stream = ahead(executor, work, iter(range(20)), window=3)
+        assert next(stream) == 0
+        assert max(begun) <= 3
+        assert list(stream) == [n * n for n in range(1, 20)]
+
+
+def test_results_say_how_many_masks(tmp_path: Path) -> None:
+    worker = ImageWorker(fakes.shard_job(tmp_path))
+    result = worker.segment(worker.load(planned(fakes.save_flat(tmp_path / "a.png", fakes.FAILS))))
+    assert isinstance(result, ImageResult)
+    assert (result.n_masks, result.error_message) == (0, "out of luck")

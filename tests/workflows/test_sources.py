@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.workflows.conftest import save_photos
+from workflows.sources import SAMPLES, ImageRef, UriReader, list_images
+
+
+def listed(source: str | Path, **options: str) -> list[ImageRef]:
+    return list(list_images(str(source), **options))
+
+
+def names(references: list[ImageRef]) -> list[str]:
+    return [reference.uri.rpartition("/")[2] for reference in references]
+
+
+def write_coco(path: Path, file_names: list[str]) -> Path:
+    images = [{"id": n, "file_name": name, "license": 7, "height": 48} for n, name in enumerate(file_names)]
+    path.write_text(json.dumps({"images": images, "licenses": [{"id": 7, "name": "CC BY"}], "annotations": []}))
+    return path
+
+
+def test_folder_is_recursive_sorted_and_holds_images_only(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a/z.png", "a/b/c.webp", "README.txt", ".hidden.png", "c.tiff"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b".")
+    found = listed(tmp_path)
+    assert [Path(reference.uri).relative_to(tmp_path).as_posix() for reference in found] == [
+        "a/b/c.webp",
+        "a/z.png",
+        "b.JPG",
+        "c.tiff",
+    ]
+    assert all(reference.stamp for reference in found)
+
+
+def test_relative_folders_become_absolute(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos.parent)
+    assert listed("photos") == listed(photos)
+
+
+def test_names_of_any_script_and_length(tmp_path: Path) -> None:
+    long_name = "x" * 251 + ".png"
+    for name in ("фото 1.png", "写真.png", "a'b\"c%20;$(x).png", "tab\there.png", "new\nline.png", long_name):
+        (tmp_path / name).write_bytes(b"bytes of " + name.encode())
+    reader = UriReader()
+    for reference in listed(tmp_path):
+        assert reader.read(reference.uri) == b"bytes of " + Path(reference.uri).name.encode()
+    assert len(listed(tmp_path)) == 6
+
+
+def test_a_name_that_is_no_text_is_listed_with_escapes(tmp_path: Path) -> None:
+    Path(tmp_path, b"caf\xe9.png".decode("utf-8", "surrogateescape")).write_bytes(b".")
+    assert names(listed(tmp_path)) == ["caf\\xe9.png"]
+
+
+def test_globs(photos: Path) -> None:
+    assert names(listed(photos / "photo-00[1-3].png")) == ["photo-001.png", "photo-002.png", "photo-003.png"]
+    assert len(listed(photos.parent / "**" / "*.png")) == 6
+    assert names(listed(photos / "photo-002.png")) == ["photo-002.png"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
+    (tmp_path / "a[1].png").write_bytes(b".")
+    assert names(listed(tmp_path / "a[1].png")) == ["a[1].png"]
+
+
+def test_s3_prefix_and_glob(bucket: str) -> None:
+    client = boto3.client("s3")
+    for key in ("set/b.png", "set/a.jpg", "set/deep/c.png", "set/notes.txt", "settle/d.png"):
+        client.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    found = listed(f"s3://{bucket}/set")
+    assert [reference.uri for reference in found] == [
+        f"s3://{bucket}/set/a.jpg",
+        f"s3://{bucket}/set/b.png",
+        f"s3://{bucket}/set/deep/c.png",
+    ]
+    assert UriReader().read(found[0].uri) == b"set/a.jpg"
+    assert names(listed(f"s3://{bucket}/set/*.png")) == ["b.png", "c.png"]
+
+
+def test_parquet_of_uris(photos: Path, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "uri": [str(photos / "photo-001.png"), "photos/photo-000.png", "s3://bucket/key.jpg"],
+            "licence": ["CC0", None, "CC BY"],
+            "country": ["NO", None, "TR"],
+        }
+    )
+    pq.write_table(table, tmp_path / "list.parquet")
+    first, second, third = listed(tmp_path / "list.parquet")
+    assert (first.uri, first.licence, json.loads(first.metadata)) == (
+        str(photos / "photo-001.png"),
+        "CC0",
+        {"country": "NO"},
+    )
+    assert (second.uri, second.licence, second.metadata) == (str(photos / "photo-000.png"), "", "")
+    assert (third.uri, third.stamp) == ("s3://bucket/key.jpg", "")
+    assert first.stamp
+
+
+def test_parquet_without_the_column_names_those_there(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"url": ["x"], "caption": ["y"]}), tmp_path / "list.parquet")
+    with pytest.raises(ValueError, match=r"list.parquet: no column 'uri'; the columns are url, caption"):
+        listed(tmp_path / "list.parquet")
+
+
+def test_parquet_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "list.parquet").write_text("not Parquet")
+    with pytest.raises(ValueError, match=r"list.parquet: not a Parquet file"):
+        listed(tmp_path / "list.parquet")
+
+
+@pytest.mark.parametrize("uri", ["http://host/a.jpg", "file:///etc/passwd", "ftp://x/y", None, ""])
+def test_manifests_name_local_paths_and_s3_only(tmp_path: Path, uri: str | None) -> None:
+    pq.write_table(pa.table({"uri": pa.array(["ok.png", uri])}), tmp_path / "list.parquet")
+    with pytest.raises(ValueError, match=r"list.parquet row 1: "):
+        listed(tmp_path / "list.parquet")
+
+
+def test_a_remote_manifest_may_not_name_local_files(bucket: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"uri": ["/etc/passwd"]}), tmp_path / "list.parquet")
+    boto3.client("s3").put_object(Bucket=bucket, Key="list.parquet", Body=(tmp_path / "list.parquet").read_bytes())
+    with pytest.raises(ValueError, match="a manifest on S3 may not name"):
+        listed(f"s3://{bucket}/list.parquet")
+
+
+def test_coco_finds_its_pictures_beside_it_or_in_images(tmp_path: Path) -> None:
+    save_photos(tmp_path / "images", 2)
+    document = write_coco(tmp_path / "instances.json", ["photo-000.png", "photo-001.png"])
+    found = listed(document)
+    assert [reference.uri for reference in found] == [str(tmp_path / "images" / f"photo-00{n}.png") for n in (0, 1)]
+    assert found[1].licence == "CC BY"
+    assert json.loads(found[1].metadata) == {"id": 1, "file_name": "photo-001.png", "height": 48}
+    save_photos(tmp_path / "elsewhere", 2)
+    moved = listed(document, image_folder=str(tmp_path / "elsewhere"))
+    assert moved[0].uri == str(tmp_path / "elsewhere" / "photo-000.png")
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "s3://other/key.jpg"])
+def test_coco_cannot_leave_its_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="leaves the image folder"):
+        listed(write_coco(tmp_path / "instances.json", [name]))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"images": 3}', '{"images": [{"id": 1}]}', '{"annotations": []}'])
+def test_json_that_is_no_coco(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ValueError, match=r"x.json: not a COCO JSON"):
+        listed(tmp_path / "x.json")
+
+
+def test_samples_are_photographs_of_this_machine() -> None:
+    found = listed("samples")
+    assert names(found) == list(SAMPLES)
+    assert len(found) >= 8
+    assert all(Path(reference.uri).is_file() for reference in found)
+
+
+def test_empty_and_missing_sources(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no images found"):
+        listed(tmp_path)
+    with pytest.raises(ValueError, match=r"nowhere: no such folder or file"):
+        listed(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no images found"):
+        listed(tmp_path / "*.jpg")
+    with pytest.raises(ValueError, match="local paths and s3:// only"):
+        listed("https://host/images")
+
+
+def test_reading_what_is_no_regular_file(tmp_path: Path) -> None:
+    for uri in (str(tmp_path), "/dev/zero", str(tmp_path / "gone.png")):
+        with pytest.raises(FileNotFoundError, match="no such file"):
+            UriReader().read(uri)

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ResponseStreamingError
+
+from workflows import s3
+from workflows.storage import LocalStore, Store, StoreError, open_store
+
+MakeStore = Callable[[], Store]
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "local":
+        return open_store(tmp_path / "root")
+    return open_store(f"s3://{request.getfixturevalue('bucket')}/some/prefix/")
+
+
+def keys(store: Store, folder: str = "") -> list[str]:
+    return [entry.key for entry in store.list(folder)]
+
+
+def test_objects_come_back_whole_or_in_part(store: Store) -> None:
+    store.put("a/b.bin", b"0123456789")
+    assert store.get("a/b.bin") == b"0123456789"
+    assert store.get("a/b.bin", start=2, length=3) == b"234"
+    assert store.get("a/b.bin", start=8) == b"89"
+    assert store.get("a/b.bin", start=4, length=0) == b""
+    store.put("a/b.bin", b"")
+    assert store.get("a/b.bin") == b""
+
+
+def test_existence_and_deletion(store: Store) -> None:
+    assert not store.exists("x")
+    store.put("x", b"1")
+    assert store.exists("x")
+    store.delete("x")
+    store.delete("x")
+    assert not store.exists("x")
+
+
+def test_a_missing_object_is_a_file_not_found(store: Store) -> None:
+    with pytest.raises(FileNotFoundError):
+        store.get("nowhere/at/all")
+
+
+def test_listing_is_recursive_ordered_and_limited_to_the_folder(store: Store) -> None:
+    for key in ("b/2", "b/1", "a", "b/sub/3", "bb/4", "ünïcode/名.bin"):
+        store.put(key, b".")
+    assert keys(store, "b") == keys(store, "b/") == ["b/1", "b/2", "b/sub/3"]
+    assert set(keys(store)) == {"a", "b/1", "b/2", "b/sub/3", "bb/4", "ünïcode/名.bin"}
+    assert keys(store, "none") == []
+
+
+def test_a_stamp_changes_with_the_content(store: Store) -> None:
+    store.put("a", b"one")
+    before = next(iter(store.list()))
+    store.put("a", b"three")
+    after = next(iter(store.list()))
+    assert before.key == after.key
+    assert before.stamp != after.stamp
+
+
+def test_put_if_absent_has_one_winner_among_many(store: Store) -> None:
+    seen: list[bytes] = []
+    writers = [
+        threading.Thread(target=lambda text=f"{number}": seen.append(store.put_if_absent("plan", text.encode())))
+        for number in range(8)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert set(seen) == {store.get("plan")}
+    assert len(seen) == 8
+
+
+def test_unknown_schemes_are_refused() -> None:
+    with pytest.raises(ValueError, match="local folder or s3"):
+        open_store("ftp://host/path")
+    with pytest.raises(ValueError, match="s3://bucket/prefix"):
+        open_store("s3://")
+
+
+class TestLocalStore:
+    def test_keys_cannot_leave_the_root(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="would leave"):
+            LocalStore(tmp_path).put("../x", b"")
+        with pytest.raises(ValueError, match="would leave"):
+            LocalStore(tmp_path).get("/etc/hostname")
+
+    def test_a_torn_write_is_never_listed_and_leaves_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = LocalStore(tmp_path)
+        store.put("masks/shard", b"old")
+        (tmp_path / "masks" / ".0123.tmp").write_bytes(b"left by a killed writer")
+        assert keys(store) == ["masks/shard"]
+
+        def full(_: int) -> None:
+            assert keys(store) == ["masks/shard"]
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "shard")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            store.put("masks/shard", b"new")
+        assert store.get("masks/shard") == b"old"
+        assert len(list((tmp_path / "masks").iterdir())) == 2
+
+    def test_linked_folders_do_not_go_round_in_circles(self, tmp_path: Path) -> None:
+        store = LocalStore(tmp_path)
+        store.put("a/file", b"")
+        (tmp_path / "a" / "again").symlink_to(tmp_path)
+        assert keys(store) == ["a/file"]
+
+    def test_put_if_absent_works_on_disks_without_hard_links(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EPERM, "no hard links here")
+
+        monkeypatch.setattr(os, "link", refuse)
+        store = LocalStore(tmp_path)
+        assert store.put_if_absent("a", b"1") == b"1"
+        assert store.put_if_absent("a", b"2") == b"1"
+        assert keys(store) == ["a"]
+
+
+class TestS3Store:
+    def test_listing_goes_page_by_page(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        store = s3.S3Store(f"s3://{bucket}")
+        for number in range(7):
+            store.put(f"p/{number}", b"")
+        pages = _count_calls(store, monkeypatch, "list_objects_v2", MaxKeys=2)
+        listing = store.list("p")
+        assert next(listing).key == "p/0"
+        assert len(pages) == 1
+        assert [entry.key for entry in listing] == [f"p/{number}" for number in range(1, 7)]
+        assert len(pages) == 4
+
+    def test_a_body_that_breaks_off_is_read_again(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        store = s3.S3Store(f"s3://{bucket}")
+        store.put("a", b"content")
+        monkeypatch.setattr(s3.time, "sleep", lambda _: None)
+        whole = store._client.get_object
+        broken = [ResponseStreamingError(error="reset"), ResponseStreamingError(error="reset")]
+
+        def get_object(**request: Any) -> Any:
+            if broken:
+                raise broken.pop()
+            return whole(**request)
+
+        monkeypatch.setattr(store._client, "get_object", get_object)
+        assert store.get("a") == b"content"
+        assert not broken
+
+    def test_retries_end_in_one_line(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        store = s3.S3Store(f"s3://{bucket}/x")
+        waits: list[float] = []
+        monkeypatch.setattr(s3.time, "sleep", waits.append)
+        monkeypatch.setattr(store._client, "put_object", _refuse("SlowDown", "Please reduce your request rate."))
+        with pytest.raises(StoreError, match=rf"cannot write s3://{bucket}/x/key: SlowDown Please reduce"):
+            store.put("key", b"")
+        assert len(waits) == s3.ATTEMPTS - 1
+        assert max(waits) <= s3.LONGEST_WAIT_SECONDS
+
+    def test_what_does_not_pass_is_not_repeated(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        store = s3.S3Store(f"s3://{bucket}")
+        monkeypatch.setattr(s3.time, "sleep", lambda _: pytest.fail("waited for nothing"))
+        monkeypatch.setattr(store._client, "put_object", _refuse("ExpiredToken", "The provided token has expired."))
+        with pytest.raises(StoreError, match="ExpiredToken"):
+            store.put("key", b"")
+        monkeypatch.setattr(store._client, "get_object", _refuse("AccessDenied", "Access Denied"))
+        with pytest.raises(PermissionError, match="AccessDenied"):
+            store.get("key")
+
+    def test_put_if_absent_on_a_store_without_conditional_puts(
+        self, bucket: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = s3.S3Store(f"s3://{bucket}")
+        monkeypatch.setattr(s3.time, "sleep", lambda _: None)
+        plain = store._client.put_object
+
+        def put_object(**request: Any) -> Any:
+            if "IfNoneMatch" in request:
+                return _refuse("NotImplemented", "A header you provided implies functionality")()
+            return plain(**request)
+
+        monkeypatch.setattr(store._client, "put_object", put_object)
+        assert store.put_if_absent("a", b"1") == b"1"
+        assert store.put_if_absent("a", b"2") == b"1"
+
+    def test_a_missing_bucket_is_one_line(self, s3_server: str) -> None:
+        with pytest.raises(FileNotFoundError, match="s3://no-such-bucket/key"):
+            open_store("s3://no-such-bucket").get("key")
+
+
+def _refuse(code: str, message: str) -> Callable[..., Any]:
+    def refuse(**_: Any) -> Any:
+        raise ClientError({"Error": {"Code": code, "Message": message}}, "PutObject")
+
+    return refuse
+
+
+def _count_calls(store: s3.S3Store, monkeypatch: pytest.MonkeyPatch, name: str, **extra: Any) -> list[str]:
+    calls: list[str] = []
+    whole = getattr(store._client, name)
+
+    def counted(**request: Any) -> Any:
+        calls.append(name)
+        return whole(**request, **extra)
+
+    monkeypatch.setattr(store._client, name, counted)
+    return calls
