@@ -18,8 +18,8 @@ class SceneConfig:
         max_objects: most objects that one scene draws (stuff regions not counted).
         min_area: objects and parts with fewer visible pixels get no label. None: (size / 64)^2 px.
         camouflage: probability that an object wears the material of what lies behind it.
-        grey: probability of a greyscale picture.
-        bank_seed: seed of the texture bank. Scenes of one seed share 64 texture fields; vary it between workers.
+        grey: probability of a greyscale picture (microscopy: at least a half).
+        bank_seed: seed of the texture bank. Scenes of one seed share about 60 texture fields; vary it between workers.
 
     Raises:
         ValueError: a value is out of range.

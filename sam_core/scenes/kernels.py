@@ -63,6 +63,7 @@ def paint_part(
     height, width = coverage.shape
     side = field.shape[0]
     wrap = side - 1
+    seen_from_aside = homography[6] != 0.0 or homography[7] != 0.0 or homography[8] != 1.0
     has_relief = relief.shape[0] == height and relief.shape[1] == width
     for row in range(height):
         y = row + corner[1]
@@ -75,11 +76,11 @@ def paint_part(
                 continue
             a = cover / np.float32(255.0)
             px, py = float(x + origin[0]), float(y + origin[1])
-            w = homography[6] * px + homography[7] * py + homography[8]
-            if w < 1e-4:
-                w = 1e-4
-            u = (homography[0] * px + homography[1] * py + homography[2]) / w
-            v = (homography[3] * px + homography[4] * py + homography[5]) / w
+            u = homography[0] * px + homography[1] * py + homography[2]
+            v = homography[3] * px + homography[4] * py + homography[5]
+            if seen_from_aside:
+                w = 1.0 / max(homography[6] * px + homography[7] * py + homography[8], 1e-4)
+                u, v = u * w, v * w
             iu, iv = int(np.floor(u)), int(np.floor(v))
             fu, fv = np.float32(u - iu), np.float32(v - iv)
             u0, v0 = iu & wrap, iv & wrap
@@ -181,6 +182,18 @@ def relief_light(height_map: Float32, light: Float64) -> Float32:
 
 
 @_compiled
+def _level(value: float) -> int:
+    """Index of a brightness in a curve of 1024 levels."""
+    return int(min(max(value, 0.0), 1023.0))
+
+
+@_compiled
+def _byte(value: float) -> int:
+    """A grey level as the file stores it."""
+    return int(min(max(value, 0.0), 255.0))
+
+
+@_compiled
 def expose(
     canvas: Float32,
     gain: Float64,
@@ -216,28 +229,26 @@ def expose(
     side = canvas.shape[0]
     wrap = noise.shape[0] - 1
     out = np.empty((side, side, 3), np.uint8)
-    half = 0.5 * side
+    red, green, blue = np.float32(gain[0] * 1023), np.float32(gain[1] * 1023), np.float32(gain[2] * 1023)
+    grit = np.float32(noise_gain / 32.0)
     for y in range(side):
-        veil = haze[3] * (1.0 - y / side)
-        dy = (y - half) / half
+        veil = np.float32(haze[3] * (1.0 - y / side))
+        dy = 2.0 * y / side - 1.0
         for x in range(side):
-            dx = (x - half) / half
+            dx = 2.0 * x / side - 1.0
             u = int(dapple_affine[0] * x + dapple_affine[1] * y + dapple_affine[2]) & wrap
             v = int(dapple_affine[3] * x + dapple_affine[4] * y + dapple_affine[5]) & wrap
-            fall = (1.0 - vignette * 0.5 * (dx * dx + dy * dy)) * dapple_gain[dapple[v, u]]
-            mean = 0.0
-            for channel in range(3):
-                level = canvas[y, x, channel] * fall * (1.0 - veil) + haze[channel] * veil
-                index = min(max(int(level * gain[channel] * 1023.0), 0), 1023)
-                grit = noise[(y + noise_at[1]) & wrap, (x + noise_at[0]) & wrap, channel]
-                value = curve[index] + grit * noise_gain / 32.0
-                if grey:
-                    mean += value / 3.0
-                else:
-                    out[y, x, channel] = np.uint8(min(max(value, 0.0), 255.0))
+            light = np.float32(1.0 - vignette * 0.5 * (dx * dx + dy * dy)) * dapple_gain[dapple[v, u]] * (1 - veil)
+            row, column = (y + noise_at[1]) & wrap, (x + noise_at[0]) & wrap
+            r = (canvas[y, x, 0] * light + np.float32(haze[0]) * veil) * red
+            g = (canvas[y, x, 1] * light + np.float32(haze[1]) * veil) * green
+            b = (canvas[y, x, 2] * light + np.float32(haze[2]) * veil) * blue
+            r = curve[_level(r)] + noise[row, column, 0] * grit
+            g = curve[_level(g)] + noise[row, column, 1] * grit
+            b = curve[_level(b)] + noise[row, column, 2] * grit
             if grey:
-                for channel in range(3):
-                    out[y, x, channel] = np.uint8(min(max(mean, 0.0), 255.0))
+                r = g = b = (r + g + b) / np.float32(3.0)
+            out[y, x, 0], out[y, x, 1], out[y, x, 2] = _byte(r), _byte(g), _byte(b)
     return out
 
 

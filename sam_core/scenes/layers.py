@@ -13,6 +13,8 @@ from sam_core.scenes.shapes import Contours
 _SHIFT = 4
 """Fractional bits of the coordinates that OpenCV draws with."""
 _FLAT = np.zeros((1, 1), np.float32)
+_LEAST_RELIEF = 12
+"""Smaller regions are not shaded round, px: nobody would see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,10 @@ class Part:
     brightness: float = 1.0
     mark: bool = False
     stroke: float = 0.0
+
+    def reshaped(self, contours: Contours, *, scale: float = 1.0) -> "Part":
+        """The same part along other contours, its strokes scaled."""
+        return Part(contours, self.material, self.relief, self.brightness, self.mark, self.stroke * scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +104,8 @@ class _Outline:
 
 def placed(parts: Sequence[Part], turn: Float64, centre: Float64) -> list[Part]:
     """Parts from the unit frame to canvas px by a [2, 2] matrix (x_canvas = x_unit @ turn) and a shift [2]."""
-    scale = float(np.sqrt(abs(np.linalg.det(turn))))
-    return [
-        replace(part, contours=tuple(c @ turn + centre for c in part.contours), stroke=part.stroke * scale)
-        for part in parts
-    ]
+    scale = float(abs(turn[0, 0] * turn[1, 1] - turn[0, 1] * turn[1, 0])) ** 0.5
+    return [part.reshaped(tuple(c @ turn + centre for c in part.contours), scale=scale) for part in parts]
 
 
 def render_layer(
@@ -235,6 +238,8 @@ def _coverage(part: Part, outline: _Outline, shape: tuple[int, int], corner: tup
 def _relief(coverage: UInt8, light: Float64) -> Float32:
     """Shading of the region inflated like a cushion, from a distance transform at low resolution."""
     height, width = coverage.shape
+    if max(height, width) < _LEAST_RELIEF:
+        return _FLAT
     shrink = max(1.0, max(height, width) / 48)
     small = (max(3, round(width / shrink)), max(3, round(height / shrink)))
     mask = cv2.resize(coverage, small, interpolation=cv2.INTER_AREA) if shrink > 1 else coverage

@@ -30,12 +30,12 @@ def _standing(rng: Rng, stage: Stage, ground: Material, far: float, families: tu
     """Objects on a ground plane: the lower their feet, the nearer and larger; drawn far to near, some in company."""
     size = stage.canvas.size
     count = int(np.clip(rng.geometric(0.12) + 1, 2, min(24, stage.config.max_objects)))
-    tallest = rng.uniform(0.15, 0.5) * size
+    tallest = rng.uniform(0.2, 0.65) * size
     favourites = _some_of(rng, families, 3)
     feet = far + (size * 1.15 - far) * rng.random(count) ** 1.2
     for number, y in enumerate(np.sort(feet).tolist(), start=1):
         depth = (y - far) / (size - far + 1)
-        scale = tallest * (0.15 + 0.85 * depth) * float(np.exp(rng.normal(0, 0.35)))
+        scale = tallest * (0.22 + 0.78 * depth) * float(np.exp(rng.normal(0, 0.35)))
         place = np.array([rng.uniform(-0.05, 1.05) * size, y - scale])
         company = number if rng.random() < 0.25 else 0
         parts = random_object(rng, stage.shop, favourites if rng.random() < 0.6 else families)
@@ -74,7 +74,7 @@ def portrait(rng: Rng, stage: Stage) -> None:
     backdrop = backdrops.anything(rng, stage)
     for _ in range(int(rng.integers(0, 8))):
         parts = random_object(rng, stage.shop)
-        stage.put(rng, parts, stage.anywhere(rng), stage.heavy_scale(rng, smallest=0.04, largest=0.3))
+        stage.put(rng, parts, stage.anywhere(rng), stage.heavy_scale(rng, smallest=0.06, largest=0.35))
     if rng.random() < 0.6:
         backdrops.defocus(stage, rng.gamma(2, 1.5) * size / 256)
     for number in range(1, 2 if rng.random() < 0.65 else 3):
@@ -86,7 +86,7 @@ def portrait(rng: Rng, stage: Stage) -> None:
             _companion(rng, stage, place, scale, company)
     for _ in range(int(rng.integers(0, 3))):
         blur = rng.gamma(1, 1) * size / 256 if rng.random() < 0.4 else 0.0
-        scale = stage.heavy_scale(rng, smallest=0.03, largest=0.3)
+        scale = stage.heavy_scale(rng, smallest=0.05, largest=0.35)
         parts = random_object(rng, stage.shop)
         stage.put(rng, parts, stage.anywhere(rng), scale, angle=rng.normal(0, 0.5), blur=blur)
 
@@ -140,7 +140,7 @@ def mosaic(rng: Rng, stage: Stage) -> None:
     backdrop = backdrops.mosaic(rng, stage, int(rng.integers(3, 10)))
     for _ in range(int(rng.integers(0, 6))):
         parts = random_object(rng, stage.shop)
-        stage.put(rng, parts, stage.anywhere(rng), stage.heavy_scale(rng, smallest=0.05), backdrop=backdrop)
+        stage.put(rng, parts, stage.anywhere(rng), stage.heavy_scale(rng, smallest=0.07), backdrop=backdrop)
 
 
 def abstract(rng: Rng, stage: Stage) -> None:
@@ -149,7 +149,7 @@ def abstract(rng: Rng, stage: Stage) -> None:
     _maybe_blur(rng, stage)
     for _ in range(int(np.clip(rng.geometric(0.08), 4, min(30, stage.config.max_objects)))):
         parts = random_object(rng, stage.shop, ABSTRACT)
-        scale = stage.heavy_scale(rng, smallest=0.03)
+        scale = stage.heavy_scale(rng, smallest=0.04)
         stage.put(rng, parts, stage.anywhere(rng), scale, angle=rng.uniform(0, 6.3), backdrop=backdrop)
 
 

@@ -48,7 +48,7 @@ def vary(colour: Float64, rng: np.random.Generator, spread: float) -> Float64:
 
 def natural_colour(rng: np.random.Generator) -> Float64:
     """A colour as photographs have them: mostly earthy and dull, warm or blue-green, rarely vivid."""
-    saturation = rng.beta(1.2, 3.0) if rng.random() < 0.92 else rng.uniform(0.5, 0.95)
+    saturation = rng.beta(1.2, 3.4) if rng.random() < 0.93 else rng.uniform(0.5, 0.95)
     kind = rng.random()
     if kind < 0.4:
         hue = rng.normal(0.08, 0.04)
@@ -73,13 +73,13 @@ def random_palette(rng: np.random.Generator) -> Palette:
     return Palette(anchors + rng.uniform(0, 0.25) * (tint - anchors))
 
 
-_LEVELS = np.linspace(0, 1, 256)[:, None]
+_LEVELS = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
 
 
 def colour_ramp(low: Float64, high: Float64, *, bend: float = 1.0) -> Float32:
     """Ramp [256, 3] from low to high; bend > 1 keeps to the low colour longer."""
     levels = _LEVELS if bend == 1 else _LEVELS**bend
-    return (low + (high - low) * levels).astype(np.float32)
+    return np.float32(low) + np.float32(high - low) * levels
 
 
 @dataclass(frozen=True, slots=True)

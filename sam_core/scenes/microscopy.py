@@ -27,10 +27,19 @@ def microscopy(rng: Rng, stage: Stage) -> None:
 
 def _fluorescence(rng: Rng, stage: Stage) -> None:
     tint = np.ones(3) if rng.random() < 0.75 else vary(_DAPI, rng, 0.3)
-    floor, glow = rng.uniform(0.0, 0.12), float(np.exp(rng.uniform(np.log(0.12), np.log(1.0))))
+    floor = rng.uniform(0.0, 0.12)
+    glow = 1.5 * floor + float(np.exp(rng.uniform(np.log(0.12), np.log(1.0))))
     _glass(rng, stage, tint * floor + 0.01, 0.3)
     surfaces = [stage.shop.rough(rng, tint * glow * rng.uniform(0.5, 1)) for _ in range(3)]
     _cells(rng, stage, surfaces, spread=rng.uniform(0.05, 0.6), relief=rng.uniform(0, 0.5))
+    if rng.random() < 0.5:
+        _bloom(stage, rng.uniform(2, 12) * stage.canvas.size / 256, rng.uniform(0.05, 0.4))
+
+
+def _bloom(stage: Stage, sigma: float, amount: float) -> None:
+    """Light of cells above and below the focus: a haze around bright ones."""
+    colour = stage.canvas.colour
+    colour += amount * cv2.GaussianBlur(colour, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
 
 
 def _stained(rng: Rng, stage: Stage) -> None:

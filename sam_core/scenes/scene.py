@@ -14,6 +14,9 @@ from sam_core.scenes.materials import MaterialShop, random_palette
 from sam_core.scenes.stage import Stage
 from sam_core.scenes.textures import texture_bank
 
+_GREY_MICROSCOPY = 0.5
+"""Least probability that a microscopy picture is grey: most cameras on microscopes are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -60,8 +63,9 @@ def render_scene(config: SceneConfig, rng: np.random.Generator) -> Scene:
         grounded=bool(grounded and rng.random() < 0.8),
     )
     LAYOUTS[kind](rng, stage)
-    grey = bool(rng.random() < config.grey)
-    image = photograph(rng, stage.canvas.colour, bank, grey=grey, metered=kind != "microscopy")
+    micro = kind == "microscopy"
+    grey = bool(rng.random() < (max(config.grey, _GREY_MICROSCOPY) if micro else config.grey))
+    image = photograph(rng, stage.canvas.colour, bank, grey=grey, metered=not micro)
     return _labelled(image, stage.canvas, config.smallest_label)
 
 

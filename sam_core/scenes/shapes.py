@@ -9,12 +9,17 @@ Contours = tuple[Float64, ...]
 """Closed contours filled by the even-odd rule: a second one inside the first is a hole."""
 
 
+_ANGLES = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], 1)
+_QUARTER = np.stack([np.cos(_ANGLES[:11:2]), np.sin(_ANGLES[:11:2])], 1)
+_CAP = np.linspace(0, np.pi, 7)[1:-1, None]
+
+
 def ellipse(
     rx: float = 1.0, ry: float = 1.0, *, centre: tuple[float, float] = (0.0, 0.0), tilt: float = 0.0
 ) -> Float64:
     """Ellipse with radii rx, ry, turned by tilt (radians)."""
-    angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    outline = np.stack([rx * np.cos(angle), ry * np.sin(angle)], 1)
+    outline = _CIRCLE * (rx, ry)
     return np.asarray((turned(outline, tilt) if tilt else outline) + centre)
 
 
@@ -70,8 +75,7 @@ def box(x0: float, y0: float, x1: float, y1: float) -> Float64:
 def rounded_box(x0: float, y0: float, x1: float, y1: float, radius: float) -> Float64:
     """Rectangle with corners rounded by radius."""
     r = min(radius, abs(x1 - x0) / 2, abs(y1 - y0) / 2)
-    arc = np.linspace(0, np.pi / 2, 6)
-    quarter = np.stack([np.cos(arc), np.sin(arc)], 1) * r
+    quarter = _QUARTER * r
     corners = [(x1 - r, y1 - r), (x0 + r, y1 - r), (x0 + r, y0 + r), (x1 - r, y0 + r)]
     return np.concatenate([turned(quarter, i * np.pi / 2) + c for i, c in enumerate(corners)])
 
@@ -133,10 +137,24 @@ def limb(path: Float64, widths: Float64) -> Float64:
     along /= np.linalg.norm(along, axis=1, keepdims=True) + 1e-9
     side = np.stack([-along[:, 1], along[:, 0]], 1)
     left, right = path + side * widths[:, None], path - side * widths[:, None]
-    arc = np.linspace(0, np.pi, 7)[1:-1, None]
-    tip = path[-1] + widths[-1] * (np.cos(arc) * side[-1] + np.sin(arc) * along[-1])
-    tail = path[0] - widths[0] * (np.cos(arc) * side[0] + np.sin(arc) * along[0])
+    tip = path[-1] + widths[-1] * (np.cos(_CAP) * side[-1] + np.sin(_CAP) * along[-1])
+    tail = path[0] - widths[0] * (np.cos(_CAP) * side[0] + np.sin(_CAP) * along[0])
     return np.concatenate([left, tip, right[::-1], tail])
+
+
+def ragged(rng: np.random.Generator, contour: Float64, depth: float) -> Float64:
+    """The contour with a rough edge: fur, hair, leaves.
+
+    Args:
+        contour: closed, [k, 2].
+        depth: standard deviation of the roughness, in the contour's units.
+    """
+    fine = np.arange(0, len(contour), max(len(contour) / 200, 0.2))
+    wrapped = np.concatenate([contour, contour[:1]])
+    knots = np.arange(len(wrapped))
+    dense = np.stack([np.interp(fine, knots, wrapped[:, axis]) for axis in (0, 1)], 1)
+    rough: Float64 = dense + rng.normal(0, depth, dense.shape)
+    return rough
 
 
 def wander(rng: np.random.Generator, points: int = 12, *, curl: float = 0.35) -> Float64:

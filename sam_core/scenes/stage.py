@@ -95,8 +95,7 @@ def deformed(rng: np.random.Generator, parts: Sequence[Part]) -> list[Part]:
     amount, waves = rng.normal(0, 0.035, 2), rng.uniform(1, 4, 2)
     phase = rng.uniform(0, 2 * np.pi, 2)
     return [
-        replace(part, contours=tuple(c @ matrix for c in shapes.bent(part.contours, amount, waves, phase)))
-        for part in parts
+        part.reshaped(tuple(c @ matrix for c in shapes.bent(part.contours, amount, waves, phase))) for part in parts
     ]
 
 

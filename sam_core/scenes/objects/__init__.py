@@ -5,7 +5,6 @@ A family is a function `(rng, shop) -> list[Part]`: parts from back to front, y 
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -49,10 +48,7 @@ def fitted(parts: list[Part]) -> list[Part]:
     low, high = outline.min(0), outline.max(0)
     scale = 2 / max(float((high - low).max()), 1e-6)
     shift = np.array([-(low[0] + high[0]) / 2 * scale, 1 - high[1] * scale])
-    return [
-        replace(part, contours=tuple(c * scale + shift for c in part.contours), stroke=part.stroke * scale)
-        for part in parts
-    ]
+    return [part.reshaped(tuple(c * scale + shift for c in part.contours), scale=scale) for part in parts]
 
 
 def random_object(rng: np.random.Generator, shop: MaterialShop, families: tuple[Family, ...] = ALL) -> list[Part]:

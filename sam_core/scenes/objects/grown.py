@@ -38,9 +38,10 @@ def tree(rng: Rng, shop: MaterialShop) -> list[Part]:
     bark, leaves = shop.rough(rng, vary(_BARK, rng, 0.15)), shop.rough(rng, vary(_LEAF, rng, 0.15))
     trunk = np.array([[0, 1], [rng.normal(0, 0.08), 0.2], [rng.normal(0, 0.12), -0.4]])
     parts = [Part((shapes.limb(trunk, np.array([0.1, 0.07, 0.04])),), bark, 0.5)]
+    edge = rng.uniform(0, 0.03)
     for mass in shapes.blobs(rng, int(rng.integers(2, 8)), 0.4):
         crown = mass * rng.uniform(0.25, 0.5) + (rng.normal(0, 0.3), rng.uniform(-0.8, 0.1))
-        parts.append(Part((crown,), leaves, 0.7, rng.uniform(0.6, 1.2)))
+        parts.append(Part((shapes.ragged(rng, crown, edge),), leaves, 0.7, rng.uniform(0.6, 1.2)))
     return parts
 
 
@@ -48,7 +49,7 @@ def fruit(rng: Rng, shop: MaterialShop) -> list[Part]:
     """Round things with a shine: fruit, balls, stones, buns."""
     body = shapes.blob(rng, 0.06) * (1, rng.uniform(0.7, 1.1))
     parts = [Part((body,), shop.any(rng), rng.uniform(0.6, 1)), *decorations(rng, shop, body, likely=0.25)]
-    if rng.random() < 0.5:
+    if rng.random() < 0.3:
         parts.append(highlight(rng, shop, np.zeros(2), np.ones(2)))
     if rng.random() < 0.25:
         parts.append(Part((np.array([[0, -0.8], [0.08, -1.2]]),), shop.plain(rng), stroke=0.1))

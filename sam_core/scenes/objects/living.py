@@ -96,10 +96,11 @@ def head(rng: Rng, shop: MaterialShop, skin: Material, centre: Float64, size: fl
     skull = shapes.superellipse(2.2, 0.9, 1.15) * size + centre
     parts = [Part((shapes.box(-0.35, 0.4, 0.35, 1.7) * size + centre,), skin, 0.3, 0.85)]
     if rng.random() < 0.4:
-        parts.append(Part((skull * (1, 1) + (0, 0.35 * size),), hair, 0.4))
+        locks = shapes.ragged(rng, skull + (0, rng.uniform(0.2, 0.9) * size), 0.04 * size)
+        parts.append(Part((locks,), hair, 0.4))
     if rng.random() < 0.15:
         return [*parts, Part((skull,), hair, 0.6)]
-    parts.append(Part((skull * (1, 1) + (0, 0.08 * size),), skin, 0.6))
+    parts.append(Part((skull + (0, 0.08 * size),), skin, 0.6))
     turn = rng.uniform(-0.3, 0.3)
     eyes = tuple(shapes.ellipse(0.13, 0.08, centre=(turn + side * 0.33, 0.0)) * size + centre for side in (-1, 1))
     parts.append(Part(eyes, shop.plain(rng, _DARK), mark=True))
@@ -107,7 +108,7 @@ def head(rng: Rng, shop: MaterialShop, skin: Material, centre: Float64, size: fl
     parts.append(Part((mouth,), shop.plain(rng, np.array([0.5, 0.2, 0.2])), mark=True))
     brow = rng.uniform(-0.5, -0.1)
     low = np.array([[0.95, brow], [0.4 * turn, brow - 0.35], [-0.95, brow]]) * size + centre
-    top = np.concatenate([skull[24:48] * (1, 1) + (0, -0.06 * size), low[::-1]])
+    top = np.concatenate([skull[24:48] + (0, -0.06 * size), low[::-1]])
     covered = rng.random()
     if covered < 0.9:
         parts.append(Part((top,), hair if covered < 0.65 else shop.any(rng), 0.4))
@@ -149,6 +150,8 @@ def beast(rng: Rng, shop: MaterialShop) -> list[Part]:
     )
     parts.append(Part((shapes.limb(tail, np.array([0.06, 0.04, 0.02]) * rng.uniform(0.7, 2)),), coat, 0.4))
     body = shapes.blob(rng, 0.08) * (long, girth) + (0, back)
+    if rng.random() < 0.4:
+        body = shapes.ragged(rng, body, rng.uniform(0, 0.02))
     parts += [Part((body,), coat, 0.8), *decorations(rng, shop, body, likely=0.5)]
     return parts + _muzzle(rng, shop, coat, np.array([long * 0.75, back]), girth)
 

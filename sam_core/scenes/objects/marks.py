@@ -23,7 +23,7 @@ def decorations(rng: Rng, shop: MaterialShop, contour: Float64, *, likely: float
         return _bands(rng, shop, middle, half)
     if kind < 0.72:
         return _patch(rng, shop, middle, half)
-    return _writing(rng, shop, middle, half) if kind < 0.86 else [highlight(rng, shop, middle, half)]
+    return _writing(rng, shop, middle, half) if kind < 0.92 else [highlight(rng, shop, middle, half)]
 
 
 def _spots(rng: Rng, shop: MaterialShop, middle: Float64, half: Float64) -> list[Part]:
@@ -61,5 +61,5 @@ def _writing(rng: Rng, shop: MaterialShop, middle: Float64, half: Float64) -> li
 def highlight(rng: Rng, shop: MaterialShop, middle: Float64, half: Float64) -> Part:
     """The reflection of a lamp or window, towards the upper left."""
     place = middle - rng.uniform(0.2, 0.5) * half
-    spot = shapes.ellipse(*(half * rng.uniform(0.06, 0.22, 2)).tolist(), tilt=rng.uniform(0, 3))
+    spot = shapes.ellipse(*(half * rng.uniform(0.03, 0.16, 2)).tolist(), tilt=rng.uniform(0, 3))
     return Part((spot + place,), shop.plain(rng, np.full(3, 0.97)), mark=True)
