@@ -87,7 +87,7 @@ def grabcut(image: Image, clicks: Points, radius: float) -> Masks:
 BASELINES = (
     Baseline("disc", "radius / longest side", tuple(np.geomspace(0.01, 0.5, 24).tolist()), disc),
     Baseline("flood_fill", "tolerance, levels", (2, 4, 6, 8, 12, 16, 24, 32, 48, 64), flood_fill),
-    Baseline("felzenszwalb", "scale", (10, 30, 60, 100, 200, 300, 500, 1000, 2000), felzenszwalb_region),
+    Baseline("felzenszwalb", "scale", (30, 60, 100, 200, 300, 500, 1000), felzenszwalb_region),
     Baseline("watershed", "sigma, px", (1, 2, 3, 4, 6, 8, 12, 16, 24), watershed_region),
     Baseline("otsu_watershed", "seed distance, px", (3, 5, 8, 12, 20, 40, 80), otsu_watershed),
     Baseline("grabcut", "radius / longest side", (0.015, 0.03, 0.06, 0.12, 0.24), grabcut, one_per_image=True),

@@ -42,11 +42,18 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Options(Selection):
-    """Measures the classical baselines on a data set and stores their figures."""
+class Options:
+    """Measures the classical baselines on all of a data set and stores their figures."""
 
-    data: Path = tyro.MISSING
-    """Folder of the data set."""
+    data: Path
+    """Folder of the data set: COCO JSON, BSDS500 or label PNGs."""
+    seed: int = 0
+    """Of the draw of masks, where the data set's rule takes some of them."""
+
+
+def labels(baseline: Baseline) -> list[str]:
+    """The parameters as records name them."""
+    return [f"{parameter:.4g}" for parameter in baseline.parameters]
 
 
 def baseline_iou(baseline: Baseline, image: TrueImage) -> Floats:
@@ -61,7 +68,7 @@ def figure(baseline: Baseline, iou: Floats) -> Figure:
     """The best column of IoU [N, P]."""
     means = iou.mean(0)
     best = int(means.argmax())
-    by_parameter = {f"{p:.4g}": float(mean) for p, mean in zip(baseline.parameters, means, strict=True)}
+    by_parameter = dict(zip(labels(baseline), means.tolist(), strict=True))
     return Figure(float(means[best]), baseline.parameters[best], baseline.meaning, len(iou), by_parameter)
 
 
@@ -85,23 +92,36 @@ def stored_figures(truth: GroundTruth) -> dict[str, dict[str, Any]]:
     return json.loads(path.read_text())["baselines"] if path.exists() else {}
 
 
+def measured_already(entry: dict[str, Any] | None, baseline: Baseline, selection: Selection) -> bool:
+    """Whether a stored entry is of the same masks and parameters, so that measuring would repeat it."""
+    return (
+        entry is not None
+        and entry["selection"] == asdict(selection)
+        and list(entry["by_parameter"]) == labels(baseline)
+    )
+
+
+def update(truth: GroundTruth, selection: Selection) -> None:
+    """Measures what is not stored yet; every figure is stored at once, with the machine it was measured on."""
+    entries = stored_figures(truth)
+    for baseline in BASELINES:
+        if not measured_already(entries.get(baseline.name), baseline, selection):
+            start = cpu_seconds()
+            found = asdict(measure(baseline, truth, selection)) | {"selection": asdict(selection)}
+            entries[baseline.name] = found | {"cpu_seconds": cpu_seconds() - start} | asdict(environment())
+            write_json(stored_path(truth), {"data": truth.name, "least_area": truth.least_area, "baselines": entries})
+        best = entries[baseline.name]
+        print(f"{truth.name:10} {baseline.name:14} {best['miou']:.3f} at {best['parameter']:.4g}", flush=True)
+
+
 def main() -> None:
     options = tyro.cli(Options)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
-        truth = open_ground_truth(options.data)
+        update(open_ground_truth(options.data), Selection(seed=options.seed))
     except ValueError as error:
         sys.exit(str(error))
-    found: dict[str, Any] = {}
-    for baseline in BASELINES:
-        start = cpu_seconds()
-        best = measure(baseline, truth, options)
-        found[baseline.name] = asdict(best) | {"cpu_seconds": cpu_seconds() - start}
-        print(f"{truth.name:10} {baseline.name:14} {best.miou:.3f} at {best.parameter:.4g}", flush=True)
-    config = {name: value for name, value in asdict(options).items() if name != "data"}
-    record = {"data": truth.name, "least_area": truth.least_area, "config": config, "baselines": found}
-    write_json(stored_path(truth), record | asdict(environment()))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,112 @@
+"""The quality harness from end to end, with a tiny random model on a small data set made here."""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_core.masks.batch import MaskRecords
+from tests.benchmarks import quality
+from tests.benchmarks.quality import rank_scores
+
+TOP_LEVEL = {
+    *("one_click_miou", "oracle_miou", "best_classical_miou", "three_click_miou", "five_click_miou", "nine_click_miou"),
+    *("nine_click_oracle_miou", "box_miou", "ar_1000", "iou_correlation", "disc_miou", "disc_oracle_miou", "masks"),
+    *("commit", "cpu", "cores", "versions", "config", "cpu_seconds"),
+}
+
+
+@pytest.fixture
+def nuclei(tmp_path: Path) -> Path:
+    """Two images with two discs each."""
+    folder = tmp_path / "nuclei"
+    (folder / "images").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    for name, shift in (("a", 0), ("b", 6)):
+        labels = np.zeros((60, 80), np.uint16)
+        cv2.circle(labels, (20 + shift, 20), 9, 1, -1)
+        cv2.circle(labels, (55, 35 + shift), 12, 2, -1)
+        cv2.imwrite(str(folder / "labels" / f"{name}.png"), labels)
+        Image.fromarray(np.repeat((labels > 0)[..., None] * np.uint8(180), 3, -1)).save(
+            folder / "images" / f"{name}.png"
+        )
+    return folder
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["quality", *arguments])
+    quality.main()
+
+
+def test_record_holds_every_figure(
+    nuclei: Path,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "record.json"
+    common = ["--model", str(tiny_checkpoint), "--data", str(nuclei), "--json", str(out)]
+    run(monkeypatch, *common, "--recall", "--points-per-side", "3", "--every-size")
+    record = json.loads(out.read_text())
+    assert set(record) >= TOP_LEVEL
+    assert record["masks"] == 4
+    assert record["disc_miou"] > 0.6
+    assert record["disc_oracle_miou"] >= record["disc_miou"]
+    assert record["best_classical_miou"] is None
+    assert record["every_size"]["masks"] == 4
+    assert record["recall"]["small"] is not None
+    assert record["recall"]["large"] is None
+    shown = capsys.readouterr().out
+    assert "vit_test on nuclei: 4 masks" in shown
+    assert "python -m tests.benchmarks.classical" in shown
+
+
+def test_stored_baselines_stand_beside_the_disc(
+    nuclei: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = {"disc": {"miou": 0.01, "masks": 4}, "watershed": {"miou": 0.97, "masks": 4}}
+    monkeypatch.setattr(quality, "stored_figures", lambda truth: stored)
+    out = tmp_path / "record.json"
+    run(monkeypatch, "--model", str(tiny_checkpoint), "--data", str(nuclei), "--json", str(out), "--limit", "1")
+    record = json.loads(out.read_text())
+    assert record["best_classical_miou"] == 0.97
+    assert record["classical_miou"]["disc"] == record["disc_miou"] != 0.01
+    assert (record["masks"], record["ar_1000"], record["every_size"]) == (2, None, None)
+
+
+@pytest.mark.parametrize(("model", "data"), [("no_such_model", "nuclei"), ("tiny", "no_such_folder")])
+def test_bad_input_is_one_line(
+    nuclei: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, model: str, data: str
+) -> None:
+    name = str(tiny_checkpoint) if model == "tiny" else model
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, "--model", name, "--data", str(nuclei.parent / data))
+    assert model in str(stopped.value) or data in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+
+
+def test_images_without_masks_are_refused(nuclei: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        cv2.imwrite(str(nuclei / "labels" / f"{name}.png"), np.zeros((60, 80), np.uint16))
+    with pytest.raises(SystemExit, match="the chosen images have no masks"):
+        run(monkeypatch, "--model", str(tiny_checkpoint), "--data", str(nuclei))
+
+
+def test_proposals_rank_by_the_mean_of_both_scores() -> None:
+    nothing = np.zeros((3, 4), np.int64)
+    found = MaskRecords(
+        size=(1, 1),
+        rle=(b"", b"", b""),
+        boxes=nothing,
+        areas=nothing[:, 0],
+        predicted_iou=np.array([0.9, 0.5, 0.4], np.float32),
+        stability_score=np.array([0.1, 0.9, np.nan], np.float32),
+        points=np.zeros((3, 2), np.float32),
+        crop_boxes=nothing.astype(np.int32),
+    )
+    np.testing.assert_allclose(rank_scores(found), [0.5, 0.7, 0.2], atol=1e-6)
