@@ -98,7 +98,10 @@ CREATE VIEW problems AS
 SELECT 'done more than once' AS problem, run_id, image_id
 FROM outcomes GROUP BY run_id, image_id HAVING count(*) > 1
 UNION ALL
-SELECT 'masks other than its outcome says', coalesce(outcomes.run_id, counted.run_id), coalesce(outcomes.image_id, counted.image_id)
+SELECT
+    'masks other than its outcome says',
+    coalesce(outcomes.run_id, counted.run_id),
+    coalesce(outcomes.image_id, counted.image_id)
 FROM outcomes
 FULL JOIN (SELECT run_id, image_id, count(*) AS masks FROM masks GROUP BY run_id, image_id) AS counted
     ON counted.run_id = outcomes.run_id AND counted.image_id = outcomes.image_id
