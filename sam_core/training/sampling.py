@@ -21,9 +21,9 @@ class MaskChoice:
     """
 
     count: int
-    min_area: int = 48
+    min_area: int = 150
     max_share: float = 0.9
-    area_power: float = 0.25
+    area_power: float = 0.6
     part_weight: float = 0.35
     padded_share: float = 0.6
 
