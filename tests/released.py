@@ -80,15 +80,16 @@ def released_architecture(config: SamConfig) -> Any:
 
 
 def randomise(model: nn.Module, *, seed: int) -> None:
-    """Moves every parameter away from its initial value, keeping the scale of activations."""
+    """Random weights, norms, biases and positions, such that logits come out at a few units as in a trained model."""
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        spread = 0.3 if "pos" in name else 0.1
+    layers = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+    matrices = {module.weight for module in model.modules() if isinstance(module, layers)}
+    for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=generator)
-        if parameter.ndim >= 2 and "pos" not in name and "embed" not in name and "token" not in name:
-            parameter.data = noise * parameter[0].numel() ** -0.5
+        if parameter in matrices:
+            parameter.data = noise * 1.4 * parameter[0].numel() ** -0.5
         else:
-            parameter.data = parameter.data + spread * noise
+            parameter.data = parameter.data + 0.25 * noise
 
 
 def _register(name: str, **functions: Any) -> None:
