@@ -53,8 +53,10 @@ class Options(Selection):
     """Where to write the record."""
     recall: bool = False
     """Also measure average recall of generated masks (slow), on every true mask of the chosen images."""
-    points_per_side: int = 32
+    points_per_side: int = 16
     """Grid of clicks for average recall."""
+    device: str = "cpu"
+    """Where the model runs: cpu, cuda, cuda:1."""
     threads: int = 0
     """Threads of torch; 0 for its default."""
 
@@ -92,8 +94,8 @@ def measure(loaded: LoadedModel, truth: GroundTruth, options: Options) -> Measur
             scores.append(score_sample(loaded.sam, few.sample, clicks=CLICKS))
             discs.append(baseline_iou(DISC, few))
             areas.append(few.areas)
-    if not scores:
-        raise ValueError(f"{truth.name}: the chosen images have no masks; choose more with --limit")
+    if not any((found > truth.least_area).any() for found in areas):
+        raise ValueError(f"{truth.name}: the chosen images have no masks above {truth.least_area:g} px; raise --limit")
     return Measured(join(scores), np.concatenate(discs), np.concatenate(areas), tuple(overlaps))
 
 
@@ -102,7 +104,7 @@ def proposal_overlaps(generator: MaskGenerator, image: TrueImage) -> Overlaps:
     found = generator.generate(image.image).masks
     rank = np.argsort(-rank_scores(found), kind="stable")[:1000]
     ranked = [{"size": list(found.size), "counts": found.rle[index]} for index in rank]
-    true = [coco.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in image.masks]
+    true = coco.encode(np.asfortranarray(image.masks.transpose(1, 2, 0).astype(np.uint8)))
     iou = np.asarray(coco.iou(ranked, true, [0] * len(true)), np.float64).reshape(len(ranked), len(true))
     return Overlaps(iou, image.areas)
 
@@ -197,7 +199,7 @@ def main() -> None:
         cv2.setNumThreads(options.threads)
     start = cpu_seconds()
     try:
-        loaded, truth = load_model(options.model), open_ground_truth(options.data)
+        loaded, truth = load_model(options.model, device=options.device), open_ground_truth(options.data)
         found = record(loaded, truth, options, measure(loaded, truth, options))
     except ValueError as error:
         sys.exit(str(error))

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 from sam_core.masks.batch import MaskRecords
 from tests.benchmarks import quality
@@ -18,23 +17,6 @@ TOP_LEVEL = {
     *("nine_click_oracle_miou", "box_miou", "ar_1000", "iou_correlation", "disc_miou", "disc_oracle_miou", "masks"),
     *("commit", "cpu", "cores", "versions", "config", "cpu_seconds"),
 }
-
-
-@pytest.fixture
-def nuclei(tmp_path: Path) -> Path:
-    """Two images with two discs each."""
-    folder = tmp_path / "nuclei"
-    (folder / "images").mkdir(parents=True)
-    (folder / "labels").mkdir()
-    for name, shift in (("a", 0), ("b", 6)):
-        labels = np.zeros((60, 80), np.uint16)
-        cv2.circle(labels, (20 + shift, 20), 9, 1, -1)
-        cv2.circle(labels, (55, 35 + shift), 12, 2, -1)
-        cv2.imwrite(str(folder / "labels" / f"{name}.png"), labels)
-        Image.fromarray(np.repeat((labels > 0)[..., None] * np.uint8(180), 3, -1)).save(
-            folder / "images" / f"{name}.png"
-        )
-    return folder
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -93,7 +75,7 @@ def test_bad_input_is_one_line(
 def test_images_without_masks_are_refused(nuclei: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "ab":
         cv2.imwrite(str(nuclei / "labels" / f"{name}.png"), np.zeros((60, 80), np.uint16))
-    with pytest.raises(SystemExit, match="the chosen images have no masks"):
+    with pytest.raises(SystemExit, match="the chosen images have no masks above 0 px"):
         run(monkeypatch, "--model", str(tiny_checkpoint), "--data", str(nuclei))
 
 
