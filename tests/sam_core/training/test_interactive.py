@@ -1,0 +1,73 @@
+"""One training step: gradients equal those of the plain graph, and learning happens."""
+
+from dataclasses import replace
+
+import torch
+
+from sam_core.model.sam import Sam
+from sam_core.presets import vit_test
+from sam_core.training.interactive import first_prompts, run_round, train_rounds
+from sam_core.training.presets import nano
+from sam_core.training.targets import TrainBatch, averaged, merge, normalised
+
+CONFIG = replace(nano(), model="vit_test", image_size=64, points=2, refinements=2, bfloat16=False)
+
+
+def batch() -> TrainBatch:
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.zeros(4, 64, 64, dtype=torch.bool)
+    for i, mask in enumerate(masks):
+        mask[8 * i : 8 * i + 20, 5 : 30 + 5 * i] = True
+    images = torch.randint(0, 255, (2, 64, 64, 3), generator=generator, dtype=torch.uint8)
+    return TrainBatch(images, torch.tensor([[64, 64], [48, 64]]), masks, torch.tensor([0, 0, 1, 1]))
+
+
+def model() -> Sam:
+    torch.manual_seed(0)
+    return Sam(vit_test())
+
+
+def test_gradients_through_the_features_equal_those_of_one_graph() -> None:
+    config = replace(CONFIG, points=0, refinements=0)
+    stepped, whole = model(), model()
+    train_rounds(stepped, batch(), config, torch.Generator().manual_seed(5))
+
+    generator = torch.Generator().manual_seed(5)
+    data = batch()
+    features = whole.image_encoder(normalised(data, whole.pixel_mean, whole.pixel_std))
+    prompts = first_prompts(data.masks, config, generator)
+    loss, _ = run_round(whole, features.take(data.image_of), prompts, averaged(data.masks, 16), config)
+    loss.total.backward()
+    for (name, a), b in zip(stepped.named_parameters(), whole.parameters(), strict=True):
+        if b.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, msg=name)
+
+
+def test_a_step_is_a_function_of_its_seed() -> None:
+    losses = [train_rounds(model(), batch(), CONFIG, torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+
+
+def test_a_few_steps_lower_the_loss() -> None:
+    sam, data = model(), batch()
+    optimizer = torch.optim.AdamW(sam.parameters(), lr=3e-3)
+    dice = []
+    for step in range(40):
+        optimizer.zero_grad()
+        dice.append(train_rounds(sam, data, CONFIG, torch.Generator().manual_seed(step)).dice)
+        optimizer.step()
+    assert sum(dice[-5:]) < 0.8 * sum(dice[:5])
+
+
+def test_padding_is_zero_after_normalisation() -> None:
+    pixels = normalised(batch(), torch.full((3, 1, 1), 100.0), torch.full((3, 1, 1), 50.0))
+    assert (pixels[1, :, 48:] == 0).all()
+    assert pixels[1, :, :48].abs().min() >= 0
+    assert (pixels[0, :, 48:] != 0).any()
+
+
+def test_merging_shifts_image_indices() -> None:
+    both = merge([batch(), batch()])
+    assert both.image_of.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert both.images.shape == (4, 64, 64, 3)

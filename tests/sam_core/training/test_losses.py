@@ -1,0 +1,61 @@
+"""Losses against slow, obvious versions, and the rule of the best of three."""
+
+import math
+
+import torch
+
+from sam_core.training.losses import LossWeights, dice_loss, focal_loss, mask_iou, round_loss
+
+
+def example() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(2, 3, 4, 5, generator=generator), torch.rand(2, 4, 5, generator=generator)
+
+
+def slow_focal(logits: list[float], target: list[float], alpha: float = 0.25, gamma: float = 2.0) -> float:
+    total = 0.0
+    for x, t in zip(logits, target, strict=True):
+        p = 1 / (1 + math.exp(-x))
+        cross_entropy = -(t * math.log(p) + (1 - t) * math.log(1 - p))
+        miss = p * (1 - t) + (1 - p) * t
+        total += (alpha * t + (1 - alpha) * (1 - t)) * miss**gamma * cross_entropy
+    return total / len(logits)
+
+
+def test_focal_and_dice_equal_plain_loops() -> None:
+    logits, target = example()
+    focal = focal_loss(logits, target[:, None], LossWeights())
+    dice = dice_loss(logits, target[:, None])
+    for n in range(2):
+        truth = target[n].flatten().tolist()
+        for m in range(3):
+            values = logits[n, m].flatten().tolist()
+            p = [1 / (1 + math.exp(-x)) for x in values]
+            overlap = sum(a * b for a, b in zip(p, truth, strict=True))
+            assert math.isclose(focal[n, m].item(), slow_focal(values, truth), rel_tol=1e-5)
+            assert math.isclose(dice[n, m].item(), 1 - (2 * overlap + 1) / (sum(p) + sum(truth) + 1), rel_tol=1e-5)
+
+
+def test_only_the_best_output_carries_the_mask_gradient() -> None:
+    logits, target = example()
+    logits[0, 1] = 8 * (target[0] > 0.5) - 4.0
+    logits.requires_grad_()
+    loss = round_loss(logits, torch.zeros(2, 3), target, LossWeights(iou=0.0))
+    loss.total.backward()
+    assert loss.best[0] == 1
+    moved = logits.grad.abs().sum((-2, -1)) > 0
+    assert moved.sum(1).tolist() == [1, 1]
+    assert moved[0, 1]
+
+
+def test_every_iou_output_learns_and_the_most_confident_goes_on() -> None:
+    logits, target = example()
+    predicted = torch.tensor([[0.1, 0.2, 0.9], [0.5, 0.3, 0.1]], requires_grad=True)
+    loss = round_loss(logits, predicted, target, LossWeights())
+    loss.total.backward()
+    assert (predicted.grad != 0).all()
+    assert loss.chosen.tolist() == [2, 0]
+
+
+def test_iou_of_two_empty_masks_is_zero() -> None:
+    assert mask_iou(torch.full((1, 1, 2, 2), -1.0), torch.zeros(1, 1, 2, 2)).item() == 0.0

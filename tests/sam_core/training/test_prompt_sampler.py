@@ -1,0 +1,74 @@
+"""Simulated prompts: where they may lie, how often, and against slow versions."""
+
+import numpy as np
+import torch
+
+from sam_core.training.prompt_sampler import (
+    correction_points,
+    first_points,
+    noised_boxes,
+    random_pixel,
+    tight_boxes,
+)
+
+
+def blobs(seed: int = 0, n: int = 40) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((n, 24, 30), bool)
+    for mask in masks:
+        y, x = rng.integers(0, 15, 2)
+        mask[y : y + rng.integers(1, 9), x : x + rng.integers(1, 15)] = True
+    return torch.from_numpy(masks)
+
+
+def test_first_points_lie_in_their_masks() -> None:
+    masks = blobs()
+    clicks = first_points(masks, torch.Generator().manual_seed(0))
+    x, y = clicks.xy.long().T
+    assert masks[torch.arange(len(masks)), y, x].all()
+    assert (clicks.labels == 1).all()
+
+
+def test_every_pixel_of_a_region_is_equally_likely() -> None:
+    region = torch.zeros(12000, 3, 4, dtype=torch.bool)
+    region[:, 1, 1:4] = True
+    region[:, 2, 0] = True
+    counts = torch.bincount(random_pixel(region, torch.Generator().manual_seed(1)), minlength=12)
+    assert counts.nonzero()[:, 0].tolist() == [5, 6, 7, 8]
+    assert (counts[5:9].float() / 12000 - 0.25).abs().max() < 0.02
+
+
+def test_corrections_lie_where_prediction_and_truth_differ_and_tell_the_truth() -> None:
+    truth, prediction = blobs(1), blobs(2)
+    clicks = correction_points(prediction, truth, torch.Generator().manual_seed(0))
+    rows = torch.arange(len(truth))
+    x, y = clicks.xy.long().T
+    assert (prediction[rows, y, x] != truth[rows, y, x]).all()
+    assert (clicks.labels.bool() == truth[rows, y, x]).all()
+
+
+def test_a_perfect_prediction_still_gets_a_true_click() -> None:
+    truth = blobs(3)
+    clicks = correction_points(truth, truth, torch.Generator().manual_seed(0))
+    x, y = clicks.xy.long().T
+    assert (clicks.labels.bool() == truth[torch.arange(len(truth)), y, x]).all()
+
+
+def test_tight_boxes_equal_a_plain_search() -> None:
+    masks = blobs(4)
+    for mask, box in zip(masks.numpy(), tight_boxes(masks).tolist(), strict=True):
+        ys, xs = np.nonzero(mask)
+        assert box == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+
+
+def test_box_noise_is_bounded_by_the_cap_and_by_the_image() -> None:
+    masks = torch.zeros(3000, 200, 300, dtype=torch.bool)
+    masks[:, 40:180, 20:260] = True
+    boxes = noised_boxes(masks, torch.Generator().manual_seed(0))
+    moved = boxes - tight_boxes(masks)
+    assert moved.abs().max() <= 20
+    expected = np.clip(np.random.default_rng(0).normal(0, 14, 200_000), -20, 20).std()  # 10 % of 140 px
+    assert abs(moved[:, 1].std().item() - expected) < 0.4
+    assert boxes.min() >= 0
+    assert (boxes[:, 2] <= 300).all()
+    assert (boxes[:, 3] <= 200).all()
