@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sam_core.training.losses import LossWeights
 from sam_core.training.schedule import LearningRate
@@ -42,21 +42,43 @@ class TrainConfig:
     seed: int = 0
 
 
-def nano() -> TrainConfig:
-    """`vit_n` on procedural scenes, on two CPU cores; short rounds, gradient clipping and averaging are ours."""
-    return TrainConfig(
+def nano() -> tuple[TrainConfig, ...]:
+    """`vit_n` on procedural scenes, on a CPU: stages of growing resolution, each from the averaged weights before it.
+
+    Most of what a click means is learned at 128 px for a quarter of the cost. Short rounds, bfloat16, gradient clipping
+    and averaging are ours.
+    """
+    coarse = TrainConfig(
         model="vit_n",
-        image_size=256,
-        images=8,
+        image_size=128,
+        images=16,
         masks_per_image=8,
-        learning_rate=LearningRate(base=1e-3, warmup=200, iterations=4000),
+        learning_rate=LearningRate(base=1.2e-3, warmup=50, iterations=900, decay_at=(900,)),
         points=1,
         refinements=0,
-        box_share=0.2,
+        box_share=0.4,
         weight_decay=0.05,
         layer_decay=1.0,
         drop_path=0.0,
         grad_clip=1.0,
-        average=0.998,
+        average=0.99,
         bfloat16=True,
     )
+    middle = replace(
+        coarse,
+        image_size=256,
+        images=8,
+        learning_rate=LearningRate(base=8e-4, warmup=30, iterations=1300),
+        box_share=0.2,
+        average=0.995,
+        seed=1,
+    )
+    fine = replace(
+        middle,
+        image_size=512,
+        images=4,
+        learning_rate=LearningRate(base=2e-4, warmup=10, iterations=200),
+        points=2,
+        seed=2,
+    )
+    return coarse, middle, fine

@@ -10,7 +10,7 @@ from sam_core.training.interactive import first_prompts, run_round, train_rounds
 from sam_core.training.presets import nano
 from sam_core.training.targets import TrainBatch, averaged, merge, normalised
 
-CONFIG = replace(nano(), model="vit_test", image_size=64, points=2, refinements=2, bfloat16=False)
+CONFIG = replace(nano()[0], model="vit_test", image_size=64, points=2, refinements=2, bfloat16=False)
 
 
 def batch() -> TrainBatch:

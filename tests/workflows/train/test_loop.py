@@ -20,7 +20,7 @@ STEPS = 4
 
 def config() -> TrainConfig:
     rate = LearningRate(base=1e-3, warmup=2, iterations=STEPS)
-    return replace(nano(), model="vit_test", image_size=64, images=2, learning_rate=rate, bfloat16=False)
+    return replace(nano()[0], model="vit_test", image_size=64, images=2, learning_rate=rate, bfloat16=False)
 
 
 def run(state: TrainState, last_step: int) -> list[Progress]:
