@@ -8,12 +8,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset
-from ray.exceptions import RayError
+from ray.exceptions import AuthenticationError, RayError
 
 from workflows.plans import ShardTask
 from workflows.shard_worker import ShardJob, ShardSummary, ShardWorker
@@ -25,16 +26,16 @@ CORES_PER_WORKER = 2
 
 
 def start_ray() -> None:
-    """Join the cluster of RAY_ADDRESS or start Ray on this machine; do nothing where this process has it already."""
+    """Join the cluster of RAY_ADDRESS or start Ray on this machine, unless this process has it already."""
+    _quiet_ray_data()
     if ray.is_initialized():
         return
     quiet = {"configure_logging": True, "logging_level": logging.ERROR, "log_to_driver": False}
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
+        _join_cluster(quiet)
     else:
         _keep_native_log_off_the_terminal()
         ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
-    _quiet_ray_data()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,16 @@ def _cause(error: BaseException | None) -> OSError | ValueError | None:
                 return candidate
         error = error.__cause__ or (inner if isinstance(inner, BaseException) else None)
     return None
+
+
+def _join_cluster(quiet: dict[str, Any]) -> None:
+    try:
+        ray.init(**quiet)
+    except (ConnectionError, AuthenticationError) as error:
+        hint = "if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        raise ConnectionError(
+            f"cannot join the Ray cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']}; {hint}"
+        ) from error
 
 
 def _keep_native_log_off_the_terminal() -> None:

@@ -1,0 +1,156 @@
+"""Flags, exit statuses, and refusals in one line. Nothing here starts Ray."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sam_core.recipes import SmallMaskRule, sa1b
+from tests.workflows.conftest import BIN, Finished
+from workflows.cli import parse
+from workflows.commands import GenerateConfig, SqlConfig
+
+Engine = Callable[..., Finished]
+
+
+def refused(done: Finished, *words: str) -> None:
+    assert done.status == 2
+    lines = [line for line in done.err.splitlines() if line.startswith("sam-engine: ")]
+    assert len(lines) == 1, done.err
+    assert "Traceback" not in done.err
+    for word in words:
+        assert word in lines[0]
+
+
+def test_flags_become_a_configuration() -> None:
+    config = parse(["generate", "photos", "data", "--model", "vit_h", "--run", "night", "--threads", "3"])
+    assert isinstance(config, GenerateConfig)
+    assert (config.source, config.dataset, config.model, config.run, config.threads) == (
+        "photos",
+        "data",
+        "vit_h",
+        "night",
+        3,
+    )
+    assert isinstance(parse(["sql", "data", "SELECT 1", "--format", "csv"]), SqlConfig)
+
+
+def test_a_recipe_with_single_values_changed() -> None:
+    config = parse(["generate", "a", "b", "--recipe", "sa1b", "--nms-iou", "0.5", "--crop-layers", "0"])
+    assert isinstance(config, GenerateConfig)
+    assert config.thresholds.nms_iou == 0.5
+    assert config.thresholds.crop_layers == 0
+    assert config.thresholds.small_masks is SmallMaskRule.DROP
+    assert config.thresholds.min_region_area == sa1b().min_region_area
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["generat"],
+        ["generate", "a"],
+        ["generate", "a", "b", "--crop-layer", "1"],
+        ["generate", "a", "b", "--workers", "0"],
+        ["generate", "a", "b", "--nms-iou", "7"],
+        ["sql", "a", "b", "--format", "xml"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(arguments)
+    assert caught.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_wrong_recipe_suggests_the_nearest(engine: Engine) -> None:
+    refused(engine("generate", "samples", "b", "--recipe", "sa1bb"), "sa1b")
+
+
+def test_a_wrong_model_suggests_the_nearest(engine: Engine, tmp_path: Path) -> None:
+    refused(engine("generate", "samples", tmp_path / "data", "--model", "vit_hh"), "vit_h")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_corrupt_checkpoint(engine: Engine, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0 not a header ")
+    done = engine("generate", photos, tmp_path / "data", "--model", tmp_path / "model.safetensors")
+    refused(done, "model.safetensors", "fetch or copy it again")
+
+
+def test_empty_and_missing_sources(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for command in ("generate", "ingest"):
+        refused(engine(command, tmp_path / "empty", tmp_path / "data"), "no images found", "empty")
+        refused(engine(command, tmp_path / "gone", tmp_path / "data"), "no such folder or file", "gone")
+        refused(engine(command, "https://host/x", tmp_path / "data"), "s3://")
+
+
+def test_a_parquet_of_uris_without_the_column(engine: Engine, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"url": ["x"]}), tmp_path / "list.parquet")
+    refused(engine("generate", tmp_path / "list.parquet", tmp_path / "data"), "no column 'uri'", "url")
+
+
+def test_a_data_set_that_cannot_be_made(engine: Engine, photos: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    (tmp_path / "file").write_text("")
+    arguments = ("generate", photos, tmp_path / "file" / "data", "--model", tiny_checkpoint)
+    refused(engine(*arguments), str(tmp_path / "file"), "Not a directory")
+    refused(engine("ingest", photos, "http://host/data"), "local folder or s3://")
+
+
+def test_no_write_permission(photos: Path, tmp_path: Path) -> None:
+    """As somebody else when we are root, to whom nothing is forbidden; everything is imported before the change."""
+    for folder in [tmp_path, *tmp_path.parents][:3]:
+        folder.chmod(0o755)
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    code = (
+        "import os, sys, workflows.cli, workflows.ingest\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "sys.exit(workflows.cli.main())"
+    )
+    command = [sys.executable, "-c", code, "ingest", str(photos), str(locked / "data")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    refused(Finished(done.returncode, done.stdout, done.stderr), "Permission denied", str(locked / "data"))
+
+
+def test_a_traceback_on_request(engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SAM_ENGINE_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="no such folder"):
+        engine("ingest", tmp_path / "gone", tmp_path / "data")
+
+
+def test_ingest_tells_what_it_found(engine: Engine, photos: Path, tmp_path: Path) -> None:
+    done = engine("ingest", photos, tmp_path / "data")
+    assert done.status == 0
+    assert "6 images at 6 places, 0 unreadable" in done.out
+    (tmp_path / "facts.csv").write_text("file_name,country\nphoto-001.png,NO\n")
+    assert engine("ingest", photos, tmp_path / "data", "--metadata", tmp_path / "facts.csv").status == 0
+    found = engine(
+        "sql", tmp_path / "data", "SELECT metadata->>'country' AS c FROM images ORDER BY uri", "--format", "csv"
+    )
+    assert found.out.split() == ["c", "NO"] or "NO" in found.out
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys\nfrom workflows.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print([name for name in ('torch', 'ray', 'duckdb', 'boto3', 'cv2') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_closed_pipe_is_no_error(tmp_path: Path, photos: Path, engine: Engine) -> None:
+    engine("ingest", photos, tmp_path / "data")
+    command = f"{BIN / 'sam-engine'} sql {tmp_path / 'data'} 'SELECT * FROM range(200000)' --format csv | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout == "range\n"
+    assert done.stderr == ""

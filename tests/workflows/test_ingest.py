@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from schemas.catalog import connect, query
+from schemas.ids import image_id
+from tests.workflows.conftest import save_photos
+from workflows import ingest as module
+from workflows.images import MAX_PIXELS
+from workflows.ingest import ingest
+from workflows.runs import open_dataset
+from workflows.sources import ImageRef, list_images
+from workflows.storage import LocalStore, StoreError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    store = LocalStore(tmp_path / "data")
+    open_dataset(store)
+    return store
+
+
+def take_in(store: LocalStore, source: Path | list[ImageRef]) -> dict[str, str]:
+    """Ingest; image id by URI."""
+    references = iter(source) if isinstance(source, list) else list_images(str(source))
+    table = ingest(references, store, max_pixels=MAX_PIXELS)
+    return dict(zip(table["uri"].to_pylist(), table["image_id"].to_pylist(), strict=True))
+
+
+def images(store: LocalStore) -> list[dict]:
+    return query(connect(store.root), "SELECT * FROM images ORDER BY uri").to_pylist()
+
+
+def test_images_are_named_by_their_bytes(store: LocalStore, photos: Path) -> None:
+    found = take_in(store, photos)
+    assert found == {str(path): image_id(path.read_bytes()) for path in photos.iterdir()}
+    row = images(store)[0]
+    assert (row["format"], row["height"], row["width"]) == ("png", 48, 64)
+    assert row["bytes"] == (photos / "photo-000.png").stat().st_size
+
+
+def test_known_files_are_not_read_again(store: LocalStore, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = take_in(store, photos)
+    monkeypatch.setattr(module, "ingest_chunk", lambda *_: pytest.fail("read again"))
+    assert take_in(store, photos) == first
+
+
+def test_a_changed_file_is_another_image(store: LocalStore, photos: Path) -> None:
+    first = take_in(store, photos)
+    changed = photos / "photo-003.png"
+    save_photos(photos.parent / "new", 1, first=77)[0].replace(changed)
+    second = take_in(store, photos)
+    assert {uri for uri in first if first[uri] != second[uri]} == {str(changed)}
+    assert second[str(changed)] == image_id(changed.read_bytes())
+
+
+def test_an_interrupted_ingest_goes_on(store: LocalStore, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_on_each", lambda function, table: iter(function(table.slice(0, 2)).to_pylist()))
+    take_in(store, photos)
+    monkeypatch.undo()
+    sizes: list[int] = []
+    whole = module.ingest_chunk
+    monkeypatch.setattr(module, "ingest_chunk", lambda *args: sizes.append(len(args[-1])) or whole(*args))
+    assert len(take_in(store, photos)) == 6
+    assert sizes == [4]
+
+
+def test_two_places_are_one_image(store: LocalStore, photos: Path) -> None:
+    shutil.copy(photos / "photo-000.png", photos / "zz.png")
+    found = take_in(store, photos)
+    assert found[str(photos / "photo-000.png")] == found[str(photos / "zz.png")]
+    assert len(images(store)) == 6
+    assert images(store)[0]["uris"] == [str(photos / "photo-000.png"), str(photos / "zz.png")]
+
+
+def test_bad_files_are_images_without_a_size(store: LocalStore, tmp_path: Path) -> None:
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("text")
+    Image.new("1", (30_000, 30_000)).save(folder / "huge.png")
+    take_in(store, folder)
+    assert [(row["format"], row["height"], row["bytes"] >= 0) for row in images(store)] == [(None, None, True)] * 3
+
+
+def test_a_missing_file_is_noted_and_tried_again(store: LocalStore, photos: Path) -> None:
+    late = photos / "late.png"
+    references = [ImageRef(str(late))]
+    first = take_in(store, references)
+    assert images(store)[0]["bytes"] is None
+    save_photos(photos.parent / "new", 1, first=5)[0].rename(late)
+    second = take_in(store, references)
+    assert second == {str(late): image_id(late.read_bytes())}
+    assert first != second
+
+
+def test_metadata_that_comes_later_is_added(store: LocalStore, photos: Path) -> None:
+    uri = str(photos / "photo-000.png")
+    take_in(store, [ImageRef(uri)])
+    take_in(store, [ImageRef(uri, licence="CC0", metadata='{"country": "NO"}')])
+    take_in(store, [ImageRef(uri)])
+    (row,) = images(store)
+    assert row["licence"] == "CC0"
+    assert json.loads(row["metadata"]) == {"country": "NO"}
+
+
+def test_a_failing_store_is_not_the_image_s_fault(
+    store: LocalStore, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> bytes:
+        raise StoreError("cannot read s3://x: SlowDown")
+
+    monkeypatch.setattr(module.UriReader, "read", busy)
+    with pytest.raises(StoreError):
+        take_in(store, photos)
+    assert not list(store.list("images"))
+
+
+def test_many_chunks_go_over_the_cluster(
+    cluster: str, store: LocalStore, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IMAGES_PER_PART", 2)
+    assert len(take_in(store, photos)) == 6
+    assert len(list((Path(store.root) / "images").glob("*.parquet"))) == 3
+    assert len(images(store)) == 6

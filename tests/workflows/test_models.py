@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam_core.model.checkpoint import CheckpointError, file_sha256
+from sam_core.recipes import Recipe
+from schemas.layout import model_card_key
+from schemas.records import ModelRecord, from_json
+from tests.workflows.fakes import run_record
+from workflows.models import GeneratorSpec, find_model, load_generator, print_models, register_model
+from workflows.storage import LocalStore
+
+QUICK = Recipe(points_per_side=1, min_predicted_iou=0, min_stability_score=0)
+
+
+def test_a_checkpoint_is_found_and_known_by_its_hash(tiny_checkpoint: Path) -> None:
+    model = find_model(str(tiny_checkpoint))
+    assert (model.name, model.sha256) == ("vit_test", file_sha256(tiny_checkpoint))
+    assert model.model_id == f"vit_test-{model.sha256[:12]}"
+    assert Path(model.path).is_absolute()
+
+
+def test_a_name_is_looked_up(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAM_ENGINE_CHECKPOINTS", str(tiny_checkpoint.parent))
+    assert find_model("vit_test").path == str(tiny_checkpoint)
+
+
+def test_a_wrong_name_suggests_the_nearest() -> None:
+    with pytest.raises(CheckpointError, match="did you mean 'vit_b'"):
+        find_model("vitb")
+
+
+def test_a_corrupt_checkpoint_is_one_line(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(tiny_checkpoint.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"broken.safetensors .*fetch or copy it again") as caught:
+        find_model(str(broken))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_generator_makes_masks(tiny_checkpoint: Path) -> None:
+    generator = load_generator(str(tiny_checkpoint), QUICK)
+    generation = generator.generate(np.zeros((20, 30, 3), np.uint8))
+    assert generation.candidates == 3
+
+
+def test_another_checkpoint_at_the_same_place_is_refused(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(tiny_checkpoint.read_bytes())
+    model = find_model(str(path))
+    header, weights = path.read_bytes()[:-4], b"\0\0\0\0"
+    path.write_bytes(header + weights)
+    with pytest.raises(CheckpointError, match="not the checkpoint that the run began with"):
+        GeneratorSpec(model, QUICK, "cpu").load()
+
+
+def test_the_data_set_notes_which_model_was_used(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    store, model = LocalStore(tmp_path), find_model(str(tiny_checkpoint))
+    register_model(store, model, run_record().created_at)
+    key = model_card_key(model.model_id)
+    record = from_json(ModelRecord, store.get(key), where=key)
+    assert (record.name, record.sha256) == (model.name, model.sha256)
+
+
+def test_every_model_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert print_models() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} >= {"vit_b", "vit_l", "vit_h", "vit_n"}
+    assert "sam_vit_h_4b8939.pth" in next(line for line in lines if line.startswith("vit_h"))

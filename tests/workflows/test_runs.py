@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sam_core.recipes import reference, sa1b
+from schemas.layout import DATASET_KEY, run_key
+from schemas.records import RunRecord, from_json
+from workflows.models import GeneratorSpec, Model
+from workflows.runs import new_run, open_dataset, settle_run
+from workflows.storage import LocalStore
+
+MODEL = Model("vit_test", "ab" * 32, "/models/x.safetensors")
+
+
+def proposal(recipe: object = None, *, name: str | None = None, device: str = "cpu") -> RunRecord:
+    spec = GeneratorSpec(MODEL, recipe or reference(), device)  # type: ignore[arg-type]
+    return new_run(spec, name=name, recipe_name="reference", config={"source": "photos"})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "data")
+
+
+def test_the_run_id_follows_from_model_recipe_and_name() -> None:
+    assert proposal().run_id == proposal().run_id
+    others = {
+        proposal(sa1b()).run_id,
+        proposal(replace(reference(), nms_iou=0.5)).run_id,
+        proposal(name="again").run_id,
+        proposal().run_id,
+    }
+    assert len(others) == 4
+    assert proposal(name="again").run_id.startswith("again-")
+
+
+def test_the_record_holds_everything_resolved(store: LocalStore) -> None:
+    record = settle_run(store, proposal())
+    held = from_json(RunRecord, store.get(run_key(record.run_id)), where="here")
+    assert held == record
+    assert held.recipe["points_per_side"] == 32
+    assert held.config == {"source": "photos"}
+    assert (held.dtype, held.device, held.model_sha256) == ("float32", "cpu", MODEL.sha256)
+    assert {"python", "torch", "ray", "sam-data-engine"} <= held.versions.keys()
+
+
+def test_the_first_driver_decides(store: LocalStore) -> None:
+    first = settle_run(store, proposal())
+    assert settle_run(store, proposal()).created_at == first.created_at
+
+
+def test_a_run_is_not_continued_with_other_arithmetic(store: LocalStore) -> None:
+    settle_run(store, proposal())
+    with pytest.raises(ValueError, match=r"begun with device 'cpu', this command has 'cuda': .* --run NAME"):
+        settle_run(store, proposal(device="cuda"))
+
+
+def test_a_damaged_record_is_named(store: LocalStore) -> None:
+    run_id = settle_run(store, proposal()).run_id
+    store.put(run_key(run_id), b"{")
+    with pytest.raises(ValueError, match=rf"runs/{run_id}.json is not JSON"):
+        settle_run(store, proposal())
+
+
+def test_a_data_set_is_opened_once_and_refused_when_newer(store: LocalStore) -> None:
+    first = open_dataset(store)
+    assert first.name == "data"
+    assert open_dataset(store) == first
+    newer = store.get(DATASET_KEY).replace(b'"format_version": 1', b'"format_version": 99')
+    store.put(DATASET_KEY, newer)
+    with pytest.raises(ValueError, match="format version 99"):
+        open_dataset(store)

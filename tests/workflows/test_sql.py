@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.workflows import fakes
+from tests.workflows.conftest import Finished
+from tests.workflows.test_shard_worker import plan, planned
+from workflows.shard_worker import ShardWorker
+from workflows.storage import LocalStore, Store, open_store
+
+Engine = Callable[..., Finished]
+
+
+def fill(store: Store, folder: Path) -> str:
+    (task,) = plan(store, [planned(fakes.save_flat(folder / "a.png", fakes.FINE))], shard_size=1)  # type: ignore[arg-type]
+    ShardWorker(fakes.shard_job(store.root)).work(task)
+    return store.root
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> str:
+    return fill(LocalStore(tmp_path / "data"), tmp_path)
+
+
+def test_a_table_for_reading(engine: Engine, dataset: str) -> None:
+    done = engine("sql", dataset, "SELECT image_id, n_masks, NULL AS nothing FROM outcomes")
+    assert done.status == 0
+    head, row = done.out.splitlines()
+    assert head.split() == ["image_id", "n_masks", "nothing"]
+    assert row.split()[1] == "1"
+
+
+def test_markup_in_data_is_text(engine: Engine, dataset: str) -> None:
+    assert "[red]x[/red]" in engine("sql", dataset, "SELECT '[red]x[/red]' AS a").out
+
+
+def test_long_tables_say_that_they_are_cut(engine: Engine, dataset: str) -> None:
+    done = engine("sql", dataset, "SELECT * FROM range(1234)")
+    assert "the first 100 of 1,234 rows" in done.out
+
+
+def test_csv(engine: Engine, dataset: str) -> None:
+    done = engine("sql", dataset, "SELECT rle, area, 'a,\"b' AS text FROM masks", "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(done.out))
+    assert row["area"] == "24"
+    assert row["text"] == 'a,"b'
+    assert row["rle"].isascii()
+
+
+def test_json(engine: Engine, dataset: str) -> None:
+    query = "SELECT rle, created_at, 'nan'::DOUBLE AS nothing, [1, 2] AS list FROM masks"
+    (row,) = json.loads(engine("sql", dataset, query, "--format", "json").out)
+    assert row["created_at"] == "2026-01-02T03:04:05"
+    assert row["nothing"] is None
+    assert row["list"] == [1, 2]
+    assert json.loads(engine("sql", dataset, "SELECT 1 WHERE false", "--format", "json").out) == []
+
+
+@pytest.mark.parametrize("query", ["SELEC 1", "SELECT * FROM nowhere", "SELECT * FROM read_csv('/etc/passwd')", ""])
+def test_what_cannot_be_answered_is_one_line(engine: Engine, dataset: str, query: str) -> None:
+    done = engine("sql", dataset, query)
+    if query:
+        assert done.status == 2
+        assert len(done.err.splitlines()) == 1
+
+
+def test_no_data_set_is_one_line(engine: Engine, tmp_path: Path) -> None:
+    done = engine("sql", tmp_path / "nowhere", "SELECT 1")
+    assert (done.status, len(done.err.splitlines())) == (2, 1)
+    assert "nowhere" in done.err
+
+
+def test_over_s3(engine: Engine, bucket: str, tmp_path: Path) -> None:
+    root = fill(open_store(f"s3://{bucket}/some/data"), tmp_path)
+    done = engine("sql", root, "SELECT count(*) AS n FROM masks", "--format", "csv")
+    assert (done.status, done.out) == (0, "n\n1\n"), done.err
+    assert engine("sql", f"s3://{bucket}/nothing", "SELECT 1").status == 2
