@@ -56,7 +56,7 @@ def nano() -> tuple[TrainConfig, ...]:
         learning_rate=LearningRate(base=1.2e-3, warmup=50, iterations=900, decay_at=(900,)),
         points=1,
         refinements=0,
-        box_share=0.4,
+        box_share=0.5,
         weight_decay=0.05,
         layer_decay=1.0,
         drop_path=0.0,

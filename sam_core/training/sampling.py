@@ -16,15 +16,17 @@ from sam_core.training.targets import TrainBatch
 class MaskChoice:
     """How masks are drawn: at most `count`, areas between `min_area` px and `max_share` of the picture.
 
-    A mask's weight is area ** area_power, times `part_weight` for a part of a larger object: with parts drawn as often
-    as wholes, a click prefers the patch to the giraffe.
+    A mask's weight is area ** area_power, times `part_weight` for a part of a larger object (with parts drawn as often
+    as wholes, a click prefers the patch to the giraffe) and `stuff_weight` for sky, ground and walls (which a model
+    finds without looking at the click).
     """
 
     count: int
     min_area: int = 150
     max_share: float = 0.9
-    area_power: float = 0.6
+    area_power: float = 0.4
     part_weight: float = 0.35
+    stuff_weight: float = 0.15
     padded_share: float = 0.6
 
 
@@ -49,13 +51,14 @@ def scene_batch(scene: Scene, choice: MaskChoice, rng: np.random.Generator) -> T
     inside[:height, :width] = True
     objects, parts = (np.where(inside, labels, 0) for labels in (scene.objects, scene.parts))
     areas = np.concatenate([_areas(objects), _areas(parts)])
-    whole = np.arange(len(areas)) < len(_areas(objects))
-    weights = areas**choice.area_power * np.where(whole, 1.0, choice.part_weight)
+    split = len(_areas(objects))
+    kinds = np.full(len(areas), choice.part_weight)
+    kinds[:split] = np.where(scene.stuff[1 : split + 1], choice.stuff_weight, 1.0)
+    weights = areas**choice.area_power * kinds
     weights[(areas < choice.min_area) | (areas > choice.max_share * height * width)] = 0
     count = min(choice.count, int((weights > 0).sum()))
     p = weights / max(weights.sum(), 1e-9)
     chosen = rng.choice(len(areas), count, replace=False, p=p) if count else np.empty(0, np.int64)
-    split = int(whole.sum())
     masks = [objects == i + 1 if i < split else parts == i - split + 1 for i in chosen]
     return TrainBatch(
         images=torch.from_numpy(np.where(inside[..., None], scene.image, 0))[None],
