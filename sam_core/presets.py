@@ -6,7 +6,7 @@ Sizes of ViT-B, L and H: Kirillov et al. 2023, section A, and `build_sam.py` of 
 
 import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -181,7 +181,7 @@ def preset(name: str) -> SamConfig:
     raise ValueError(f"no model is called {name!r}; {did_you_mean(name, PRESETS)}")
 
 
-def did_you_mean(name: str, known: "dict[str, Any]") -> str:
+def did_you_mean(name: str, known: Collection[str]) -> str:
     """The end of an error line about an unknown `name`: the nearest known one, or all of them."""
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
