@@ -75,12 +75,12 @@ def weights_over_tokens(scores: Tensor, heads: int) -> Tensor:
     return scores.view(len(scores), heads, -1, scores.shape[2]).softmax(2).flatten(1, 2)
 
 
-def image_reads_tokens(attention: Attention, image: Tensor, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """`image + attention(queries, keys, values)`, computed on the token side.
+def messages_to_image(attention: Attention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """What `attention(queries, keys, values)` returns for image positions, computed on the token side.
 
     Args:
         attention: its query and output projections are absorbed.
-        image, queries: unprojected image, without and with positions, [N, L, C].
+        queries: unprojected image with positions, [N, L, C].
         keys, values: tokens [N, T, C].
 
     Returns:
@@ -89,4 +89,4 @@ def image_reads_tokens(attention: Attention, image: Tensor, queries: Tensor, key
     probes, offsets = image_probes(attention, keys)
     scores = torch.baddbmm(offsets, probes, queries.transpose(1, 2))
     weights = weights_over_tokens(scores, attention.num_heads)
-    return torch.baddbmm(image, weights.transpose(1, 2), token_messages(attention, values))
+    return torch.bmm(weights.transpose(1, 2), token_messages(attention, values))

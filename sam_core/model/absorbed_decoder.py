@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import ConvTranspose2d
 
 from sam_core.model.absorbed_attention import (
-    image_reads_tokens,
+    messages_to_image,
     split_heads,
     token_messages,
     tokens_read_image,
@@ -24,6 +24,7 @@ from sam_core.model.absorbed_attention import (
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.layers import LayerNorm2d
 from sam_core.model.mask_decoder import MaskDecoder
+from sam_core.model.residual_norm import residual_norm
 from sam_core.model.two_way_transformer import TwoWayAttentionBlock
 
 
@@ -85,11 +86,11 @@ class AbsorbedDecoder:
         decoder = self.decoder
         own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         token_pe = torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1)
-        tokens, image = self._first_layer(shared, token_pe)
+        tokens, image, placed = self._first_layer(shared, token_pe)
         for layer in self._layers[1:]:
-            tokens, image = _layer(layer, tokens, image, token_pe, shared.positions)
+            tokens, image, placed = _layer(layer, tokens, image, placed, token_pe, shared.positions)
         last = decoder.transformer.final_attn_token_to_image
-        seen = tokens_read_image(last, tokens + token_pe, image + shared.positions, image)
+        seen = tokens_read_image(last, tokens + token_pe, placed, image)
         tokens = decoder.transformer.norm_final_attn(tokens + seen)
         iou = decoder.iou_prediction_head(tokens[:, 0])[:, self.outputs]
         return DecodedPrompts(iou, tokens[:, 1 : len(own)][:, self.outputs], image)
@@ -108,7 +109,7 @@ class AbsorbedDecoder:
     def _layers(self) -> list[TwoWayAttentionBlock]:
         return list(self.decoder.transformer.layers)  # type: ignore[arg-type]
 
-    def _first_layer(self, shared: SharedImage, token_pe: Tensor) -> tuple[Tensor, Tensor]:
+    def _first_layer(self, shared: SharedImage, token_pe: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The first layer, where the image is still the same for all prompts: its projections are shared."""
         layer = self._layers[0]
         read, write = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
@@ -118,10 +119,10 @@ class AbsorbedDecoder:
         tokens = layer.norm2(tokens + read.out_proj(_by_prompt(seen, len(tokens)).transpose(1, 2).flatten(2)))
         tokens = layer.norm3(tokens + layer.mlp(tokens))
         keys = _rows_by_head(write.k_proj(tokens + token_pe), write.num_heads)
-        scores = keys @ shared.queries.transpose(1, 2) * keys.shape[-1] ** -0.5
+        scores = (keys * keys.shape[-1] ** -0.5) @ shared.queries.transpose(1, 2)
         weights = weights_over_tokens(_by_prompt(scores, len(tokens)).flatten(1, 2), write.num_heads)
-        image = torch.baddbmm(shared.image, weights.transpose(1, 2), token_messages(write, tokens))
-        return tokens, layer.norm4(image)
+        update = torch.bmm(weights.transpose(1, 2), token_messages(write, tokens))
+        return tokens, *residual_norm(shared.image, update, layer.norm4, shared.positions)
 
     def _upscale(self, image: Tensor, shared: SharedImage) -> Tensor:
         """Image positions [P, L, C] -> pixels [P, L * 16, C/8], the 4x4 pixels of a cell together.
@@ -139,16 +140,15 @@ class AbsorbedDecoder:
 
 
 def _layer(
-    layer: TwoWayAttentionBlock, tokens: Tensor, image: Tensor, token_pe: Tensor, positions: Tensor
-) -> tuple[Tensor, Tensor]:
-    """A two-way layer after the first: tokens [N, T, C] and an image of their own for each prompt, [N, L, C]."""
+    layer: TwoWayAttentionBlock, tokens: Tensor, image: Tensor, placed: Tensor, token_pe: Tensor, positions: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A two-way layer after the first: tokens [N, T, C]; image without and with positions, each [N, L, C]."""
     queries = tokens + token_pe
     tokens = layer.norm1(tokens + layer.self_attn(queries, queries, tokens))
-    placed = image + positions
     tokens = layer.norm2(tokens + tokens_read_image(layer.cross_attn_token_to_image, tokens + token_pe, placed, image))
     tokens = layer.norm3(tokens + layer.mlp(tokens))
-    image = image_reads_tokens(layer.cross_attn_image_to_token, image, placed, tokens + token_pe, tokens)
-    return tokens, layer.norm4(image)
+    update = messages_to_image(layer.cross_attn_image_to_token, placed, tokens + token_pe, tokens)
+    return tokens, *residual_norm(image, update, layer.norm4, positions)
 
 
 def _rows_by_head(x: Tensor, heads: int) -> Tensor:
