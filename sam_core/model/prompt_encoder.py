@@ -18,7 +18,7 @@ NOT_A_POINT, BACKGROUND, FOREGROUND, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 0, 1, 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """N prompts for one image. Each is made of any of: P points, one box, one mask.
+    """N prompts, at least one, for one image. Each is made of any of: P points, one box, one mask.
 
     points: float [N, P, 2], xy, px. labels: int [N, P], 1 foreground, 0 background, -1 padding.
     boxes: float [N, 4], xyxy, px. mask_logits: float [N, 1, 4h, 4w], low-resolution logits of an earlier decode.
@@ -45,6 +45,8 @@ class Prompts:
             raise ValueError(f"{tuple(self.points.shape)} points need labels of shape {tuple(self.points.shape[:2])}")
         if len({len(part) for part in self.parts}) > 1:
             raise ValueError(f"parts of the prompts differ in number: {[len(part) for part in self.parts]}")
+        if len(self) == 0:
+            raise ValueError("there are no prompts to decode")
 
     def __len__(self) -> int:
         return len(self.parts[0])
