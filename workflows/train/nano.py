@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sam_core.model.checkpoint import save_model
 from sam_core.model.position_tables import resize_model_state
 from sam_core.model.sam import Sam
 from sam_core.presets import at_image_size, preset
@@ -75,15 +76,21 @@ def run(out: Path, stages: tuple[TrainConfig, ...], *, workers: int) -> Sam:
     return model
 
 
+def export(model: Sam, stages: tuple[TrainConfig, ...], path: Path) -> None:
+    """Write the weights as they ship: half precision, with the configuration of every stage in the header."""
+    save_model(model, path, {"training": json.dumps([asdict(stage) for stage in stages])}, dtype=torch.float16)
+
+
 def main() -> None:
-    """Parse the command line and train."""
+    """Parse the command line, train, and write `OUT/vit_n.safetensors`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    run(arguments.out, nano(), workers=arguments.workers)
+    model = run(arguments.out, nano(), workers=arguments.workers)
+    export(model, nano(), arguments.out / "vit_n.safetensors")
 
 
 if __name__ == "__main__":
