@@ -18,6 +18,7 @@ from workflows.models import GeneratorSpec, find_model, register_model
 from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.progress import Progress
 from workflows.runs import new_run, open_dataset, settle_run
+from workflows.shard_worker import clear_markers
 from workflows.sources import list_images
 from workflows.sql import connect
 from workflows.storage import Store, open_store
@@ -28,7 +29,7 @@ FROM outcomes WHERE run_id = ?
 """
 _QUERIES = (
     "SELECT * FROM summary",
-    "SELECT uri, n_masks, seconds FROM outcomes JOIN images USING (image_id) ORDER BY n_masks DESC LIMIT 10",
+    "SELECT size_class(area) AS size, count(*) AS masks, avg(predicted_iou) AS iou FROM masks GROUP BY size",
 )
 
 
@@ -48,7 +49,8 @@ def generate(config: GenerateConfig) -> int:
     tasks = pending_shards(store, run.run_id, parts)
     if tasks:
         _work(config, store, run, spec, tasks)
-    return _report(store, run.run_id)
+    clear_markers(store, run.run_id)
+    return _report(config.dataset, run.run_id)
 
 
 def _work(config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorSpec, tasks: list[ShardTask]) -> None:
@@ -78,12 +80,11 @@ def _device(wanted: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _report(store: Store, run_id: str) -> int:
+def _report(dataset: str, run_id: str) -> int:
     """Say where the data set is and what to ask it; the exit status."""
-    connection = connect(store.root)
-    images, masks, errors = connection.execute(_TALLY, [run_id]).fetchone()
-    print(f"{store.root}: run {run_id} has {images:,} images, {masks:,} masks, {errors:,} errors")
+    images, masks, errors = connect(dataset).execute(_TALLY, [run_id]).fetchone()
+    print(f"{dataset}: run {run_id} has {images:,} images, {masks:,} masks, {errors:,} errors")
     print("try:")
     for query in _QUERIES:
-        print(f"  sam-engine sql {shlex.quote(store.root)} {shlex.quote(query)}")
+        print(f"  sam-engine sql {shlex.quote(dataset)} {shlex.quote(query)}")
     return 1 if errors else 0

@@ -19,9 +19,6 @@ from schemas.layout import model_card_key
 from schemas.records import ModelRecord, to_json
 from workflows.storage import Store
 
-KERNELS = "plain"
-"""Which implementation of the generator the runs of this version record."""
-
 
 class Generator(Protocol):
     """Makes the masks of one image, uint8 RGB [H, W, 3]."""
@@ -50,11 +47,12 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class GeneratorSpec:
-    """The generator of a run: `model` is the checkpoint, `device` a torch device."""
+    """The generator of a run: `model` is the checkpoint, `device` a torch device, `kernels` the implementation."""
 
     model: Model
     recipe: Recipe
     device: str
+    kernels: str = "plain"
 
     def load(self) -> MaskGenerator:
         """Load the checkpoint on this machine. Raises CheckpointError when it is missing or another one."""

@@ -34,8 +34,7 @@ def start_ray() -> None:
     if os.environ.get("RAY_ADDRESS"):
         _join_cluster(quiet)
     else:
-        _keep_native_log_off_the_terminal()
-        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        _start_here(quiet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +119,16 @@ def _join_cluster(quiet: dict[str, Any]) -> None:
         ) from error
 
 
+def _start_here(quiet: dict[str, Any]) -> None:
+    _keep_native_log_off_the_terminal()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    except Exception as error:  # Ray raises a bare Exception when its processes do not come up in time
+        reason = str(error).partition(". ")[0]
+        raise OSError(f"Ray did not start on this machine ({reason}); the same command tries again") from error
+
+
 def _keep_native_log_off_the_terminal() -> None:
     """Ray's C++ core repeats its log on descriptor 2 at any level: that goes nowhere, sys.stderr stays the terminal."""
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
@@ -131,6 +140,7 @@ def _quiet_ray_data() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_consecutive_actor_init_deaths = 3
+    context.raise_original_map_exception = True
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.ERROR)

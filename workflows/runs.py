@@ -9,13 +9,16 @@ import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from schemas import ids
 from schemas.layout import DATASET_KEY, run_key
 from schemas.records import DatasetRecord, RunRecord, from_json, to_json
 from schemas.tables import Stage
-from workflows.models import KERNELS, GeneratorSpec
 from workflows.storage import Store
+
+if TYPE_CHECKING:  # a record needs no torch
+    from workflows.models import GeneratorSpec
 
 _PACKAGES = ("sam-data-engine", "ray", "torch", "numpy", "opencv-python-headless", "pillow", "pyarrow", "numba")
 _SAME = ("model_sha256", "recipe", "stage", "round", "dtype", "device", "kernels")
@@ -51,7 +54,7 @@ def new_run(generator: GeneratorSpec, *, name: str | None, recipe_name: str, con
         seed=0,
         dtype="float32",
         device=generator.device,
-        kernels=KERNELS,
+        kernels=generator.kernels,
         host=socket.gethostname(),
     )
 

@@ -60,11 +60,12 @@ class S3Store:
         """As the contract says. Where the store knows no conditional put: look, write, wait, and read who came last."""
         try:
             self._try("write", key, lambda: self._put(key, data, IfNoneMatch="*"))
-        except _RefusedError as refusal:
-            if refusal.code in _UNSUPPORTED and not self.exists(key):
+        except StoreError as refusal:
+            code = _code(refusal.__cause__)
+            if code in _UNSUPPORTED and not self.exists(key):
                 self.put(key, data)
                 time.sleep(SETTLE_SECONDS)
-            elif refusal.code not in _UNSUPPORTED | _TAKEN:
+            elif code not in _UNSUPPORTED | _TAKEN:
                 raise
         return self.get(key)
 
@@ -108,14 +109,6 @@ class S3Store:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-class _RefusedError(StoreError):
-    """The store answered with an error code."""
-
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 def _client() -> Any:
     config = Config(
         connect_timeout=10,
@@ -138,13 +131,12 @@ def _byte_range(start: int, length: int | None) -> str:
 
 def _passes(error: ClientError | BotoCoreError) -> bool:
     """Whether the failure is the kind that goes away: busy servers and broken connections."""
-    if isinstance(error, ClientError):
-        return _code(error) in _BUSY
-    return isinstance(error, HTTPClientError | ResponseStreamingError)
+    return _code(error) in _BUSY or isinstance(error, HTTPClientError | ResponseStreamingError)
 
 
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+def _code(error: BaseException | None) -> str:
+    """The error code that the store answered with; none when it did not answer."""
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
 def _translate(error: ClientError | BotoCoreError, verb: str, where: str) -> OSError:
@@ -155,7 +147,7 @@ def _translate(error: ClientError | BotoCoreError, verb: str, where: str) -> OSE
             return FileNotFoundError(f"{where} does not exist")
         reason = str(error.response.get("Error", {}).get("Message", "")).splitlines()
         message = f"cannot {verb} {where}: {code} {reason[0] if reason else ''}".rstrip()
-        return PermissionError(message) if code in _FORBIDDEN else _RefusedError(message, code)
+        return PermissionError(message) if code in _FORBIDDEN else StoreError(message)
     if isinstance(error, NoCredentialsError):
         return StoreError(f"cannot {verb} {where}: no AWS credentials found (environment, ~/.aws, instance role)")
     if isinstance(error, HTTPClientError | ResponseStreamingError):

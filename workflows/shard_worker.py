@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from schemas.layout import in_flight_key, masks_key, outcomes_key
+from schemas.layout import IN_FLIGHT_PREFIX, in_flight_key, masks_key, outcomes_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import Status
 from schemas.validate import check_outcomes
@@ -17,7 +17,7 @@ from workflows.convert import ImageResult, mask_table, outcome_table
 from workflows.image_worker import ImageWorker, PlannedImage, ShardJob, ahead, time_limit
 from workflows.isolation import IsolatedWorker
 from workflows.plans import PlanPart, ShardTask, read_part
-from workflows.storage import open_store
+from workflows.storage import Store, open_store
 
 _READERS = 4
 
@@ -45,6 +45,7 @@ class ShardWorker:
         self._store = open_store(job.dataset)
         self._worker = ImageWorker(job)
         self._part: PlanPart | None = None
+        self._child: IsolatedWorker | None = None
 
     def __call__(self, row: dict[str, object]) -> dict[str, object]:
         """For Ray Data: the fields of a ShardTask in, those of a ShardSummary out."""
@@ -56,10 +57,10 @@ class ShardWorker:
         images = self._images(task)
         marker = in_flight_key(self._job.run.run_id, task.shard)
         if self._store.exists(marker):
-            results = self._one_by_one(images)
+            results = self._apart(images)
         else:
             self._store.put(marker, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode())
-            results = self._all_at_once(images)
+            results = self._together(images)
         self._commit(task.shard, results)
         self._store.delete(marker)
         errors = sum(result.status != Status.OK for result in results)
@@ -75,8 +76,9 @@ class ShardWorker:
         pairs = zip(rows["image_id"].to_pylist(), rows["uri"].to_pylist(), strict=True)
         return [PlannedImage(image_id, uri) for image_id, uri in pairs]
 
-    def _all_at_once(self, images: list[PlannedImage]) -> list[ImageResult]:
+    def _together(self, images: list[PlannedImage]) -> list[ImageResult]:
         """In this process; the next images are read and decoded while the model works on one."""
+        self._end_child()
         results = []
         with ThreadPoolExecutor(_READERS) as readers, time_limit(self._job.image_timeout) as restart:
             for loaded in ahead(readers, self._worker.load, images, window=_READERS):
@@ -84,12 +86,15 @@ class ShardWorker:
                 restart()
         return results
 
-    def _one_by_one(self, images: list[PlannedImage]) -> list[ImageResult]:
-        child = IsolatedWorker(self._job)
-        try:
-            return [child.work(image) for image in images]
-        finally:
-            child.close()
+    def _apart(self, images: list[PlannedImage]) -> list[ImageResult]:
+        """In a child process, which stays for the next shard in case that one needs it too."""
+        self._child = self._child or IsolatedWorker(self._job)
+        return [self._child.work(image) for image in images]
+
+    def _end_child(self) -> None:
+        if self._child:
+            self._child.close()
+            self._child = None
 
     def _commit(self, shard: int, results: list[ImageResult]) -> None:
         run = self._job.run
@@ -97,3 +102,9 @@ class ShardWorker:
         check_outcomes(outcomes)
         self._store.put(masks_key(run.run_id, shard), to_parquet_bytes(mask_table(run, results)))
         self._store.put(outcomes_key(run.run_id, shard), to_parquet_bytes(outcomes))
+
+
+def clear_markers(store: Store, run_id: str) -> None:
+    """Remove what workers left that died after they committed their shard."""
+    for entry in store.list(f"{IN_FLIGHT_PREFIX}run={run_id}"):
+        store.delete(entry.key)

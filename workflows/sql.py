@@ -41,7 +41,7 @@ def _s3_filesystem() -> pafs.S3FileSystem:
     import boto3
 
     session = boto3.session.Session()
-    endpoint = session.client("s3").meta.endpoint_url if os.environ.get("AWS_ENDPOINT_URL") else None
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     credentials = session.get_credentials()
     if credentials is None:
         return pafs.S3FileSystem(endpoint_override=endpoint, region=session.region_name)

@@ -115,7 +115,7 @@ def cluster(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         with (folder / "head.log").open("w") as log:
             head = subprocess.Popen(command.split(), stdout=log, stderr=log, start_new_session=True)
         try:
-            _wait_for_port(gcs)
+            _wait_for_words("Ray runtime started", folder / "head.log", head)
             patch.setenv("RAY_ADDRESS", f"127.0.0.1:{gcs}")
             ray.init(log_to_driver=False)
             yield f"http://127.0.0.1:{dashboard}"
@@ -133,13 +133,8 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _wait_for_port(port: int, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise TimeoutError(f"nothing listens on port {port}")
+def _wait_for_words(words: str, log: Path, head: subprocess.Popen[bytes]) -> None:
+    while words not in log.read_text():
+        if head.poll() is not None:
+            raise RuntimeError(f"the Ray head did not start: {log.read_text()}")
+        time.sleep(0.1)

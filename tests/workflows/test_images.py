@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,11 @@ def test_noise_after_a_valid_header_never_raises_anything_else() -> None:
         except ImageError:
             continue
         assert pixels.ndim == 3
+
+
+def test_errors_travel_between_processes() -> None:
+    copy = pickle.loads(pickle.dumps(ImageError("Damaged", "no pixels")))
+    assert (copy.kind, str(copy)) == ("Damaged", "no pixels")
 
 
 def test_header_of_a_photograph(colours: Image.Image, tmp_path: Path) -> None:
