@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sam_core.masks.batch import MaskRecords, Reason, Rejections, StepSeconds
 from sam_core.masks.boxes import Boxes, to_xywh
+from sam_core.masks.rle import compress
 
 KEPT = -1
 """Verdict on a candidate that no rule rejects; any other verdict is a `Reason.code`."""
@@ -24,11 +25,13 @@ class Measures:
     areas            int64 [K] px
     boxes            int64 [K, 4] x0 y0 x1 y1 of the first and last pixel, px, original image; zeros plus the crop's
                      corner for an empty mask
+    runs             object [K] of int64 run lengths, see `rle`, original image
     """
 
     stability_score: NDArray[np.float32]
     areas: NDArray[np.int64]
     boxes: Boxes
+    runs: NDArray[np.object_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Candidates:
     stability_score  float32 [N], NaN until measured
     boxes            int64 [N, 4] first and last pixel, zeros until measured
     areas            int64 [N] px, zero until measured
+    runs             object [N] of int64 run lengths, original image; None until measured, and once encoded
     rle              object [N] of COCO compressed counts, empty until encoded
     """
 
@@ -52,6 +56,7 @@ class Candidates:
     stability_score: NDArray[np.float32]
     boxes: Boxes
     areas: NDArray[np.int64]
+    runs: NDArray[np.object_]
     rle: NDArray[np.object_]
 
     def __len__(self) -> int:
@@ -65,9 +70,19 @@ class Candidates:
         """The same candidates with what was measured of their masks."""
         return replace(self, **{field.name: getattr(measures, field.name) for field in fields(measures)})
 
-    def encoded(self, rle: Sequence[bytes]) -> "Candidates":
-        """The same candidates with their masks as COCO compressed counts."""
-        return replace(self, rle=np.array(rle, dtype=object))
+    def encoded(self) -> "Candidates":
+        """The same candidates with their run lengths as COCO compressed counts."""
+        rle = object_column([compress(runs) for runs in self.runs])
+        return replace(self, rle=rle, runs=np.full(len(self), None))
+
+    def without_masks(self) -> "Candidates":
+        """The same candidates with neither run lengths nor counts."""
+        return replace(self, runs=np.full(len(self), None), rle=np.full(len(self), b"", dtype=object))
+
+
+def object_column(values: Sequence[object]) -> NDArray[np.object_]:
+    """Values as an array [N] of references, whatever they are."""
+    return np.fromiter(values, dtype=np.object_, count=len(values))
 
 
 def decoded(
@@ -84,6 +99,7 @@ def decoded(
         stability_score=np.full(n, np.nan, dtype=np.float32),
         boxes=np.zeros((n, 4), dtype=np.int64),
         areas=np.zeros(n, dtype=np.int64),
+        runs=np.full(n, None),
         rle=np.full(n, b"", dtype=object),
     )
 
@@ -137,8 +153,13 @@ class Ledger:
         return candidates[keep]
 
     def _book(self, reason: Reason, rejected: Candidates) -> None:
-        # The RLE of a rejected mask would only occupy memory.
-        self._rejected.append((reason, rejected.encoded([b""] * len(rejected))))
+        self._rejected.append((reason, rejected.without_masks()))
+
+    def add(self, other: "Ledger") -> None:
+        """Take over another account: of a part of the same image, worked on beside this one."""
+        self._rejected += other._rejected
+        for step, seconds in other._seconds.items():
+            self._seconds[step] += seconds
 
     @property
     def seconds(self) -> StepSeconds:

@@ -10,7 +10,7 @@ from torch import Tensor
 from sam_core.geometry import Frame, upscale_logits
 from sam_core.masks import rle
 from sam_core.masks.boxes import tight_boxes
-from sam_core.masks.candidates import Measures
+from sam_core.masks.candidates import Measures, object_column
 from sam_core.masks.stability import stability_scores
 
 MASKS_AT_ONCE = 16
@@ -24,14 +24,8 @@ def measure(logits: Tensor, frame: Frame, *, offset: float) -> Measures:
         stability_score=np.concatenate([np.empty(0, np.float32), *(part.stability_score for part in parts)]),
         areas=np.concatenate([np.empty(0, np.int64), *(part.areas for part in parts)]),
         boxes=np.concatenate([np.empty((0, 4), np.int64), *(part.boxes for part in parts)]),
+        runs=np.concatenate([np.empty(0, np.object_), *(part.runs for part in parts)]),
     )
-
-
-def encode(logits: Tensor, frame: Frame) -> list[bytes]:
-    """COCO compressed counts, in the frame of the original image, of the masks above 0 of logits [K, h, w]."""
-    return [
-        rle.encode(_uncrop(mask, frame)) for full in _at_crop_size(logits, frame) for mask in (full > 0).cpu().numpy()
-    ]
 
 
 def _at_crop_size(logits: Tensor, frame: Frame) -> Iterator[Tensor]:
@@ -49,6 +43,7 @@ def _measure_full(logits: Tensor, frame: Frame, *, offset: float) -> Measures:
         stability_score=stability_scores(logits, offset=offset).cpu().numpy(),
         areas=torch.count_nonzero(masks, dim=(1, 2)).cpu().numpy(),
         boxes=tight_boxes(masks).cpu().numpy() + np.array([x0, y0, x0, y0]),
+        runs=object_column([rle.run_lengths(_uncrop(mask, frame)) for mask in masks.cpu().numpy()]),
     )
 
 

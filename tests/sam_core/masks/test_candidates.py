@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from sam_core.masks import rle
 from sam_core.masks.batch import Reason
-from sam_core.masks.candidates import KEPT, Ledger, Measures, concatenate, decoded, records
+from sam_core.masks.candidates import KEPT, Ledger, Measures, concatenate, decoded, object_column, records
 
 
 def two_prompts():
@@ -38,6 +39,26 @@ def test_ledger_balances() -> None:
     assert gone.crop_boxes[0].tolist() == [0, 0, 20, 10]
 
 
+def test_accounts_add_up() -> None:
+    parts = [Ledger(), Ledger()]
+    for ledger in parts:
+        ledger.settle(two_prompts(), np.full(6, Reason.IOU.code, np.int8))
+        with ledger.timed("decode"):
+            pass
+    whole = Ledger()
+    for part in parts:
+        whole.add(part)
+    assert whole.rejections.counts()[Reason.IOU] == 12
+    assert whole.seconds.decode == parts[0].seconds.decode + parts[1].seconds.decode
+
+
+def test_columns_of_references_keep_arrays_whole() -> None:
+    column = object_column([np.array([1, 2]), np.array([3, 4])])
+    assert column.shape == (2,)
+    assert column[1].tolist() == [3, 4]
+    assert object_column([]).shape == (0,)
+
+
 def test_nothing_rejected_is_an_empty_table() -> None:
     ledger = Ledger()
     ledger.settle(two_prompts(), np.full(6, KEPT, np.int8))
@@ -61,9 +82,11 @@ def test_records_count_pixels() -> None:
         stability_score=np.full(6, 0.97, np.float32),
         areas=np.arange(6),
         boxes=np.tile(np.array([2, 3, 4, 3]), (6, 1)),
+        runs=object_column([np.array([5, 195])] * 6),
     )
     candidates = decoded(np.zeros((2, 2)), np.zeros((2, 3), np.float32), (2, 0, 20, 10))
-    result = records(candidates.measured(measures).encoded([b"x"] * 6), (10, 20))
+    result = records(candidates.measured(measures).encoded(), (10, 20))
     assert result.boxes[0].tolist() == [2, 3, 3, 1]
     assert result.crop_boxes[0].tolist() == [2, 0, 18, 10]
     assert result.areas.tolist() == [0, 1, 2, 3, 4, 5]
+    assert result.rle == (rle.compress(np.array([5, 195])),) * 6

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from sam_core.geometry import Frame, frame_of
-from sam_core.masks import rle
-from sam_core.masks.plain import encode, measure
+from sam_core.masks.plain import measure
 from sam_core.presets import vit_test
 from tests.released import released_architecture
 
@@ -42,13 +41,10 @@ def test_equals_the_released_post_processing(amg: ModuleType, frame: Frame) -> N
     assert np.array_equal(measures.stability_score, stability.numpy())
     assert np.array_equal(measures.boxes, boxes.numpy())
     assert np.array_equal(measures.areas, whole.sum(dim=(1, 2)).numpy())
-    assert [rle.decompress(packed).tolist() for packed in encode(logits, frame)] == [
-        runs["counts"] for runs in amg.mask_to_rle_pytorch(whole)
-    ]
+    assert [runs.tolist() for runs in measures.runs] == [runs["counts"] for runs in amg.mask_to_rle_pytorch(whole)]
 
 
 def test_no_masks() -> None:
     measures = measure(torch.empty(0, 16, 16), FRAMES["crop"], offset=1.0)
-    assert measures.stability_score.shape == measures.areas.shape == (0,)
+    assert measures.stability_score.shape == measures.areas.shape == measures.runs.shape == (0,)
     assert measures.boxes.shape == (0, 4)
-    assert encode(torch.empty(0, 16, 16), FRAMES["crop"]) == []

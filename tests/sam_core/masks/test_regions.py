@@ -1,12 +1,13 @@
 """Small parts and holes: both rules on hand-made masks, and the released rule on random ones."""
 
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
 import pytest
 
 from sam_core.masks import rle
-from sam_core.masks.candidates import decoded
+from sam_core.masks.candidates import decoded, object_column
 from sam_core.masks.regions import clean_candidates, clean_regions
 from sam_core.recipes import SmallMaskRule
 
@@ -89,7 +90,7 @@ def test_candidates_are_measured_anew_where_they_changed() -> None:
         picture("#....", ".....", "....#"),
     ]
     candidates = decoded(np.zeros((1, 2)), np.zeros((1, 3), np.float32), (0, 0, 5, 3))
-    candidates = candidates.encoded([rle.encode(mask) for mask in masks])
+    candidates = replace(candidates, rle=object_column([rle.encode(mask) for mask in masks]))
     cleaned, changed = clean_candidates(candidates, (3, 5), min_area=3, small_masks=DROP)
     assert changed.tolist() == [True, False, True]
     assert cleaned.boxes[0].tolist() == [0, 0, 2, 1]

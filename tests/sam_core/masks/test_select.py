@@ -22,7 +22,7 @@ def trusted(*predicted_iou: float) -> Candidates:
 def measured(*rows: tuple[float, int, tuple[int, int, int, int]]) -> Candidates:
     """One candidate per row of stability score, area and box."""
     stability, areas, boxes = zip(*rows, strict=True)
-    measures = Measures(np.array(stability, np.float32), np.array(areas), np.array(boxes))
+    measures = Measures(np.array(stability, np.float32), np.array(areas), np.array(boxes), np.full(len(rows), None))
     return trusted(*[0.9] * len(rows)).measured(measures)
 
 
