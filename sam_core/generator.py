@@ -1,28 +1,36 @@
 """Automatic masks of a whole image: prompt a grid of points in every crop, keep what the recipe trusts.
 
-    crop plan -> encode crop -> decode points -> predicted IoU -> stability, crop border, area -> RLE -> NMS in the crop
-              -> NMS across crops -> small parts and holes -> NMS again
+    crop plan -> encode crop -> ask points -> predicted IoU -> draw -> stability, crop border, area -> NMS in the crop
+              -> RLE -> NMS across crops -> small parts and holes -> NMS again
 
 Every candidate ends as a mask or as a rejection with its reason. Steps and their order are those of the released
-`automatic_mask_generator.py`; each step is a pure function of `sam_core.masks`.
+`automatic_mask_generator.py`, but that nothing is drawn or encoded before it must be; each step is a pure function.
 """
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sam_core.masks import plain
+from sam_core.geometry import Frame
+from sam_core.masks import kernels, plain
 from sam_core.masks.batch import Generation, Reason
-from sam_core.masks.candidates import KEPT, Candidates, Ledger, concatenate, decoded, records
+from sam_core.masks.candidates import KEPT, Candidates, Ledger, Measures, concatenate, decoded, records
 from sam_core.masks.crops import Crop, crop_plan
 from sam_core.masks.nms import nms
 from sam_core.masks.regions import clean_candidates
 from sam_core.masks.select import judge_measures, judge_predicted_iou
 from sam_core.model.sam import Sam
-from sam_core.predict import ImageEmbedding, Prompts, decode, encode
+from sam_core.predict import encode
+from sam_core.prompting import AbsorbedPrompter, PlainPrompter, Points, Prompter
 from sam_core.recipes import Recipe
 
-Points = NDArray[np.float64]
+PLAIN_BATCH = 64
+"""Prompts decoded at a time by the released code."""
+CACHE_BYTES = 8 << 20
+"""What the image tokens of one batch of prompts may occupy on a CPU before they fall out of its cache."""
 
 
 class MaskGenerator:
@@ -30,15 +38,30 @@ class MaskGenerator:
 
     sam               the model, on the device where it is to run
     recipe            what is asked of the model and which of its masks are kept
-    points_per_batch  prompts decoded at a time; a matter of memory and speed
+    exact_reference   run the plain path, step by step as the released code, instead of the fast one
+    points_per_batch  prompts decoded at a time, a matter of memory and speed; chosen for the device if not given
+    threads           batches in work at once on a CPU, one core each; as many as torch uses if not given
     """
 
-    def __init__(self, sam: Sam, recipe: Recipe, *, points_per_batch: int = 64) -> None:
-        if points_per_batch < 1:
-            raise ValueError(f"points_per_batch is {points_per_batch}; it must be at least 1")
+    def __init__(
+        self,
+        sam: Sam,
+        recipe: Recipe,
+        *,
+        exact_reference: bool = False,
+        points_per_batch: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        for name, value in (("points_per_batch", points_per_batch), ("threads", threads)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        fast_on_cpu = not exact_reference and sam.device.type == "cpu"
         self.sam = sam
         self.recipe = recipe
-        self.points_per_batch = points_per_batch
+        self.points_per_batch = points_per_batch or (_batch_in_cache(sam) if fast_on_cpu else PLAIN_BATCH)
+        self._prompter: Callable[..., Prompter] = PlainPrompter if exact_reference else AbsorbedPrompter
+        self._measure: Callable[..., Measures] = kernels.measure if fast_on_cpu else plain.measure
+        self._threads = (threads or torch.get_num_threads()) if fast_on_cpu else 1
 
     @torch.inference_mode()
     def generate(self, image: NDArray[np.uint8]) -> Generation:
@@ -58,28 +81,47 @@ class MaskGenerator:
         """Encoded candidates of one crop after NMS, the most confident first."""
         with ledger.timed("encode"):
             embedding = encode(self.sam, [image], crop_boxes=[crop.box])
+            prompter = self._prompter(self.sam, embedding)
         starts = range(0, len(crop.points), self.points_per_batch)
         batches = [crop.points[start : start + self.points_per_batch] for start in starts]
-        candidates = concatenate([self._masks_of_points(embedding, points, ledger) for points in batches])
+        candidates = self._masks_of_batches(prompter, embedding.frames[0], batches, ledger)
         with ledger.timed("nms"):
             keep = nms(candidates.boxes, candidates.predicted_iou, threshold=self.recipe.nms_iou)
-        return ledger.survivors(candidates, keep, Reason.NMS_IN_CROP)
-
-    def _masks_of_points(self, embedding: ImageEmbedding, points: Points, ledger: Ledger) -> Candidates:
-        """Encoded candidates of a batch of point prompts that pass every rule on a single mask."""
-        with ledger.timed("decode"):
-            batch = decode(self.sam, embedding, _foreground(points, self.sam.device), multimask=True)
-        with ledger.timed("select"):
-            candidates = decoded(points, batch.iou.float().cpu().numpy(), batch.frame.crop_box)
-            verdicts = judge_predicted_iou(candidates, self.recipe)
-            logits = batch.logits.flatten(0, 1)[torch.from_numpy(verdicts == KEPT)]
-            measures = plain.measure(logits, batch.frame, offset=self.recipe.stability_offset)
-            candidates = ledger.settle(candidates, verdicts).measured(measures)
-            verdicts = judge_measures(candidates, batch.frame, self.recipe)
-            logits = logits[torch.from_numpy(verdicts == KEPT)]
-            candidates = ledger.settle(candidates, verdicts)
+        candidates = ledger.survivors(candidates, keep, Reason.NMS_IN_CROP)
         with ledger.timed("rle"):
-            return candidates.encoded(plain.encode(logits, batch.frame))
+            return candidates.encoded()
+
+    def _masks_of_batches(
+        self, prompter: Prompter, frame: Frame, batches: Sequence[Points], ledger: Ledger
+    ) -> Candidates:
+        """Candidates of all batches of points, in order, each batch on one core."""
+
+        def work(points: Points) -> tuple[Candidates, Ledger]:
+            with torch.inference_mode():
+                return self._masks_of_points(prompter, frame, points)
+
+        if self._threads == 1:
+            answers = [work(points) for points in batches]
+        else:
+            with ThreadPoolExecutor(self._threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                answers = list(pool.map(work, batches))
+        for _, account in answers:
+            ledger.add(account)
+        return concatenate([candidates for candidates, _ in answers])
+
+    def _masks_of_points(self, prompter: Prompter, frame: Frame, points: Points) -> tuple[Candidates, Ledger]:
+        """Candidates of a batch of point prompts that pass every rule on a single mask, and the account of the rest."""
+        ledger = Ledger()
+        with ledger.timed("decode"):
+            answer = prompter.ask(points)
+            candidates = decoded(points, answer.iou, frame.crop_box)
+            verdicts = judge_predicted_iou(candidates, self.recipe)
+            logits = answer.draw((verdicts == KEPT).reshape(answer.iou.shape))
+        with ledger.timed("select"):
+            measures = self._measure(logits, frame, offset=self.recipe.stability_offset)
+            candidates = ledger.settle(candidates, verdicts).measured(measures)
+            candidates = ledger.settle(candidates, judge_measures(candidates, frame, self.recipe))
+        return candidates, ledger
 
     def _suppress_across_crops(self, candidates: Candidates, ledger: Ledger) -> Candidates:
         """Of masks with nearly the same box, those from the smallest crop."""
@@ -103,10 +145,10 @@ class MaskGenerator:
         return ledger.survivors(cleaned, keep, Reason.SMALL_REGION)
 
 
-def _foreground(points: Points, device: torch.device) -> Prompts:
-    """One foreground click per prompt: points float64 [N, 2] xy in the original frame."""
-    clicks = torch.from_numpy(points).to(device)[:, None]
-    return Prompts(points=clicks, labels=torch.ones(clicks.shape[:2], dtype=torch.int64, device=device))
+def _batch_in_cache(sam: Sam) -> int:
+    """Prompts whose copies of the image tokens fit a CPU's cache together."""
+    tokens = sam.config.image_encoder.grid**2 * sam.config.mask_decoder.transformer_dim
+    return max(1, CACHE_BYTES // (4 * tokens))
 
 
 def _check_image(image: NDArray[np.uint8]) -> None:

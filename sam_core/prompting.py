@@ -27,7 +27,8 @@ Points = NDArray[np.float64]
 class Answer(Protocol):
     """What the model says to P points; iou [P, M] is on the host."""
 
-    iou: NDArray[np.float32]
+    @property
+    def iou(self) -> NDArray[np.float32]: ...
 
     def draw(self, wanted: NDArray[np.bool_]) -> Tensor:
         """Low-resolution logits [K, h, w] of the K masks that wanted, bool [P, M], names, in row-major order."""

@@ -15,7 +15,7 @@ from pycocotools import mask as coco
 from skimage.data import chelsea
 from torch import Tensor
 
-from sam_core import generator as generator_module
+from sam_core import prompting
 from sam_core.generator import MaskGenerator
 from sam_core.geometry import points_to_input
 from sam_core.masks import rle
@@ -77,7 +77,7 @@ def painted(monkeypatch: pytest.MonkeyPatch, masks: list[tuple[float, np.ndarray
             embedding.frames[0],
         )
 
-    monkeypatch.setattr(generator_module, "decode", decode)
+    monkeypatch.setattr(prompting, "decode", decode)
 
 
 def rectangle(rows: slice, columns: slice, *, inside: float = 9.0) -> np.ndarray:
@@ -88,7 +88,7 @@ def rectangle(rows: slice, columns: slice, *, inside: float = 9.0) -> np.ndarray
 
 
 def generate(sam: Sam, recipe: Recipe, *, side: int = SIDE) -> Generation:
-    return MaskGenerator(sam, recipe).generate(np.zeros((side, side, 3), np.uint8))
+    return MaskGenerator(sam, recipe, exact_reference=True).generate(np.zeros((side, side, 3), np.uint8))
 
 
 def reasons(generation: Generation) -> dict[str, int]:
@@ -245,7 +245,7 @@ def regions_around_clicks(monkeypatch: pytest.MonkeyPatch, sam: Sam, released: A
 
     monkeypatch.setattr(sam.image_encoder, "forward", lambda inputs: ImageFeatures(released.image_encoder(inputs)))
     monkeypatch.setattr(SamPredictor, "predict_torch", predict_torch)
-    monkeypatch.setattr(generator_module, "decode", decode)
+    monkeypatch.setattr(prompting, "decode", decode)
 
 
 def released_masks(released: Any, image: np.ndarray, recipe: Recipe) -> list[dict[str, Any]]:
@@ -283,7 +283,7 @@ def assert_same_masks(ours: Generation, theirs: list[dict[str, Any]]) -> None:
 def test_reference_recipe_keeps_the_masks_of_the_released_generator(
     sam: Sam, released: Any, photograph: np.ndarray
 ) -> None:
-    ours = MaskGenerator(sam, reference()).generate(photograph)
+    ours = MaskGenerator(sam, reference(), exact_reference=True).generate(photograph)
     assert_same_masks(ours, released_masks(released, photograph, reference()))
     assert len(ours.masks) >= 24
     assert ours.candidates == 3 * 1024
@@ -295,15 +295,16 @@ def test_crops_and_cleaning_keep_the_masks_of_the_released_generator(
     sam: Sam, released: Any, photograph: np.ndarray
 ) -> None:
     recipe = Recipe(points_per_side=16, crop_layers=1, crop_points_downscale=2, min_region_area=100)
-    ours = MaskGenerator(sam, recipe).generate(photograph)
+    ours = MaskGenerator(sam, recipe, exact_reference=True).generate(photograph)
     assert_same_masks(ours, released_masks(released, photograph, recipe))
     assert len(ours.masks) >= 24
     assert ours.candidates == 3 * (256 + 4 * 64)
     assert set(reasons(ours)) == {"stability", "box_at_crop_edge", "nms_in_crop", "nms_across_crops", "small_region"}
 
 
+@pytest.mark.parametrize("exact_reference", [True, False], ids=["plain", "fast"])
 def test_random_weights_keep_the_masks_of_the_released_generator(
-    sam: Sam, released: Any, photograph: np.ndarray
+    sam: Sam, released: Any, photograph: np.ndarray, exact_reference: bool
 ) -> None:
     """Model and generator together, at thresholds where the scores of these weights lie.
 
@@ -316,7 +317,7 @@ def test_random_weights_keep_the_masks_of_the_released_generator(
         min_predicted_iou=float(np.quantile(scores.predicted_iou, 0.3)),
         min_stability_score=float(np.quantile(scores.stability_score, 0.5)),
     )
-    ours = MaskGenerator(sam, recipe).generate(photograph)
+    ours = MaskGenerator(sam, recipe, exact_reference=exact_reference).generate(photograph)
     theirs = released_masks(released, photograph, recipe)
     assert len(ours.masks) == len(theirs) >= 12
     assert np.allclose(ours.masks.points, [mask["point_coords"][0] for mask in theirs], rtol=0, atol=1e-4)
@@ -333,14 +334,34 @@ def test_random_weights_keep_the_masks_of_the_released_generator(
 @pytest.mark.usefixtures("regions_around_clicks")
 def test_batch_size_changes_nothing(sam: Sam, photograph: np.ndarray) -> None:
     recipe = replace(reference(), points_per_side=12)
-    one, other = (MaskGenerator(sam, recipe, points_per_batch=n).generate(photograph) for n in (144, 7))
+    one, other = (
+        MaskGenerator(sam, recipe, exact_reference=True, points_per_batch=n).generate(photograph) for n in (144, 7)
+    )
     assert one.masks.rle == other.masks.rle
     assert one.rejections.counts() == other.rejections.counts()
 
 
+def test_the_fast_path_keeps_the_masks_of_the_plain_one(sam: Sam, photograph: np.ndarray) -> None:
+    """With crops and several threads; the thresholds lie where the scores of random weights do."""
+    recipe = replace(
+        edges(), points_per_side=8, crop_layers=1, crop_edge_tolerance=0, stability_offset=0.01, nms_iou=1.0
+    )
+    recipe = replace(recipe, min_predicted_iou=0.88, min_stability_score=0.5, crop_nms_iou=1.0)
+    plain = MaskGenerator(sam, recipe, exact_reference=True).generate(photograph)
+    fast = MaskGenerator(sam, recipe, points_per_batch=5, threads=2).generate(photograph)
+    assert len(plain.masks) == len(fast.masks) > 10
+    assert plain.rejections.counts() == fast.rejections.counts()
+    assert np.array_equal(plain.masks.points, fast.masks.points)
+    for ours, reference_rle in zip(fast.masks.rle, plain.masks.rle, strict=True):
+        size = list(fast.masks.size)
+        pair = [{"size": size, "counts": ours}], [{"size": size, "counts": reference_rle}]
+        assert coco.iou(*pair, [0])[0, 0] >= 0.999
+
+
 @pytest.mark.usefixtures("regions_around_clicks")
 def test_steps_are_timed(sam: Sam, photograph: np.ndarray) -> None:
-    seconds = MaskGenerator(sam, replace(FEW_POINTS, min_region_area=10)).generate(photograph).seconds
+    recipe = replace(FEW_POINTS, min_region_area=10)
+    seconds = MaskGenerator(sam, recipe, exact_reference=True).generate(photograph).seconds
     assert min(seconds.encode, seconds.decode, seconds.select, seconds.nms, seconds.regions, seconds.rle) > 0
 
 
