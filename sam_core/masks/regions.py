@@ -1,9 +1,10 @@
 """Small spurious parts and holes of masks: found as connected components, removed and filled.
 
 Pixels that touch by a side or a corner belong to one part (8-connectivity, as in the released `remove_small_regions`);
-the same holds for holes.
+the same holds for holes. Only the surroundings of a mask are looked at, with the result of looking at the whole image.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
@@ -17,6 +18,7 @@ from sam_core.masks.candidates import Candidates
 from sam_core.recipes import SmallMaskRule
 
 Mask = NDArray[np.bool_]
+Window = tuple[slice, slice]
 
 
 def clean_candidates(
@@ -45,17 +47,60 @@ def clean_regions(mask: Mask, *, min_area: int, small_masks: SmallMaskRule) -> M
     The order follows the source of each rule: the released code fills holes first and keeps the largest part of a mask
     that has only small ones; the paper removes parts first and leaves nothing of such a mask.
     """
+    window = _window(mask, min_area=min_area)
+    part = mask[window]
+    beyond = _background_that_goes_on(window, mask.shape)
     if small_masks is SmallMaskRule.KEEP_LARGEST:
-        filled = fill_small_holes(mask, min_area=min_area)
-        return drop_small_parts(filled, min_area=min_area, keep_largest=True)
-    trimmed = drop_small_parts(mask, min_area=min_area, keep_largest=False)
-    return fill_small_holes(trimmed, min_area=min_area)
+        filled = fill_small_holes(part, min_area=min_area, endless=beyond)
+        clean = drop_small_parts(filled, min_area=min_area, keep_largest=True)
+    else:
+        trimmed = drop_small_parts(part, min_area=min_area, keep_largest=False)
+        # Where nothing is left, the background of a tiny image must not count as a hole.
+        clean = fill_small_holes(trimmed, min_area=min_area, endless=beyond) if trimmed.any() else trimmed
+    if clean is part:
+        return mask
+    whole = mask.copy()
+    whole[window] = clean
+    return whole
 
 
-def fill_small_holes(mask: Mask, *, min_area: int) -> Mask:
-    """The mask with every background component of fewer than `min_area` px filled; the same object if none is."""
+def _window(mask: Mask, *, min_area: int) -> Window:
+    """Rows and columns around a mask [H, W] that decide what is cleaned: its box and one px of background around.
+
+    A side where the rest of the image has fewer than `min_area` px reaches to the border, for that rest may be a hole.
+    """
+    height, width = mask.shape
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return slice(0, height), slice(0, width)
+    top, bottom, left, right = int(rows[0]) - 1, int(rows[-1]) + 2, int(columns[0]) - 1, int(columns[-1]) + 2
+    top = top if top * width >= min_area else 0
+    bottom = bottom if (height - bottom) * width >= min_area else height
+    left = left if left * (bottom - top) >= min_area else 0
+    right = right if (width - right) * (bottom - top) >= min_area else width
+    return slice(top, bottom), slice(left, right)
+
+
+def _background_that_goes_on(window: Window, size: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Pixels of a window, one for each piece of its background that goes on outside and so is no small hole."""
+    (rows, columns), (height, width) = window, size
+    corners = [
+        ((0, 0), rows.start > 0 or columns.start > 0),
+        ((0, -1), columns.stop < width),
+        ((-1, 0), rows.stop < height),
+    ]
+    return [corner for corner, goes_on in corners if goes_on]
+
+
+def fill_small_holes(mask: Mask, *, min_area: int, endless: Sequence[tuple[int, int]] = ()) -> Mask:
+    """The mask with every background component of fewer than `min_area` px filled; the same object if none is.
+
+    Background at the pixels `endless` is part of a larger component and stays.
+    """
     components, areas = _components(~mask)
     small = areas < min_area
+    for row, column in endless:
+        small[components[row, column]] = False
     if not small.any():
         return mask
     return mask | small[components]

@@ -5,6 +5,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
 
 from sam_core.masks import rle
 from sam_core.masks.candidates import decoded, object_column
@@ -71,16 +74,42 @@ def released_rule(amg: ModuleType, mask: np.ndarray, min_area: int) -> tuple[np.
     return clean, holes or islands
 
 
-@pytest.mark.parametrize("min_area", [1, 3, 10, 60])
-@pytest.mark.parametrize("density", [0.05, 0.4, 0.6, 0.95])
-def test_keep_largest_is_the_released_rule(amg: ModuleType, min_area: int, density: float) -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(30):
-        mask = rng.random((20, 30)) < density
-        clean = clean_regions(mask, min_area=min_area, small_masks=KEEP)
-        expected, changed = released_rule(amg, mask, min_area)
-        assert np.array_equal(clean, expected)
-        assert (clean is not mask) == changed
+@st.composite
+def masks(draw: st.DrawFn) -> np.ndarray:
+    """Random texture inside a random box, so that every kind of background around a mask occurs."""
+    height, width = draw(st.integers(1, 30)), draw(st.integers(1, 30))
+    rows, columns = (sorted(draw(st.tuples(st.integers(0, n), st.integers(0, n)))) for n in (height, width))
+    density = draw(st.sampled_from([0.02, 0.3, 0.5, 0.7, 0.95, 1.0]))
+    mask = np.zeros((height, width), bool)
+    inside = mask[slice(*rows), slice(*columns)]
+    inside[:] = np.random.default_rng(draw(st.integers(0, 10**6))).random(inside.shape) < density
+    return mask
+
+
+AREAS = st.sampled_from([1, 2, 3, 10, 60, 500])
+
+
+@settings(deadline=None, max_examples=300)
+@given(masks().filter(np.any), AREAS)
+def test_keep_largest_is_the_released_rule_on_the_whole_image(amg: ModuleType, mask: np.ndarray, area: int) -> None:
+    clean = clean_regions(mask, min_area=area, small_masks=KEEP)
+    expected, changed = released_rule(amg, mask, area)
+    assert np.array_equal(clean, expected)
+    assert (clean is not mask) == changed
+
+
+def without_small_components(mask: np.ndarray, min_area: int) -> np.ndarray:
+    labels, n = ndimage.label(mask, structure=np.ones((3, 3)))
+    large = [i for i in range(1, n + 1) if (labels == i).sum() >= min_area]
+    return np.isin(labels, large)
+
+
+@settings(deadline=None, max_examples=300)
+@given(masks(), AREAS)
+def test_drop_is_the_rule_of_the_paper_on_the_whole_image(mask: np.ndarray, area: int) -> None:
+    trimmed = without_small_components(mask, area)
+    expected = ~without_small_components(~trimmed, area) if trimmed.any() else trimmed
+    assert np.array_equal(clean_regions(mask, min_area=area, small_masks=DROP), expected)
 
 
 def test_candidates_are_measured_anew_where_they_changed() -> None:
