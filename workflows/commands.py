@@ -29,6 +29,8 @@ class GenerateConfig:
     """Where the pictures of a COCO JSON lie, if not beside it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; auto takes a GPU when there is one."""
+    exact_reference: bool = False
+    """Run the generator step by step as the released code does, which is slower."""
     workers: int | None = None
     """Processes that hold a model, over the whole cluster; one per GPU, or as many as the CPU cores allow."""
     threads: int | None = None

@@ -39,7 +39,7 @@ def generate(config: GenerateConfig) -> int:
     Raises ValueError or OSError, one line each, when the input cannot be used or a store fails for good.
     """
     references = list_images(config.source, image_folder=config.image_folder)
-    spec = GeneratorSpec(find_model(config.model), config.thresholds, _device(config.device))
+    spec = GeneratorSpec(find_model(config.model), config.thresholds, _device(config.device), config.exact_reference)
     store = open_store(config.dataset)
     open_dataset(store)
     images = ingest(references, store, max_pixels=config.max_pixels)

@@ -47,19 +47,24 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class GeneratorSpec:
-    """The generator of a run: `model` is the checkpoint, `device` a torch device, `kernels` the implementation."""
+    """The generator of a run: `model` is the checkpoint, `device` a torch device; see MaskGenerator for the rest."""
 
     model: Model
     recipe: Recipe
     device: str
-    kernels: str = "plain"
+    exact_reference: bool = False
+
+    @property
+    def kernels(self) -> str:
+        """What the run record calls the implementation."""
+        return "exact-reference" if self.exact_reference else "fast"
 
     def load(self) -> MaskGenerator:
         """Load the checkpoint on this machine. Raises CheckpointError when it is missing or another one."""
         loaded = load_model(self.model.path, device=self.device)
         if loaded.sha256 != self.model.sha256:
             raise CheckpointError(f"{self.model.path} on this machine is not the checkpoint that the run began with")
-        return MaskGenerator(loaded.sam, self.recipe)
+        return MaskGenerator(loaded.sam, self.recipe, exact_reference=self.exact_reference)
 
 
 def load_generator(model: str, recipe: Recipe, *, device: str = "cpu") -> MaskGenerator:

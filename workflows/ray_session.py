@@ -143,4 +143,4 @@ def _quiet_ray_data() -> None:
     context.raise_original_map_exception = True
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
-            handler.setLevel(logging.ERROR)
+            handler.setLevel(logging.CRITICAL)  # what goes wrong is raised, and said once

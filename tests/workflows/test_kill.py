@@ -77,8 +77,9 @@ def test_interrupted_anywhere_the_masks_are_those_of_an_undisturbed_run(tmp_path
         assert driver.returncode == 0, errors
     assert len(mask_rows(whole)) >= IMAGES
     assert mask_rows(disturbed).equals(mask_rows(whole))
-    assert not connect(str(disturbed)).sql("SELECT * FROM problems").fetchall()
-    assert connect(str(disturbed)).sql("SELECT count(*) FROM outcomes WHERE status = 'ok'").fetchone() == (IMAGES,)
+    connection = connect(str(disturbed))
+    assert not connection.execute("SELECT * FROM problems").fetchall()
+    assert connection.execute("SELECT count(*) FROM outcomes WHERE status = 'ok'").fetchall() == [(IMAGES,)]
     assert not list((disturbed / "in_flight").rglob("*.json"))
 
 

@@ -17,4 +17,4 @@ def test_a_submitted_job_does_what_the_command_does(cluster: str, tmp_path: Path
     assert "succeeded" in done.stdout
     assert "9 images" in done.stdout
     connection = connect(str(tmp_path / "data"))
-    assert connection.sql("SELECT count(*) FROM outcomes WHERE status = 'ok'").fetchone() == (9,)
+    assert connection.execute("SELECT count(*) FROM outcomes WHERE status = 'ok'").fetchall() == [(9,)]
