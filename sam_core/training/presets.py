@@ -68,7 +68,7 @@ def nano() -> tuple[TrainConfig, ...]:
         coarse,
         image_size=256,
         images=8,
-        learning_rate=LearningRate(base=8e-4, warmup=30, iterations=1000),
+        learning_rate=LearningRate(base=8e-4, warmup=30, iterations=1450),
         box_share=0.2,
         average=0.995,
         seed=1,
