@@ -70,7 +70,8 @@ def run(config: Command) -> int:
         case ReportConfig():
             from workflows.report import write_report
 
-            write_report(config.dataset, config.out)
+            write_report(config.dataset, config.out, run=config.run, images=config.images)
+            print(config.out)
             return DONE
         case ModelsConfig():
             from workflows.models import print_models

@@ -93,6 +93,10 @@ class ReportConfig:
     """A local folder or s3://bucket/prefix."""
     out: str = "report.html"
     """The page to write."""
+    run: str | None = None
+    """Show this run alone."""
+    images: int = 12
+    """Images to show, drawn at random."""
 
 
 @dataclass(frozen=True, slots=True)

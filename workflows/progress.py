@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, replace
 from typing import TextIO
 
 from rich.console import Console
@@ -13,33 +12,24 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 SECONDS_BETWEEN_LINES = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Work done so far in this process, in images, masks and images with errors."""
-
-    images: int = 0
-    masks: int = 0
-    errors: int = 0
-
-    def plus(self, *, images: int, masks: int = 0, errors: int = 0) -> Tally:
-        return replace(self, images=self.images + images, masks=self.masks + masks, errors=self.errors + errors)
+_BAR_WIDTH = 12
 
 
 class Progress:
-    """Context manager; call `add` as work is done. Writes to standard error: standard output is for results."""
+    """Context manager; call `add` as work is done. Writes to standard error: standard output is for results.
+
+    The rate is counted from the first finished work on, so that starting workers does not spoil the forecast.
+    """
 
     def __init__(self, what: str, total: int, *, stream: TextIO | None = None) -> None:
         self._what = what
         self._total = total
         self._stream = stream or sys.stderr
-        self._tally = Tally()
+        self._images = self._masks = self._errors = self._images_at_first = 0
         self._live: Live | None = None
-        self._started = self._last_line = time.monotonic()
+        self._clock_start = self._last_line = time.monotonic()
 
     def __enter__(self) -> Progress:
-        self._started = self._last_line = time.monotonic()
         if self._stream.isatty():
             self._live = Live(self._view(), console=Console(file=self._stream), refresh_per_second=4)
             self._live.start()
@@ -56,7 +46,11 @@ class Progress:
 
     def add(self, *, images: int, masks: int = 0, errors: int = 0) -> None:
         """Count finished work and show it."""
-        self._tally = self._tally.plus(images=images, masks=masks, errors=errors)
+        if self._images == 0 and images < self._total:
+            self._clock_start, self._images_at_first = time.monotonic(), images
+        self._images += images
+        self._masks += masks
+        self._errors += errors
         if self._live:
             self._live.update(self._view())
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
@@ -64,20 +58,28 @@ class Progress:
 
     def line(self) -> str:
         """The state in words."""
-        done, total = self._tally.images, self._total
-        return f"{self._what}: {done:,} of {total:,} images, {self._rest()}"
+        return f"{self._what}: {self._images:,} of {self._total:,} images, {self._details()}"
 
-    def _rest(self) -> str:
-        tally, seconds = self._tally, time.monotonic() - self._started
-        rate = tally.images / seconds if seconds > 0 else 0.0
-        left = _duration((self._total - tally.images) / rate) if rate > 0 else "unknown"
-        masks = f"{tally.masks:,} masks, " if tally.masks else ""
-        return f"{masks}{tally.errors:,} errors, {rate:.3g} images/s, {left} left"
+    def _details(self) -> str:
+        masks = f"{self._masks:,} masks, " if self._masks else ""
+        rate = self._rate()
+        if not rate:
+            return f"{masks}{self._errors:,} errors"
+        left = _duration((self._total - self._images) / rate)
+        return f"{masks}{self._errors:,} errors, {rate:.3g} images/s, {left} left"
+
+    def _rate(self) -> float:
+        """Images per second; 0 while nothing can be said."""
+        seconds = time.monotonic() - self._clock_start
+        return (self._images - self._images_at_first) / seconds if seconds > 0 else 0.0
 
     def _view(self) -> Table:
         view = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=max(1, self._total), completed=self._tally.images, width=30)
-        view.add_row(self._what, bar, f"{self._tally.images:,}/{self._total:,}", self._rest())
+        view.add_column(no_wrap=True)
+        view.add_column(no_wrap=True)
+        view.add_column(no_wrap=True, overflow="ellipsis")
+        bar = ProgressBar(total=max(1, self._total), completed=self._images, width=_BAR_WIDTH)
+        view.add_row(self._what, bar, f"{self._images:,}/{self._total:,}, {self._details()}")
         return view
 
     def _print_line(self) -> None:

@@ -31,28 +31,37 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_a_log_gets_plain_lines_now_and_then(clock: Clock) -> None:
     log = io.StringIO()
     with Progress("masks", 1000, stream=log) as progress:
+        clock.now = 5.0  # until workers have started nothing happens
         for _ in range(25):
             clock.now += 1
             progress.add(images=2, masks=10, errors=1)
-    lines = log.getvalue().splitlines()
-    assert lines[0].startswith("masks: 0 of 1,000 images")
-    assert lines[1] == "masks: 20 of 1,000 images, 100 masks, 10 errors, 2 images/s, 8m 10s left"
-    assert lines[-1] == "masks: 50 of 1,000 images, 250 masks, 25 errors, 2 images/s, 7m 55s left"
-    assert len(lines) == 4
-    assert "\x1b" not in log.getvalue()
+    assert log.getvalue().splitlines() == [
+        "masks: 0 of 1,000 images, 0 errors",
+        "masks: 10 of 1,000 images, 50 masks, 5 errors, 2 images/s, 8m 15s left",
+        "masks: 30 of 1,000 images, 150 masks, 15 errors, 2 images/s, 8m 05s left",
+        "masks: 50 of 1,000 images, 250 masks, 25 errors, 2 images/s, 7m 55s left",
+        "masks: 50 of 1,000 images, 250 masks, 25 errors, 2 images/s, 7m 55s left",
+    ]
+
+
+def test_work_that_comes_in_one_piece_has_a_rate_too(clock: Clock) -> None:
+    progress = Progress("reading", 9, stream=io.StringIO())
+    clock.now = 3.0
+    progress.add(images=9)
+    assert progress.line() == "reading: 9 of 9 images, 0 errors, 3 images/s, 0s left"
 
 
 def test_a_terminal_gets_one_live_line() -> None:
     terminal = Terminal()
     with Progress("masks", 10, stream=terminal) as progress:
         progress.add(images=4, masks=7)
-    assert "4/10" in terminal.getvalue()
-    assert "7 masks" in terminal.getvalue()
+    assert "4/10, 7 masks, 0 errors" in terminal.getvalue()
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0s"), (59.4, "59s"), (200, "3m 20s"), (18_720, "5h 12m")])
 def test_durations(clock: Clock, seconds: float, text: str) -> None:
-    progress = Progress("x", 2, stream=io.StringIO())
+    progress = Progress("x", 3, stream=io.StringIO())
+    progress.add(images=1)
     clock.now = seconds
     progress.add(images=1)
     assert progress.line().endswith(f"{text} left")
