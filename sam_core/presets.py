@@ -137,11 +137,11 @@ def vit_h() -> SamConfig:
 
 
 def vit_n() -> SamConfig:
-    """The model in the box: 512 px, about 6 million parameters, fine features from a convolutional stem."""
+    """The model in the box: 256 px, about 6 million parameters, fine features from a convolutional stem."""
     return SamConfig(
         name="vit_n",
         image_encoder=ImageEncoderConfig(
-            image_size=512,
+            image_size=256,
             embed_dim=256,
             depth=6,
             num_heads=8,

@@ -11,8 +11,8 @@ from typing import Annotated
 import tyro
 from tyro.conf import subcommand
 
-from sam_core.recipes import recipe
-from workflows.commands import Command, GenerateConfig, IngestConfig, ModelsConfig, ReportConfig, SqlConfig
+from sam_core.recipes import recipe, recommended_recipe
+from workflows.commands import AUTO, Command, GenerateConfig, IngestConfig, ModelsConfig, ReportConfig, SqlConfig
 
 DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _COMMANDS = (
@@ -48,7 +48,8 @@ def parse(arguments: Sequence[str]) -> Command:
     """The configuration that the arguments say. Raises SystemExit as argparse does, ValueError on wrong values."""
     config = _parse(arguments, None)
     if isinstance(config, GenerateConfig):  # again, with the values of the chosen recipe in the place of the default's
-        config = _parse(arguments, replace(config, thresholds=recipe(config.recipe)))
+        name = recommended_recipe(config.model) if config.recipe == AUTO else config.recipe
+        config = _parse(arguments, replace(config, recipe=name, thresholds=recipe(name)))
     return config
 
 

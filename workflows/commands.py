@@ -10,6 +10,9 @@ from tyro.conf import Positional
 from sam_core.recipes import Recipe
 from workflows.images import MAX_PIXELS
 
+AUTO = "auto"
+"""The recipe that suits the model."""
+
 
 @dataclass(frozen=True, slots=True)
 class GenerateConfig:
@@ -21,8 +24,8 @@ class GenerateConfig:
     """Where the data set lies or shall lie: a local folder or s3://bucket/prefix."""
     model: str = "vit_n"
     """A model by name (see `sam-engine models`) or a checkpoint file."""
-    recipe: str = "reference"
-    """Recipe of the generator: reference, sa1b, edges or proposals. The thresholds below change single values of it."""
+    recipe: str = AUTO
+    """reference, sa1b, draft, edges or proposals; auto is draft for vit_n, else reference. Flags change values."""
     run: str | None = None
     """Name of the run. The same model, recipe and name continue a run; anything else starts another beside it."""
     image_folder: str | None = None

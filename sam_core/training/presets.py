@@ -71,14 +71,7 @@ def nano() -> tuple[TrainConfig, ...]:
         learning_rate=LearningRate(base=8e-4, warmup=30, iterations=1450),
         box_share=0.2,
         average=0.995,
+        losses=LossWeights(iou=4.0),
         seed=1,
     )
-    fine = replace(
-        middle,
-        image_size=512,
-        images=4,
-        learning_rate=LearningRate(base=2e-4, warmup=10, iterations=200),
-        points=2,
-        seed=2,
-    )
-    return coarse, middle, fine
+    return coarse, middle

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sam_core.recipes import RECIPES, Recipe, SmallMaskRule, recipe, reference, sa1b
+from sam_core.recipes import RECIPES, Recipe, SmallMaskRule, recipe, recommended_recipe, reference, sa1b
 from tests.released import install_torchvision_stand_in
 
 
@@ -82,3 +82,8 @@ def test_refuses_values_out_of_range(field: str, value: object) -> None:
 def test_refuses_grids_that_shrink_to_nothing() -> None:
     with pytest.raises(ValueError, match="every crop keeps a point"):
         Recipe(points_per_side=3, crop_layers=2, crop_points_downscale=2)
+
+
+def test_the_model_in_the_box_gets_the_recipe_for_small_models() -> None:
+    assert recommended_recipe("vit_n") == "draft"
+    assert recommended_recipe("vit_h") == "reference"
