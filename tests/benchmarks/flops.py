@@ -1,0 +1,130 @@
+"""What a model has to compute, in multiply-accumulates (MAC), and how fast a machine multiplies matrices.
+
+Counted are matrix products and convolutions; a MAC is 2 FLOP. The encoder's count is that of the released code, whose
+padded windows are multiplied too; the mask decoder has two, as released and as `AbsorbedDecoder` does it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from sam_core.model.conv_stem import BLOCKS, STEM_WIDTHS
+from sam_core.presets import ImageEncoderConfig, MaskDecoderConfig, SamConfig
+from tests.benchmarks.clock import clock_of
+
+CLICK_TOKENS = 2  # a click and the padding point behind it
+
+
+def encoder_macs(config: ImageEncoderConfig) -> int:
+    """MACs of encoding one crop."""
+    tokens = config.grid**2
+    blocks = sum(block_macs(config, index) for index in range(config.depth))
+    neck = tokens * config.out_chans * (config.embed_dim + 9 * config.out_chans)
+    return stem_macs(config) + blocks + neck
+
+
+def stem_macs(config: ImageEncoderConfig) -> int:
+    """MACs from pixels to tokens, and to the fine features where there are any."""
+    if config.stem == "patch":
+        return config.grid**2 * config.embed_dim * 3 * config.patch_size**2
+    macs, before = 0, 3
+    for stride, width, blocks in zip((2, 4, 8), STEM_WIDTHS, BLOCKS, strict=True):
+        macs += (config.image_size // stride) ** 2 * 9 * width * (before + 2 * blocks * width)
+        before = width
+    _, at_4, at_8 = STEM_WIDTHS
+    fine = 4 * at_8 * (config.out_chans // 4) + 16 * at_4 * (config.out_chans // 8)
+    return macs + config.grid**2 * (9 * at_8 * config.embed_dim + fine)
+
+
+def block_macs(config: ImageEncoderConfig, index: int) -> int:
+    """MACs of one transformer block, zeros that fill the last windows included."""
+    dim, side = config.embed_dim, config.attention_side(index)
+    windows = (-(-config.grid // side)) ** 2
+    padded = windows * side**2
+    projections = 4 * padded * dim**2
+    attention = 2 * padded * side**2 * dim
+    positions = 2 * padded * side * dim
+    perceptron = 2 * config.grid**2 * dim * int(dim * config.mlp_ratio)
+    return projections + attention + positions + perceptron
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderMacs:
+    """MACs of decoding: `share` once per crop, `ask` per prompt, `draw` per prompt of which a mask is drawn."""
+
+    share: int
+    ask: int
+    draw: int
+
+    def total(self, *, crops: int, prompts: int, drawn: int) -> int:
+        """MACs for one image."""
+        return crops * self.share + prompts * self.ask + drawn * self.draw
+
+
+def released_decoder_macs(config: SamConfig) -> DecoderMacs:
+    """The released decoder: every prompt by itself, all masks drawn."""
+    decoder, pixels, tokens = config.mask_decoder, config.image_encoder.grid**2, _tokens(config.mask_decoder)
+    dim = decoder.transformer_dim
+    read = _attention(tokens, pixels, dim, dim // 2)
+    write = _attention(pixels, tokens, dim, dim // 2)
+    layer = _attention(tokens, tokens, dim, dim) + read + 2 * tokens * dim * decoder.mlp_dim + write
+    return DecoderMacs(
+        share=0,
+        ask=decoder.depth * layer + read + _quality_macs(decoder),
+        draw=_draw_macs(decoder, pixels, masks=decoder.num_multimask_outputs + 1),
+    )
+
+
+def absorbed_decoder_macs(config: SamConfig) -> DecoderMacs:
+    """`AbsorbedDecoder`: the first layer's image side shared, the image side of the others absorbed into the tokens."""
+    decoder, pixels, tokens = config.mask_decoder, config.image_encoder.grid**2, _tokens(config.mask_decoder)
+    dim, inner, rows = decoder.transformer_dim, decoder.transformer_dim // 2, tokens * decoder.num_heads
+    on_tokens = tokens * dim * inner  # one projection of the tokens, or its absorption of the image's
+    own = _attention(tokens, tokens, dim, dim) + 2 * tokens * dim * decoder.mlp_dim
+    messages = 2 * on_tokens + rows * pixels * dim
+    first = own + 3 * on_tokens + 3 * tokens * pixels * inner + messages
+    read = 4 * on_tokens + 2 * rows * pixels * dim
+    write = 2 * on_tokens + tokens * inner + rows * pixels * dim + messages
+    return DecoderMacs(
+        share=3 * pixels * dim * inner,
+        ask=first + (decoder.depth - 1) * (own + read + write) + read + _quality_macs(decoder),
+        draw=_draw_macs(decoder, pixels, masks=decoder.num_multimask_outputs),
+    )
+
+
+def matrix_rate(device: str, *, dtype: torch.dtype = torch.float32) -> float:
+    """FLOP per second of the clock of the device (CPU seconds on a CPU) in a product of large matrices, best of 5."""
+    side = 2048 if device == "cpu" else 8192
+    a, b = torch.rand(2, side, side, device=device).to(dtype)
+    seconds = clock_of(device)
+    times = []
+    for _ in range(6):  # the first one warms up
+        start = seconds()
+        a @ b
+        times.append(seconds() - start)
+    return 2 * side**3 / min(times[1:])
+
+
+def _tokens(decoder: MaskDecoderConfig) -> int:
+    """Tokens of a click: predicted IoU, masks, the click itself."""
+    return 1 + (decoder.num_multimask_outputs + 1) + CLICK_TOKENS
+
+
+def _attention(queries: int, keys: int, dim: int, inner: int) -> int:
+    return 2 * (queries + keys) * dim * inner + 2 * queries * keys * inner
+
+
+def _quality_macs(decoder: MaskDecoderConfig) -> int:
+    dim, hidden, outputs = decoder.transformer_dim, decoder.iou_head_hidden_dim, decoder.num_multimask_outputs + 1
+    if decoder.iou_head_depth == 1:
+        return dim * outputs
+    return dim * hidden + (decoder.iou_head_depth - 2) * hidden**2 + hidden * outputs
+
+
+def _draw_macs(decoder: MaskDecoderConfig, pixels: int, *, masks: int) -> int:
+    """Two transposed convolutions to 16 times as many positions; for each mask a perceptron, and its filter on all."""
+    dim = decoder.transformer_dim
+    upscaling = pixels * dim * dim + pixels * dim * dim // 2
+    return upscaling + masks * (2 * dim**2 + dim * dim // 8 + 2 * pixels * dim)

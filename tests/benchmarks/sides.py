@@ -1,0 +1,165 @@
+"""The two sides of a comparison, each in a process of its own, so that neither's memory or caches help the other.
+
+Our generator and the released one answer the same way: one image in, its generation and the seconds that it took out.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+from unittest import mock
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sam_core.generator import MaskGenerator
+from sam_core.masks.batch import Generation
+from sam_core.model.checkpoint import load_model
+from sam_core.recipes import Recipe
+from tests.benchmarks.clock import clock_of, peak_bytes
+from tests.benchmarks.photographs import read_image
+from tests.benchmarks.released_run import ReleasedGenerator
+
+START_SECONDS = 1800  # within which a side has loaded and warmed up
+
+
+class Kind(StrEnum):
+    """What runs on a side."""
+
+    FAST = "fast"
+    """Our generator as it comes."""
+    PLAIN = "plain"
+    """Our generator with `exact_reference`."""
+    RELEASED = "released"
+    """segment-anything 1.0."""
+
+
+@dataclass(frozen=True, slots=True)
+class SideConfig:
+    """What a process has to know. threads: of torch, OpenCV and the generator."""
+
+    kind: Kind
+    checkpoint: Path
+    recipe: Recipe
+    device: str = "cpu"
+    threads: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One image on one side. seconds: by the clock of the device, those of `generation.seconds` too; wall: elapsed.
+
+    peak: bytes, the most this process has held so far.
+    """
+
+    generation: Generation
+    seconds: float
+    wall: float
+    peak: int
+
+
+class Generator(Protocol):
+    """Makes the masks of an image uint8 RGB [H, W, 3]."""
+
+    def generate(self, image: npt.NDArray[np.uint8]) -> Generation: ...
+
+
+class Side:
+    """A generator in another process, for use in a `with` statement."""
+
+    def __init__(self, config: SideConfig) -> None:
+        self.config = config
+
+    def __enter__(self) -> Side:
+        context = get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(self.config, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._answer(START_SECONDS)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._pipe.close()  # the other end reads end of file and returns
+        self._process.join(timeout=10)
+        self._process.kill()
+
+    def generate(self, image: Path) -> Measured:
+        """The masks of an image file. Raises ValueError, one line, when the generator fails on it."""
+        answer = self._answer(None, ask=image)
+        if isinstance(answer, Measured):
+            return answer
+        raise ValueError(f"{image.name}: the {self.config.kind} generator failed: {answer}")
+
+    def _answer(self, seconds: float | None, *, ask: Path | None = None) -> Measured | str | None:
+        """What the process sends next. Raises ValueError when it ends instead or takes too long."""
+        try:
+            if ask:
+                self._pipe.send(ask)
+            if self._pipe.poll(seconds):
+                return self._pipe.recv()  # type: ignore[no-any-return]
+        except (EOFError, ConnectionError):
+            self._process.join()
+            code = self._process.exitcode
+            raise ValueError(f"the process of the {self.config.kind} generator ended with {code}") from None
+        raise ValueError(f"the process of the {self.config.kind} generator did not start within {seconds} s")
+
+
+def serve(config: SideConfig, pipe: Connection) -> None:
+    """The other process: answers image files with what was measured, until the pipe is closed."""
+    sys.stdin.close()
+    use_threads(config.threads)
+    generator = make_generator(config, config.recipe)
+    make_generator(config, easy(config.recipe)).generate(noise())
+    pipe.send(None)
+    while True:
+        try:
+            path = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send(measure(generator, read_image(path), config.device))
+        except Exception as error:  # reported by the other end, which knows the image
+            pipe.send(" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def measure(generator: Generator, image: npt.NDArray[np.uint8], device: str) -> Measured:
+    """Runs a generator on an image, its own steps timed by the clock of the device."""
+    clock = clock_of(device)
+    wall, start = time.monotonic(), clock()
+    with mock.patch("time.perf_counter", clock):
+        generation = generator.generate(image)
+    seconds = clock() - start
+    return Measured(generation, seconds, time.monotonic() - wall, peak_bytes(device))
+
+
+def make_generator(config: SideConfig, recipe: Recipe) -> Generator:
+    """The generator of a side. Raises ValueError for a missing checkpoint or a recipe that it cannot follow."""
+    sam = load_model(config.checkpoint, device=config.device).sam
+    if config.kind is Kind.RELEASED:
+        return ReleasedGenerator(sam, recipe)
+    return MaskGenerator(sam, recipe, exact_reference=config.kind is Kind.PLAIN, threads=config.threads)
+
+
+def easy(recipe: Recipe) -> Recipe:
+    """A few prompts, of which every mask passes: what is compiled or set up on first use is so before measuring."""
+    return replace(recipe, points_per_side=2, crop_layers=0, min_predicted_iou=0.0, min_stability_score=0.0)
+
+
+def noise() -> npt.NDArray[np.uint8]:
+    """An image to warm up with, uint8 RGB [200, 300, 3]."""
+    return np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+
+
+def use_threads(threads: int) -> None:
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
