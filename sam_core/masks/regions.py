@@ -68,6 +68,7 @@ def _window(mask: Mask, *, min_area: int) -> Window:
     """Rows and columns around a mask [H, W] that decide what is cleaned: its box and one px of background around.
 
     A side where the rest of the image has fewer than `min_area` px reaches to the border, for that rest may be a hole.
+    It begins at even rows and columns: opencv numbers parts by blocks of 2 x 2 px, and of equal parts the first stays.
     """
     height, width = mask.shape
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -78,7 +79,7 @@ def _window(mask: Mask, *, min_area: int) -> Window:
     bottom = bottom if (height - bottom) * width >= min_area else height
     left = left if left * (bottom - top) >= min_area else 0
     right = right if (width - right) * (bottom - top) >= min_area else width
-    return slice(top, bottom), slice(left, right)
+    return slice(top - top % 2, bottom), slice(left - left % 2, right)
 
 
 def _background_that_goes_on(window: Window, size: tuple[int, ...]) -> list[tuple[int, int]]:
