@@ -125,7 +125,7 @@ def calibrate(sam: Sam, embedding: ImageEmbedding, *, per_side: int = 8) -> None
         quality.weight[output + 1] *= spread
         quality.bias[output + 1] = 0.88 + (quality.bias[output + 1] - iou.quantile(1 - PASSING)) * spread
         filters = _last_layer(head)
-        sharpness = sharpening(logits)
+        sharpness = torch.tensor(sharpening(logits))
         filters.weight *= sharpness
         filters.bias *= sharpness
 
@@ -136,7 +136,7 @@ def sharpening(logits: Tensor) -> float:
     for _ in range(30):
         middle = (low * high) ** 0.5
         inner, outer = (torch.count_nonzero(logits * middle > offset, dim=(1, 2)) for offset in (1, -1))
-        stable = float((inner >= 0.95 * outer).float().mean())
+        stable = float(((inner >= 0.95 * outer) & (outer > 0)).float().mean())
         low, high = (low, middle) if stable >= STABLE else (middle, high)
     return high
 
