@@ -13,6 +13,7 @@ from tyro.conf import subcommand
 
 from sam_core.recipes import recipe, recommended_recipe
 from workflows.commands import AUTO, Command, GenerateConfig, IngestConfig, ModelsConfig, ReportConfig, SqlConfig
+from workflows.failures import one_line
 
 DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _COMMANDS = (
@@ -78,13 +79,6 @@ def run(config: Command) -> int:
             from workflows.models import print_models
 
             return print_models()
-
-
-def one_line(error: BaseException) -> str:
-    """The message of a failure; for those of the operating system: what, and which file."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _parse(arguments: Sequence[str], default: Command | None) -> Command:

@@ -16,6 +16,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.exceptions import AuthenticationError, RayError
 
+from workflows.failures import WorkerError, one_line
 from workflows.plans import ShardTask
 from workflows.shard_worker import ShardJob, ShardSummary, ShardWorker
 
@@ -64,7 +65,8 @@ def choose_pool(*, workers: int | None, threads: int | None, on_gpu: bool) -> Po
 def run_shards(job: ShardJob, tasks: list[ShardTask], pool: Pool) -> Iterator[ShardSummary]:
     """Work on shards in a pool of actors, one shard per row; summaries in the order in which shards finish.
 
-    A worker that dies is started again and its shard repeated, within limits. Raises what a worker raised.
+    A worker that dies is started again and its shard repeated, within limits. Raises WorkerError when a worker tells
+    that it cannot go on, or the limits are reached.
     """
     rows = ray.data.from_items([asdict(task) for task in tasks], override_num_blocks=len(tasks))
     with warnings.catch_warnings():
@@ -82,31 +84,30 @@ def run_shards(job: ShardJob, tasks: list[ShardTask], pool: Pool) -> Iterator[Sh
         yield ShardSummary(**row)
 
 
-def map_chunks(function: Callable[[pa.Table], pa.Table], chunks: list[pa.Table]) -> Iterator[dict[str, object]]:
-    """Apply a function to tables on the cluster, one task each; the rows of its answers as they come."""
-    yield from _rows(ray.data.from_arrow(chunks).map_batches(function, batch_format="pyarrow", batch_size=None))
+def map_chunks(function: Callable[[pa.Table], pa.Table], chunks: list[pa.Table]) -> Iterator[dict[str, Any]]:
+    """Apply a function to tables on the cluster, one task each; the rows of its answers as they come.
+
+    Raises WorkerError when the function raises OSError or ValueError.
+    """
+
+    def attempt(chunk: pa.Table) -> pa.Table:
+        try:
+            return function(chunk)
+        except (OSError, ValueError) as error:
+            return pa.table({"failure": [one_line(error)]})
+
+    yield from _rows(ray.data.from_arrow(chunks).map_batches(attempt, batch_format="pyarrow", batch_size=None))
 
 
-def _rows(dataset: Dataset) -> Iterator[dict[str, object]]:
-    """The rows of a dataset; a failure inside a worker is raised as what it was there."""
+def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """The rows of a dataset, until one tells of a failure. Exceptions would come out of Ray Data with other words."""
     try:
-        yield from dataset.iter_rows()
-    except RayError as error:
-        cause = _cause(error)
-        if cause is None:
-            raise
-        raise cause from None
-
-
-def _cause(error: BaseException | None) -> OSError | ValueError | None:
-    """The first failure in a chain that is the user's or the store's, not the program's."""
-    while error is not None:
-        inner = getattr(error, "cause", None)
-        for candidate in (error, inner):
-            if isinstance(candidate, OSError | ValueError) and not isinstance(candidate, RayError):
-                return candidate
-        error = error.__cause__ or (inner if isinstance(inner, BaseException) else None)
-    return None
+        for row in dataset.iter_rows():
+            if "failure" in row:
+                raise WorkerError(row["failure"])
+            yield row
+    except RayError as error:  # a worker did not start, or died too often
+        raise WorkerError(f"the work was given up: {one_line(getattr(error, 'cause', None) or error)[:500]}") from error
 
 
 def _join_cluster(quiet: dict[str, Any]) -> None:
@@ -140,7 +141,6 @@ def _quiet_ray_data() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_consecutive_actor_init_deaths = 3
-    context.raise_original_map_exception = True
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.CRITICAL)  # what goes wrong is raised, and said once

@@ -14,6 +14,7 @@ from schemas.parquet import to_parquet_bytes
 from schemas.tables import Status
 from schemas.validate import check_outcomes
 from workflows.convert import ImageResult, mask_table, outcome_table
+from workflows.failures import one_line
 from workflows.image_worker import ImageWorker, PlannedImage, ShardJob, ahead, time_limit
 from workflows.isolation import IsolatedWorker
 from workflows.plans import PlanPart, ShardTask, read_part
@@ -48,8 +49,11 @@ class ShardWorker:
         self._child: IsolatedWorker | None = None
 
     def __call__(self, row: dict[str, object]) -> dict[str, object]:
-        """For Ray Data: the fields of a ShardTask in, those of a ShardSummary out."""
-        return asdict(self.work(ShardTask(**row)))  # type: ignore[arg-type]
+        """For Ray Data: the fields of a ShardTask in, those of a ShardSummary out, or a `failure` that ends the run."""
+        try:
+            return asdict(self.work(ShardTask(**row)))  # type: ignore[arg-type]
+        except (OSError, ValueError) as error:
+            return {"failure": one_line(error)}
 
     def work(self, task: ShardTask) -> ShardSummary:
         """Make and commit the shard's masks. Raises OSError when the store fails for good, ValueError on a new plan."""

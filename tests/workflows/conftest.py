@@ -15,12 +15,15 @@ from pathlib import Path
 
 import boto3
 import numpy as np
+import pyarrow as pa
 import pytest
 import ray
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
+from schemas.tables import MASKS, deterministic_columns
 from workflows.cli import main
+from workflows.sql import connect
 
 BIN = Path(sys.executable).parent
 QUICK = ("--points-per-side", "2", "--min-predicted-iou", "0", "--min-stability-score", "0", "--nms-iou", "1")
@@ -34,6 +37,10 @@ class Finished:
     status: int
     out: str
     err: str
+
+
+Engine = Callable[..., Finished]
+"""Runs `sam-engine` with the arguments that it is called with."""
 
 
 def save_photos(folder: Path, count: int, *, first: int = 0) -> list[Path]:
@@ -52,6 +59,12 @@ def save_photos(folder: Path, count: int, *, first: int = 0) -> list[Path]:
     return paths
 
 
+def mask_rows(dataset: Path | str) -> pa.Table:
+    """Everything about the masks of a data set that may not differ when they are made again, in order."""
+    columns = ", ".join(deterministic_columns(MASKS))
+    return connect(str(dataset)).sql(f"SELECT {columns} FROM masks ORDER BY mask_id").to_arrow_table()
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder with six photographs."""
@@ -60,7 +73,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def engine(capfd: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
+def engine(capfd: pytest.CaptureFixture[str]) -> Engine:
     """Runs `sam-engine` in this process."""
 
     def run(*arguments: str | Path) -> Finished:

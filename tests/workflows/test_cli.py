@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,11 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from sam_core.recipes import SmallMaskRule, sa1b
-from tests.workflows.conftest import BIN, Finished
+from tests.workflows.conftest import BIN, Engine, Finished
 from workflows.cli import parse
 from workflows.commands import GenerateConfig, SqlConfig
-
-Engine = Callable[..., Finished]
 
 
 def refused(done: Finished, *words: str) -> None:
@@ -112,6 +109,7 @@ def test_no_write_permission(photos: Path, tmp_path: Path) -> None:
     locked.mkdir(mode=0o555)
     code = (
         "import os, sys, workflows.cli, workflows.ingest\n"
+        "workflows.cli.parse(sys.argv[1:])\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
         "sys.exit(workflows.cli.main())"
     )

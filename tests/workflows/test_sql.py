@@ -3,18 +3,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.workflows import fakes
-from tests.workflows.conftest import Finished
+from tests.workflows.conftest import Engine
 from tests.workflows.test_shard_worker import plan, planned
 from workflows.shard_worker import ShardWorker
 from workflows.storage import LocalStore, Store, open_store
-
-Engine = Callable[..., Finished]
 
 
 def fill(store: Store, folder: Path) -> str:
