@@ -106,8 +106,8 @@ def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
             if "failure" in row:
                 raise WorkerError(row["failure"])
             yield row
-    except RayError as error:  # a worker did not start, or died too often
-        raise WorkerError(f"the work was given up: {one_line(getattr(error, 'cause', None) or error)[:500]}") from error
+    except RayError as error:  # a worker did not start, or died too often; the last line of the story is the cause
+        raise WorkerError(f"the work was given up: {str(error).strip().splitlines()[-1]}") from error
 
 
 def _join_cluster(quiet: dict[str, Any]) -> None:

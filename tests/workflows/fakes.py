@@ -24,20 +24,31 @@ FINE, FAILS, KILLS, HANGS, WRONG = 10, 20, 30, 40, 50
 
 @dataclass(frozen=True, slots=True)
 class FakeSource:
-    """Loads a FakeGenerator; `model_error` fails instead, as a broken checkpoint does."""
+    """Loads a FakeGenerator.
+
+    With `model_error` that fails, as a broken checkpoint does. The process that finds no file `died` writes it and is
+    killed at its first image, as a machine that is taken away.
+    """
 
     model_error: str = ""
+    died: str = ""
 
     def load(self) -> FakeGenerator:
         if self.model_error:
             raise ValueError(self.model_error)
-        return FakeGenerator()
+        return FakeGenerator(self.died)
 
 
+@dataclass(frozen=True, slots=True)
 class FakeGenerator:
     """One mask, the left half of the image, and two rejections; or what the first pixel asks for."""
 
+    died: str = ""
+
     def generate(self, image: NDArray[np.uint8]) -> Generation:
+        if self.died and not Path(self.died).exists():
+            Path(self.died).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         match int(image[0, 0, 0]):
             case 20:
                 raise RuntimeError("out of\nluck")
