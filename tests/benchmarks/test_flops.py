@@ -45,7 +45,10 @@ def test_encoder(config: SamConfig) -> None:
 def test_convolutional_stem() -> None:
     config = vit_n().image_encoder
     with torch.device("meta"):
-        stem, image = ConvStem(config.embed_dim, config.out_chans), torch.empty(1, 3, config.image_size, config.image_size)
+        stem, image = (
+            ConvStem(config.embed_dim, config.out_chans),
+            torch.empty(1, 3, config.image_size, config.image_size),
+        )
     with counted() as counter:
         stem(image)
     assert 2 * stem_macs(config) == counter.get_total_flops()
