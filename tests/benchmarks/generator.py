@@ -35,9 +35,9 @@ from sam_core.presets import preset
 from sam_core.recipes import Recipe, recipe, reference
 from tests.benchmarks.agreement import compare, total
 from tests.benchmarks.flops import absorbed_decoder_macs, encoder_macs, matrix_rate, released_decoder_macs
-from tests.benchmarks.photographs import image_files, read_image
+from tests.benchmarks.photographs import folder_label, image_files, read_image
 from tests.benchmarks.random_model import MEANING, random_model
-from tests.benchmarks.record import environment, write_json
+from tests.benchmarks.record import environment_fields, write_json
 from tests.benchmarks.released_run import released_recipe
 from tests.benchmarks.sides import Kind, Measured, Side, SideConfig, use_threads
 
@@ -54,6 +54,8 @@ class Options:
     """Folder of images; the first by name are taken."""
     limit: int | None = None
     """At most this many images."""
+    longest_side: int | None = None
+    """Bring images to this longest side, px; by default they stay as they are."""
     recipe: str = "reference"
     """Which masks are looked for and kept."""
     thresholds: Recipe = field(default_factory=reference)
@@ -142,9 +144,10 @@ def record(options: Options, loaded: LoadedModel, run: Run, rate: float) -> dict
     agreed = total(compare(pair.theirs.generation, pair.ours.generation) for pair in run.pairs if pair.theirs)
     work = arithmetic(loaded, options.thresholds, [each.generation for each in run.ours])
     least = 2e9 * work["gmac_per_image"] / rate
+    encoding = 2e9 * work["encoder_gmac"] / rate
     return {
         "model": describe(loaded, options),
-        "data": "/".join(options.images.absolute().parts[-2:]),
+        "data": folder_label(options.images),
         "recipe": options.recipe,
         "images": len(run.pairs),
         "skipped": run.skipped,
@@ -162,6 +165,7 @@ def record(options: Options, loaded: LoadedModel, run: Run, rate: float) -> dict
             **work,
             "matrix_gflop_per_second": rate / 1e9,
             "seconds_per_image": least,
+            "encoder_share": encoding / ours["steps"]["encode"],
             "images_per_second": (options.threads if options.device == "cpu" else 1) / least,
         },
         "config": settings(options),
@@ -251,7 +255,7 @@ def show(found: dict[str, Any]) -> None:
 
 
 def _side_config(options: Options, kind: Kind, path: Path) -> SideConfig:
-    return SideConfig(kind, path, options.thresholds, options.device, options.threads)
+    return SideConfig(kind, path, options.thresholds, options.longest_side, options.device, options.threads)
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -261,8 +265,7 @@ def run(options: Options) -> dict[str, Any]:
         loaded = load_model(path)
         rate = matrix_rate(options.device, dtype=torch.float32 if options.device == "cpu" else torch.bfloat16)
         found = record(options, loaded, measure(options, path), rate)
-    machine = environment()
-    found |= asdict(machine) | {"machine": f"{machine.cores} cores of {machine.cpu}"}
+    found |= environment_fields()
     show(found)
     if options.json:
         write_json(options.json, found)

@@ -125,9 +125,9 @@ def calibrate(sam: Sam, embedding: ImageEmbedding, *, per_side: int = 8) -> None
         quality.weight[output + 1] *= spread
         quality.bias[output + 1] = 0.88 + (quality.bias[output + 1] - iou.quantile(1 - PASSING)) * spread
         filters = _last_layer(head)
-        sharpness = torch.tensor(sharpening(logits))
-        filters.weight *= sharpness
-        filters.bias *= sharpness
+        sharpness = sharpening(logits)
+        filters.weight.mul_(sharpness)
+        filters.bias.mul_(sharpness)
 
 
 def sharpening(logits: Tensor) -> float:

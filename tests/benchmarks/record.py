@@ -8,14 +8,23 @@ import os
 import platform
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "numpy", "opencv-python-headless", "scipy", "scikit-image", "pycocotools")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "opencv-python-headless",
+    "scipy",
+    "scikit-image",
+    "pycocotools",
+    "numba",
+    "segment-anything",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,12 @@ def environment() -> Environment:
         python=platform.python_version(),
         versions={name: version(name) for name in PACKAGES},
     )
+
+
+def environment_fields() -> dict[str, Any]:
+    """The environment as fields of a record, with the machine in one line."""
+    found = environment()
+    return asdict(found) | {"machine": f"{found.cores} cores of {found.cpu}"}
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:

@@ -45,11 +45,12 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SideConfig:
-    """What a process has to know. threads: of torch, OpenCV and the generator."""
+    """What a process has to know. longest_side: of images, px; threads: of torch, OpenCV and the generator."""
 
     kind: Kind
     checkpoint: Path
     recipe: Recipe
+    longest_side: int | None = None
     device: str = "cpu"
     threads: int = 2
 
@@ -127,7 +128,7 @@ def serve(config: SideConfig, pipe: Connection) -> None:
         except EOFError:
             return
         try:
-            pipe.send(measure(generator, read_image(path), config.device))
+            pipe.send(measure(generator, read_image(path, longest_side=config.longest_side), config.device))
         except Exception as error:  # reported by the other end, which knows the image
             pipe.send(" ".join(f"{type(error).__name__}: {error}".split()))
 
