@@ -10,7 +10,8 @@ import pytest
 
 from sam_core.masks.batch import MaskRecords
 from tests.benchmarks import quality
-from tests.benchmarks.quality import rank_scores
+from tests.benchmarks.baselines import BASELINES
+from tests.benchmarks.quality import rank_scores, unmeasured
 
 TOP_LEVEL = {
     *("one_click_miou", "oracle_miou", "best_classical_miou", "three_click_miou", "five_click_miou", "nine_click_miou"),
@@ -51,7 +52,8 @@ def test_record_holds_every_figure(
 def test_stored_baselines_stand_beside_the_disc(
     nuclei: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored = {"disc": {"miou": 0.01, "masks": 4}, "watershed": {"miou": 0.97, "masks": 4}}
+    stored = {baseline.name: {"miou": 0.01, "masks": 4} for baseline in BASELINES}
+    stored["watershed"]["miou"] = 0.97
     monkeypatch.setattr(quality, "stored_figures", lambda truth: stored)
     out = tmp_path / "record.json"
     run(monkeypatch, "--model", str(tiny_checkpoint), "--data", str(nuclei), "--json", str(out), "--limit", "1")
@@ -59,6 +61,12 @@ def test_stored_baselines_stand_beside_the_disc(
     assert record["best_classical_miou"] == 0.97
     assert record["classical_miou"]["disc"] == record["disc_miou"] != 0.01
     assert (record["masks"], record["ar_1000"], record["every_size"]) == (2, None, None)
+
+
+def test_the_best_of_some_baselines_is_not_the_best() -> None:
+    names = [baseline.name for baseline in BASELINES]
+    assert unmeasured(names) == []
+    assert unmeasured(["disc", "flood_fill"]) == names[2:]
 
 
 @pytest.mark.parametrize(("model", "data"), [("no_such_model", "nuclei"), ("tiny", "no_such_folder")])
