@@ -4,7 +4,8 @@
                                          [--random-seed S] [--exact-reference] [--json FILE]
 
 Every side runs in a process of its own with the same weights, and images alternate: ours, theirs, ours, theirs. Seconds
-are CPU seconds of the process on a CPU, so other work on the machine hardly matters, and synchronised seconds on a GPU.
+are CPU seconds of the process on a CPU, and synchronised seconds on a GPU. Other work on the machine still adds to CPU
+seconds, as threads spin while they wait for each other; the record holds the load average.
 Loading, and a first tiny image on which kernels are compiled, are not counted; memory is all the process ever held.
 With `--released` the recipe loses what the released generator does not have (the rule on full-image masks, dropping
 masks of small parts). A limit in images per second follows from the arithmetic that our path needs for what it found
@@ -13,6 +14,7 @@ and the rate at which the machine multiplies large matrices.
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -168,6 +170,7 @@ def record(options: Options, loaded: LoadedModel, run: Run, rate: float) -> dict
             "encoder_share": encoding / ours["steps"]["encode"],
             "images_per_second": (options.threads if options.device == "cpu" else 1) / least,
         },
+        "load_average": os.getloadavg()[0],
         "config": settings(options),
     }
 
