@@ -7,14 +7,17 @@ Every candidate ends as a mask or as a rejection with its reason. Steps and thei
 `automatic_mask_generator.py`, but that nothing is drawn or encoded before it must be; each step is a pure function.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sam_core.geometry import Frame
+from sam_core.lanes import ahead, open_lanes
 from sam_core.masks import kernels, plain
 from sam_core.masks.batch import Generation, Reason
 from sam_core.masks.candidates import KEPT, Candidates, Ledger, Measures, concatenate, decoded, records
@@ -33,6 +36,15 @@ CACHE_BYTES = 8 << 20
 """What the image tokens of one batch of prompts may occupy on a CPU before they fall out of its cache."""
 
 
+@dataclass(frozen=True, slots=True)
+class _EncodedCrop:
+    """A crop that can be prompted, and the account of encoding it."""
+
+    prompter: Prompter
+    frame: Frame
+    ledger: Ledger
+
+
 class MaskGenerator:
     """Generates the masks of one image after another; keeps nothing between images.
 
@@ -40,7 +52,8 @@ class MaskGenerator:
     recipe            what is asked of the model and which of its masks are kept
     exact_reference   run the plain path, step by step as the released code, instead of the fast one
     points_per_batch  prompts decoded at a time, a matter of memory and speed; chosen for the device if not given
-    threads           batches in work at once on a CPU, one core each; as many as torch uses if not given
+    threads           cores to use on a CPU; as many as torch uses if not given. The masks do not depend on it.
+    dtype             bfloat16 runs the model under autocast, float32 as it is
     """
 
     def __init__(
@@ -51,6 +64,7 @@ class MaskGenerator:
         exact_reference: bool = False,
         points_per_batch: int | None = None,
         threads: int | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         for name, value in (("points_per_batch", points_per_batch), ("threads", threads)):
             if value is not None and value < 1:
@@ -61,67 +75,69 @@ class MaskGenerator:
         self.points_per_batch = points_per_batch or (_batch_in_cache(sam) if fast_on_cpu else PLAIN_BATCH)
         self._prompter: Callable[..., Prompter] = PlainPrompter if exact_reference else AbsorbedPrompter
         self._measure: Callable[..., Measures] = kernels.measure if fast_on_cpu else plain.measure
-        self._threads = (threads or torch.get_num_threads()) if fast_on_cpu else 1
+        self._threads = threads or torch.get_num_threads()
+        self._dtype = dtype
 
-    @torch.inference_mode()
     def generate(self, image: NDArray[np.uint8]) -> Generation:
         """All masks of a uint8 RGB image [H, W, 3], the best first. Raises ValueError for any other array."""
         _check_image(image)
         size = (image.shape[0], image.shape[1])
         ledger = Ledger()
         crops = crop_plan(size, self.recipe)
-        kept = concatenate([self._masks_of_crop(image, crop, ledger) for crop in crops])
+        kept = concatenate(self._masks_of_crops(image, crops, ledger))
         if len(crops) > 1:
             kept = self._suppress_across_crops(kept, ledger)
         if self.recipe.min_region_area > 0:
             kept = self._clean_regions(kept, size, ledger)
         return Generation(records(kept, size), ledger.rejections, ledger.seconds)
 
-    def _masks_of_crop(self, image: NDArray[np.uint8], crop: Crop, ledger: Ledger) -> Candidates:
-        """Encoded candidates of one crop after NMS, the most confident first."""
-        with ledger.timed("encode"):
+    def _masks_of_crops(self, image: NDArray[np.uint8], crops: Sequence[Crop], ledger: Ledger) -> list[Candidates]:
+        """Encoded candidates of every crop; the next crop is encoded while the masks of one are made."""
+        with open_lanes(self.sam.device, self._threads) as lanes:
+            encoded = ahead(lanes, lambda crop: self._encode(image, crop), crops, window=2)
+            return [self._masks_of_crop(work, crop, lanes, ledger) for work, crop in zip(encoded, crops, strict=True)]
+
+    def _encode(self, image: NDArray[np.uint8], crop: Crop) -> _EncodedCrop:
+        ledger = Ledger()
+        with self._precision(), ledger.timed("encode"):
             embedding = encode(self.sam, [image], crop_boxes=[crop.box])
-            prompter = self._prompter(self.sam, embedding)
+            return _EncodedCrop(self._prompter(self.sam, embedding), embedding.frames[0], ledger)
+
+    def _masks_of_crop(self, encoded: _EncodedCrop, crop: Crop, lanes: Executor, ledger: Ledger) -> Candidates:
+        """Candidates of one crop after NMS as run lengths, the most confident first."""
+        ledger.add(encoded.ledger)
         starts = range(0, len(crop.points), self.points_per_batch)
         batches = [crop.points[start : start + self.points_per_batch] for start in starts]
-        candidates = self._masks_of_batches(prompter, embedding.frames[0], batches, ledger)
+        answers = list(lanes.map(lambda points: self._masks_of_points(encoded, points), batches))
+        for _, account in answers:
+            ledger.add(account)
+        candidates = concatenate([found for found, _ in answers])
         with ledger.timed("nms"):
             keep = nms(candidates.boxes, candidates.predicted_iou, threshold=self.recipe.nms_iou)
         candidates = ledger.survivors(candidates, keep, Reason.NMS_IN_CROP)
         with ledger.timed("rle"):
             return candidates.encoded()
 
-    def _masks_of_batches(
-        self, prompter: Prompter, frame: Frame, batches: Sequence[Points], ledger: Ledger
-    ) -> Candidates:
-        """Candidates of all batches of points, in order, each batch on one core."""
-
-        def work(points: Points) -> tuple[Candidates, Ledger]:
-            with torch.inference_mode():
-                return self._masks_of_points(prompter, frame, points)
-
-        if self._threads == 1:
-            answers = [work(points) for points in batches]
-        else:
-            with ThreadPoolExecutor(self._threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                answers = list(pool.map(work, batches))
-        for _, account in answers:
-            ledger.add(account)
-        return concatenate([candidates for candidates, _ in answers])
-
-    def _masks_of_points(self, prompter: Prompter, frame: Frame, points: Points) -> tuple[Candidates, Ledger]:
+    def _masks_of_points(self, encoded: _EncodedCrop, points: Points) -> tuple[Candidates, Ledger]:
         """Candidates of a batch of point prompts that pass every rule on a single mask, and the account of the rest."""
-        ledger = Ledger()
-        with ledger.timed("decode"):
-            answer = prompter.ask(points)
+        frame, ledger = encoded.frame, Ledger()
+        with self._precision(), ledger.timed("decode"):
+            answer = encoded.prompter.ask(points)
             candidates = decoded(points, answer.iou, frame.crop_box)
             verdicts = judge_predicted_iou(candidates, self.recipe)
-            logits = answer.draw((verdicts == KEPT).reshape(answer.iou.shape))
-        with ledger.timed("select"):
+            logits = answer.draw((verdicts == KEPT).reshape(answer.iou.shape)).float()
+        with torch.inference_mode(), ledger.timed("select"):
             measures = self._measure(logits, frame, offset=self.recipe.stability_offset)
             candidates = ledger.settle(candidates, verdicts).measured(measures)
             candidates = ledger.settle(candidates, judge_measures(candidates, frame, self.recipe))
         return candidates, ledger
+
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        """The arithmetic of the model; torch wants it set in every thread."""
+        autocast = torch.autocast(self.sam.device.type, self._dtype, enabled=self._dtype != torch.float32)
+        with torch.inference_mode(), autocast:
+            yield
 
     def _suppress_across_crops(self, candidates: Candidates, ledger: Ledger) -> Candidates:
         """Of masks with nearly the same box, those from the smallest crop."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import faulthandler
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +24,6 @@ from workflows.images import ImageError, decode
 from workflows.models import Generator, GeneratorSource
 from workflows.sources import UriReader
 from workflows.storage import StoreError
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +63,7 @@ class ImageWorker:
         self._run = job.run
         self._max_pixels = job.max_pixels
         self._reader = UriReader()
-        self._generator: Generator = job.generator.load()
+        self._generator: Generator = job.generator.load(threads=job.threads)
 
     def load(self, planned: PlannedImage) -> LoadedImage:
         """Read and decode; safe in any thread. Raises StoreError when the store, not the image, is at fault."""
@@ -114,17 +109,6 @@ def crashed(planned: PlannedImage, started_at: datetime, message: str) -> ImageR
     return ImageResult(
         planned.image_id, Status.CRASHED, started_at, now, error_class="Crashed", error_message=_one_line(message)
     )
-
-
-def ahead(executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], window: int) -> Iterator[Result]:
-    """`map` in the executor, in order, with at most `window` items begun or waiting."""
-    waiting: deque[Future[Result]] = deque()
-    for item in items:
-        waiting.append(executor.submit(work, item))
-        if len(waiting) >= window:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 @contextmanager

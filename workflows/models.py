@@ -29,7 +29,8 @@ class Generator(Protocol):
 class GeneratorSource(Protocol):
     """What a worker is handed instead of a generator: small, can be pickled, and loads the real thing where it is."""
 
-    def load(self) -> Generator: ...
+    def load(self, *, threads: int | None = None) -> Generator:
+        """The generator, to use that many cores of a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,12 @@ class GeneratorSpec:
         """What the run record calls the implementation."""
         return "exact-reference" if self.exact_reference else "fast"
 
-    def load(self) -> MaskGenerator:
+    def load(self, *, threads: int | None = None) -> MaskGenerator:
         """Load the checkpoint on this machine. Raises CheckpointError when it is missing or another one."""
         loaded = load_model(self.model.path, device=self.device)
         if loaded.sha256 != self.model.sha256:
             raise CheckpointError(f"{self.model.path} on this machine is not the checkpoint that the run began with")
-        return MaskGenerator(loaded.sam, self.recipe, exact_reference=self.exact_reference)
+        return MaskGenerator(loaded.sam, self.recipe, exact_reference=self.exact_reference, threads=threads)
 
 
 def load_generator(model: str, recipe: Recipe, *, device: str = "cpu") -> MaskGenerator:

@@ -9,13 +9,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
+from sam_core.lanes import ahead
 from schemas.layout import IN_FLIGHT_PREFIX, in_flight_key, masks_key, outcomes_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import Status
 from schemas.validate import check_outcomes
 from workflows.convert import ImageResult, mask_table, outcome_table
 from workflows.failures import one_line
-from workflows.image_worker import ImageWorker, PlannedImage, ShardJob, ahead, time_limit
+from workflows.image_worker import ImageWorker, PlannedImage, ShardJob, time_limit
 from workflows.isolation import IsolatedWorker
 from workflows.plans import PlanPart, ShardTask, read_part
 from workflows.storage import Store, open_store

@@ -97,6 +97,7 @@ def generate(sam: Sam, thresholds: Recipe, variant: Variant, image: npt.NDArray[
             exact_reference=variant.exact_reference,
             points_per_batch=variant.points_per_batch,
             threads=variant.threads,
+            dtype=torch.bfloat16 if variant.half else torch.float32,
         )
         return generator.generate(image)
 
@@ -152,12 +153,11 @@ def run(options: Options) -> dict[str, Any]:
 
 @contextmanager
 def _running(variant: Variant) -> Iterator[None]:
-    """Threads and precision as the variant says, and as before afterwards."""
+    """Threads as the variant says, and as before afterwards."""
     before = torch.get_num_threads()
     use_threads(variant.threads)
     try:
-        with torch.autocast(variant.device, torch.bfloat16, enabled=variant.half):
-            yield
+        yield
     finally:
         use_threads(before)
 

@@ -33,7 +33,7 @@ class FakeSource:
     model_error: str = ""
     died: str = ""
 
-    def load(self) -> FakeGenerator:
+    def load(self, *, threads: int | None = None) -> FakeGenerator:
         if self.model_error:
             raise ValueError(self.model_error)
         return FakeGenerator(self.died)

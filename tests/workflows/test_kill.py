@@ -15,23 +15,66 @@ import pytest
 
 from tests.workflows.conftest import BIN, QUICK, mask_rows, save_photos
 from workflows.sql import connect
+from workflows.storage import Store, open_store
 
-IMAGES = 20
-KILLS = 6
+IMAGES = 24
 
 
-def start(source: Path, dataset: Path, model: Path) -> subprocess.Popen[str]:
-    """The command in a process group of its own; it starts Ray on this machine by itself."""
+@pytest.mark.timeout(1500)
+def test_killed_six_times_with_its_ray(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    disturb_and_compare(tmp_path / "photos", str(tmp_path / "data"), tiny_checkpoint, kills=6, seed=7)
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.timeout(1500)
+def test_driver_killed_on_a_cluster_with_the_data_set_on_s3(tmp_path: Path, bucket: str, tiny_checkpoint: Path) -> None:
+    """The actors of a dead driver may still work for a moment, beside those of the next."""
+    disturb_and_compare(tmp_path / "photos", f"s3://{bucket}", tiny_checkpoint, kills=2, seed=1)
+
+
+def disturb_and_compare(photos: Path, folder: str, model: Path, *, kills: int, seed: int) -> None:
+    """A data set made under kills holds the rows of one made in peace, byte for byte."""
+    disturbed, whole = f"{folder}/disturbed", f"{folder}/whole"
+    save_photos(photos, IMAGES)
+    store = open_store(disturbed)
+    moments = random.Random(seed)
+    targets = sorted(moments.sample(range(IMAGES - 4), kills - 1))
+    for number, target in enumerate([None, *targets]):
+        driver = start(photos, disturbed, model)
+        if target is None:  # somewhere in starting, listing and planning
+            _wait_until(lambda: store.exists("dataset.json"), driver)
+        else:
+            _wait_until(lambda target=target: committed(store) > target, driver)
+        time.sleep(moments.uniform(0, 0.2))
+        kill(driver, whole_group=number % 2 == 0)
+        assert committed(store) < IMAGES, "killed too late to prove anything"
+    for dataset in (disturbed, whole):
+        driver = start(photos, dataset, model)
+        _, errors = driver.communicate()
+        assert driver.returncode == 0, errors
+    assert len(mask_rows(whole)) >= IMAGES
+    assert mask_rows(disturbed).equals(mask_rows(whole))
+    connection = connect(disturbed)
+    assert not connection.execute("SELECT * FROM problems").fetchall()
+    assert connection.execute("SELECT count(*) FROM outcomes WHERE status = 'ok'").fetchall() == [(IMAGES,)]
+    assert not list(store.list("in_flight"))
+
+
+def start(source: Path, dataset: str, model: Path) -> subprocess.Popen[str]:
+    """The command in a process group of its own; without a cluster it starts Ray on this machine by itself."""
     command = [BIN / "sam-engine", "generate", source, dataset, "--model", model, *QUICK, "--shard-size", "1"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_ADDRESS")}
     return subprocess.Popen(
         [str(word) for word in command],
-        env=environment,
         start_new_session=True,
         text=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
+
+
+def committed(store: Store) -> int:
+    return sum(entry.key.endswith(".parquet") for entry in store.list("outcomes"))
 
 
 def kill(driver: subprocess.Popen[str], *, whole_group: bool) -> None:
@@ -44,37 +87,6 @@ def kill(driver: subprocess.Popen[str], *, whole_group: bool) -> None:
     driver.communicate()
     workers = [process for process in started if "Agent" not in _name(process)]
     psutil.wait_procs(workers, timeout=60)
-
-
-def committed(dataset: Path) -> int:
-    return len(list((dataset / "outcomes").rglob("shard-*.parquet")))
-
-
-@pytest.mark.timeout(1500)
-def test_interrupted_anywhere_the_masks_are_those_of_an_undisturbed_run(tmp_path: Path, tiny_checkpoint: Path) -> None:
-    photos, disturbed, whole = tmp_path / "photos", tmp_path / "disturbed", tmp_path / "whole"
-    save_photos(photos, IMAGES)
-    moments = random.Random(7)
-    targets = sorted(moments.sample(range(IMAGES - 2), KILLS - 1))
-    for number, target in enumerate([None, *targets]):
-        driver = start(photos, disturbed, tiny_checkpoint)
-        if target is None:  # somewhere in starting, listing and planning
-            _wait_until(lambda: (disturbed / "dataset.json").exists(), driver)
-        else:
-            _wait_until(lambda target=target: committed(disturbed) > target, driver)
-        time.sleep(moments.uniform(0, 0.2))
-        kill(driver, whole_group=number % 2 == 0)
-        assert committed(disturbed) < IMAGES, "killed too late to prove anything"
-    for dataset in (disturbed, whole):
-        driver = start(photos, dataset, tiny_checkpoint)
-        _, errors = driver.communicate()
-        assert driver.returncode == 0, errors
-    assert len(mask_rows(whole)) >= IMAGES
-    assert mask_rows(disturbed).equals(mask_rows(whole))
-    connection = connect(str(disturbed))
-    assert not connection.execute("SELECT * FROM problems").fetchall()
-    assert connection.execute("SELECT count(*) FROM outcomes WHERE status = 'ok'").fetchall() == [(IMAGES,)]
-    assert not list((disturbed / "in_flight").rglob("*.json"))
 
 
 def _wait_until(condition: Callable[[], bool], driver: subprocess.Popen[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from schemas.ids import image_id, unreadable_image_id
 from schemas.layout import in_flight_key
 from tests.workflows import fakes
 from workflows.convert import ImageResult
-from workflows.image_worker import ImageWorker, PlannedImage, ahead
+from workflows.image_worker import ImageWorker, PlannedImage
 from workflows.isolation import IsolatedWorker
 from workflows.plans import pending_shards, settle_plan
 from workflows.runs import open_dataset
@@ -148,24 +147,6 @@ def test_a_replaced_plan_is_refused(tmp_path: Path, store: LocalStore) -> None:
     plan(store, [other], shard_size=1)
     with pytest.raises(ValueError, match="another driver replaced a part of the plan"):
         ShardWorker(fakes.shard_job(store.root)).work(task)
-
-
-def test_ahead_keeps_order_and_stays_within_its_window() -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    begun: list[int] = []
-    lock = threading.Lock()
-
-    def work(item: int) -> int:
-        with lock:
-            begun.append(item)
-        return item * item
-
-    with ThreadPoolExecutor(3) as executor:
-        stream = ahead(executor, work, iter(range(20)), window=3)
-        assert next(stream) == 0
-        assert max(begun) <= 3
-        assert list(stream) == [n * n for n in range(1, 20)]
 
 
 def test_results_say_how_many_masks(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""Work side by side on a CPU, with arithmetic that depends neither on how many cores take part nor on what ran before.
+
+A matrix product split over two threads is rounded differently from one that is not. So a lane is one thread that keeps
+all of torch's arithmetic to itself, and more cores mean more lanes. A GPU has one lane: the thread that asks.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+import torch
+
+Arguments = ParamSpec("Arguments")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def open_lanes(device: torch.device, count: int) -> Executor:
+    """Lanes for work on a device, for use in a `with` statement: `count` of them on a CPU, one elsewhere."""
+    if device.type != "cpu":
+        return _Here()
+    return ThreadPoolExecutor(count, thread_name_prefix="lane", initializer=torch.set_num_threads, initargs=(1,))
+
+
+def ahead(executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], window: int) -> Iterator[Result]:
+    """`map` in the executor, in order, with at most `window` items begun or waiting."""
+    waiting: deque[Future[Result]] = deque()
+    for item in items:
+        waiting.append(executor.submit(work, item))
+        if len(waiting) >= window:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+class _Here(Executor):
+    """Does everything at once in the calling thread."""
+
+    def submit(
+        self, work: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Future[Result]:
+        done: Future[Result] = Future()
+        try:
+            done.set_result(work(*args, **kwargs))
+        except Exception as error:
+            done.set_exception(error)
+        return done
