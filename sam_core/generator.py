@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_core.geometry import Frame
-from sam_core.lanes import ahead, open_lanes
+from sam_core.lanes import ahead, keep_freed_memory, open_lanes
 from sam_core.masks import kernels, plain
 from sam_core.masks.batch import Generation, Reason
 from sam_core.masks.candidates import KEPT, Candidates, Ledger, Measures, concatenate, decoded, records
@@ -70,6 +70,8 @@ class MaskGenerator:
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         fast_on_cpu = not exact_reference and sam.device.type == "cpu"
+        if fast_on_cpu:
+            keep_freed_memory()
         self.sam = sam
         self.recipe = recipe
         self.points_per_batch = points_per_batch or (_batch_in_cache(sam) if fast_on_cpu else PLAIN_BATCH)

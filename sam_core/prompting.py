@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_core.geometry import Frame, points_to_input
+from sam_core.masks.bilinear import resize
 from sam_core.model.absorbed_decoder import AbsorbedDecoder, DecodedPrompts, SharedImage
 from sam_core.model.prompt_encoder import FOREGROUND, Prompts
 from sam_core.model.sam import Sam
@@ -86,7 +87,8 @@ class AbsorbedPrompter:
         self._frame: Frame = embedding.frames[0]
         self._decoder = AbsorbedDecoder(sam.mask_decoder)
         no_mask = self._encoder.no_mask_embed.weight[..., None, None]
-        self._shared = self._decoder.share(embedding.features, self._encoder.dense_positions(), no_mask)
+        positions = self._encoder.dense_positions()
+        self._shared = self._decoder.share(embedding.features, positions, no_mask, seen=seen_cells(self._frame, sam))
 
     def ask(self, points: Points) -> AbsorbedAnswer:
         device = self._shared.image.device
@@ -94,3 +96,10 @@ class AbsorbedPrompter:
         prompts = Prompts(clicks, torch.full(clicks.shape[:2], FOREGROUND, device=device))
         decoded = self._decoder.decode(self._shared, self._encoder(prompts)[0])
         return AbsorbedAnswer(decoded.iou.float().cpu().numpy(), self._decoder, self._shared, decoded)
+
+
+def seen_cells(frame: Frame, sam: Sam) -> tuple[int, int]:
+    """Rows and columns of the embedding's cells whose logits can reach the crop, the rest being padding."""
+    low_res, side = sam.config.low_res_size, frame.image_size
+    rows, columns = (int(resize(low_res, side, kept=length).high[-1]) // 4 + 1 for length in frame.input_size)
+    return rows, columns

@@ -7,25 +7,30 @@ Equal to `MaskDecoder` up to the rounding of float32.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import ConvTranspose2d
 
 from sam_core.model.absorbed_attention import (
-    messages_to_image,
+    messages,
+    reading_probes,
     split_heads,
-    token_messages,
-    tokens_read_image,
     weights_over_tokens,
+    what_was_read,
+    writing_probes,
 )
 from sam_core.model.image_encoder import ImageFeatures
-from sam_core.model.layers import LayerNorm2d
 from sam_core.model.mask_decoder import MaskDecoder
 from sam_core.model.residual_norm import residual_norm
-from sam_core.model.two_way_transformer import TwoWayAttentionBlock
+from sam_core.model.two_way_transformer import Attention, TwoWayAttentionBlock
+from sam_core.model.upscaling import UNSEEN, cells_to_rows, draw_cells, draw_part, upscaling_of
+from sam_core.model.vector_math import can_compile
+
+POSITIONS_AT_ONCE = 256
+"""Image positions that a CPU takes through all steps between two looks at the whole image, while in its cache."""
 
 
 class SharedImage(NamedTuple):
@@ -33,6 +38,7 @@ class SharedImage(NamedTuple):
 
     image, positions: [1, L, C]. keys, values, queries: projected for the first layer, [H, L, d].
     fine: fine features by cell, [h, w, 2, 2, C/4] and [h, w, 2, 2, 2, 2, C/8], or ().
+    grid: (h, w). seen: rows and columns of cells that hold any of the crop, from the top left; the rest is padding.
     """
 
     image: Tensor
@@ -42,14 +48,18 @@ class SharedImage(NamedTuple):
     queries: Tensor
     fine: tuple[Tensor, ...]
     grid: tuple[int, int]
+    seen: tuple[int, int]
 
 
 class DecodedPrompts(NamedTuple):
-    """N prompts after the transformer: iou [N, M] of the chosen outputs, masks [N, M, C], image [N, L, C]."""
+    """N prompts after the transformer: iou [N, M] of the chosen outputs, masks [N, M, C].
+
+    image: parts of whole rows of the grid, one below the other, each [N, l, C].
+    """
 
     iou: Tensor
     masks: Tensor
-    image: Tensor
+    image: tuple[Tensor, ...]
 
 
 class AbsorbedDecoder:
@@ -58,18 +68,22 @@ class AbsorbedDecoder:
     def __init__(self, decoder: MaskDecoder, *, multimask: bool = True) -> None:
         self.decoder = decoder
         self.outputs = slice(1, None) if multimask else slice(0, 1)
+        self._upscaling = upscaling_of(decoder.output_upscaling)
 
-    def share(self, features: ImageFeatures, image_pe: Tensor, dense: Tensor) -> SharedImage:
+    def share(
+        self, features: ImageFeatures, image_pe: Tensor, dense: Tensor, *, seen: tuple[int, int] | None = None
+    ) -> SharedImage:
         """What all prompts on one image have in common.
 
         Args:
             features: of one image, a batch of 1.
             image_pe: [1, C, h, w].
             dense: [1, C, 1, 1] or [1, C, h, w], the dense prompt that all prompts share.
+            seen: rows and columns of cells that hold any of the crop; all by default.
         """
         image = (features.embedding + dense).flatten(2).transpose(1, 2).contiguous()
         positions = image_pe.flatten(2).transpose(1, 2).contiguous()
-        first = self._layers[0]
+        first, grid = self._layers[0], (features.embedding.shape[2], features.embedding.shape[3])
         read, write = first.cross_attn_token_to_image, first.cross_attn_image_to_token
         return SharedImage(
             image=image,
@@ -78,38 +92,69 @@ class AbsorbedDecoder:
             values=split_heads(read.v_proj(image), read.num_heads)[0],
             queries=split_heads(write.q_proj(image + positions), write.num_heads)[0],
             fine=tuple(_by_cell(fine[0], 2**level) for level, fine in enumerate(features.fine, start=1)),
-            grid=(features.embedding.shape[2], features.embedding.shape[3]),
+            grid=grid,
+            seen=seen or grid,
         )
 
     def decode(self, shared: SharedImage, sparse: Tensor) -> DecodedPrompts:
-        """Runs the transformer on sparse prompts [N, T, C] and reads the predicted IoU; draws no mask."""
+        """Runs the transformer on sparse prompts [N, T, C] and reads the predicted IoU; draws no mask.
+
+        A layer writes into the image before the next one reads it, and what the next one looks for is known by then:
+        so every part of the image is written and compared while it is in the cache.
+        """
         decoder = self.decoder
         own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         token_pe = torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1)
-        tokens, image, placed = self._first_layer(shared, token_pe)
+        tokens, update = self._first_layer(shared, token_pe)
         for layer in self._layers[1:]:
-            tokens, image, placed = _layer(layer, tokens, image, placed, token_pe, shared.positions)
-        last = decoder.transformer.final_attn_token_to_image
-        seen = tokens_read_image(last, tokens + token_pe, placed, image)
-        tokens = decoder.transformer.norm_final_attn(tokens + seen)
+            queries = tokens + token_pe
+            tokens = layer.norm1(tokens + layer.self_attn(queries, queries, tokens))
+            read = layer.cross_attn_token_to_image
+            image, pooled = _write_and_read(update, reading_probes(read, tokens + token_pe), shared)
+            tokens = layer.norm2(tokens + what_was_read(read, pooled))
+            tokens = layer.norm3(tokens + layer.mlp(tokens))
+            write = layer.cross_attn_image_to_token
+            update = _Update(layer, messages(write, tokens), _later_parts(write, tokens + token_pe, image, shared))
+        asked = [0, *range(1, len(own))[self.outputs]]  # nobody reads what the other tokens see at the end
+        last, tokens = decoder.transformer.final_attn_token_to_image, tokens[:, asked]
+        image, pooled = _write_and_read(update, reading_probes(last, tokens + token_pe[:, asked]), shared)
+        tokens = decoder.transformer.norm_final_attn(tokens + what_was_read(last, pooled))
         iou = decoder.iou_prediction_head(tokens[:, 0])[:, self.outputs]
-        return DecodedPrompts(iou, tokens[:, 1 : len(own)][:, self.outputs], image)
+        return DecodedPrompts(iou, tokens[:, 1:], image)
 
     def draw(self, shared: SharedImage, decoded: DecodedPrompts, wanted: Tensor) -> Tensor:
-        """Low-resolution logits [K, 4h, 4w] of the K wanted masks, bool [N, M], in row-major order."""
+        """Low-resolution logits [K, 4h, 4w] of the K wanted masks, bool [N, M], in row-major order.
+
+        On a CPU only the cells that hold any of the crop are drawn; elsewhere stands UNSEEN.
+        """
         prompts = wanted.any(1)
         heads = list(self.decoder.output_hypernetworks_mlps)[self.outputs]
         masks = decoded.masks[prompts].unbind(1)
         filters = torch.stack([head(mask) for head, mask in zip(heads, masks, strict=True)], dim=1)
-        pixels = self._upscale(decoded.image[prompts], shared)
-        cells = torch.bmm(filters, pixels.transpose(1, 2))[wanted[prompts]]
-        return _to_rows(cells, shared.grid)
+        if can_compile(filters):
+            return self._draw_seen(shared, decoded, filters, wanted)
+        image = torch.cat([part[prompts] for part in decoded.image], dim=1)
+        cells = draw_cells(image, filters, self._upscaling, shared.fine)[wanted[prompts]]
+        return cells_to_rows(cells, shared.grid)
+
+    def _draw_seen(self, shared: SharedImage, decoded: DecodedPrompts, filters: Tensor, wanted: Tensor) -> Tensor:
+        height, width = shared.grid
+        out = filters.new_full((int(wanted.sum()), 4 * height, 4 * width), UNSEEN)
+        end = 0
+        for prompt, own in zip(torch.nonzero(wanted.any(1))[:, 0].tolist(), filters, strict=True):
+            chosen = own[wanted[prompt]]
+            start, end, top = end, end + len(chosen), 0
+            for part in decoded.image:
+                on_grid = part[prompt].view(-1, width, part.shape[2])
+                draw_part(on_grid, top, chosen, self._upscaling, shared.fine, shared.seen, out[start:end])
+                top += len(on_grid)
+        return out
 
     @property
     def _layers(self) -> list[TwoWayAttentionBlock]:
         return list(self.decoder.transformer.layers)  # type: ignore[arg-type]
 
-    def _first_layer(self, shared: SharedImage, token_pe: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _first_layer(self, shared: SharedImage, token_pe: Tensor) -> tuple[Tensor, _Update]:
         """The first layer, where the image is still the same for all prompts: its projections are shared."""
         layer = self._layers[0]
         read, write = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
@@ -119,36 +164,81 @@ class AbsorbedDecoder:
         tokens = layer.norm2(tokens + read.out_proj(_by_prompt(seen, len(tokens)).transpose(1, 2).flatten(2)))
         tokens = layer.norm3(tokens + layer.mlp(tokens))
         keys = _rows_by_head(write.k_proj(tokens + token_pe), write.num_heads)
-        scores = (keys * keys.shape[-1] ** -0.5) @ shared.queries.transpose(1, 2)
-        weights = weights_over_tokens(_by_prompt(scores, len(tokens)).flatten(1, 2), write.num_heads)
-        update = torch.bmm(weights.transpose(1, 2), token_messages(write, tokens))
-        return tokens, *residual_norm(shared.image, update, layer.norm4, shared.positions)
-
-    def _upscale(self, image: Tensor, shared: SharedImage) -> Tensor:
-        """Image positions [P, L, C] -> pixels [P, L * 16, C/8], the 4x4 pixels of a cell together.
-
-        A transposed convolution whose stride equals its kernel is a linear map of each cell.
-        """
-        to_stride_8, norm, _, to_stride_4, _ = self.decoder.output_upscaling
-        assert isinstance(to_stride_8, ConvTranspose2d)
-        assert isinstance(to_stride_4, ConvTranspose2d)
-        assert isinstance(norm, LayerNorm2d)
-        at_8, at_4 = (fine.flatten(0, -2) for fine in shared.fine) if shared.fine else (0, 0)
-        x = _scatter(image, to_stride_8) + at_8
-        x = F.gelu(F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps))
-        return F.gelu(_scatter(x, to_stride_4) + at_4)
+        parts = _first_parts(keys * keys.shape[-1] ** -0.5, len(tokens), shared)
+        return tokens, _Update(layer, messages(write, tokens), parts)
 
 
-def _layer(
-    layer: TwoWayAttentionBlock, tokens: Tensor, image: Tensor, placed: Tensor, token_pe: Tensor, positions: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A two-way layer after the first: tokens [N, T, C]; image without and with positions, each [N, L, C]."""
-    queries = tokens + token_pe
-    tokens = layer.norm1(tokens + layer.self_attn(queries, queries, tokens))
-    tokens = layer.norm2(tokens + tokens_read_image(layer.cross_attn_token_to_image, tokens + token_pe, placed, image))
-    tokens = layer.norm3(tokens + layer.mlp(tokens))
-    update = messages_to_image(layer.cross_attn_image_to_token, placed, tokens + token_pe, tokens)
-    return tokens, *residual_norm(image, update, layer.norm4, positions)
+class _Part(NamedTuple):
+    """Some image positions that a layer writes into: which, the image before [N or 1, l, C], and the scores of the
+    layer's tokens there, [N, H * T, l]."""
+
+    positions: slice
+    before: Tensor
+    scores: Tensor
+
+
+class _Update(NamedTuple):
+    """What a layer's tokens write into the image. The parts are computed as they are asked for, once."""
+
+    layer: TwoWayAttentionBlock
+    messages: Tensor
+    parts: Iterator[_Part]
+
+
+def _write_and_read(update: _Update, probes: Tensor, shared: SharedImage) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The image after writing, in parts, and what probes [N, P, C] then read from all of it: pooled [N, P, C]."""
+    norm, heads = update.layer.norm4, update.layer.cross_attn_image_to_token.num_heads
+    scores = probes.new_empty(*probes.shape[:2], shared.image.shape[1])
+    image = []
+    for (positions, before, own), (memory, scratch) in zip(update.parts, _memory(len(probes), shared), strict=True):
+        written = torch.bmm(weights_over_tokens(own, heads).transpose(1, 2), update.messages, out=memory)
+        part, placed = residual_norm(before, written, norm, shared.positions[:, positions], scratch)
+        scores[:, :, positions] = torch.bmm(probes, placed.transpose(1, 2))
+        image.append(part)
+    weights, pooled = scores.softmax(-1), torch.zeros_like(probes)
+    for part, own in zip(image, weights.split([part.shape[1] for part in image], dim=2), strict=True):
+        pooled.baddbmm_(own, part)
+    return tuple(image), pooled
+
+
+def _first_parts(keys: Tensor, prompts: int, shared: SharedImage) -> Iterator[_Part]:
+    """For the first layer, whose queries of the image are shared; keys: of the tokens, scaled, [H, N * T, d]."""
+    for positions in _parts(shared):
+        scores = keys @ shared.queries[:, positions].transpose(1, 2)
+        yield _Part(positions, shared.image[:, positions], _by_prompt(scores, prompts).flatten(1, 2))
+
+
+def _later_parts(
+    attention: Attention, placed_tokens: Tensor, image: tuple[Tensor, ...], shared: SharedImage
+) -> Iterator[_Part]:
+    """For a later layer, which finds the image in parts."""
+    probes, offsets = writing_probes(attention, placed_tokens)
+    for positions, before, (_, scratch) in zip(_parts(shared), image, _memory(len(image[0]), shared), strict=True):
+        placed = torch.add(before, shared.positions[:, positions], out=scratch)
+        yield _Part(positions, before, torch.baddbmm(offsets, probes, placed.transpose(1, 2)))
+
+
+def _parts(shared: SharedImage) -> Iterator[slice]:
+    """Positions in parts of whole rows, as many as a CPU's cache likes; all at once elsewhere."""
+    height, width = shared.grid
+    rows = max(1, POSITIONS_AT_ONCE // width) if can_compile(shared.image) else height
+    for top in range(0, height, rows):
+        yield slice(top * width, min(top + rows, height) * width)
+
+
+def _memory(prompts: int, shared: SharedImage) -> Iterator[tuple[Tensor | None, Tensor | None]]:
+    """For every part memory [N, l, C] to write it into and to place it in, the latter the same for all parts.
+
+    Fresh memory for every step would cost a CPU more time than the arithmetic: the system clears it first.
+    """
+    channels = shared.image.shape[2]
+    lengths = [positions.stop - positions.start for positions in _parts(shared)]
+    if not can_compile(shared.image):
+        yield from [(None, None)] * len(lengths)
+        return
+    whole, scratch = (shared.image.new_empty(prompts * length * channels) for length in (sum(lengths), max(lengths)))
+    for length, part in zip(lengths, whole.split([prompts * length * channels for length in lengths]), strict=True):
+        yield part.view(prompts, length, channels), scratch[: len(part)].view(prompts, length, channels)
 
 
 def _rows_by_head(x: Tensor, heads: int) -> Tensor:
@@ -161,13 +251,6 @@ def _by_prompt(rows: Tensor, prompts: int) -> Tensor:
     return rows.view(len(rows), prompts, -1, rows.shape[2]).transpose(0, 1)
 
 
-def _scatter(x: Tensor, convolution: ConvTranspose2d) -> Tensor:
-    """A 2x2 transposed convolution with stride 2 on cells: [P, S, C] -> [P, S * 4, D]."""
-    weight = convolution.weight.permute(0, 2, 3, 1)
-    bias = torch.zeros(1) if convolution.bias is None else convolution.bias.repeat(4)
-    return (x @ weight.flatten(1) + bias).view(len(x), 4 * x.shape[1], weight.shape[3])
-
-
 def _by_cell(fine: Tensor, factor: int) -> Tensor:
     """Fine features [C, h * factor, w * factor] in the order in which `_scatter` makes pixels, channels last."""
     channels, height, width = fine.shape
@@ -175,9 +258,3 @@ def _by_cell(fine: Tensor, factor: int) -> Tensor:
         return fine.view(channels, height // 2, 2, width // 2, 2).permute(1, 3, 2, 4, 0).contiguous()
     cells = fine.view(channels, height // 4, 2, 2, width // 4, 2, 2)
     return cells.permute(1, 4, 2, 5, 3, 6, 0).contiguous()
-
-
-def _to_rows(cells: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Pixels in cell order [K, h * w * 16] -> rows of an image [K, 4h, 4w]."""
-    x = cells.view(-1, *grid, 2, 2, 2, 2)
-    return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(len(cells), 4 * grid[0], 4 * grid[1])

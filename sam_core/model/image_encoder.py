@@ -6,7 +6,6 @@ Structure and parameter names are those of `modeling/image_encoder.py` in the re
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam_core.model.conv_stem import ConvStem
@@ -57,16 +56,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, h, w, C] -> [B, h, w, C]."""
-        x = x + self.drop_path(self._attend(self.norm1(x)))
+        x = x + self.drop_path(self.attn(self.norm1(x), self.window_size))
         x = x + self.drop_path(self.mlp(self.norm2(x)))
         return x
-
-    def _attend(self, x: Tensor) -> Tensor:
-        if self.window_size == 0:
-            out: Tensor = self.attn(x)
-            return out
-        windows = partition(x, self.window_size)
-        return unpartition(self.attn(windows), x.shape[1], x.shape[2])
 
 
 class ImageEncoder(nn.Module):
@@ -103,25 +95,6 @@ class ImageEncoder(nn.Module):
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
-
-
-def partition(x: Tensor, size: int) -> Tensor:
-    """Tokens [B, h, w, C] -> windows [B * n, size, size, C], in rows, from the top left.
-
-    Where `size` does not divide the grid, zeros are added below and on the right; they take part in attention,
-    as in the released models.
-    """
-    x = F.pad(x, (0, 0, 0, -x.shape[2] % size, 0, -x.shape[1] % size))
-    b, h, w, c = x.shape
-    return x.view(b, h // size, size, w // size, size, c).transpose(2, 3).reshape(-1, size, size, c)
-
-
-def unpartition(windows: Tensor, h: int, w: int) -> Tensor:
-    """The inverse of `partition`: windows [B * n, size, size, C] -> tokens [B, h, w, C], without the padding."""
-    size, c = windows.shape[2:]
-    rows, columns = -(-h // size), -(-w // size)
-    x = windows.view(-1, rows, columns, size, size, c).transpose(2, 3)
-    return x.reshape(-1, rows * size, columns * size, c)[:, :h, :w]
 
 
 def _stem(config: ImageEncoderConfig) -> nn.Module:

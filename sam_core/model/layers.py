@@ -5,6 +5,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from sam_core.model.vector_math import can_compile, gelu_in_place
+
+TOKENS_AT_ONCE = 512
+"""Tokens that a CPU takes through a perceptron at a time."""
+
 
 class LayerNorm2d(nn.Module):
     """Layer normalisation over the channels of [B, C, H, W]."""
@@ -31,8 +36,23 @@ class MLPBlock(nn.Module):
         self.act = activation()
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.act, nn.GELU) and can_compile(x):
+            return self._in_slices(x)
         out: Tensor = self.lin2(self.act(self.lin1(x)))
         return out
+
+    def _in_slices(self, x: Tensor) -> Tensor:
+        """On a CPU, a few tokens at a time, whose hidden layer stays in the cache."""
+        out = torch.empty_like(x)
+        for tokens, target in zip(_slices(x), _slices(out), strict=True):
+            hidden = self.lin1(tokens)
+            gelu_in_place(hidden.numpy())
+            torch.addmm(self.lin2.bias, hidden, self.lin2.weight.T, out=target)
+        return out
+
+
+def _slices(x: Tensor) -> tuple[Tensor, ...]:
+    return x.view(-1, x.shape[-1]).split(TOKENS_AT_ONCE)
 
 
 class MLP(nn.Module):

@@ -8,7 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam_core.model.blocked_attention import attend_in_blocks
 from sam_core.model.position_tables import resize_relative_table
+from sam_core.model.vector_math import can_compile
+from sam_core.model.windows import partition, unpartition
+
+BLOCKED_FROM = 1024
+"""Positions from which attention on a CPU goes in blocks: below, everything fits the cache anyway."""
 
 
 class RelativeAttention(nn.Module):
@@ -22,13 +28,27 @@ class RelativeAttention(nn.Module):
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, dim // num_heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, dim // num_heads))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, h, w, C] -> [B, h, w, C]."""
-        b, h, w, c = x.shape
-        q, k, v = self.qkv(x).view(b, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        attended = attend(q, k, v, offsets(self.rel_pos_h, h), offsets(self.rel_pos_w, w))
-        out: Tensor = self.proj(attended.transpose(1, 2).reshape(b, h, w, c))
+    def forward(self, x: Tensor, window: int = 0) -> Tensor:
+        """[B, h, w, C] -> [B, h, w, C]. window: side of the windows that attend to themselves; 0 for the whole grid.
+
+        Windows that reach beyond the grid see zeros there, which take part in attention as in the released models.
+        The products of zeros are biases: they are filled in rather than computed.
+        """
+        qkv, (h, w) = self.qkv(x), x.shape[1:3]
+        if window:
+            windows = partition(qkv, window, outside=self.qkv.bias)
+            attended = unpartition(self._attend(windows), h, w)
+        else:
+            attended = self._attend(qkv)
+        out: Tensor = self.proj(attended)
         return out
+
+    def _attend(self, qkv: Tensor) -> Tensor:
+        """[B, h, w, 3C] -> [B, h, w, C]."""
+        b, h, w, _ = qkv.shape
+        q, k, v = qkv.view(b, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        attended = attend(q, k, v, offsets(self.rel_pos_h, h), offsets(self.rel_pos_w, w))
+        return attended.transpose(1, 2).reshape(b, h, w, -1)
 
 
 def offsets(table: Tensor, side: int) -> Tensor:
@@ -41,14 +61,18 @@ def offsets(table: Tensor, side: int) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) -> Tensor:
     """Attention on a grid: q, k, v [B, heads, h * w, c], along_h [h, h, c], along_w [w, w, c] -> like q.
 
-    A query has one position term per row and one per column of keys. They travel in h + w extra channels of q, which
-    meet one-hot channels of k, so a fused kernel does everything and no table of h * w by h * w scores is stored.
+    A query has one position term per row and one per column of keys. Where no compiled pass adds them, they travel in
+    h + w extra channels of q, which meet one-hot channels of k, so a fused kernel does everything. Either way no table
+    of h * w by h * w scores is stored.
     """
     b, heads, _, c = q.shape
     h, w = len(along_h), len(along_w)
     on_grid = q.reshape(b, heads, h, w, c)
     by_row = torch.einsum("bnhwc,hkc->bnhwk", on_grid, along_h).flatten(2, 3)
     by_column = torch.einsum("bnhwc,wkc->bnhwk", on_grid, along_w).flatten(2, 3)
+    if q.shape[2] >= BLOCKED_FROM and can_compile(q):
+        stacked = ((q * c**-0.5), k, v, by_row, by_column)
+        return attend_in_blocks(*(x.flatten(0, 1).contiguous() for x in stacked)).view(q.shape)
     places = one_hot_places(h, w, like=by_row).expand(b, heads, -1, -1)
     queries = torch.cat([q * c**-0.5, by_row, by_column], dim=-1)
     keys = torch.cat([k, places], dim=-1)

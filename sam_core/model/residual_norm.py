@@ -11,8 +11,12 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sam_core.model.vector_math import can_compile
 
-def residual_norm(image: Tensor, update: Tensor, norm: nn.LayerNorm, positions: Tensor) -> tuple[Tensor, Tensor]:
+
+def residual_norm(
+    image: Tensor, update: Tensor, norm: nn.LayerNorm, positions: Tensor, placed: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """norm(image + update), and the same plus positions.
 
     Args:
@@ -20,12 +24,13 @@ def residual_norm(image: Tensor, update: Tensor, norm: nn.LayerNorm, positions: 
         update: [N, L, C] float32; on a CPU its memory is used up.
         norm: layer norm over C.
         positions: [1, L, C].
+        placed: [N, L, C], memory that a CPU may use for the second result, or none.
 
     Returns:
         Two tensors [N, L, C].
     """
-    if update.device.type == "cpu" and update.dtype == torch.float32 and not torch.is_grad_enabled():
-        placed = torch.empty_like(update)
+    if can_compile(update):
+        placed = torch.empty_like(update) if placed is None else placed
         arrays = (x.numpy() for x in (image, update, norm.weight, norm.bias, positions, placed))
         _residual_norm(*arrays, np.float32(norm.eps))
         return update, placed

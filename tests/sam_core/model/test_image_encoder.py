@@ -2,24 +2,10 @@
 
 from dataclasses import replace
 
-import pytest
 import torch
 
-from sam_core.model.image_encoder import ImageEncoder, ImageFeatures, partition, unpartition
+from sam_core.model.image_encoder import ImageEncoder, ImageFeatures
 from sam_core.presets import at_image_size, vit_n, vit_test
-from tests.released import install_torchvision_stand_in
-
-
-@pytest.mark.parametrize(("h", "w", "size"), [(4, 4, 2), (4, 4, 3), (5, 7, 3), (64, 64, 14), (2, 3, 8)])
-def test_windows_are_the_released_ones(h, w, size):
-    install_torchvision_stand_in()
-    from segment_anything.modeling.image_encoder import window_partition
-
-    x = torch.randn(2, h, w, 5)
-    expected, _ = window_partition(x, size)
-    windows = partition(x, size)
-    assert torch.equal(windows, expected)
-    assert torch.equal(unpartition(windows, h, w), x)
 
 
 def test_vit_n_has_fine_features_at_strides_8_and_4():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from sam_core.model.layers import MLP, DropPath, LayerNorm2d, MLPBlock
 from tests.released import install_torchvision_stand_in, randomise
@@ -40,3 +41,10 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
     assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
     assert (dropped == dropped[:, :1, :1]).all()
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.03)
+
+
+@torch.no_grad()
+def test_a_perceptron_answers_the_same_in_slices():
+    layer, x = MLPBlock(8, 32, nn.GELU), torch.randn(3, 400, 8)
+    expected = layer.lin2(layer.act(layer.lin1(x)))
+    torch.testing.assert_close(layer(x), expected, atol=1e-6, rtol=1e-6)

@@ -1,0 +1,167 @@
+"""The mask decoder's upscaling and its product with the filters of wanted masks, for use after `absorbed_decoder`.
+
+A transposed convolution whose stride equals its kernel is a linear map of each cell of the embedding, so cells can be
+drawn in any order and number: on a CPU a few rows at a time, which stay in the cache, with compiled passes between the
+two products, and only where the crop lies: the padding of the model input is never looked at.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import ConvTranspose2d
+
+from sam_core.model.layers import LayerNorm2d
+from sam_core.model.vector_math import gelu
+
+UNSEEN = -1e4
+"""What stands for logits in the padding."""
+
+Floats = NDArray[np.float32]
+
+
+class Upscaling(NamedTuple):
+    """The weights of `output_upscaling` as linear maps of cells; C channels of the embedding.
+
+    to_8: [C, 4 * C/4], bias_8: [C/4], norm: layer norm over C/4. to_4: [C/4, 4 * C/8], bias_4: [C/8].
+    """
+
+    to_8: Tensor
+    bias_8: Tensor
+    norm: LayerNorm2d
+    to_4: Tensor
+    bias_4: Tensor
+
+
+def upscaling_of(layers: nn.Module) -> Upscaling:
+    """The weights of a mask decoder's `output_upscaling`."""
+    to_stride_8, norm, _, to_stride_4, _ = layers  # type: ignore[misc]
+    assert isinstance(norm, LayerNorm2d)
+    return Upscaling(*_linear(to_stride_8), norm, *_linear(to_stride_4))
+
+
+def draw_cells(image: Tensor, filters: Tensor, weights: Upscaling, fine: tuple[Tensor, ...]) -> Tensor:
+    """Logits of every mask of P prompts, for any device and dtype.
+
+    Args:
+        image: [P, h * w, C].
+        filters: [P, M, C/8].
+        weights: of the upscaling.
+        fine: [h, w, 2, 2, C/4] and [h, w, 2, 2, 2, 2, C/8], or ().
+
+    Returns:
+        [P, M, h * w * 16], the 4x4 pixels of a cell together, in the order of `fine`.
+    """
+    at_8, at_4 = (x.flatten(0, -2) for x in fine) if fine else (0, 0)
+    norm = weights.norm
+    x = (image @ weights.to_8).view(len(image), -1, len(weights.bias_8)) + (weights.bias_8 + at_8)
+    x = F.gelu(F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps))
+    x = F.gelu((x @ weights.to_4).view(len(image), -1, len(weights.bias_4)) + (weights.bias_4 + at_4))
+    return torch.bmm(filters, x.transpose(1, 2))
+
+
+def cells_to_rows(cells: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Pixels in the order of cells [K, h * w * 16] -> rows of an image [K, 4h, 4w]."""
+    x = cells.view(-1, *grid, 2, 2, 2, 2)
+    return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(len(cells), 4 * grid[0], 4 * grid[1])
+
+
+def draw_part(
+    image: Tensor,
+    top: int,
+    filters: Tensor,
+    weights: Upscaling,
+    fine: tuple[Tensor, ...],
+    seen: tuple[int, int],
+    out: Tensor,
+) -> None:
+    """Logits of the wanted masks of one prompt in some rows of cells, on a CPU in float32.
+
+    Args:
+        image: [r, w, C], the rows.
+        top: the first of them.
+        filters: [K, C/8], of the wanted masks.
+        weights: of the upscaling.
+        fine: as for `draw_cells`.
+        seen: rows and columns of cells that hold any of the crop.
+        out: [K, 4h, 4w], filled in where seen.
+    """
+    rows, columns = min(len(image), seen[0] - top), seen[1]
+    if rows <= 0:
+        return
+    parts = fine or (image.new_zeros(0, 0, 2, 2, 0), image.new_zeros(0, 0, 2, 2, 2, 2, 0))
+    at_8, at_4 = (x[top : top + rows, :columns].numpy() for x in parts)
+    norm = [x.numpy() for x in (weights.norm.weight, weights.norm.bias)]
+    cells = image[:rows, :columns].reshape(-1, image.shape[2])
+    x = torch.mm(cells, weights.to_8).view(rows, columns, 2, 2, -1)
+    _norm_gelu(x.numpy(), weights.bias_8.numpy(), at_8, *norm, np.float32(weights.norm.eps))
+    x = torch.mm(x.view(-1, x.shape[-1]), weights.to_4).view(rows, columns, 2, 2, 2, 2, -1)
+    _gelu_filter(x.numpy(), weights.bias_4.numpy(), at_4, filters.numpy(), out[:, 4 * top :].numpy())
+
+
+def _linear(convolution: nn.Module) -> tuple[Tensor, Tensor]:
+    """A 2x2 transposed convolution with stride 2 as a map of cells: weight [C, 4 * D], bias [D]."""
+    assert isinstance(convolution, ConvTranspose2d)
+    assert convolution.bias is not None
+    return convolution.weight.permute(0, 2, 3, 1).flatten(1), convolution.bias
+
+
+_compiled = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract", "arcp"}, error_model="numpy")
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _norm_gelu(x: Floats, bias: Floats, fine: Floats, weight: Floats, shift: Floats, eps: np.float32) -> None:
+    """Overwrites x [h, w, 2, 2, D] with gelu(norm(x + bias + fine)); fine [h, w, 2, 2, D], or empty for none."""
+    width, channels = np.float32(x.shape[4]), x.shape[4]
+    for row in range(x.shape[0]):
+        for column in range(x.shape[1]):
+            for i in range(2):
+                for j in range(2):
+                    pixel = x[row, column, i, j]
+                    if fine.shape[0]:
+                        extra = fine[row, column, i, j]
+                        for c in range(channels):
+                            pixel[c] += extra[c]
+                    total = np.float32(0)
+                    for c in range(channels):
+                        pixel[c] += bias[c]
+                        total += pixel[c]
+                    mean = total / width
+                    square = np.float32(0)
+                    for c in range(channels):
+                        distance = pixel[c] - mean
+                        square += distance * distance
+                    scale = np.float32(1) / np.sqrt(square / width + eps)
+                    for c in range(channels):
+                        pixel[c] = gelu((pixel[c] - mean) * scale * weight[c] + shift[c])
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _gelu_filter(x: Floats, bias: Floats, fine: Floats, filters: Floats, out: Floats) -> None:
+    """Products of gelu(x + bias + fine) with filters [K, D], into out [K, 4h, >= 4w] where each pixel lies.
+
+    x, which is used up, and fine are [h, w, 2, 2, 2, 2, D]; fine may be empty.
+    """
+    channels = x.shape[6]
+    for row in range(x.shape[0]):
+        for column in range(x.shape[1]):
+            for place in range(16):
+                i, j, a, b = place >> 3, (place >> 2) & 1, (place >> 1) & 1, place & 1
+                pixel = x[row, column, i, j, a, b]
+                if fine.shape[0]:
+                    extra = fine[row, column, i, j, a, b]
+                    for c in range(channels):
+                        pixel[c] += extra[c]
+                for c in range(channels):
+                    pixel[c] = gelu(pixel[c] + bias[c])
+                for k in range(len(filters)):
+                    total = np.float32(0)
+                    for c in range(channels):
+                        total += pixel[c] * filters[k, c]
+                    out[k, 4 * row + 2 * i + a, 4 * column + 2 * j + b] = total

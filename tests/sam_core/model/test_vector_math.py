@@ -1,0 +1,47 @@
+"""Compiled functions against torch in double precision."""
+
+import numba
+import numpy as np
+import pytest
+import torch
+
+from sam_core.model import vector_math
+from sam_core.model.vector_math import can_compile, gelu_in_place
+
+
+def applied(function, x):
+    """The compiled function on every value of x."""
+
+    @numba.njit
+    def each(x, y):
+        for i in range(len(x)):
+            y[i] = function(x[i])
+
+    out = np.empty_like(x)
+    each(x, out)
+    return out
+
+
+def test_exponential():
+    x = np.linspace(-87, 88, 200_001, dtype=np.float32)
+    expected = torch.from_numpy(x).double().exp().numpy()
+    np.testing.assert_allclose(applied(vector_math.exp, x), expected, rtol=3e-7)
+
+
+def test_exponential_of_very_small_values_is_almost_nothing():
+    assert applied(vector_math.exp, np.array([-1e4, -np.inf], np.float32)).max() < 1e-37
+
+
+def test_gelu():
+    x = np.linspace(-12, 12, 200_001, dtype=np.float32).reshape(3, -1)
+    expected = torch.nn.functional.gelu(torch.from_numpy(x).double()).numpy()
+    gelu_in_place(x)
+    np.testing.assert_allclose(x, expected, atol=1e-6, rtol=3e-7)
+
+
+@pytest.mark.parametrize(("dtype", "gradients", "can"), [
+    (torch.float32, False, True), (torch.bfloat16, False, False), (torch.float32, True, False),
+])  # fmt: skip
+def test_compiled_passes_need_float32_without_gradients(dtype, gradients, can):
+    with torch.set_grad_enabled(gradients):
+        assert can_compile(torch.zeros(1, dtype=dtype)) is can
