@@ -32,7 +32,7 @@ def reading_probes(attention: Attention, tokens: Tensor) -> Tensor:
     The bias of the key projection adds the same to all scores of a query: softmax does not see it.
     """
     queries = split_heads(attention.q_proj(tokens), attention.num_heads)
-    probes = queries @ per_head(attention.k_proj.weight, attention.num_heads) * queries.shape[-1] ** -0.5
+    probes: Tensor = queries @ per_head(attention.k_proj.weight, attention.num_heads) * queries.shape[-1] ** -0.5
     return probes.flatten(1, 2)
 
 

@@ -52,7 +52,8 @@ class MLPBlock(nn.Module):
 
 
 def _slices(x: Tensor) -> tuple[Tensor, ...]:
-    return x.view(-1, x.shape[-1]).split(TOKENS_AT_ONCE)
+    slices: tuple[Tensor, ...] = x.view(-1, x.shape[-1]).split(TOKENS_AT_ONCE)
+    return slices
 
 
 class MLP(nn.Module):

@@ -39,9 +39,9 @@ class Upscaling(NamedTuple):
     bias_4: Tensor
 
 
-def upscaling_of(layers: nn.Module) -> Upscaling:
+def upscaling_of(layers: nn.Sequential) -> Upscaling:
     """The weights of a mask decoder's `output_upscaling`."""
-    to_stride_8, norm, _, to_stride_4, _ = layers  # type: ignore[misc]
+    to_stride_8, norm, _, to_stride_4, _ = layers
     assert isinstance(norm, LayerNorm2d)
     return Upscaling(*_linear(to_stride_8), norm, *_linear(to_stride_4))
 
