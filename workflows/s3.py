@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, NoCredentialsError
+from botocore.exceptions import ConnectionError as NoConnectionError
 
 from workflows.patience import Patience, patience_of
 from workflows.storage import S3_SCHEME, Entry, StoreError
@@ -153,7 +154,7 @@ def _passes(error: Exception) -> bool:
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return _code(error) in _BUSY or status in _BUSY_STATUS
-    return isinstance(error, HTTPClientError | IncompleteReadError)
+    return isinstance(error, HTTPClientError | NoConnectionError | IncompleteReadError)
 
 
 def _code(error: BaseException | None) -> str:

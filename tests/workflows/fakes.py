@@ -65,7 +65,7 @@ class FakeGenerator:
         return half_mask(image.shape[:2])
 
 
-def half_mask(size: tuple[int, ...], *, area: int | None = None) -> Generation:
+def half_mask(size: tuple[int, ...], *, area: int | None = None, score: float = 0.9) -> Generation:
     """A mask of the left half of an image, and two rejected candidates."""
     height, width = size
     mask = np.zeros((height, width), bool)
@@ -75,7 +75,7 @@ def half_mask(size: tuple[int, ...], *, area: int | None = None) -> Generation:
         rle=(encode(mask),),
         boxes=np.array([[0, 0, width // 2, height]], np.int64),
         areas=np.array([area or height * (width // 2)], np.int64),
-        predicted_iou=np.array([0.9], np.float32),
+        predicted_iou=np.array([score], np.float32),
         stability_score=np.array([0.96], np.float32),
         points=np.array([[0.5, 0.5]], np.float32),
         crop_boxes=np.array([[0, 0, width, height]], np.int32),

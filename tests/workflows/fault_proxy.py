@@ -171,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
         for byte in body if kind == "trickle" else b"":
             self.wfile.write(bytes([byte]))
-            if self.proxy.closing.wait(0.02):
+            if self.proxy.closing.wait(0.2):
                 break
         self.close_connection = True
 

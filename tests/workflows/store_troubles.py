@@ -48,7 +48,7 @@ TROUBLES = (
     Trouble("truncated body", Fault("truncate", method="GET"), "ResponseStreamingError"),
     Trouble("body trickles in", Fault("trickle", method="GET"), "ResponseStreamingError"),
     Trouble("409 conditional write under way", Fault("refuse", 409, "ConditionalRequestConflict", "PUT"), "Conditional"),
-    Trouble("expired credential", Fault("refuse", 400, "ExpiredToken"), "ExpiredToken .* renew the cred", passes=False),
+    Trouble("expired credential", Fault("refuse", 400, "ExpiredToken"), "ExpiredToken .*renew the credentials", passes=False),
     Trouble("access denied", Fault("refuse", 403, "AccessDenied"), "AccessDenied", passes=False),
     Trouble("no such bucket", Fault("refuse", 404, "NoSuchBucket"), "no such bucket", passes=False),
 )
