@@ -18,6 +18,7 @@ import psutil
 import ray
 
 from tests.benchmarks.record import ROOT
+from tests.workflows.conftest import free_ports
 
 RAY = Path(sys.executable).parent / "ray"
 BRIDGE, NETWORK = "samfault0", "10.213.7"
@@ -81,7 +82,7 @@ class Cluster:
 @contextmanager
 def one_node(cores: int = 2) -> Iterator[Cluster]:
     """A head that works itself."""
-    with _head("127.0.0.1", cores, 6398) as cluster:
+    with _head("127.0.0.1", cores) as cluster:
         yield cluster
 
 
@@ -91,7 +92,7 @@ def namespaces() -> Iterator[Cluster]:
     _remove_network()
     try:
         _make_network()
-        with _head(f"{NETWORK}.1", 0, 6399) as cluster:
+        with _head(f"{NETWORK}.1", 0) as cluster:
             for number in NODES:
                 cluster.start_node(number)
             yield cluster
@@ -129,12 +130,14 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 
 
 @contextmanager
-def _head(host: str, cores: int, port: int) -> Iterator[Cluster]:
+def _head(host: str, cores: int) -> Iterator[Cluster]:
+    port, client, agent = free_ports(3)
     folder = Path(tempfile.mkdtemp(prefix="rf", dir="/tmp"))
     environment = os.environ | _SETTINGS | {"PYTHONPATH": str(ROOT), "PATH": f"{RAY.parent}:{os.environ['PATH']}"}
     command = (
         f"{RAY} start --head --block --num-cpus={cores} --node-ip-address={host} --port={port} "
-        f"--object-store-memory=200000000 --include-dashboard=false --temp-dir={folder}"
+        f"--ray-client-server-port={client} --dashboard-agent-listen-port={agent} --object-store-memory=200000000 "
+        f"--include-dashboard=false --temp-dir={folder}"
     )
     with (folder / "head.log").open("w") as log:
         head = subprocess.Popen(command.split(), env=environment, stdout=log, stderr=log, start_new_session=True)

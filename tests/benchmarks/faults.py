@@ -32,7 +32,7 @@ from sam_core.model.checkpoint import save_model
 from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
 from tests.benchmarks import fault_cluster
-from tests.benchmarks.fault_cluster import Cluster, can_make_namespaces, wait_until
+from tests.benchmarks.fault_cluster import Cluster, can_make_namespaces
 from tests.benchmarks.fault_findings import Findings, examine, reference_rows
 from tests.benchmarks.record import environment_fields, write_json
 from tests.workflows.cheap_engine import VARIABLE as SABOTAGE
@@ -41,7 +41,6 @@ from tests.workflows.conftest import save_photos
 from tests.workflows.fault_proxy import FaultProxy, fault_proxy
 from tests.workflows.store_troubles import QUICK_VARIABLE, TROUBLES
 from workflows.patience import VARIABLE as PATIENCE
-from workflows.storage import open_store
 
 IMAGES = 24
 ON_ONE_NODE = ("driver", "worker", "between_files", "in_write", "store_errors", "rivals")
@@ -78,7 +77,14 @@ class Bench:
 
     def command(self, dataset: str) -> list[str]:
         fixed = f"--shard-size 1 --threads 1 --device cpu --workers {self.workers}".split()
-        return ["generate", str(self.folder / "photos"), dataset, "--model", str(self.folder / "model.safetensors"), *fixed]
+        return [
+            "generate",
+            str(self.folder / "photos"),
+            dataset,
+            "--model",
+            str(self.folder / "model.safetensors"),
+            *fixed,
+        ]
 
     def here(self, dataset: str) -> int:
         """Run the command in this process; its exit status."""

@@ -47,8 +47,12 @@ TROUBLES = (
     Trouble("reset within the body", Fault("reset_body", method="GET"), "ResponseStreamingError"),
     Trouble("truncated body", Fault("truncate", method="GET"), "ResponseStreamingError"),
     Trouble("body trickles in", Fault("trickle", method="GET"), "ResponseStreamingError"),
-    Trouble("409 conditional write under way", Fault("refuse", 409, "ConditionalRequestConflict", "PUT"), "Conditional"),
-    Trouble("expired credential", Fault("refuse", 400, "ExpiredToken"), "ExpiredToken .*renew the credentials", passes=False),
+    Trouble(
+        "409 conditional write under way", Fault("refuse", 409, "ConditionalRequestConflict", "PUT"), "Conditional"
+    ),
+    Trouble(
+        "expired credential", Fault("refuse", 400, "ExpiredToken"), "ExpiredToken .*renew the credentials", passes=False
+    ),
     Trouble("access denied", Fault("refuse", 403, "AccessDenied"), "AccessDenied", passes=False),
     Trouble("no such bucket", Fault("refuse", 404, "NoSuchBucket"), "no such bucket", passes=False),
 )

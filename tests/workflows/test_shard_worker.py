@@ -165,7 +165,7 @@ def test_isolated_results_equal_direct_ones(tmp_path: Path) -> None:
 
 
 def test_a_model_that_does_not_load_is_not_the_image_s_fault(tmp_path: Path) -> None:
-    with pytest.raises(WorkerError, match="^broken checkpoint$"):
+    with pytest.raises(WorkerError, match=r"^broken checkpoint$"):
         IsolatedWorker(fakes.shard_job(tmp_path, source=fakes.FakeSource(model_error="broken checkpoint")))
 
 

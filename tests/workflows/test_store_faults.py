@@ -69,7 +69,9 @@ def test_what_stays_ends_in_one_line_after_bounded_attempts(case: Trouble, store
     assert len(proxy.requests) == (QUICK_PATIENCE.attempts if case.passes else 1)
 
 
-@pytest.mark.parametrize(("port", "line"), [(deaf_port, "ConnectTimeoutError"), (closed_port, "EndpointConnectionError")])
+@pytest.mark.parametrize(
+    ("port", "line"), [(deaf_port, "ConnectTimeoutError"), (closed_port, "EndpointConnectionError")]
+)
 def test_nobody_there(
     port: Callable[[], Iterator[str]], line: str, s3_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
