@@ -17,6 +17,7 @@ from tests.workflows import fakes
 from tests.workflows.killers import endless_jpeg, memory_bomb
 from workflows.convert import ImageResult
 from workflows.failures import WorkerError
+from workflows.generate import _report
 from workflows.image_worker import ImageWorker, PlannedImage, ShardJob
 from workflows.isolation import IsolatedWorker
 from workflows.plans import ShardTask, pending_shards, settle_plan
@@ -111,7 +112,9 @@ def test_a_shard_that_died_before_quarantines_the_killer_and_does_the_rest(tmp_p
     assert not store.exists(in_flight_key("run", 0))
 
 
-def test_files_that_take_memory_or_time_without_end_are_quarantined(tmp_path: Path, store: LocalStore) -> None:
+def test_files_that_take_memory_or_time_without_end_are_quarantined(
+    tmp_path: Path, store: LocalStore, capsys: pytest.CaptureFixture[str]
+) -> None:
     bomb, endless = planned(memory_bomb(tmp_path / "bomb.png")), planned(endless_jpeg(tmp_path / "endless.jpg"))
     fine = planned(fakes.save_flat(tmp_path / "fine.png", fakes.FINE))
     (task,) = plan(store, [bomb, endless, fine], shard_size=10)
@@ -126,6 +129,8 @@ def test_files_that_take_memory_or_time_without_end_are_quarantined(tmp_path: Pa
         endless.image_id: ("crashed", "the image took longer than 2 s"),
         fine.image_id: ("ok", None),
     }
+    assert _report(store.root, "run") == 1
+    assert "3 images, 1 masks, 2 errors\n2 images took their process down" in capsys.readouterr().out
 
 
 def test_the_time_limit_ends_a_process_that_decodes_in_a_thread(tmp_path: Path, store: LocalStore) -> None:
