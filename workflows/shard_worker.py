@@ -22,6 +22,7 @@ from workflows.plans import PlanPart, ShardTask, read_part
 from workflows.storage import Store, StoreError, open_store
 
 _READERS = 4
+_NOT_READ = (REFUSED, "Unreadable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,8 @@ class ShardWorker:
     def _check_access(self, images: list[PlannedImage], results: list[ImageResult]) -> None:
         """Raise StoreError if images are refused and it is not them alone: a revoked right must not become rows."""
         refused = [result for result in results if result.error_class == REFUSED]
-        fine = [image for image, result in zip(images, results, strict=True) if result.error_class != REFUSED]
-        if refused and not (fine and self._worker.can_read(fine[-1])):
+        read = [image for image, result in zip(images, results, strict=True) if result.error_class not in _NOT_READ]
+        if refused and not (read and self._worker.can_read(read[-1])):
             raise StoreError(f"{refused[0].error_message} (nothing of this shard can be read; no image is blamed)")
 
     def _end_child(self) -> None:

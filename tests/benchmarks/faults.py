@@ -9,9 +9,10 @@ or on an S3 server over HTTP. Losing a node takes network namespaces: a superuse
 from __future__ import annotations
 
 import contextlib
+import logging
+import multiprocessing
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +44,13 @@ from tests.workflows.fault_proxy import FaultProxy, fault_proxy
 from tests.workflows.store_troubles import QUICK_VARIABLE, TROUBLES
 from workflows.patience import VARIABLE as PATIENCE
 
-IMAGES = 24
-ON_ONE_NODE = ("driver", "worker", "between_files", "in_write", "store_errors", "rivals")
-ON_NODES = ("node_killed", "node_cut")
+IMAGES = 16
+ON_ONE_NODE = {"driver": 3, "worker": 3, "between_files": 2, "in_write": 3, "store_errors": 3, "rivals": 2}
+ON_NODES = {"node_killed": 1, "node_cut": 1}
+"""Kinds, and how often each comes up: nodes take longest to replace."""
 MOST_COMMANDS = 8
+_DRIVERS = multiprocessing.get_context("forkserver")
+_DRIVERS.set_forkserver_preload(["tests.benchmarks.faults", "workflows.ray_session", "workflows.generate"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +98,12 @@ class Bench:
         self.statuses[status] += 1
         return status
 
-    def apart(self, dataset: str) -> subprocess.Popen[bytes]:
-        """Start the command in a process of its own."""
-        line = [sys.executable, "-m", "tests.workflows.cheap_engine", *self.command(dataset)]
+    def apart(self, dataset: str) -> BaseProcess:
+        """Start the command in a process of its own, forked from one that has read the program's modules already."""
         environment = self.cluster.environment | {"RAY_ADDRESS": self.cluster.address}
-        return subprocess.Popen(line, env=environment, stdout=self.log, stderr=self.log)
+        driver = _DRIVERS.Process(target=_drive, args=(self.command(dataset), environment, self.log.name))
+        driver.start()
+        return driver
 
     def finish(self, dataset: str) -> int:
         """The same command again until it is done; how often that took. RuntimeError when it never is."""
@@ -105,6 +111,13 @@ class Bench:
             if self.here(dataset) == 0:
                 return count
         raise RuntimeError(f"{dataset}: not done after {MOST_COMMANDS} commands")
+
+
+def _drive(command: list[str], environment: dict[str, str], log: str) -> None:
+    """The driver's process."""
+    os.environ.update(environment)
+    with Path(log).open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        sys.exit(main(command))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,19 +150,19 @@ def disturbed_run(bench: Bench, kind: str, dataset: str, expected: list[Any]) ->
 def _driver(bench: Bench, dataset: str, moment: int) -> int | None:
     """kill -9 of the driver."""
     driver = bench.apart(dataset)
-    struck_at = _await(bench, dataset, moment, lambda: driver.poll() is not None)
+    struck_at = _await(bench, dataset, moment, lambda: not driver.is_alive())
     driver.kill()
-    driver.wait()
+    driver.join()
     return struck_at
 
 
 def _rivals(bench: Bench, dataset: str, moment: int) -> int | None:
     """A second driver on the same run, and one of the two killed."""
     drivers = [bench.apart(dataset) for _ in range(2)]
-    struck_at = _await(bench, dataset, moment, lambda: any(driver.poll() is not None for driver in drivers))
+    struck_at = _await(bench, dataset, moment, lambda: not all(driver.is_alive() for driver in drivers))
     drivers[bench.chance.randrange(2)].kill()
     for driver in drivers:
-        driver.wait()
+        driver.join()
     return struck_at
 
 
@@ -263,6 +276,7 @@ def bench_on(make_cluster: Callable[[], Any], host: str, chance: random.Random, 
         save_photos(folder / "photos", IMAGES)
         torch.manual_seed(0)
         save_model(Sam(vit_test()), folder / "model.safetensors")
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)
         server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         server.start()
         stack.callback(server.stop)
@@ -303,10 +317,10 @@ def disturb(bench: Bench, kinds: list[str]) -> list[Run]:
 
 def choose_kinds(options: Options) -> list[str]:
     """The kind of every run. Raises ValueError for one that is unknown or cannot be done here."""
-    possible = ON_ONE_NODE + (ON_NODES if can_make_namespaces() else ())
-    wanted = options.kinds or possible
-    if unknown := set(wanted) - set(possible):
+    possible = ON_ONE_NODE | (ON_NODES if can_make_namespaces() else {})
+    if unknown := set(options.kinds) - set(possible):
         raise ValueError(f"cannot disturb by {', '.join(sorted(unknown))} here; possible: {', '.join(possible)}")
+    wanted = options.kinds or tuple(kind for turn in range(3) for kind, share in possible.items() if turn < share)
     kinds = [wanted[number % len(wanted)] for number in range(options.kills)]
     random.Random(options.seed).shuffle(kinds)
     return kinds
@@ -317,7 +331,7 @@ def measure(options: Options) -> list[Run]:
     kinds, chance = choose_kinds(options), random.Random(options.seed)
     runs: list[Run] = []
     if single := [kind for kind in kinds if kind in ON_ONE_NODE]:
-        with bench_on(fault_cluster.one_node, "127.0.0.1", chance, 2) as bench:
+        with bench_on(fault_cluster.one_node, "127.0.0.1", chance, 1) as bench:
             runs += disturb(bench, single)
     if several := [kind for kind in kinds if kind in ON_NODES]:
         with bench_on(fault_cluster.namespaces, f"{fault_cluster.NETWORK}.1", chance, 2) as bench:
