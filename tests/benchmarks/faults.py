@@ -63,6 +63,8 @@ class Options:
     """Where the record goes."""
     seed: int = 0
     """Of kinds, moments and places."""
+    minutes: float = 600.0
+    """Begin no further run after that time; the record says how many there were."""
     kinds: tuple[str, ...] = ()
     """Among driver, worker, between_files, in_write, store_errors, rivals, node_killed, node_cut; all that can be done
     here when not given."""
@@ -295,15 +297,15 @@ def bench_on(make_cluster: Callable[[], Any], host: str, chance: random.Random, 
         yield Bench(folder, cluster, proxy, chance, workers, log)
 
 
-def disturb(bench: Bench, kinds: list[str]) -> list[Run]:
-    """Every kind once per entry; a run that ended too early is done again."""
+def disturb(bench: Bench, kinds: list[str], deadline: float) -> list[Run]:
+    """Every kind once per entry, until the deadline; a run that ended too early is done again."""
     peace = str(bench.folder / "peace")
     if bench.here(peace):
         raise RuntimeError(f"the undisturbed run failed: {(bench.folder / 'commands.log').read_text()[-2000:]}")
     expected = reference_rows(peace)
     runs: list[Run] = []
     attempt = 0
-    while len(runs) < len(kinds):
+    while len(runs) < len(kinds) and time.monotonic() < deadline:
         attempt += 1
         kind = kinds[len(runs)]
         on_s3 = kind == "store_errors" or bench.chance.random() < 0.5
@@ -329,13 +331,14 @@ def choose_kinds(options: Options) -> list[str]:
 def measure(options: Options) -> list[Run]:
     """All disturbed runs, those that lose nodes on a cluster of their own."""
     kinds, chance = choose_kinds(options), random.Random(options.seed)
+    deadline = time.monotonic() + 60 * options.minutes
     runs: list[Run] = []
-    if single := [kind for kind in kinds if kind in ON_ONE_NODE]:
-        with bench_on(fault_cluster.one_node, "127.0.0.1", chance, 1) as bench:
-            runs += disturb(bench, single)
     if several := [kind for kind in kinds if kind in ON_NODES]:
         with bench_on(fault_cluster.namespaces, f"{fault_cluster.NETWORK}.1", chance, 2) as bench:
-            runs += disturb(bench, several)
+            runs += disturb(bench, several, deadline)
+    if single := [kind for kind in kinds if kind in ON_ONE_NODE]:
+        with bench_on(fault_cluster.one_node, "127.0.0.1", chance, 1) as bench:
+            runs += disturb(bench, single, deadline)
     return runs
 
 
