@@ -44,11 +44,13 @@ class GenerateConfig:
     """Larger images become error rows before they are decoded."""
     image_timeout: float = 3600.0
     """Seconds after which an image is given up and its worker restarted."""
+    image_memory: float | None = None
+    """GB that one image may take where it is worked on apart, after it was near a death; half of the free memory."""
     thresholds: Recipe = field(default_factory=Recipe)
     """Single values of the recipe."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "threads", "shard_size", "max_pixels", "image_timeout"):
+        for name in ("workers", "threads", "shard_size", "max_pixels", "image_timeout", "image_memory"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")

@@ -24,7 +24,8 @@ from workflows.sql import connect
 from workflows.storage import Store, open_store
 
 _TALLY = """
-SELECT count(*) AS images, coalesce(sum(n_masks), 0)::BIGINT AS masks, count(*) FILTER (status <> 'ok') AS errors
+SELECT count(*) AS images, coalesce(sum(n_masks), 0)::BIGINT AS masks, count(*) FILTER (status <> 'ok') AS errors,
+    count(*) FILTER (status = 'crashed') AS crashed
 FROM outcomes WHERE run_id = ?
 """
 _QUERIES = (
@@ -59,7 +60,8 @@ def _work(config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorS
 
     start_ray()
     pool = choose_pool(workers=config.workers, threads=config.threads, on_gpu=spec.device == "cuda")
-    job = ShardJob(store.root, run, spec, config.max_pixels, config.image_timeout, pool.threads)
+    memory = int(config.image_memory * 1e9) if config.image_memory else None
+    job = ShardJob(store.root, run, spec, config.max_pixels, config.image_timeout, pool.threads, memory)
     images = sum(task.stop - task.start for task in tasks)
     with Progress("masks", images) as progress:
         for summary in run_shards(job, tasks, pool):
@@ -82,8 +84,10 @@ def _device(wanted: str) -> str:
 
 def _report(dataset: str, run_id: str) -> int:
     """Say where the data set is and what to ask it; the exit status."""
-    images, masks, errors = connect(dataset).execute(_TALLY, [run_id]).fetchone()
+    images, masks, errors, crashed = connect(dataset).execute(_TALLY, [run_id]).fetchone()
     print(f"{dataset}: run {run_id} has {images:,} images, {masks:,} masks, {errors:,} errors")
+    if crashed:
+        print(f"{crashed:,} images took their process down and were left out: see status 'crashed' in outcomes")
     print("try:")
     for query in _QUERIES:
         print(f"  sam-engine sql {shlex.quote(dataset)} {shlex.quote(query)}")

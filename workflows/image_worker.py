@@ -23,12 +23,18 @@ from workflows.convert import ImageResult, mask_table
 from workflows.images import ImageError, decode
 from workflows.models import Generator, GeneratorSource
 from workflows.sources import UriReader
-from workflows.storage import StoreError
+from workflows.storage import S3_SCHEME, StoreError
+
+REFUSED = "Refused"
+"""Error class of an image that its store denies access to now, although it could be read when it was ingested."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardJob:
-    """What every worker of a run is told. Times are seconds; `threads` is how many CPU threads one worker may use."""
+    """What every worker of a run is told. Times are seconds; `threads` is how many CPU threads one worker may use.
+
+    `image_memory`: bytes that an image may take when it is worked on apart; half of what is free when None.
+    """
 
     dataset: str
     run: RunRecord
@@ -36,6 +42,7 @@ class ShardJob:
     max_pixels: int
     image_timeout: float
     threads: int
+    image_memory: int | None = None
 
 
 class PlannedImage(NamedTuple):
@@ -43,6 +50,15 @@ class PlannedImage(NamedTuple):
 
     image_id: str
     uri: str
+
+
+class ReadImage(NamedTuple):
+    """The bytes of an image, or the reason why there are none, and how long reading took."""
+
+    planned: PlannedImage
+    data: bytes | ImageError
+    started_at: datetime
+    seconds: float
 
 
 class LoadedImage(NamedTuple):
@@ -66,20 +82,41 @@ class ImageWorker:
         self._generator: Generator = job.generator.load(threads=job.threads)
 
     def load(self, planned: PlannedImage) -> LoadedImage:
-        """Read and decode; safe in any thread. Raises StoreError when the store, not the image, is at fault."""
+        """Read and decode; safe in any thread.
+
+        Raises StoreError when the store, not the image, is at fault, and MemoryError.
+        """
+        return self.unpack(self.read(planned))
+
+    def read(self, planned: PlannedImage) -> ReadImage:
+        """The bytes of an image, or why there are none. Raises StoreError."""
         started_at, start = datetime.now(UTC), time.perf_counter()
-        pixels: NDArray[np.uint8] | ImageError
-        read = start
+        data: bytes | ImageError
         try:
             data = self._read(planned)
-            read = time.perf_counter()
-            pixels = decode(data, max_pixels=self._max_pixels)
+        except ImageError as error:
+            data = error
+        return ReadImage(planned, data, started_at, time.perf_counter() - start)
+
+    def can_read(self, planned: PlannedImage) -> bool:
+        """Whether access to the image is granted right now. Raises StoreError."""
+        data = self.read(planned).data
+        return not (isinstance(data, ImageError) and data.kind == REFUSED)
+
+    def unpack(self, image: ReadImage) -> LoadedImage:
+        """Decode what was read. Raises MemoryError."""
+        start = time.perf_counter()
+        pixels: NDArray[np.uint8] | ImageError
+        try:
+            if isinstance(image.data, ImageError):
+                raise image.data
+            pixels = decode(image.data, max_pixels=self._max_pixels)
         except ImageError as error:
             pixels = error
-        return LoadedImage(planned, pixels, started_at, read - start, time.perf_counter() - read)
+        return LoadedImage(image.planned, pixels, image.started_at, image.seconds, time.perf_counter() - start)
 
     def segment(self, loaded: LoadedImage) -> ImageResult:
-        """The masks of a loaded image, checked, or its error."""
+        """The masks of a loaded image, checked, or its error. Raises MemoryError."""
         if isinstance(loaded.pixels, ImageError):
             return _failed(loaded, loaded.pixels.kind, str(loaded.pixels))
         try:
@@ -87,18 +124,22 @@ class ImageWorker:
             result = _result(loaded, Status.OK, generation=generation)
             check_masks(mask_table(self._run, [result]))
         except Exception as error:  # whatever happens to one image must not cost the others
+            if _lacks_memory(error):
+                raise MemoryError(str(error)) from error
             return _failed(loaded, type(error).__name__, str(error))
         return result
 
     def _read(self, planned: PlannedImage) -> bytes:
         """The bytes of an image, which must be those that the plan lists."""
+        never_read = planned.image_id == unreadable_image_id(planned.uri)
         try:
             data = self._reader.read(planned.uri)
         except StoreError:
             raise
         except OSError as error:
-            raise ImageError("Unreadable", f"{error.strerror or error}") from error
-        if planned.image_id not in (id_of_bytes(data), unreadable_image_id(planned.uri)):
+            revoked = isinstance(error, PermissionError) and planned.uri.startswith(S3_SCHEME) and not never_read
+            raise ImageError(REFUSED if revoked else "Unreadable", f"{error.strerror or error}") from error
+        if not never_read and planned.image_id != id_of_bytes(data):
             raise ImageError("Changed", "the file has other bytes than when it was ingested")
         return data
 
@@ -135,6 +176,11 @@ def _use_threads(threads: int) -> None:
 
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether an allocation failed on the CPU; torch says so in words only."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def _failed(loaded: LoadedImage, error_class: str, message: str) -> ImageResult:

@@ -26,7 +26,8 @@ _TURNS = {
 class ImageError(ValueError):
     """An image that cannot be worked on. `kind` is the error class of the outcomes table, the text its message.
 
-    Kinds: Unreadable (no bytes), Changed (other bytes than the plan lists), Empty, NotAnImage, TooManyPixels, Damaged.
+    Kinds: Unreadable (no bytes), Refused (a store that denies them), Changed (other bytes than the plan lists), Empty,
+    NotAnImage, TooManyPixels, Damaged.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -67,7 +68,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     range is kept; wider integers and floats are stretched from their own minimum and maximum. CMYK is converted without
     a colour profile. Of an animation or a multi-page file the first frame counts.
 
-    Raises ImageError (Empty, NotAnImage, TooManyPixels, Damaged); `max_pixels` is checked before decoding.
+    Raises ImageError (Empty, NotAnImage, TooManyPixels, Damaged); `max_pixels` is checked before decoding. Raises
+    MemoryError when there is too little of it here and now, which is not the image's own property.
     """
     image = _open(data, max_pixels)
     orientation = _orientation(image)
@@ -77,6 +79,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         if orientation in _TURNS:
             rgb = rgb.transpose(_TURNS[orientation])
         return np.array(rgb, dtype=np.uint8)
+    except MemoryError:
+        raise
     except Exception as error:  # decoders of hostile bytes raise nearly everything
         raise ImageError("Damaged", f"{image.format} cannot be decoded: {_first_line(error)}") from error
 

@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
-import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, ResponseStreamingError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, NoCredentialsError
+from botocore.exceptions import ConnectionError as NoConnectionError
 
+from workflows.patience import Patience, patience_of
 from workflows.storage import S3_SCHEME, Entry, StoreError
 
 Result = TypeVar("Result")
 
-ATTEMPTS = 5
-LONGEST_WAIT_SECONDS = 20.0
-SETTLE_SECONDS = 1.0
-_ABSENT = {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}
+_ABSENT = {"404", "NoSuchKey", "NotFound"}
 _FORBIDDEN = {"403", "AccessDenied", "Forbidden"}
-_TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+_TAKEN = {"412", "PreconditionFailed"}
 _UNSUPPORTED = {"501", "NotImplemented"}
-_BUSY = {"500", "502", "503", "504", "InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "Throttling"}
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"}
+_BUSY_STATUS = {429, 500, 502, 503, 504}
+_BUSY = {"SlowDown", "RequestTimeout", "RequestTimeoutException", "Throttling", "ThrottlingException"} | {
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "BandwidthLimitExceeded",
+    "ConditionalRequestConflict",  # another conditional write is under way: the store asks to try again
+    "OperationAborted",
+}
 
 
 class S3Store:
     """Objects under `s3://bucket/prefix`; the contract is `storage.Store`.
 
     Endpoint, region and credentials come from boto3's own chain (AWS_ENDPOINT_URL included) and are never written
-    anywhere. botocore retries requests; the loop here also covers bodies that break off while they are read.
+    anywhere. botocore's own retries are off: those here also cover bodies that break off or trickle in.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, patience: Patience | None = None) -> None:
         bucket, _, prefix = root.removeprefix(S3_SCHEME).partition("/")
         if not bucket:
             raise ValueError(f"{root}: an S3 address is s3://bucket/prefix")
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.root = f"{S3_SCHEME}{bucket}/{self._prefix}".rstrip("/")
-        self._client = _client()
+        self._patience = patience or patience_of()
+        self._client = _client(self._patience)
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         if length == 0:
@@ -47,9 +55,8 @@ class S3Store:
         ranged = {} if (start, length) == (0, None) else {"Range": _byte_range(start, length)}
 
         def read() -> bytes:
-            body = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **ranged)["Body"]
-            data: bytes = body.read()
-            return data
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **ranged)
+            return _read_body(answer["Body"], self._patience.body_seconds(answer["ContentLength"]))
 
         return self._try("read", key, read)
 
@@ -64,14 +71,19 @@ class S3Store:
             code = _code(refusal.__cause__)
             if code in _UNSUPPORTED and not self.exists(key):
                 self.put(key, data)
-                time.sleep(SETTLE_SECONDS)
+                time.sleep(self._patience.settle_seconds)
             elif code not in _UNSUPPORTED | _TAKEN:
                 raise
         return self.get(key)
 
     def exists(self, key: str) -> bool:
+        """By a GET whose body is left unread: the answer to a HEAD has no room for the reason of a refusal."""
+
+        def look() -> None:
+            self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].close()
+
         try:
-            self._try("look up", key, lambda: self._client.head_object(Bucket=self._bucket, Key=self._prefix + key))
+            self._try("look up", key, look)
         except FileNotFoundError:
             return False
         return True
@@ -99,23 +111,31 @@ class S3Store:
     def _try(self, verb: str, key: str, request: Callable[[], Result]) -> Result:
         """Run a request, again after a growing random pause while the failure is one that passes."""
         where = f"{self.root}/{key}".rstrip("/")
-        for attempt in range(ATTEMPTS):
-            try:
-                return request()
-            except (ClientError, BotoCoreError) as error:
-                if attempt + 1 == ATTEMPTS or not _passes(error):
-                    raise _translate(error, verb, where) from error
-            time.sleep(random.uniform(0, min(LONGEST_WAIT_SECONDS, 2.0**attempt)))
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        try:
+            return self._patience.keep_trying(request, _passes)
+        except (ClientError, BotoCoreError) as error:
+            raise _translate(error, verb, where, self._patience.attempts) from error
 
 
-def _client() -> Any:
+def _read_body(body: Any, seconds: float) -> bytes:
+    """The whole body of an answer, which is broken off when it takes too long: a trickle never times out by itself."""
+    watch = threading.Timer(seconds, body._raw_stream.shutdown)
+    watch.daemon = True
+    watch.start()
+    try:
+        data: bytes = body.read()
+    finally:
+        watch.cancel()
+    return data
+
+
+def _client(patience: Patience) -> Any:
     config = Config(
-        connect_timeout=10,
-        read_timeout=60,
+        connect_timeout=patience.connect_seconds,
+        read_timeout=patience.read_seconds,
         tcp_keepalive=True,
         max_pool_connections=32,
-        retries={"mode": "standard", "total_max_attempts": 4},
+        retries={"total_max_attempts": 1},
         request_checksum_calculation="when_required",  # the trailers of the default are unknown to other stores
         response_checksum_validation="when_required",
     )
@@ -129,9 +149,12 @@ def _byte_range(start: int, length: int | None) -> str:
     return f"bytes={start}-" if length is None else f"bytes={start}-{start + length - 1}"
 
 
-def _passes(error: ClientError | BotoCoreError) -> bool:
+def _passes(error: Exception) -> bool:
     """Whether the failure is the kind that goes away: busy servers and broken connections."""
-    return _code(error) in _BUSY or isinstance(error, HTTPClientError | ResponseStreamingError)
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return _code(error) in _BUSY or status in _BUSY_STATUS
+    return isinstance(error, HTTPClientError | NoConnectionError | IncompleteReadError)
 
 
 def _code(error: BaseException | None) -> str:
@@ -139,17 +162,28 @@ def _code(error: BaseException | None) -> str:
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
-def _translate(error: ClientError | BotoCoreError, verb: str, where: str) -> OSError:
+def _translate(error: ClientError | BotoCoreError, verb: str, where: str, attempts: int) -> OSError:
     """The error as one line without request headers, signed addresses or credentials."""
     if isinstance(error, ClientError):
-        code = _code(error)
-        if code in _ABSENT:
-            return FileNotFoundError(f"{where} does not exist")
-        reason = str(error.response.get("Error", {}).get("Message", "")).splitlines()
-        message = f"cannot {verb} {where}: {code} {reason[0] if reason else ''}".rstrip()
-        return PermissionError(message) if code in _FORBIDDEN else StoreError(message)
+        return _refusal(error, verb, where, attempts)
     if isinstance(error, NoCredentialsError):
         return StoreError(f"cannot {verb} {where}: no AWS credentials found (environment, ~/.aws, instance role)")
-    if isinstance(error, HTTPClientError | ResponseStreamingError):
-        return StoreError(f"cannot {verb} {where}: {type(error).__name__} in {ATTEMPTS} attempts")
+    if _passes(error):
+        return StoreError(f"cannot {verb} {where}: {type(error).__name__} in {attempts} attempts")
     return StoreError(f"cannot {verb} {where}: {' '.join(str(error).split())}")
+
+
+def _refusal(error: ClientError, verb: str, where: str, attempts: int) -> OSError:
+    """What the store answered, with the way out where there is one."""
+    code = _code(error)
+    if code == "NoSuchBucket":
+        return StoreError(f"cannot {verb} {where}: there is no such bucket")
+    if code in _ABSENT:
+        return FileNotFoundError(f"{where} does not exist")
+    reason = str(error.response.get("Error", {}).get("Message", "")).splitlines()
+    message = f"cannot {verb} {where}: {code} {reason[0] if reason else ''}".rstrip()
+    if code in _FORBIDDEN:
+        return PermissionError(message)
+    if code in _EXPIRED:
+        return StoreError(f"{message} (renew the credentials and run the same command again)")
+    return StoreError(f"{message} ({attempts} attempts)" if _passes(error) else message)

@@ -16,12 +16,13 @@ from schemas.tables import Status
 from schemas.validate import check_outcomes
 from workflows.convert import ImageResult, mask_table, outcome_table
 from workflows.failures import one_line
-from workflows.image_worker import ImageWorker, PlannedImage, ShardJob, time_limit
+from workflows.image_worker import REFUSED, ImageWorker, PlannedImage, ShardJob, time_limit
 from workflows.isolation import IsolatedWorker
 from workflows.plans import PlanPart, ShardTask, read_part
-from workflows.storage import Store, open_store
+from workflows.storage import Store, StoreError, open_store
 
 _READERS = 4
+_NOT_READ = (REFUSED, "Unreadable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ class ShardWorker:
             results = self._apart(images)
         else:
             self._store.put(marker, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode())
-            results = self._together(images)
+            results = self._together_or_apart(images)
+        self._check_access(images, results)
         self._commit(task.shard, results)
         self._store.delete(marker)
         errors = sum(result.status != Status.OK for result in results)
@@ -81,6 +83,13 @@ class ShardWorker:
         pairs = zip(rows["image_id"].to_pylist(), rows["uri"].to_pylist(), strict=True)
         return [PlannedImage(image_id, uri) for image_id, uri in pairs]
 
+    def _together_or_apart(self, images: list[PlannedImage]) -> list[ImageResult]:
+        """In this process; where its memory does not suffice, one by one, so that the image that takes it is known."""
+        try:
+            return self._together(images)
+        except MemoryError:
+            return self._apart(images)
+
     def _together(self, images: list[PlannedImage]) -> list[ImageResult]:
         """In this process; the next images are read and decoded while the model works on one."""
         self._end_child()
@@ -95,6 +104,13 @@ class ShardWorker:
         """In a child process, which stays for the next shard in case that one needs it too."""
         self._child = self._child or IsolatedWorker(self._job)
         return [self._child.work(image) for image in images]
+
+    def _check_access(self, images: list[PlannedImage], results: list[ImageResult]) -> None:
+        """Raise StoreError if images are refused and it is not them alone: a revoked right must not become rows."""
+        refused = [result for result in results if result.error_class == REFUSED]
+        read = [image for image, result in zip(images, results, strict=True) if result.error_class not in _NOT_READ]
+        if refused and not (read and self._worker.can_read(read[-1])):
+            raise StoreError(f"{refused[0].error_message} (nothing of this shard can be read; no image is blamed)")
 
     def _end_child(self) -> None:
         if self._child:

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from schemas import catalog
 from workflows.commands import SqlConfig
+from workflows.patience import patience_of
 from workflows.storage import S3_SCHEME
 
 ROWS_SHOWN = 100
@@ -40,11 +41,17 @@ def _s3_filesystem() -> pafs.S3FileSystem:
     """S3 as boto3 sees it: the same endpoint and the same chain of credentials."""
     import boto3
 
+    patience = patience_of()
+    limits = {
+        "connect_timeout": patience.connect_seconds,
+        "request_timeout": patience.read_seconds,
+        "retry_strategy": pafs.AwsStandardS3RetryStrategy(max_attempts=patience.attempts),
+    }
     session = boto3.session.Session()
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     credentials = session.get_credentials()
     if credentials is None:
-        return pafs.S3FileSystem(endpoint_override=endpoint, region=session.region_name)
+        return pafs.S3FileSystem(endpoint_override=endpoint, region=session.region_name, **limits)
     keys = credentials.get_frozen_credentials()
     return pafs.S3FileSystem(
         access_key=keys.access_key,
@@ -52,6 +59,7 @@ def _s3_filesystem() -> pafs.S3FileSystem:
         session_token=keys.token,
         endpoint_override=endpoint,
         region=session.region_name,
+        **limits,
     )
 
 

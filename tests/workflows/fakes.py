@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 import os
 import signal
 import threading
@@ -19,7 +21,7 @@ from schemas.records import RunRecord
 from workflows.image_worker import ShardJob
 from workflows.images import MAX_PIXELS
 
-FINE, FAILS, KILLS, HANGS, WRONG = 10, 20, 30, 40, 50
+FINE, FAILS, KILLS, HANGS, WRONG, CRAMPED = 10, 20, 30, 40, 50, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +55,17 @@ class FakeGenerator:
             case 20:
                 raise RuntimeError("out of\nluck")
             case 30:
-                os.kill(os.getpid(), signal.SIGSEGV)
+                ctypes.string_at(0)  # a real segmentation fault
             case 40:
                 threading.Event().wait()
             case 50:
                 return half_mask(image.shape[:2], area=1)
+            case 60 if multiprocessing.parent_process() is None:
+                raise MemoryError
         return half_mask(image.shape[:2])
 
 
-def half_mask(size: tuple[int, ...], *, area: int | None = None) -> Generation:
+def half_mask(size: tuple[int, ...], *, area: int | None = None, score: float = 0.9) -> Generation:
     """A mask of the left half of an image, and two rejected candidates."""
     height, width = size
     mask = np.zeros((height, width), bool)
@@ -71,7 +75,7 @@ def half_mask(size: tuple[int, ...], *, area: int | None = None) -> Generation:
         rle=(encode(mask),),
         boxes=np.array([[0, 0, width // 2, height]], np.int64),
         areas=np.array([area or height * (width // 2)], np.int64),
-        predicted_iou=np.array([0.9], np.float32),
+        predicted_iou=np.array([score], np.float32),
         stability_score=np.array([0.96], np.float32),
         points=np.array([[0.5, 0.5]], np.float32),
         crop_boxes=np.array([[0, 0, width, height]], np.int32),
@@ -109,8 +113,10 @@ def run_record(run_id: str = "run") -> RunRecord:
     )
 
 
-def shard_job(dataset: Path | str, *, source: FakeSource | None = None, timeout: float = 60.0) -> ShardJob:
-    return ShardJob(str(dataset), run_record(), source or FakeSource(), MAX_PIXELS, timeout, 1)
+def shard_job(
+    dataset: Path | str, *, source: FakeSource | None = None, timeout: float = 60.0, memory: int | None = None
+) -> ShardJob:
+    return ShardJob(str(dataset), run_record(), source or FakeSource(), MAX_PIXELS, timeout, 1, memory)
 
 
 def save_flat(path: Path, first_pixel: int, *, size: tuple[int, int] = (8, 6)) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,10 +14,13 @@ from schemas.catalog import connect, query
 from schemas.ids import image_id, unreadable_image_id
 from schemas.layout import in_flight_key
 from tests.workflows import fakes
+from tests.workflows.killers import endless_jpeg, memory_bomb
 from workflows.convert import ImageResult
-from workflows.image_worker import ImageWorker, PlannedImage
+from workflows.failures import WorkerError
+from workflows.generate import _report
+from workflows.image_worker import ImageWorker, PlannedImage, ShardJob
 from workflows.isolation import IsolatedWorker
-from workflows.plans import pending_shards, settle_plan
+from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.runs import open_dataset
 from workflows.shard_worker import ShardWorker
 from workflows.storage import LocalStore, StoreError
@@ -94,7 +98,7 @@ def test_a_shard_that_died_before_quarantines_the_killer_and_does_the_rest(tmp_p
     }
     (task,) = plan(store, list(images.values()), shard_size=10)
     store.put(in_flight_key("run", 0), b"{}")
-    worker = ShardWorker(fakes.shard_job(store.root, timeout=2))
+    worker = ShardWorker(fakes.shard_job(store.root, timeout=8))
     worker.work(task)
     found = outcomes(store)
     assert {name: found[image.image_id][:2] for name, image in images.items()} == {
@@ -106,6 +110,51 @@ def test_a_shard_that_died_before_quarantines_the_killer_and_does_the_rest(tmp_p
         "f": ("ok", None),
     }
     assert not store.exists(in_flight_key("run", 0))
+
+
+def test_files_that_take_memory_or_time_without_end_are_quarantined(
+    tmp_path: Path, store: LocalStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bomb, endless = planned(memory_bomb(tmp_path / "bomb.png")), planned(endless_jpeg(tmp_path / "endless.jpg"))
+    fine = planned(fakes.save_flat(tmp_path / "fine.png", fakes.FINE))
+    (task,) = plan(store, [bomb, endless, fine], shard_size=10)
+    store.put(in_flight_key("run", 0), b"{}")
+    worker = ShardWorker(fakes.shard_job(store.root, timeout=8, memory=256 << 20))
+    assert worker.work(task).errors == 2
+    worker._end_child()
+    rows = query(connect(store.root), "SELECT image_id, status, error_message FROM outcomes").to_pylist()
+    found = {row["image_id"]: (row["status"], row["error_message"]) for row in rows}
+    assert found == {
+        bomb.image_id: ("crashed", "the image needs more memory than one image may take"),
+        endless.image_id: ("crashed", "the image took longer than 8 s"),
+        fine.image_id: ("ok", None),
+    }
+    assert _report(store.root, "run") == 1
+    assert "3 images, 1 masks, 2 errors\n2 images took their process down" in capsys.readouterr().out
+
+
+def test_the_time_limit_ends_a_process_that_decodes_in_a_thread(tmp_path: Path, store: LocalStore) -> None:
+    """As at an image's first death: the reader threads hold it, the main thread waits for them."""
+    images = [planned(endless_jpeg(tmp_path / "endless.jpg"))]
+    (task,) = plan(store, images, shard_size=1)
+    worker = multiprocessing.get_context("spawn").Process(
+        target=_work, args=(fakes.shard_job(store.root, timeout=1), task)
+    )
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 1
+    assert store.exists(in_flight_key("run", 0))
+    assert not list(store.list("outcomes"))
+
+
+def test_an_image_for_which_memory_was_short_once_is_not_blamed(tmp_path: Path, store: LocalStore) -> None:
+    images = [planned(fakes.save_flat(tmp_path / f"{n}.png", fakes.CRAMPED, size=(8 + n, 6))) for n in range(2)]
+    (task,) = plan(store, images, shard_size=2)
+    assert ShardWorker(fakes.shard_job(store.root)).work(task).errors == 0
+
+
+def _work(job: ShardJob, task: ShardTask) -> None:
+    ShardWorker(job).work(task)
 
 
 def test_isolated_results_equal_direct_ones(tmp_path: Path) -> None:
@@ -121,7 +170,7 @@ def test_isolated_results_equal_direct_ones(tmp_path: Path) -> None:
 
 
 def test_a_model_that_does_not_load_is_not_the_image_s_fault(tmp_path: Path) -> None:
-    with pytest.raises((EOFError, ConnectionError)):
+    with pytest.raises(WorkerError, match=r"^broken checkpoint$"):
         IsolatedWorker(fakes.shard_job(tmp_path, source=fakes.FakeSource(model_error="broken checkpoint")))
 
 

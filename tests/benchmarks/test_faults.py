@@ -1,0 +1,80 @@
+"""A few disturbed runs, and that what can go wrong would be counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from schemas.layout import masks_key, outcomes_key
+from tests.benchmarks.fault_findings import Findings, examine, reference_rows
+from tests.benchmarks.faults import ON_ONE_NODE, Options, choose_kinds
+from tests.benchmarks.record import ROOT
+from tests.workflows import fakes
+from tests.workflows.test_shard_worker import plan, planned
+from workflows.shard_worker import ShardWorker
+from workflows.storage import LocalStore
+
+IMAGES = 3
+
+
+def test_a_seeded_set_of_disturbed_runs_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "faults.json"
+    kinds = ["worker", "in_write", "store_errors"]
+    command = [sys.executable, "-m", "tests.benchmarks.faults", "--kills", "3", "--seed", "3", "--json", str(out)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
+    done = subprocess.run(
+        [*command, "--kinds", *kinds], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = json.loads(out.read_text())
+    assert [record[name] for name in ("runs", "lost", "duplicated", "partial", "differing")] == [3, 0, 0, 0, 0]
+    assert sorted(record["kinds"]) == sorted(kinds)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> LocalStore:
+    """Three images in three shards, whole; their ids begin with the run's first."""
+    store = LocalStore(tmp_path / "data")
+    images = [planned(fakes.save_flat(tmp_path / f"{n}.png", fakes.FINE, size=(8 + n, 6))) for n in range(IMAGES)]
+    worker = ShardWorker(fakes.shard_job(store.root))
+    for task in plan(store, images, shard_size=1):
+        worker.work(task)
+    return store
+
+
+def findings(store: LocalStore, expected: list[tuple[object, ...]]) -> Findings:
+    return examine(store.root, IMAGES, expected)
+
+
+def test_every_kind_of_harm_is_counted(data: LocalStore) -> None:
+    expected = reference_rows(data.root)
+    assert findings(data, expected).lost == 0
+    assert findings(data, expected).differing == 0
+    assert findings(data, expected[1:]).differing == 1
+    first_masks, first_outcomes = (data._path(key("run", 0)) for key in (masks_key, outcomes_key))
+    shutil.copy(first_masks, data._path(masks_key("run", 7)))
+    shutil.copy(first_outcomes, data._path(outcomes_key("run", 7)))
+    assert findings(data, expected).duplicated == 2
+    shutil.copy(data._path(masks_key("run", 1)), data._path(masks_key("run", 7)))
+    assert findings(data, expected).partial >= 1
+    for key in (masks_key, outcomes_key):
+        data.delete(key("run", 7))
+    data.delete(outcomes_key("run", 0))
+    data.put("in_flight/run=run/shard-00000000.json", b"{}")
+    found = findings(data, expected)
+    assert (found.lost, found.differing, found.leftovers) == (1, 1, 1)
+
+
+def test_kinds_are_shared_out_evenly_and_checked() -> None:
+    wanted = tuple(ON_ONE_NODE)
+    kinds = choose_kinds(Options(kills=12, kinds=wanted, seed=5))
+    assert {kind: kinds.count(kind) for kind in wanted} == dict.fromkeys(wanted, 2)
+    assert kinds != choose_kinds(Options(kills=12, kinds=wanted, seed=6))
+    with pytest.raises(ValueError, match="cannot disturb by flood here; possible: driver"):
+        choose_kinds(Options(kinds=("flood",)))
