@@ -1,6 +1,6 @@
 """`tracing` in Triton: stability, box, area and run lengths straight from low-resolution logits.
 
-One program looks at one column of one mask in its crop. Every pixel is interpolated where it is needed, in the order and
+One program looks at some columns of one mask in its crop. Every pixel is interpolated where it is needed, in the order and
 with the roundings of `kernels`: along x and y to the model input, along x and y to the crop. Nothing is held at full
 size. A first launch counts; a prefix sum over the columns says where a second one, the same but for its stores, writes.
 """
@@ -21,8 +21,10 @@ from sam_core.geometry import Frame
 from sam_core.masks.bilinear import Resize, axes, resize
 from sam_core.masks.tracing import Changes, Notes
 
-ROWS = 128
-"""Rows that a program looks at together."""
+INTERPRETED = bool(triton.knobs.runtime.interpret)
+"""Whether kernels run in Triton's interpreter, whose fused multiply-add rounds twice: wider floats take its place."""
+COLUMNS, ROWS = (128, 128) if INTERPRETED else (16, 32)
+"""Pixels that a program looks at together; the interpreter takes its time by operation, not by pixel."""
 SLACK = 1.00001
 """An interpolated value exceeds the largest of its sources by less than this factor, which is rounding."""
 NOWHERE = 1 << 30
@@ -82,10 +84,10 @@ class TritonTracer:
             return
         tables, logits = self._tables, logits.float().contiguous()
         regions = self._regions(logits, crops)
-        _trace[(self._width, len(logits))](
+        _trace[(triton.cdiv(self._width, COLUMNS), len(logits))](
             logits, crops, regions, *tables[:5], found, starts,
             len(logits), self._width, logits.shape[1], tables.input_at.shape[1], tables.crop_at.shape[3],
-            self._offset, WRITE=write, ROWS=ROWS, FUSED=not INTERPRETED,
+            self._offset, WRITE=write, ROWS=ROWS, COLUMNS=COLUMNS, FUSED=not INTERPRETED,
         )  # fmt: skip
 
     def _regions(self, logits: Tensor, crops: Tensor) -> Tensor:
@@ -98,10 +100,6 @@ class TritonTracer:
         return (torch.stack(spans, dim=1) * above.flatten(1).any(1, keepdim=True)).int().contiguous()
 
 
-INTERPRETED = bool(triton.knobs.runtime.interpret)
-"""Whether kernels run in Triton's interpreter, whose fused multiply-add rounds twice and is made of wider floats here."""
-
-
 @triton.jit
 def _fma(a: Any, b: Any, c: Any, FUSED: tl.constexpr) -> Any:  # noqa: N803
     """a * b + c, rounded once."""
@@ -112,12 +110,13 @@ def _fma(a: Any, b: Any, c: Any, FUSED: tl.constexpr) -> Any:  # noqa: N803
 
 @triton.jit
 def _mix(low: Any, low_weight: Any, high: Any, high_weight: Any, FUSED: tl.constexpr) -> Any:  # noqa: N803
-    return _fma(low, low_weight + tl.zeros_like(low), high * high_weight, FUSED)
+    low, low_weight = tl.broadcast(low, low_weight)
+    return _fma(low, low_weight, high * high_weight, FUSED)
 
 
 @triton.jit
 def _input_value(logits: Any, t: Any, s: Any, at: Any, weight: Any, side: Any, inputs: Any, FUSED: tl.constexpr) -> Any:  # noqa: N803
-    """Values of the model input at rows t [R] of column s, a scalar."""
+    """Values of the model input at rows t and columns s, broadcast against each other."""
     left, right = tl.load(at + s), tl.load(at + inputs + s)
     left_weight, right_weight = tl.load(weight + s), tl.load(weight + inputs + s)
     above, below = tl.load(at + t) * side, tl.load(at + inputs + t) * side
@@ -131,7 +130,7 @@ def _crop_value(
     logits: Any, r: Any, c: Any, input_at: Any, input_weight: Any, crop_at: Any, crop_weight: Any,
     side: Any, inputs: Any, length: Any, FUSED: tl.constexpr,
 ) -> Any:  # noqa: N803  # fmt: skip
-    """Values of the crop at rows r [R] of column c, a scalar; both must lie in the crop."""
+    """Values of the crop at rows r and columns c, broadcast against each other; both must lie in the crop."""
     left, right = tl.load(crop_at + 2 * length + c), tl.load(crop_at + 3 * length + c)
     left_weight, right_weight = tl.load(crop_weight + 2 * length + c), tl.load(crop_weight + 3 * length + c)
     above, below = tl.load(crop_at + r), tl.load(crop_at + length + r)
@@ -148,14 +147,14 @@ def _crop_value(
 def _trace(
     logits_ptr: Any, crops_ptr: Any, regions_ptr: Any, input_at: Any, input_weight: Any, crop_at: Any, crop_weight: Any,
     places_ptr: Any, found_ptr: Any, starts_ptr: Any, masks: Any, columns: Any, side: Any, inputs: Any, length: Any,
-    offset: Any, WRITE: tl.constexpr, ROWS: tl.constexpr, FUSED: tl.constexpr,
+    offset: Any, WRITE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FUSED: tl.constexpr,
 ) -> None:  # noqa: N803  # fmt: skip
-    """One column of one mask: its counts into found [6, masks, columns], or its changes from its start on.
+    """Some columns of one mask: their counts into found [6, masks, columns], or their changes from their starts on.
 
     A change lies between a pixel and the one before it in the original image, column by column. In a crop of full
     height the one before the first row is the last row of the column before; else there is background around.
     """
-    c, k = tl.program_id(0), tl.program_id(1)
+    first_column, k = tl.program_id(0) * COLUMNS, tl.program_id(1)
     crop = tl.load(crops_ptr + k)
     height, width = tl.load(places_ptr + crop * 6), tl.load(places_ptr + crop * 6 + 1)
     corner, original = tl.load(places_ptr + crop * 6 + 2), tl.load(places_ptr + crop * 6 + 3)
@@ -163,53 +162,54 @@ def _trace(
     row0, row1 = tl.load(regions_ptr + k * 4), tl.load(regions_ptr + k * 4 + 1)
     column0, column1 = tl.load(regions_ptr + k * 4 + 2), tl.load(regions_ptr + k * 4 + 3)
     wraps = (full == 1) & (row1 == height)
-    if (row0 < row1) & (c >= column0) & (c < tl.minimum(column1 + wraps.to(tl.int32), width)):
+    end = tl.minimum(column1 + wraps.to(tl.int32), width)
+    if (row0 < row1) & (first_column < end) & (first_column + COLUMNS > column0):
         mask_ptr = logits_ptr + k.to(tl.int64) * side * side
         at, weight = crop_at + crop * 4 * length, crop_weight + crop * 4 * length
-        here = k.to(tl.int64) * columns + c
-        first_slot = tl.where(wraps, 0, row0)
-        slot = tl.arange(0, ROWS)
-        one = tl.zeros([1], tl.int32)
-        foot = _crop_value(mask_ptr, one + (height - 1).to(tl.int32), tl.maximum(c - 1, 0), input_at, input_weight, at,
-                           weight, side, inputs, length, FUSED)  # fmt: skip
-        carry = tl.sum((foot > 0).to(tl.int32), 0) * (wraps & (c > 0)).to(tl.int32)
-        inner, outer, area = tl.zeros([ROWS], tl.int32), tl.zeros([ROWS], tl.int32), tl.zeros([ROWS], tl.int32)
-        first, last = tl.full([ROWS], 1 << 30, tl.int32), tl.full([ROWS], -1, tl.int32)
-        changes = tl.zeros([ROWS], tl.int32)
-        written = tl.zeros([1], tl.int32)
-        for start in range(first_slot, row1 + 1, ROWS):
+        column = (first_column + tl.arange(0, COLUMNS))[:, None]
+        mine = (column >= column0) & (column < end)
+        c = tl.minimum(column, width - 1).to(tl.int32)
+        here = k.to(tl.int64) * columns + column
+        slot = tl.arange(0, ROWS)[None, :]
+        last_row = tl.zeros([1, 1], tl.int32) + (height - 1).to(tl.int32)
+        foot = _crop_value(mask_ptr, last_row, tl.maximum(c - 1, 0), input_at, input_weight, at, weight, side, inputs,
+                           length, FUSED)  # fmt: skip
+        carry = tl.where(foot > 0, 1, 0) * tl.where(c > 0, 1, 0) * tl.where(wraps, 1, 0) == 1
+        inner, outer = tl.zeros([COLUMNS, 1], tl.int32), tl.zeros([COLUMNS, 1], tl.int32)
+        area, changes = tl.zeros([COLUMNS, 1], tl.int32), tl.zeros([COLUMNS, 1], tl.int32)
+        first, last = tl.full([COLUMNS, 1], 1 << 30, tl.int32), tl.full([COLUMNS, 1], -1, tl.int32)
+        for start in range(tl.where(wraps, 0, row0).to(tl.int32), (row1 + 1).to(tl.int32), ROWS):
             r = start + slot
-            seen = (r >= row0) & (r < row1)
+            seen = mine & (r >= row0) & (r < row1)
             value = _crop_value(mask_ptr, tl.minimum(r, height - 1).to(tl.int32), c, input_at, input_weight, at, weight,
                                 side, inputs, length, FUSED)  # fmt: skip
-            before = _crop_value(mask_ptr, tl.minimum(tl.maximum(r - 1, 0), height - 1).to(tl.int32), c, input_at,
-                                 input_weight, at, weight, side, inputs, length, FUSED)  # fmt: skip
+            above = tl.minimum(tl.maximum(r - 1, 0), height - 1).to(tl.int32)
+            before = _crop_value(mask_ptr, above, c, input_at, input_weight, at, weight, side, inputs, length, FUSED)
             inside = seen & (value > 0)
-            was = (r - 1 >= row0) & (r - 1 < row1) & (before > 0)
-            was = was | ((r == 0) & (carry > 0))
-            position = corner + c.to(tl.int64) * original + r
-            counts = (r < height) | ((r == height) & ((full == 0) | (c == width - 1)))
-            changed = (inside != was) & (r <= row1) & counts & (position < total)
+            was = mine & (r - 1 >= row0) & (r - 1 < row1) & (before > 0)
+            was = was | (carry & (r == 0))
+            position = corner + column.to(tl.int64) * original + r
+            counts = (r < height) | ((r == height) & ((full == 0) | (column == width - 1)))
+            changed = mine & (inside != was) & (r <= row1) & counts & (position < total)
             if WRITE:
-                place = tl.cumsum(changed.to(tl.int32), 0) - 1 + tl.sum(written, 0)
-                base = tl.load(starts_ptr + here)
-                tl.store(found_ptr + base + place, position.to(tl.int32), mask=changed)
-                written += tl.sum(changed.to(tl.int32), 0)
+                place = tl.load(starts_ptr + here, mask=mine, other=0) + changes
+                place = place + tl.cumsum(changed.to(tl.int32), 1) - 1
+                tl.store(found_ptr + place, position.to(tl.int32), mask=changed)
             else:
-                inner += (seen & (value > offset)).to(tl.int32)
-                outer += (seen & (value > -offset)).to(tl.int32)
-                area += inside.to(tl.int32)
-                first = tl.minimum(first, tl.where(inside, r, 1 << 30).to(tl.int32))
-                last = tl.maximum(last, tl.where(inside, r, -1).to(tl.int32))
-                changes += changed.to(tl.int32)
+                inner += tl.sum((seen & (value > offset)).to(tl.int32), 1)[:, None]
+                outer += tl.sum((seen & (value > -offset)).to(tl.int32), 1)[:, None]
+                area += tl.sum(inside.to(tl.int32), 1)[:, None]
+                first = tl.minimum(first, tl.min(tl.where(inside, r, 1 << 30), 1)[:, None])
+                last = tl.maximum(last, tl.max(tl.where(inside, r, -1), 1)[:, None])
+            changes += tl.sum(changed.to(tl.int32), 1)[:, None]
         if not WRITE:
-            plane = masks.to(tl.int64) * columns
-            tl.store(found_ptr + here, tl.sum(inner, 0))
-            tl.store(found_ptr + plane + here, tl.sum(outer, 0))
-            tl.store(found_ptr + 2 * plane + here, tl.sum(area, 0))
-            tl.store(found_ptr + 3 * plane + here, tl.min(first, 0))
-            tl.store(found_ptr + 4 * plane + here, tl.max(last, 0))
-            tl.store(found_ptr + 5 * plane + here, tl.sum(changes, 0))
+            plane = k.to(tl.int64) * 0 + masks * columns
+            tl.store(found_ptr + here, inner, mask=mine)
+            tl.store(found_ptr + plane + here, outer, mask=mine)
+            tl.store(found_ptr + 2 * plane + here, area, mask=mine)
+            tl.store(found_ptr + 3 * plane + here, first, mask=mine)
+            tl.store(found_ptr + 4 * plane + here, last, mask=mine)
+            tl.store(found_ptr + 5 * plane + here, changes, mask=mine)
 
 
 def _tables(frames: Sequence[Frame], low_res: int, device: torch.device) -> _Tables:

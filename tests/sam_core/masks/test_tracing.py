@@ -9,8 +9,7 @@ from torch import Tensor
 
 from sam_core.geometry import Frame, frame_of
 from sam_core.masks import plain
-from sam_core.masks.tracing import TorchTracer, Tracer, measures, run_lengths
-from tests.interpreted import interpreted
+from sam_core.masks.tracing import Changes, Notes, TorchTracer, Tracer, measures, run_lengths
 from tests.sam_core.masks.test_kernels import blobs
 
 SIDE = 32
@@ -25,6 +24,22 @@ FRAMES = (
 Make = Callable[[Sequence[Frame], float], Tracer]
 
 
+class OnDevice:
+    """A tracer that is handed tensors on the CPU, and answers with such."""
+
+    def __init__(self, tracer: Tracer, device: torch.device) -> None:
+        self._tracer, self._device = tracer, device
+
+    def notes(self, logits: Tensor, crops: Tensor) -> Notes:
+        found = self._tracer.notes(logits.to(self._device), crops.to(self._device))
+        return Notes(*(each.cpu() for each in found))
+
+    def changes(self, logits: Tensor, crops: Tensor, notes: Notes) -> Changes:
+        there = Notes(*(each.to(self._device) for each in notes))
+        found = self._tracer.changes(logits.to(self._device), crops.to(self._device), there)
+        return Changes(*(each.cpu() for each in found))
+
+
 @pytest.fixture(params=["torch", "triton"])
 def make(request: pytest.FixtureRequest) -> Make:
     """Makes a tracer."""
@@ -32,9 +47,10 @@ def make(request: pytest.FixtureRequest) -> Make:
         return lambda frames, offset: TorchTracer(frames, offset=offset)
     if torch.backends.cpu.get_cpu_capability() == "DEFAULT":
         pytest.skip("without fused multiply-add torch rounds once more")
-    kernels = interpreted("sam_core.masks.triton_tracing")
-    cpu = torch.device("cpu")
-    return lambda frames, offset: kernels.TritonTracer(frames, offset=offset, low_res=SIDE, device=cpu)
+    device = request.getfixturevalue("kernel_device")
+    from sam_core.masks.triton_tracing import TritonTracer
+
+    return lambda frames, offset: OnDevice(TritonTracer(frames, offset=offset, low_res=SIDE, device=device), device)
 
 
 def compare(make: Make, logits: Tensor, crops: Sequence[int], *, offset: float = 1.0) -> None:
