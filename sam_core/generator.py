@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from sam_core.geometry import Frame
 from sam_core.lanes import ahead, keep_freed_memory, open_lanes
 from sam_core.masks import kernels, plain
+from sam_core.masks.assemble import assemble
 from sam_core.masks.batch import Generation, Reason
-from sam_core.masks.candidates import KEPT, Candidates, Ledger, Measures, concatenate, decoded, records
+from sam_core.masks.candidates import KEPT, Candidates, Ledger, Measures, concatenate, decoded
 from sam_core.masks.crops import Crop, crop_plan
 from sam_core.masks.nms import nms
-from sam_core.masks.regions import clean_candidates
 from sam_core.masks.select import judge_measures, judge_predicted_iou
 from sam_core.model.sam import Sam
 from sam_core.predict import encode
@@ -82,16 +82,11 @@ class MaskGenerator:
 
     def generate(self, image: NDArray[np.uint8]) -> Generation:
         """All masks of a uint8 RGB image [H, W, 3], the best first. Raises ValueError for any other array."""
-        _check_image(image)
+        check_image(image)
         size = (image.shape[0], image.shape[1])
         ledger = Ledger()
         crops = crop_plan(size, self.recipe)
-        kept = concatenate(self._masks_of_crops(image, crops, ledger))
-        if len(crops) > 1:
-            kept = self._suppress_across_crops(kept, ledger)
-        if self.recipe.min_region_area > 0:
-            kept = self._clean_regions(kept, size, ledger)
-        return Generation(records(kept, size), ledger.rejections, ledger.seconds)
+        return assemble(self._masks_of_crops(image, crops, ledger), size, self.recipe, ledger)
 
     def _masks_of_crops(self, image: NDArray[np.uint8], crops: Sequence[Crop], ledger: Ledger) -> list[Candidates]:
         """Encoded candidates of every crop; the next crop is encoded while the masks of one are made."""
@@ -141,27 +136,6 @@ class MaskGenerator:
         with torch.inference_mode(), autocast:
             yield
 
-    def _suppress_across_crops(self, candidates: Candidates, ledger: Ledger) -> Candidates:
-        """Of masks with nearly the same box, those from the smallest crop."""
-        with ledger.timed("nms"):
-            sides = candidates.crop_boxes[:, 2:] - candidates.crop_boxes[:, :2]
-            zoom = 1 / sides.prod(axis=1).astype(np.float32)
-            keep = nms(candidates.boxes, zoom, threshold=self.recipe.crop_nms_iou)
-        return ledger.survivors(candidates, keep, Reason.NMS_ACROSS_CROPS)
-
-    def _clean_regions(self, candidates: Candidates, size: tuple[int, int], ledger: Ledger) -> Candidates:
-        """Masks without small parts and holes; of those that now look alike, the ones that needed no cleaning."""
-        recipe = self.recipe
-        with ledger.timed("regions"):
-            cleaned, changed = clean_candidates(
-                candidates, size, min_area=recipe.min_region_area, small_masks=recipe.small_masks
-            )
-        with ledger.timed("nms"):
-            left = np.flatnonzero(cleaned.areas)
-            threshold = max(recipe.nms_iou, recipe.crop_nms_iou)
-            keep = left[nms(cleaned.boxes[left], ~changed[left], threshold=threshold)]
-        return ledger.survivors(cleaned, keep, Reason.SMALL_REGION)
-
 
 def _batch_in_cache(sam: Sam) -> int:
     """Prompts whose copies of the image tokens fit a CPU's cache together."""
@@ -169,6 +143,6 @@ def _batch_in_cache(sam: Sam) -> int:
     return max(1, CACHE_BYTES // (4 * tokens))
 
 
-def _check_image(image: NDArray[np.uint8]) -> None:
+def check_image(image: NDArray[np.uint8]) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"expected a uint8 RGB image [height, width, 3], got {image.dtype} {list(image.shape)}")

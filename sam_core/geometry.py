@@ -76,13 +76,19 @@ def model_input(image: NDArray[np.uint8], frame: Frame, mean: Tensor, std: Tenso
     image: uint8 RGB [H, W, 3], the whole original. mean, std: [3, 1, 1] in 0..255. Resized on the CPU by Pillow's
     antialiased bilinear filter, then normalised, then zero-padded on the right and below, bit for bit as released.
     """
+    resized = resized_crop(image, frame)
+    height, width = frame.input_size
+    pixels = torch.from_numpy(resized).to(mean.device).permute(2, 0, 1)
+    return F.pad((pixels - mean) / std, (0, frame.image_size - width, 0, frame.image_size - height))
+
+
+def resized_crop(image: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
+    """The crop at the size of the model input before padding: uint8 RGB [*input_size, 3]."""
     _check_image(image, frame)
     x0, y0, x1, y1 = frame.crop_box
     height, width = frame.input_size
     crop = Image.fromarray(np.ascontiguousarray(image[y0:y1, x0:x1]))
-    resized = np.array(crop.resize((width, height), Image.Resampling.BILINEAR))
-    pixels = torch.from_numpy(resized).to(mean.device).permute(2, 0, 1)
-    return F.pad((pixels - mean) / std, (0, frame.image_size - width, 0, frame.image_size - height))
+    return np.array(crop.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def upscale_logits(low_res: Tensor, frame: Frame) -> Tensor:

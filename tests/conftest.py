@@ -13,6 +13,9 @@ from sam_core.model.checkpoint import save_model
 from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported; its own functions need it, too
+
 REPOSITORY = Path(__file__).parent.parent
 
 
@@ -41,6 +44,13 @@ def sample_data() -> Callable[[str], Path]:
         return root / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def kernel_device() -> torch.device:
+    """Where kernels in Triton run: on a GPU if there is one, else in its interpreter; without Triton the test skips."""
+    pytest.importorskip("triton")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.fixture(scope="session")

@@ -139,6 +139,10 @@ class Ledger:
         finally:
             self._seconds[step] += time.perf_counter() - start
 
+    def spend(self, step: str, seconds: float) -> None:
+        """Add seconds to this step of `StepSeconds`: a share of what was done for several images together."""
+        self._seconds[step] += seconds
+
     def settle(self, candidates: Candidates, verdicts: NDArray[np.int8]) -> Candidates:
         """The candidates whose verdict is KEPT; the others are booked under their reason's code."""
         for reason in Reason:

@@ -1,0 +1,217 @@
+"""Automatic masks of many images on one device: crops of several images in a batch, as little as possible on the host.
+
+    images -> crops, resized by threads -> encode a batch of crops -> groups of prompts over its crops
+           -> predicted IoU -> draw -> stability, crop border, area -> NMS in the crop -> RLE -> the rest by threads
+
+The masks, their order and every rejection are those of `MaskGenerator`; `sam_core.device_batch` works on one batch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sam_core.device_batch import BatchWorker, CropInput
+from sam_core.device_settings import DeviceSettings, batch_sizes
+from sam_core.generator import check_image
+from sam_core.geometry import frame_of, resized_crop
+from sam_core.lanes import ahead
+from sam_core.masks.assemble import assemble
+from sam_core.masks.batch import Generation
+from sam_core.masks.candidates import Candidates, Ledger
+from sam_core.masks.crops import Crop, crop_plan
+from sam_core.model.sam import Sam
+from sam_core.recipes import Recipe
+
+Item = TypeVar("Item")
+_log = logging.getLogger(__name__)
+
+
+class DeviceGenerator:
+    """Generates the masks of images, several at a time; keeps nothing between calls but the sizes of its batches.
+
+    sam       the model, on the device where it is to run; with bfloat16 its matrices are rounded to that
+    recipe    what is asked of the model and which of its masks are kept
+    settings  see DeviceSettings; `auto` is resolved for the device of the model
+    threads   of the host, that prepare crops and finish images
+    """
+
+    def __init__(
+        self, sam: Sam, recipe: Recipe, settings: DeviceSettings | None = None, *, threads: int | None = None
+    ) -> None:
+        self.settings = (settings or DeviceSettings()).resolve(sam.device.type)
+        self.recipe = recipe
+        self.sizes = batch_sizes(sam.config, self.settings, parameters=sum(p.numel() for p in sam.parameters()))
+        self._image_size = sam.config.image_size
+        self._worker = BatchWorker(sam, recipe, self.settings)
+        self._threads = threads or torch.get_num_threads()
+
+    @property
+    def images_at_once(self) -> int:
+        """Images of one window each that a batch holds, and one more: a good number to have loaded ahead."""
+        return self.sizes.crops + 1
+
+    def generate(self, image: NDArray[np.uint8]) -> Generation:
+        """All masks of a uint8 RGB image [H, W, 3], the best first. Raises ValueError for any other array."""
+        return next(self.generate_many([image]))
+
+    def generate_many(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[Generation]:
+        """The masks of each image, in order. Raises what went wrong with an image when it is its turn."""
+        for result in self.attempt_many(images):
+            if isinstance(result, Exception):
+                raise result
+            yield result
+
+    def attempt_many(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[Generation | Exception]:
+        """The masks of each image, in order, or why there are none: no image costs another its masks.
+
+        When a batch fails, its images are worked on again, each by itself. Images are taken from the iterable as they
+        are needed, some ahead of the results.
+        """
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="host") as pool:
+            begun: deque[_ImageWork] = deque()
+            prepared = ahead(pool, _prepare, self._crops(images, begun), window=2 * self.sizes.crops)
+            for batch in _batches(prepared, lambda: self.sizes.crops):
+                self._work(batch)
+                _finish(begun, pool)
+                yield from self._results(begun, wait=len(begun) > 4 * self.sizes.crops)
+            _finish(begun, pool)
+            yield from self._results(begun, wait=True)
+
+    def _crops(self, images: Iterable[NDArray[np.uint8]], begun: deque[_ImageWork]) -> Iterator[_CropTask]:
+        for image in images:
+            work = _ImageWork(image, self.recipe)
+            begun.append(work)
+            for number, crop in enumerate(work.crops):
+                yield _CropTask(work, number, crop, self._image_size)
+
+    def _work(self, batch: list[_PreparedCrop]) -> None:
+        """Adds the candidates of a batch's crops to their images."""
+        sound = [(each.task, each.input) for each in batch if each.input and each.task.work.error is None]
+        try:
+            answers = self._within_memory([prepared for _, prepared in sound])
+        except Exception as error:  # of one of the images: which, shows when each is repeated by itself
+            for task, _ in sound:
+                task.work.error = error
+                task.work.alone = all(other.work is task.work for other, _ in sound)
+            return
+        for (task, _), (candidates, ledger) in zip(sound, answers, strict=True):
+            task.work.add(task.number, candidates, ledger)
+
+    def _within_memory(self, batch: list[CropInput]) -> list[tuple[Candidates, Ledger]]:
+        """Answers for a batch of crops, in as small batches as the memory of the device turns out to need."""
+        answers: list[tuple[Candidates, Ledger]] = []
+        while len(answers) < len(batch):
+            part = batch[len(answers) : len(answers) + self.sizes.crops]
+            try:
+                answers += self._worker.work(part, self.sizes)
+            except torch.OutOfMemoryError:
+                if self.sizes.smallest:
+                    raise
+                self.sizes = self.sizes.halved()
+                self._worker.release()
+                _log.warning(
+                    "out of memory on the device: going on with batches of %d crops and %d prompts",
+                    self.sizes.crops,
+                    self.sizes.prompts,
+                )
+        return answers
+
+    def _results(self, begun: deque[_ImageWork], *, wait: bool) -> Iterator[Generation | Exception]:
+        """The results of the images at the head of the queue that are finished, or, with `wait`, about to be."""
+        while begun and begun[0].future is not None and (wait or begun[0].future.done()):
+            work = begun.popleft()
+            try:
+                assert work.future is not None
+                yield work.future.result()
+            except Exception as error:
+                yield error if work.alone else self._alone(work.image)
+
+    def _alone(self, image: NDArray[np.uint8]) -> Generation | Exception:
+        """The result of an image whose batch failed."""
+        return next(self.attempt_many([image]))
+
+
+class _ImageWork:
+    """One image on its way: the candidates of its crops as far as they are known, or its error."""
+
+    def __init__(self, image: NDArray[np.uint8], recipe: Recipe) -> None:
+        self.image = image
+        self.recipe = recipe
+        self.error: Exception | None = None
+        self.alone = False  # whether no other image can have caused the error
+        self.future: Future[Generation] | None = None
+        self._parts: dict[int, tuple[Candidates, Ledger]] = {}
+        self.crops: tuple[Crop, ...] = ()
+        try:
+            check_image(image)
+            self.crops = crop_plan((image.shape[0], image.shape[1]), recipe)
+        except ValueError as error:
+            self.error, self.alone = error, True
+
+    def add(self, number: int, candidates: Candidates, ledger: Ledger) -> None:
+        self._parts[number] = candidates, ledger
+
+    @property
+    def complete(self) -> bool:
+        return self.error is not None or len(self._parts) == len(self.crops)
+
+    def finish(self) -> Generation:
+        """NMS across crops and what else the host does. Raises the image's error if it has one."""
+        if self.error is not None:
+            raise self.error
+        ledger = Ledger()
+        parts = [self._parts[number] for number in range(len(self.crops))]
+        for _, account in parts:
+            ledger.add(account)
+        with ledger.timed("rle"):
+            encoded = [candidates.encoded() for candidates, _ in parts]
+        return assemble(encoded, (self.image.shape[0], self.image.shape[1]), self.recipe, ledger)
+
+
+class _CropTask(NamedTuple):
+    """A crop of an image that was begun."""
+
+    work: _ImageWork
+    number: int
+    crop: Crop
+    image_size: int
+
+
+class _PreparedCrop(NamedTuple):
+    """A crop with its pixels at the size of the model; without, if its image has an error."""
+
+    task: _CropTask
+    input: CropInput | None
+
+
+def _prepare(task: _CropTask) -> _PreparedCrop:
+    image = task.work.image
+    try:
+        frame = frame_of((image.shape[0], image.shape[1]), image_size=task.image_size, crop_box=task.crop.box)
+        return _PreparedCrop(task, CropInput(frame, task.crop.points, resized_crop(image, frame)))
+    except Exception as error:
+        task.work.error, task.work.alone = error, True
+        return _PreparedCrop(task, None)
+
+
+def _finish(begun: deque[_ImageWork], pool: ThreadPoolExecutor) -> None:
+    """Hand images whose crops are all done to the threads."""
+    for work in begun:
+        if work.complete and work.future is None:
+            work.future = pool.submit(work.finish)
+
+
+def _batches(items: Iterable[Item], size: Callable[[], int]) -> Iterator[list[Item]]:
+    """Lists of as many items as `size` says when each is begun; the last may be shorter."""
+    rest = iter(items)
+    for first in rest:
+        yield list(chain([first], islice(rest, size() - 1)))

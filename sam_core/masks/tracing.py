@@ -1,0 +1,113 @@
+"""Masks of several crops measured and run-length encoded on a device, in two looks at their low-resolution logits.
+
+The first look counts (`Tracer.notes`); what the rules of the recipe keep is looked at again for the positions at
+which a mask begins or ends (`Tracer.changes`). Only those positions and a few numbers per mask cross to the host.
+Results are those of `plain.measure`. Here is the form in plain torch, for any device; `triton_tracing` has the kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sam_core.geometry import Frame, upscale_logits
+from sam_core.masks.boxes import tight_boxes
+from sam_core.masks.candidates import Measures
+from sam_core.masks.plain import MASKS_AT_ONCE
+
+INNER, OUTER, AREA, X0, Y0, X1, Y1 = range(7)
+"""What is noted of a mask: pixels above +offset, -offset and 0; first and last column and row inside, in the crop."""
+
+
+class Notes(NamedTuple):
+    """of_mask: int64 [K, 7], see above. of_column: int32 [K, W], changes by column of the crop, or [K, 0]."""
+
+    of_mask: Tensor
+    of_column: Tensor
+
+
+class Changes(NamedTuple):
+    """Where masks begin and end, as positions in the original image counted by columns.
+
+    positions: int32, one mask after the other. counts: int64 [K], how many each mask has.
+    """
+
+    positions: Tensor
+    counts: Tensor
+
+
+class Tracer(Protocol):
+    """Looks at masks of crops that lie in known frames."""
+
+    def notes(self, logits: Tensor, crops: Tensor) -> Notes:
+        """Of masks above 0: float32 logits [K, h, w], of which mask k lies in frame crops[k], int64 [K], ascending."""
+
+    def changes(self, logits: Tensor, crops: Tensor, notes: Notes) -> Changes:
+        """Of the same, given their notes."""
+
+
+class TorchTracer:
+    """Brings a few masks at a time to full size."""
+
+    def __init__(self, frames: Sequence[Frame], *, offset: float) -> None:
+        self._frames = tuple(frames)
+        self._offset = offset
+
+    def notes(self, logits: Tensor, crops: Tensor) -> Notes:
+        """See `Tracer`."""
+        found = [self._notes(full) for full, _ in self._at_crop_size(logits, crops)]
+        of_mask = torch.cat([torch.empty(0, 7, dtype=torch.int64, device=logits.device), *found])
+        return Notes(of_mask, torch.empty(len(logits), 0, dtype=torch.int32, device=logits.device))
+
+    def changes(self, logits: Tensor, crops: Tensor, notes: Notes) -> Changes:
+        """See `Tracer`."""
+        found = [_changes(full > 0, frame) for full, frame in self._at_crop_size(logits, crops)]
+        return Changes(
+            torch.cat([torch.empty(0, dtype=torch.int32, device=logits.device), *(each.positions for each in found)]),
+            torch.cat([torch.empty(0, dtype=torch.int64, device=logits.device), *(each.counts for each in found)]),
+        )
+
+    def _at_crop_size(self, logits: Tensor, crops: Tensor) -> Iterator[tuple[Tensor, Frame]]:
+        """Logits [k, crop height, crop width] of a few masks in one frame, and the frame."""
+        for crop, count in zip(*(x.tolist() for x in torch.unique_consecutive(crops, return_counts=True)), strict=True):
+            few, logits = logits[:count], logits[count:]
+            for part in few.split(MASKS_AT_ONCE):
+                yield upscale_logits(part[:, None], self._frames[crop])[:, 0], self._frames[crop]
+
+    def _notes(self, full: Tensor) -> Tensor:
+        counts = [torch.count_nonzero(full > level, dim=(1, 2)) for level in (self._offset, -self._offset, 0.0)]
+        return torch.cat([torch.stack(counts, dim=1), tight_boxes(full > 0)], dim=1)
+
+
+def _changes(masks: Tensor, frame: Frame) -> Changes:
+    """Of bool masks [k, crop height, crop width]."""
+    height, width = frame.original_size
+    x0, y0, x1, y1 = frame.crop_box
+    columns = masks.new_zeros(len(masks), width, height)
+    columns[:, x0:x1, y0:y1] = masks.transpose(1, 2)
+    pixels = columns.flatten(1)
+    before = torch.cat([pixels.new_zeros(len(pixels), 1), pixels[:, :-1]], dim=1)
+    changed = pixels != before
+    return Changes(changed.nonzero()[:, 1].to(torch.int32), changed.sum(dim=1))
+
+
+def measures(notes: NDArray[np.int64], frame: Frame) -> Measures:
+    """What the rules ask of masks in one frame, from their notes [K, 7] on the host; without run lengths."""
+    x0, y0 = frame.crop_box[:2]
+    return Measures(
+        stability_score=np.divide(notes[:, INNER], np.maximum(notes[:, OUTER], 1), dtype=np.float32),
+        areas=notes[:, AREA].copy(),
+        boxes=notes[:, X0:] + np.array([x0, y0, x0, y0]),
+        runs=np.full(len(notes), None),
+    )
+
+
+def run_lengths(changes: NDArray[np.int32], size: tuple[int, int]) -> NDArray[np.int64]:
+    """int64 run lengths of one mask, from its changes on the host; size is that of the original (height, width)."""
+    runs: NDArray[np.int64] = np.diff(changes.astype(np.int64), prepend=0, append=size[0] * size[1])
+    return runs

@@ -1,0 +1,45 @@
+"""What is asked for becomes what runs, by name; batches follow from memory."""
+
+import pytest
+
+from sam_core import device_settings
+from sam_core.device_settings import GIB, BatchSizes, DeviceSettings, batch_sizes
+from sam_core.presets import vit_b, vit_h, vit_n
+
+
+def test_nothing_is_left_to_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_settings, "has_triton", lambda: True)
+    assert DeviceSettings().resolve("cuda").kernels == "device attention=flex compile=on masks=triton"
+    assert DeviceSettings().resolve("cpu").kernels == "device attention=sdpa compile=off masks=torch"
+    monkeypatch.setattr(device_settings, "has_triton", lambda: False)
+    assert DeviceSettings().resolve("cuda").kernels == "device attention=sdpa compile=off masks=torch"
+    with pytest.raises(ValueError, match="there is no package triton"):
+        DeviceSettings(masks="triton").resolve("cuda")
+    with pytest.raises(ValueError, match="CUDA graphs were asked for on cpu"):
+        DeviceSettings(compile="graphs").resolve("cpu")
+
+
+def test_refuses_what_makes_no_sense() -> None:
+    with pytest.raises(ValueError, match=r"0\.10 GiB; it must be at least 0\.25"):
+        DeviceSettings(memory_bytes=GIB // 10)
+
+
+def test_batches_fit_the_memory() -> None:
+    """ViT-H in 12 GiB: a batch of crops and one of prompts; more memory gives more, little memory still a little."""
+    parameters = 641_000_000
+    usual = batch_sizes(vit_h(), DeviceSettings(), parameters=parameters)
+    assert 4 <= usual.crops <= 16
+    assert 64 <= usual.prompts <= 512
+    large = batch_sizes(vit_h(), DeviceSettings(memory_bytes=64 * GIB), parameters=parameters)
+    assert large == BatchSizes(crops=16, prompts=512)
+    assert batch_sizes(vit_h(), DeviceSettings(memory_bytes=3 * GIB), parameters=parameters).crops >= 1
+    assert batch_sizes(vit_b(), DeviceSettings(dtype="float32"), parameters=94_000_000).crops < 16
+    assert batch_sizes(vit_n(), DeviceSettings(), parameters=6_000_000) == BatchSizes(16, 512)
+
+
+def test_halving_ends() -> None:
+    sizes, halvings = BatchSizes(crops=16, prompts=512), 0
+    while not sizes.smallest:
+        sizes, halvings = sizes.halved(), halvings + 1
+    assert sizes == BatchSizes(crops=1, prompts=16)
+    assert halvings <= 5
