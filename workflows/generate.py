@@ -42,11 +42,11 @@ def generate(config: GenerateConfig) -> int:
     spec = GeneratorSpec(find_model(config.model), config.thresholds, _device(config.device), config.exact_reference)
     store = open_store(config.dataset)
     open_dataset(store)
-    images = ingest(references, store, max_pixels=config.max_pixels)
-    run = settle_run(store, new_run(spec, name=config.run, recipe_name=config.recipe, config=config.record()))
-    register_model(store, spec.model, run.created_at)
-    parts = settle_plan(store, run.run_id, images, shard_size=config.shard_size)
-    tasks = pending_shards(store, run.run_id, parts)
+    with ingest(references, store, max_pixels=config.max_pixels) as listing:
+        run = settle_run(store, new_run(spec, name=config.run, recipe_name=config.recipe, config=config.record()))
+        register_model(store, spec.model, run.created_at)
+        shards = settle_plan(store, run.run_id, listing.images(), shard_size=config.shard_size)
+    tasks = pending_shards(store, run.run_id, shards)
     if tasks:
         _work(config, store, run, spec, tasks)
     clear_markers(store, run.run_id)

@@ -28,7 +28,8 @@ def store(tmp_path: Path) -> LocalStore:
 def take_in(store: LocalStore, source: Path | list[ImageRef]) -> dict[str, str]:
     """Ingest; image id by URI."""
     references = iter(source) if isinstance(source, list) else list_images(str(source))
-    table = ingest(references, store, max_pixels=MAX_PIXELS)
+    with ingest(references, store, max_pixels=MAX_PIXELS) as listing:
+        table = listing.images().read_all()
     return dict(zip(table["uri"].to_pylist(), table["image_id"].to_pylist(), strict=True))
 
 
@@ -60,7 +61,7 @@ def test_a_changed_file_is_another_image(store: LocalStore, photos: Path) -> Non
 
 
 def test_an_interrupted_ingest_goes_on(store: LocalStore, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_on_each", lambda function, table: iter(function(table.slice(0, 2)).to_pylist()))
+    monkeypatch.setattr(module, "_on_each", lambda function, chunks: [function(next(chunks).slice(0, 2))])
     take_in(store, photos)
     monkeypatch.undo()
     sizes: list[int] = []
