@@ -14,7 +14,7 @@ from schemas.layout import IN_FLIGHT_PREFIX, in_flight_key, masks_key, outcomes_
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import Status
 from schemas.validate import check_outcomes
-from workflows.convert import ImageResult, mask_table, outcome_table
+from workflows.convert import ImageResult, checked, mask_table, outcome_table
 from workflows.failures import one_line
 from workflows.image_worker import ImageWorker, PlannedImage, ShardJob, time_limit
 from workflows.isolation import IsolatedWorker
@@ -66,6 +66,7 @@ class ShardWorker:
         else:
             self._store.put(marker, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode())
             results = self._together(images)
+        results = checked(self._job.run, results)
         self._commit(task.shard, results)
         self._store.delete(marker)
         errors = sum(result.status != Status.OK for result in results)
