@@ -87,6 +87,12 @@ def outcome_table(run_id: str, shard: int, results: Sequence[ImageResult]) -> pa
     return pa.table(columns, schema=OUTCOMES)
 
 
+def step_seconds(results: Sequence[ImageResult]) -> dict[str, float]:
+    """Seconds that the images of a shard took together, by step of schemas.tables.STEPS."""
+    each = [_seconds(result) for result in results]
+    return {step: sum(row[f"seconds_{step}"] for row in each) for step in STEPS}
+
+
 def _checked_alone(run: RunRecord, result: ImageResult) -> ImageResult:
     error = _complaint(run, [result])
     if error is None:
@@ -151,7 +157,7 @@ def _rejected(generation: Generation | None) -> dict[str, object]:
     return {f"rejected_{reason}": by_name.get(reason, 0) for reason in REJECTION_REASONS}
 
 
-def _seconds(result: ImageResult) -> dict[str, object]:
+def _seconds(result: ImageResult) -> dict[str, float]:
     known = {"read": result.read_seconds, "decode_image": result.decode_seconds}
     steps = result.generation.seconds if result.generation else None
     return {f"seconds_{step}": known.get(step, getattr(steps, step, 0.0)) for step in STEPS}

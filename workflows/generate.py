@@ -55,14 +55,18 @@ def generate(config: GenerateConfig) -> int:
 
 def _work(config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorSpec, tasks: list[ShardTask]) -> None:
     """Work on the shards with as many workers as the machine or cluster holds."""
+    from workflows.metrics import RunMetrics
     from workflows.ray_session import choose_pool, run_shards, start_ray
 
     start_ray()
     pool = choose_pool(workers=config.workers, threads=config.threads, on_gpu=spec.device == "cuda")
     job = ShardJob(store.root, run, spec, config.max_pixels, config.image_timeout, pool.threads)
     images = sum(task.stop - task.start for task in tasks)
+    metrics = RunMetrics(run.run_id)
+    metrics.queue(len(tasks))
     with Progress("masks", images) as progress:
-        for summary in run_shards(job, tasks, pool):
+        for done, summary in enumerate(run_shards(job, tasks, pool), start=1):
+            metrics.queue(len(tasks) - done)
             progress.add(images=summary.images, masks=summary.masks, errors=summary.errors)
 
 

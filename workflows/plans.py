@@ -17,6 +17,7 @@ from schemas.layout import OUTCOMES_PREFIX, parse_plan_key, parse_shard_key, pla
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.tables import PLAN
 from workflows.scratch import open_scratch
+from workflows.sources import open_parquet
 from workflows.storage import Store
 
 IMAGES_PER_PART = 65_536
@@ -85,6 +86,17 @@ def read_plan(store: Store, run_id: str) -> Iterator[PlanPart]:
     if numbers != list(range(1, len(numbers) + 1)):
         raise ValueError(f"{store.root}: the plan of run {run_id} has a gap; its parts are {numbers}")
     return (read_part(store, run_id, number) for number in numbers)
+
+
+def planned_shards(store: Store, run_id: str) -> dict[int, int]:
+    """How many images each shard of the plan has. Reads one narrow column of each part."""
+    sizes: dict[int, int] = {}
+    for entry in store.list(plan_key(run_id, 1).rpartition("/")[0]):
+        if parse_plan_key(entry.key):
+            shards = open_parquet(f"{store.root}/{entry.key}").read(columns=["shard"])["shard"].to_numpy()
+            numbers, counts = np.unique(shards, return_counts=True)
+            sizes |= zip(numbers.tolist(), counts.tolist(), strict=True)
+    return sizes
 
 
 def read_part(store: Store, run_id: str, number: int) -> PlanPart:

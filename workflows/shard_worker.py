@@ -18,6 +18,7 @@ from workflows.convert import ImageResult, checked, mask_table, outcome_table
 from workflows.failures import one_line
 from workflows.image_worker import ImageWorker, PlannedImage, ShardJob, time_limit
 from workflows.isolation import IsolatedWorker
+from workflows.metrics import RunMetrics, log_event, log_failures
 from workflows.plans import PlanPart, ShardTask, read_part
 from workflows.storage import Store, open_store
 
@@ -46,6 +47,7 @@ class ShardWorker:
         self._job = job
         self._store = open_store(job.dataset)
         self._worker = ImageWorker(job)
+        self._metrics = RunMetrics(job.run.run_id)
         self._part: PlanPart | None = None
         self._child: IsolatedWorker | None = None
 
@@ -54,11 +56,13 @@ class ShardWorker:
         try:
             return asdict(self.work(ShardTask(**row)))  # type: ignore[arg-type]
         except (OSError, ValueError) as error:
+            log_event("shard_failed", run_id=self._job.run.run_id, shard=row["shard"], error=one_line(error))  # type: ignore[arg-type]
             return {"failure": one_line(error)}
 
     def work(self, task: ShardTask) -> ShardSummary:
         """Make and commit the shard's masks. Raises OSError when the store fails for good, ValueError on a new plan."""
         start = time.perf_counter()
+        log_event("shard_begun", run_id=self._job.run.run_id, shard=task.shard)
         images = self._images(task)
         marker = in_flight_key(self._job.run.run_id, task.shard)
         if self._store.exists(marker):
@@ -71,7 +75,15 @@ class ShardWorker:
         self._store.delete(marker)
         errors = sum(result.status != Status.OK for result in results)
         masks = sum(result.n_masks for result in results)
-        return ShardSummary(task.shard, len(results), masks, errors, time.perf_counter() - start)
+        summary = ShardSummary(task.shard, len(results), masks, errors, time.perf_counter() - start)
+        self._tell(summary, results)
+        return summary
+
+    def _tell(self, summary: ShardSummary, results: list[ImageResult]) -> None:
+        """Whoever watches: metrics, and a line for the shard and each failure."""
+        self._metrics.shard_done(results)
+        log_failures(self._job.run.run_id, summary.shard, results)
+        log_event("shard_done", run_id=self._job.run.run_id, **asdict(summary))
 
     def _images(self, task: ShardTask) -> list[PlannedImage]:
         if self._part is None or self._part.number != task.part:
