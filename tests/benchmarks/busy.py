@@ -29,7 +29,8 @@ from workflows.sources import list_images
 from workflows.sql import connect
 
 _SPANS = f"""
-SELECT epoch(finished_at) - ({" + ".join(f"seconds_{step}" for step in STEPS[2:])}) AS begin, epoch(finished_at) AS finish
+SELECT epoch(finished_at) - ({" + ".join(f"seconds_{step}" for step in STEPS[2:])}) AS begin,
+    epoch(finished_at) AS finish
 FROM outcomes ORDER BY begin
 """
 
