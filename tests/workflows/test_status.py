@@ -19,13 +19,13 @@ from workflows.status import run_statuses
 from workflows.storage import LocalStore, Store, open_store
 
 
-def half_done(store: Store, folder: Path) -> None:
+def half_done(store: Store, folder: Path, *, model: str = "fake") -> None:
     """Six images in three shards, of which two are done; the second image is no success."""
     ends = [fakes.FINE, fakes.FAILS, *[fakes.FINE] * 4]
     images = [planned(fakes.save_flat(folder / f"{n}.png", end, size=(8 + n, 6))) for n, end in enumerate(ends)]
     tasks = plan(store, sorted(images), shard_size=2)
-    store.put(run_key("run"), to_json(fakes.run_record()).encode())
-    worker = ShardWorker(replace(fakes.shard_job(store.root)))
+    store.put(run_key("run"), to_json(replace(fakes.run_record(), model_name=model, recipe_name="draft")).encode())
+    worker = ShardWorker(fakes.shard_job(store.root))
     for task in tasks[:2]:
         worker.work(task)
     store.put(in_flight_key("run", 2), b"{}")
