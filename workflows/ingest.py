@@ -31,7 +31,7 @@ from workflows.sources import ImageRef, UriReader, list_images
 from workflows.storage import Store, StoreError, open_store
 
 IMAGES_PER_PART = 2048
-STATED_PER_PART = 65_536
+STATED_PER_PART = 32_768
 _READERS = 16
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import astuple
+from dataclasses import fields
 from itertools import islice
+from operator import attrgetter
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +20,8 @@ from workflows.sources import ImageRef
 from workflows.storage import Entry, Store
 
 _READERS = 16
-_ROWS_AT_ONCE = 8192
+_ROWS_PER_PAGE = 8192
+_ROWS_AT_ONCE = 65_536
 _TEXT = ("uri", "stamp", "licence", "metadata", "content_sha256")
 _LISTED = pa.schema([*((name, pa.string()) for name in _TEXT), ("bytes", pa.int64())])
 _KNOWN = ["image_id", "uri", "stamp", "content_sha256", "metadata"]
@@ -56,8 +58,7 @@ class Listing:
         self._tables = self._open.enter_context(open_scratch())
         self._tables.execute(_TABLES)
         self._parts: set[Entry] = set()
-        for page in _pages(references):
-            self._append("listing", page)
+        self._append("listing", _pages(references))
 
     def __enter__(self) -> Listing:
         return self
@@ -70,8 +71,7 @@ class Listing:
         parts = {entry for entry in store.list(IMAGES_PREFIX) if parse_images_key(entry.key)}
         fresh = sorted(parts - self._parts)
         with ThreadPoolExecutor(_READERS) as readers:
-            for part in ahead(readers, lambda part: _read_known(store, part.key), fresh, window=_READERS):
-                self._append("known", part)
+            self._append("known", ahead(readers, lambda part: _read_known(store, part.key), fresh, window=_READERS))
         self._parts.update(fresh)
 
     def new(self, rows: int, *, stated: bool) -> Iterator[pa.Table]:
@@ -89,7 +89,7 @@ class Listing:
 
     def images(self) -> pa.RecordBatchReader:
         """image_id, uri and readable of every image of the source that the data set knows."""
-        return self._tables.cursor().sql(_IMAGES).to_arrow_reader(_ROWS_AT_ONCE)
+        return self._tables.cursor().sql(_IMAGES).to_arrow_reader(_ROWS_PER_PAGE)
 
     def counts(self) -> tuple[int, int, int]:
         """Places, distinct images and unreadable places of the source."""
@@ -97,16 +97,20 @@ class Listing:
         ((places, images, unreadable),) = self._tables.execute(query).fetchall()
         return places, images, unreadable
 
-    def _append(self, table: str, rows: pa.Table) -> None:
-        self._tables.register("incoming", rows)
-        self._tables.execute(f"INSERT INTO {table} SELECT * FROM incoming")
-        self._tables.unregister("incoming")
+    def _append(self, table: str, pages: Iterable[pa.Table]) -> None:
+        """Add rows to a table, many at once because every insert waits for the disk. Not in one transaction, which would
+        keep all pages in memory to its end."""
+        for rows in _together(pages):
+            self._tables.register("incoming", rows)
+            self._tables.execute(f"INSERT INTO {table} SELECT * FROM incoming")
+            self._tables.unregister("incoming")
 
 
 def _pages(references: Iterable[ImageRef]) -> Iterator[pa.Table]:
     """The source as tables, which come and go as it is listed."""
     iterator = iter(references)
-    while page := [astuple(item) for item in islice(iterator, _ROWS_AT_ONCE)]:
+    cells = attrgetter(*(field.name for field in fields(ImageRef)))  # astuple would copy every cell
+    while page := [cells(item) for item in islice(iterator, _ROWS_PER_PAGE)]:
         columns = zip(*page, strict=True)
         yield pa.table([pa.array([cell or None for cell in column]) for column in columns], schema=_LISTED)
 
@@ -115,3 +119,15 @@ def _read_known(store: Store, key: str) -> pa.Table:
     """A part of the images table, as far as it matters for finding what is new."""
     table = pq.read_table(pa.BufferReader(store.get(key)), columns=_KNOWN)
     return table.set_column(3, "readable", pc.is_valid(table["content_sha256"]))
+
+
+def _together(pages: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of ROWS_AT_ONCE or somewhat more."""
+    waiting: list[pa.Table] = []
+    for page in pages:
+        waiting.append(page)
+        if sum(map(len, waiting)) >= _ROWS_AT_ONCE:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import duckdb
 
-MEMORY_BYTES = 192 << 20
+MEMORY_BYTES = 96 << 20
 
 
 @contextmanager

@@ -177,8 +177,10 @@ def _manifest_row(source: str, row: dict[str, Any], number: int) -> ImageRef:
         return _reference(uri, row)
     if not isinstance(digest, str) or not _SHA256(digest):
         raise ValueError(f"{source} {where}: 'content_sha256' must be 64 hexadecimal digits, not {digest!r}")
-    rest = {name: value for name, value in row.items() if name not in ("content_sha256", "bytes")}
-    return ImageRef(uri, digest, *describe(rest), digest, row.get("bytes"))
+    del row["content_sha256"]
+    size = row.pop("bytes", None)
+    licence, metadata = describe(row) if row else ("", "")
+    return ImageRef(uri, digest, licence, metadata, digest, size)
 
 
 def _coco(source: str, image_folder: str | None) -> Iterator[ImageRef]:
