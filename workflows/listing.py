@@ -98,8 +98,8 @@ class Listing:
         return places, images, unreadable
 
     def _append(self, table: str, pages: Iterable[pa.Table]) -> None:
-        """Add rows to a table, many at once because every insert waits for the disk. Not in one transaction, which would
-        keep all pages in memory to its end."""
+        """Add rows to a table: many at once, as every insert waits for the disk, and not all in one transaction, which
+        would keep every page in memory to its end."""
         for rows in _together(pages):
             self._tables.register("incoming", rows)
             self._tables.execute(f"INSERT INTO {table} SELECT * FROM incoming")
