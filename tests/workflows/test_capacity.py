@@ -10,6 +10,7 @@ from sam_core.recipes import recipe
 from tests.workflows.conftest import Engine, save_photos
 from tests.workflows.test_status import half_done
 from workflows.capacity import forecast
+from workflows.cli import parse
 from workflows.commands import PlanConfig
 from workflows.rates import load_rates
 from workflows.storage import LocalStore
@@ -71,11 +72,22 @@ def test_foretold_beside_found(engine: Engine, tmp_path: Path) -> None:
         (("--model", "vit_x"), "--model vit_x is not known"),
         (("--recipe", "sa1c"), "no recipe is called 'sa1c'"),
         (("--model", "vit_h", "--gpu", "cpu"), "never measured on a CPU"),
-        (("--gpus", "2", "--hours", "3"), "--gpus and --hours exclude each other"),
-        (("--utilisation", "0"), "--utilisation is 0.0"),
     ],
 )
 def test_refusals(engine: Engine, flags: tuple[str, ...], words: str) -> None:
     said = engine("plan", "samples", *flags, "--images", "5")
     assert said.status == 2
     assert words in said.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--gpus", "2", "--hours", "3"), "--gpus and --hours exclude each"),
+        (("--utilisation", "0"), "--utilisation is 0.0; it must be positive"),
+    ],
+)
+def test_flags_without_sense(flags: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["plan", "samples", *flags])
+    assert words in capsys.readouterr().err

@@ -14,6 +14,7 @@ from tests.workflows import fakes
 from tests.workflows.conftest import Engine
 from tests.workflows.test_shard_worker import plan, planned
 from workflows import status as module
+from workflows.cli import parse
 from workflows.shard_worker import ShardWorker
 from workflows.status import run_statuses
 from workflows.storage import LocalStore, Store, open_store
@@ -64,4 +65,9 @@ def test_no_runs_is_said_in_one_line(tmp_path: Path, engine: Engine) -> None:
     said = engine("status", tmp_path)
     assert said.status == 2
     assert "no runs here" in said.err
-    assert engine("status", tmp_path, "--watch", "0").status == 2
+
+
+def test_a_watch_without_a_pause_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["status", "data", "--watch", "0"])
+    assert "--watch is 0.0; it must be positive" in capsys.readouterr().err
