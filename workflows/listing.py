@@ -9,6 +9,7 @@ from dataclasses import fields
 from itertools import islice
 from operator import attrgetter
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -35,13 +36,12 @@ CREATE TABLE known (image_id TEXT, uri TEXT, stamp TEXT, readable BOOLEAN, metad
 # New to the data set: other places, other versions of a place, images that could not be read when they were last tried,
 # and images about which the source says something else than before.
 _NEW = """
-SELECT DISTINCT ON (uri) listing.* FROM listing ANTI JOIN known
+SELECT listing.* FROM listing ANTI JOIN known
     ON known.uri = listing.uri
     AND known.stamp IS NOT DISTINCT FROM listing.stamp
     AND known.readable
     AND (listing.metadata IS NULL OR known.metadata IS NOT DISTINCT FROM listing.metadata)
 WHERE (content_sha256 IS NOT NULL) = {stated}
-ORDER BY uri
 """
 _IMAGES = """
 SELECT arg_max(known.image_id, known.readable) AS image_id, listing.uri, bool_or(known.readable) AS readable
@@ -79,7 +79,8 @@ class Listing:
         or the others; columns of the listing."""
         reader = self._tables.cursor().sql(_NEW.format(stated=stated)).to_arrow_reader(rows)
         for batch in reader:
-            yield pa.Table.from_batches([batch]).cast(_LISTED)
+            _, first = np.unique(batch["uri"].to_numpy(zero_copy_only=False), return_index=True)
+            yield pa.Table.from_batches([batch]).take(first).cast(_LISTED)  # each place once, in the order of names
 
     def count_new(self, *, stated: bool) -> int:
         """How many images `new` gives."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import duckdb
 
-MEMORY_BYTES = 96 << 20
+MEMORY_BYTES = 256 << 20  # 96 MiB were too few to sort 2 million places
 
 
 @contextmanager
