@@ -12,7 +12,17 @@ import tyro
 from tyro.conf import subcommand
 
 from sam_core.recipes import recipe, recommended_recipe
-from workflows.commands import AUTO, Command, GenerateConfig, IngestConfig, ModelsConfig, ReportConfig, SqlConfig
+from workflows.commands import (
+    AUTO,
+    Command,
+    GenerateConfig,
+    IngestConfig,
+    ModelsConfig,
+    PlanConfig,
+    ReportConfig,
+    SqlConfig,
+    StatusConfig,
+)
 from workflows.failures import one_line
 
 DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
@@ -22,6 +32,8 @@ _COMMANDS = (
     | Annotated[SqlConfig, subcommand("sql")]
     | Annotated[ReportConfig, subcommand("report")]
     | Annotated[ModelsConfig, subcommand("models")]
+    | Annotated[StatusConfig, subcommand("status")]
+    | Annotated[PlanConfig, subcommand("plan")]
 )
 
 
@@ -79,6 +91,14 @@ def run(config: Command) -> int:
             from workflows.models import print_models
 
             return print_models()
+        case StatusConfig():
+            from workflows.status import status
+
+            return status(config)
+        case PlanConfig():
+            from workflows.capacity import plan
+
+            return plan(config)
 
 
 def _parse(arguments: Sequence[str], default: Command | None) -> Command:

@@ -109,4 +109,56 @@ class ModelsConfig:
     """List the models, where their checkpoints lie, and how to get those that are missing."""
 
 
-Command = GenerateConfig | IngestConfig | SqlConfig | ReportConfig | ModelsConfig
+@dataclass(frozen=True, slots=True)
+class StatusConfig:
+    """Say how far the runs of a data set have got, from any machine: done, errors, rate, time left."""
+
+    dataset: Positional[str]
+    """A local folder or s3://bucket/prefix."""
+    watch: float | None = None
+    """Say it again every so many seconds until all runs are finished."""
+    json: bool = False
+    """One JSON array instead of words."""
+
+    def __post_init__(self) -> None:
+        if self.watch is not None and not self.watch > 0:
+            raise ValueError(f"--watch is {self.watch}; it must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class PlanConfig:
+    """Say what a run will take, and afterwards what it took: hours, GPUs, cost, storage, requests."""
+
+    source: Positional[str]
+    """The images, as for generate; with --actual the data set."""
+    model: str = "vit_h"
+    """Name of a model."""
+    recipe: str = AUTO
+    """reference, sa1b, draft, edges or proposals; auto is draft for vit_n, else reference."""
+    gpu: str = "h200"
+    """What the workers run on: cpu (one worker of two cores), t4, a10g, l4, l40s, a100, h100 or h200."""
+    gpus: int | None = None
+    """Workers at once; 1 if neither this nor --hours is given."""
+    hours: float | None = None
+    """Finish within so many hours, with as many workers as that takes."""
+    price: float | None = None
+    """Cost of one worker's hour, in any currency."""
+    utilisation: float = 0.35
+    """Share of a GPU's peak that is assumed where nothing was measured."""
+    images: int | None = None
+    """Assume so many images instead of listing the source."""
+    actual: bool = False
+    """SOURCE is a data set: compare its last run, or --run, with what would have been foretold."""
+    run: str | None = None
+    """The run id that --actual looks at."""
+
+    def __post_init__(self) -> None:
+        for name in ("gpus", "hours", "price", "utilisation", "images"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"--{name} is {value}; it must be positive")
+        if self.gpus and self.hours:
+            raise ValueError("--gpus and --hours exclude each other: one follows from the other")
+
+
+Command = GenerateConfig | IngestConfig | SqlConfig | ReportConfig | ModelsConfig | StatusConfig | PlanConfig

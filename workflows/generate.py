@@ -43,11 +43,11 @@ def generate(config: GenerateConfig) -> int:
     spec = GeneratorSpec(find_model(config.model), config.thresholds, _device(config.device), config.exact_reference)
     store = open_store(config.dataset)
     open_dataset(store)
-    images = ingest(references, store, max_pixels=config.max_pixels)
-    run = settle_run(store, new_run(spec, name=config.run, recipe_name=config.recipe, config=config.record()))
-    register_model(store, spec.model, run.created_at)
-    parts = settle_plan(store, run.run_id, images, shard_size=config.shard_size)
-    tasks = pending_shards(store, run.run_id, parts)
+    with ingest(references, store, max_pixels=config.max_pixels) as listing:
+        run = settle_run(store, new_run(spec, name=config.run, recipe_name=config.recipe, config=config.record()))
+        register_model(store, spec.model, run.created_at)
+        shards = settle_plan(store, run.run_id, listing.images(), shard_size=config.shard_size)
+    tasks = pending_shards(store, run.run_id, shards)
     if tasks:
         _work(config, store, run, spec, tasks)
     clear_markers(store, run.run_id)
@@ -56,6 +56,7 @@ def generate(config: GenerateConfig) -> int:
 
 def _work(config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorSpec, tasks: list[ShardTask]) -> None:
     """Work on the shards with as many workers as the machine or cluster holds."""
+    from workflows.metrics import RunMetrics
     from workflows.ray_session import choose_pool, run_shards, start_ray
 
     start_ray()
@@ -63,8 +64,11 @@ def _work(config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorS
     memory = int(config.image_memory * 1e9) if config.image_memory else None
     job = ShardJob(store.root, run, spec, config.max_pixels, config.image_timeout, pool.threads, memory)
     images = sum(task.stop - task.start for task in tasks)
+    metrics = RunMetrics(run.run_id)
+    metrics.queue(len(tasks))
     with Progress("masks", images) as progress:
-        for summary in run_shards(job, tasks, pool):
+        for done, summary in enumerate(run_shards(job, tasks, pool), start=1):
+            metrics.queue(len(tasks) - done)
             progress.add(images=summary.images, masks=summary.masks, errors=summary.errors)
 
 

@@ -1,28 +1,29 @@
-"""List a source, read every image that is new once, and note it by its content in the data set."""
+"""List a source, read every image that is new once, and note it by its content in the data set.
+
+Where the source states content hashes nothing is read: the worker that later reads an image checks them.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from schemas.ids import content_hash, image_id_of_hash, unreadable_image_id
-from schemas.layout import IMAGES_PREFIX, images_key, parse_images_key
+from schemas.layout import images_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import IMAGES
 from schemas.validate import check_images
 from workflows.commands import IngestConfig
 from workflows.images import ImageError, read_header
+from workflows.listing import Listing
 from workflows.metadata import add_metadata
 from workflows.progress import Progress
 from workflows.runs import open_dataset
@@ -30,24 +31,8 @@ from workflows.sources import ImageRef, UriReader, list_images
 from workflows.storage import Store, StoreError, open_store
 
 IMAGES_PER_PART = 2048
+STATED_PER_PART = 32_768
 _READERS = 16
-_ROWS_AT_ONCE = 8192
-_LISTING = pa.schema([(name, pa.string()) for name in ("uri", "stamp", "licence", "metadata")])
-
-# New to the data set: other places, other versions of a place, images that could not be read when they were last tried,
-# and images about which the source says something else than before.
-_NEW = """
-SELECT listing.* FROM listing ANTI JOIN known
-    ON known.uri = listing.uri
-    AND known.stamp IS NOT DISTINCT FROM listing.stamp
-    AND known.readable
-    AND (listing.metadata IS NULL OR known.metadata IS NOT DISTINCT FROM listing.metadata)
-"""
-_IDS = """
-SELECT known.image_id, listing.uri, known.readable FROM listing JOIN known
-    ON known.uri = listing.uri AND known.stamp IS NOT DISTINCT FROM listing.stamp
-QUALIFY row_number() OVER (PARTITION BY listing.uri, listing.stamp ORDER BY known.readable DESC) = 1
-"""
 
 
 def ingest_command(config: IngestConfig) -> int:
@@ -57,46 +42,60 @@ def ingest_command(config: IngestConfig) -> int:
         references = add_metadata(references, config.metadata)
     store = open_store(config.dataset)
     open_dataset(store)
-    images = ingest(references, store, max_pixels=config.max_pixels)
-    unreadable = sum(not row["readable"] for row in images.select(["readable"]).to_pylist())
-    distinct = pc.count_distinct(images["image_id"]).as_py()
-    print(f"{store.root}: {distinct:,} images at {len(images):,} places, {unreadable:,} unreadable")
+    with ingest(references, store, max_pixels=config.max_pixels) as listing:
+        places, distinct, unreadable = listing.counts()
+    print(f"{store.root}: {distinct:,} images at {places:,} places, {unreadable:,} unreadable")
     return 1 if unreadable else 0
 
 
-def ingest(references: Iterable[ImageRef], store: Store, *, max_pixels: int) -> pa.Table:
-    """Note every image of a source in the data set; image_id, uri and readable of all of them.
+def ingest(references: Iterable[ImageRef], store: Store, *, max_pixels: int) -> Listing:
+    """Note every image of a source in the data set; the listing, which knows them all and is to be closed.
 
     Files whose place and stamp are known are not read again, so an interrupted ingest goes on where it stopped.
     """
-    listing = _listing(references)
-    new = _join(_NEW, listing, _known(store))
-    if len(new):
-        rows = _on_each(partial(ingest_chunk, store.root, max_pixels), new)
-        with Progress("reading", len(new)) as progress:
-            for row in rows:
-                progress.add(images=row["images"], errors=row["errors"])
-    return _join(_IDS, listing, _known(store))
+    listing = Listing(references)
+    listing.look_up(store)
+    if stated := listing.count_new(stated=True):
+        _show(stated, map(partial(note_stated, store), listing.new(STATED_PER_PART, stated=True)))
+    if unread := listing.count_new(stated=False):
+        work = partial(ingest_chunk, store.root, max_pixels)
+        _show(unread, _on_each(work, listing.new(IMAGES_PER_PART, stated=False)))
+    if stated or unread:
+        listing.look_up(store)
+    return listing
+
+
+def note_stated(store: Store, chunk: pa.Table) -> pa.Table:
+    """Write images whose content hash the source states as one part of the images table, without reading them."""
+    columns = {name: chunk[name] for name in chunk.column_names}
+    columns["image_id"] = pc.utf8_slice_codeunits(chunk["content_sha256"], 0, len(unreadable_image_id("")))
+    columns["ingested_at"] = pa.repeat(pa.scalar(_now(), IMAGES.field("ingested_at").type), len(chunk))
+    rows = [columns.get(field.name, pa.nulls(len(chunk), field.type)) for field in IMAGES]
+    return _put_part(store, pa.table(rows, schema=IMAGES))
 
 
 def ingest_chunk(root: str, max_pixels: int, chunk: pa.Table) -> pa.Table:
-    """Read the images of a piece of the listing and write them as one part of the images table; how many there were.
-
-    The part's name comes from the listing, so doing a chunk again replaces its part.
-    """
+    """Read the images of a piece of the listing and write them as one part of the images table; how many there were."""
     reader = UriReader()
     with ThreadPoolExecutor(_READERS) as readers:
         rows = list(readers.map(partial(_image_row, reader, max_pixels), chunk.to_pylist()))
-    table = pa.Table.from_pylist(rows, schema=IMAGES)
+    return _put_part(open_store(root), pa.Table.from_pylist(rows, schema=IMAGES))
+
+
+def _put_part(store: Store, table: pa.Table) -> pa.Table:
+    """Write one part; how many images and unreadable ones it has. Its name comes from the listing, so doing a chunk
+    again replaces its part."""
     check_images(table)
-    name = hashlib.sha256(repr([(row["uri"], row["stamp"], row["metadata"]) for row in rows]).encode()).hexdigest()[:16]
-    open_store(root).put(images_key(name), to_parquet_bytes(table))
+    digest = hashlib.sha256()
+    for name in ("uri", "stamp", "metadata"):
+        digest.update("\0".join(text or "" for text in table[name].to_pylist()).encode() + b"\0\0")
+    store.put(images_key(digest.hexdigest()[:16]), to_parquet_bytes(table))
     return pa.table({"images": [len(table)], "errors": [table["content_sha256"].null_count]})
 
 
 def _image_row(reader: UriReader, max_pixels: int, listed: dict[str, Any]) -> dict[str, Any]:
     """One row of schemas.tables.IMAGES. A file that cannot be read still gets its row, under a stand-in id."""
-    row = listed | {"ingested_at": datetime.now(UTC).replace(tzinfo=None)}
+    row = listed | {"ingested_at": _now()}
     try:
         data = reader.read(listed["uri"])
     except StoreError:
@@ -117,41 +116,25 @@ def _image_row(reader: UriReader, max_pixels: int, listed: dict[str, Any]) -> di
     }
 
 
-def _listing(references: Iterable[ImageRef]) -> pa.Table:
-    """The source as a table, each place once, in chunks that come and go as the source is listed."""
-    iterator = iter(references)
-    batches = []
-    while page := [[text or None for text in astuple(item)] for item in islice(iterator, _ROWS_AT_ONCE)]:
-        columns = [pa.array(column, pa.string()) for column in zip(*page, strict=True)]
-        batches.append(pa.RecordBatch.from_arrays(columns, schema=_LISTING))
-    return pa.Table.from_batches(batches, _LISTING)
-
-
-def _known(store: Store) -> pa.Table:
-    """What the images table holds, as far as it matters for finding what is new."""
-    columns = ["image_id", "uri", "stamp", "content_sha256", "metadata"]
-    keys = [entry.key for entry in store.list(IMAGES_PREFIX) if parse_images_key(entry.key)]
-    empty = pa.schema([IMAGES.field(name) for name in columns]).empty_table()
-    with ThreadPoolExecutor(_READERS) as readers:
-        tables = readers.map(lambda key: pq.read_table(pa.BufferReader(store.get(key)), columns=columns), keys)
-        table = pa.concat_tables([empty, *tables])
-    readable = pc.is_valid(table["content_sha256"])
-    return table.drop_columns("content_sha256").append_column("readable", readable)
-
-
-def _join(query: str, listing: pa.Table, known: pa.Table) -> pa.Table:
-    with duckdb.connect() as connection:
-        connection.register("listing", listing)
-        connection.register("known", known)
-        return connection.sql(query).to_arrow_table()
-
-
-def _on_each(function: Callable[[pa.Table], pa.Table], new: pa.Table) -> Iterable[dict[str, Any]]:
-    """The rows of the function's answers on pieces of a table; on the cluster unless one piece makes it useless."""
-    chunks = [new.slice(start, IMAGES_PER_PART) for start in range(0, len(new), IMAGES_PER_PART)]
-    if len(chunks) == 1:
-        return (row for chunk in chunks for row in function(chunk).to_pylist())
+def _on_each(function: Callable[[pa.Table], pa.Table], chunks: Iterator[pa.Table]) -> Iterable[pa.Table]:
+    """The function's answers on pieces of a table; on the cluster unless one piece makes it useless."""
+    first = list(islice(chunks, 2))
+    if len(first) == 1:
+        return map(function, first)
     from workflows.ray_session import map_chunks, start_ray
 
     start_ray()
-    return map_chunks(function, chunks)
+    return map_chunks(function, chain(first, chunks))
+
+
+def _show(total: int, parts: Iterable[pa.Table]) -> None:
+    """Do the work and show how far it has got."""
+    with Progress("reading", total) as progress:
+        for part in parts:
+            for row in part.to_pylist():
+                progress.add(images=row["images"], errors=row["errors"])
+
+
+def _now() -> datetime:
+    """The time as the tables hold it: UTC without a zone."""
+    return datetime.now(UTC).replace(tzinfo=None)

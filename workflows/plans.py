@@ -9,17 +9,21 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from duckdb import DuckDBPyConnection
 
 from schemas.layout import OUTCOMES_PREFIX, parse_plan_key, parse_shard_key, plan_key
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.tables import PLAN
+from workflows.scratch import open_scratch
+from workflows.sources import open_parquet
 from workflows.storage import Store
 
 IMAGES_PER_PART = 65_536
 SHARDS_WANTED = 64
 LARGEST_SHARD = 512
+_UNLISTED = "SELECT image_id, uri FROM wanted ANTI JOIN planned USING (image_id) ORDER BY image_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,33 +46,57 @@ class ShardTask:
     stop: int
 
 
-def settle_plan(store: Store, run_id: str, images: pa.Table, *, shard_size: int | None = None) -> list[PlanPart]:
-    """All parts of the run's plan, after appending parts for the images that none of them lists.
+def settle_plan(
+    store: Store, run_id: str, images: pa.Table | pa.RecordBatchReader, *, shard_size: int | None = None
+) -> list[ShardTask]:
+    """All shards of the run's plan, after appending parts for the images that no part lists.
 
     `images` has the columns image_id and uri; an image that appears several times is planned once. Two drivers that
-    do this at once end up with the same parts.
+    do this at once end up with the same parts. Images pass through a database on disk, so memory holds one part.
     """
-    images = images.group_by("image_id").aggregate([("uri", "min")]).rename_columns(["image_id", "uri"])
-    parts = read_plan(store, run_id)
-    while len(unlisted := _unlisted(images, parts)):
-        for rows in _batches(unlisted.sort_by("image_id"), IMAGES_PER_PART):
-            number = len(parts) + 1
-            first_shard = _last_shard(parts) + 1
-            proposed = _part_bytes(rows, first_shard, shard_size or default_shard_size(len(unlisted)))
-            settled = store.put_if_absent(plan_key(run_id, number), proposed)
-            parts.append(_parse(number, settled))
+    with open_scratch() as tables:
+        tables.register("images", images)
+        tables.execute("CREATE TABLE wanted AS SELECT image_id, min(uri) AS uri FROM images GROUP BY image_id")
+        tables.execute("CREATE TABLE planned (image_id TEXT)")
+        return _settle(store, run_id, tables, shard_size)
+
+
+def _settle(store: Store, run_id: str, tables: DuckDBPyConnection, shard_size: int | None) -> list[ShardTask]:
+    shards: list[ShardTask] = []
+    parts = 0
+    for part in read_plan(store, run_id):
+        parts, shards = part.number, shards + _note(tables, part)
+    while count := _count_unlisted(tables):
+        size = shard_size or default_shard_size(count)
+        for rows in tables.cursor().sql(_UNLISTED).to_arrow_reader(IMAGES_PER_PART):
+            parts += 1
+            first_shard = shards[-1].shard + 1 if shards else 0
+            proposed = _part_bytes(rows, first_shard, size)
+            settled = store.put_if_absent(plan_key(run_id, parts), proposed)
+            shards += _note(tables, _parse(parts, settled))
             if settled != proposed:
                 break  # another driver was first: look again at what is still missing
-    return parts
+    return shards
 
 
-def read_plan(store: Store, run_id: str) -> list[PlanPart]:
+def read_plan(store: Store, run_id: str) -> Iterator[PlanPart]:
     """The parts of a run's plan, in order; none for a run that is new."""
     keys = (entry.key for entry in store.list(plan_key(run_id, 1).rpartition("/")[0]))
     numbers = sorted(found.part for key in keys if (found := parse_plan_key(key)))
     if numbers != list(range(1, len(numbers) + 1)):
         raise ValueError(f"{store.root}: the plan of run {run_id} has a gap; its parts are {numbers}")
-    return [read_part(store, run_id, number) for number in numbers]
+    return (read_part(store, run_id, number) for number in numbers)
+
+
+def planned_shards(store: Store, run_id: str) -> dict[int, int]:
+    """How many images each shard of the plan has. Reads one narrow column of each part."""
+    sizes: dict[int, int] = {}
+    for entry in store.list(plan_key(run_id, 1).rpartition("/")[0]):
+        if parse_plan_key(entry.key):
+            shards = open_parquet(f"{store.root}/{entry.key}").read(columns=["shard"])["shard"].to_numpy()
+            numbers, counts = np.unique(shards, return_counts=True)
+            sizes |= zip(numbers.tolist(), counts.tolist(), strict=True)
+    return sizes
 
 
 def read_part(store: Store, run_id: str, number: int) -> PlanPart:
@@ -76,10 +104,10 @@ def read_part(store: Store, run_id: str, number: int) -> PlanPart:
     return _parse(number, store.get(plan_key(run_id, number)))
 
 
-def pending_shards(store: Store, run_id: str, parts: Sequence[PlanPart]) -> list[ShardTask]:
-    """The shards of the plan that have no outcomes yet, in order. Lists outcomes without reading them."""
+def pending_shards(store: Store, run_id: str, shards: Sequence[ShardTask]) -> list[ShardTask]:
+    """Those shards of the plan that have no outcomes yet, in order. Lists outcomes without reading them."""
     done = finished_shards(store, run_id)
-    return [task for part in parts for task in _shards(part) if task.shard not in done]
+    return [task for task in shards if task.shard not in done]
 
 
 def finished_shards(store: Store, run_id: str) -> set[int]:
@@ -97,29 +125,24 @@ def _parse(number: int, data: bytes) -> PlanPart:
     return PlanPart(number, hashlib.sha256(data).hexdigest(), from_parquet_bytes(data))
 
 
-def _part_bytes(rows: pa.Table, first_shard: int, shard_size: int) -> bytes:
-    shards = pa.array((first_shard + row // shard_size for row in range(len(rows))), pa.int64())
+def _part_bytes(rows: pa.RecordBatch, first_shard: int, shard_size: int) -> bytes:
+    shards = pa.array(first_shard + np.arange(len(rows)) // shard_size, pa.int64())
     return to_parquet_bytes(pa.table([shards, rows["image_id"], rows["uri"]], schema=PLAN))
 
 
-def _unlisted(images: pa.Table, parts: Sequence[PlanPart]) -> pa.Table:
-    listed = pa.chunked_array([chunk for part in parts for chunk in part.table["image_id"].chunks], pa.string())
-    return images.filter(pc.invert(pc.is_in(images["image_id"], value_set=listed)))
+def _count_unlisted(tables: DuckDBPyConnection) -> int:
+    ((count,),) = tables.execute(f"SELECT count(*) FROM ({_UNLISTED})").fetchall()
+    return int(count)
 
 
-def _last_shard(parts: Sequence[PlanPart]) -> int:
-    return max((pc.max(part.table["shard"]).as_py() for part in parts), default=-1)
-
-
-def _batches(table: pa.Table, rows: int) -> Iterator[pa.Table]:
-    for start in range(0, len(table), rows):
-        yield table.slice(start, rows)
-
-
-def _shards(part: PlanPart) -> Iterator[ShardTask]:
-    """The shards of a part: runs of equal numbers in its ordered rows."""
-    counts = part.table["shard"].combine_chunks().value_counts()
-    start = 0
-    for shard, count in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True):
-        yield ShardTask(shard, part.number, part.sha256, start, start + count)
-        start += count
+def _note(tables: DuckDBPyConnection, part: PlanPart) -> list[ShardTask]:
+    """Remember which images a part lists; its shards: runs of equal numbers in its ordered rows."""
+    tables.register("part", part.table)
+    tables.execute("INSERT INTO planned SELECT image_id FROM part")
+    tables.unregister("part")
+    numbers, starts = np.unique(part.table["shard"].to_numpy(), return_index=True)
+    stops = [*starts[1:].tolist(), len(part.table)]
+    return [
+        ShardTask(shard, part.number, part.sha256, start, stop)
+        for shard, start, stop in zip(numbers.tolist(), starts.tolist(), stops, strict=True)
+    ]

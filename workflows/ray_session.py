@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ OBJECT_STORE_BYTES = 256 << 20  # shards travel as row ranges: nothing large pas
 WORKER_RESTARTS = 1000  # every killer image costs one, over days of work
 SHARD_RETRIES = 4
 CORES_PER_WORKER = 2
+CHUNKS_AHEAD = 32
 
 
 def start_ray() -> None:
@@ -84,19 +85,39 @@ def run_shards(job: ShardJob, tasks: list[ShardTask], pool: Pool) -> Iterator[Sh
         yield ShardSummary(**row)
 
 
-def map_chunks(function: Callable[[pa.Table], pa.Table], chunks: list[pa.Table]) -> Iterator[dict[str, Any]]:
-    """Apply a function to tables on the cluster, one task each; the rows of its answers as they come.
+def map_chunks(function: Callable[[pa.Table], pa.Table], chunks: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Apply a function to tables on the cluster, one task each; its answers as they come.
 
-    Raises WorkerError when the function raises OSError or ValueError.
+    No more chunks are taken from the iterator than keep the cluster busy. Raises WorkerError when the function raises
+    OSError or ValueError.
     """
 
-    def attempt(chunk: pa.Table) -> pa.Table:
+    def attempt(chunk: pa.Table) -> pa.Table | str:
         try:
             return function(chunk)
         except (OSError, ValueError) as error:
-            return pa.table({"failure": [one_line(error)]})
+            return one_line(error)
 
-    yield from _rows(ray.data.from_arrow(chunks).map_batches(attempt, batch_format="pyarrow", batch_size=None))
+    task = ray.remote(attempt)
+    waiting: list[ray.ObjectRef] = []
+    for chunk in chunks:
+        waiting.append(task.remote(chunk))
+        if len(waiting) >= max(CHUNKS_AHEAD, 2 * int(ray.cluster_resources().get("CPU", 1))):
+            yield _first_answer(waiting)
+    while waiting:
+        yield _first_answer(waiting)
+
+
+def _first_answer(waiting: list[ray.ObjectRef]) -> pa.Table:
+    """The answer of whichever task ends first, which leaves the list. Raises WorkerError for one that failed."""
+    (done,), waiting[:] = ray.wait(waiting, num_returns=1)
+    try:
+        answer = ray.get(done)
+    except RayError as error:
+        raise WorkerError(f"the work was given up: {str(error).strip().splitlines()[-1]}") from error
+    if isinstance(answer, str):
+        raise WorkerError(answer)
+    return answer
 
 
 def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:

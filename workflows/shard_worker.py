@@ -14,10 +14,11 @@ from schemas.layout import IN_FLIGHT_PREFIX, in_flight_key, masks_key, outcomes_
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import Status
 from schemas.validate import check_outcomes
-from workflows.convert import ImageResult, mask_table, outcome_table
+from workflows.convert import ImageResult, checked, mask_table, outcome_table
 from workflows.failures import one_line
 from workflows.image_worker import REFUSED, ImageWorker, PlannedImage, ShardJob, time_limit
 from workflows.isolation import IsolatedWorker
+from workflows.metrics import RunMetrics, log_event, log_failures
 from workflows.plans import PlanPart, ShardTask, read_part
 from workflows.storage import Store, StoreError, open_store
 
@@ -47,6 +48,7 @@ class ShardWorker:
         self._job = job
         self._store = open_store(job.dataset)
         self._worker = ImageWorker(job)
+        self._metrics = RunMetrics(job.run.run_id)
         self._part: PlanPart | None = None
         self._child: IsolatedWorker | None = None
 
@@ -55,11 +57,13 @@ class ShardWorker:
         try:
             return asdict(self.work(ShardTask(**row)))  # type: ignore[arg-type]
         except (OSError, ValueError) as error:
+            log_event("shard_failed", run_id=self._job.run.run_id, shard=row["shard"], error=one_line(error))  # type: ignore[arg-type]
             return {"failure": one_line(error)}
 
     def work(self, task: ShardTask) -> ShardSummary:
         """Make and commit the shard's masks. Raises OSError when the store fails for good, ValueError on a new plan."""
         start = time.perf_counter()
+        log_event("shard_begun", run_id=self._job.run.run_id, shard=task.shard)
         images = self._images(task)
         marker = in_flight_key(self._job.run.run_id, task.shard)
         if self._store.exists(marker):
@@ -68,11 +72,20 @@ class ShardWorker:
             self._store.put(marker, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode())
             results = self._together_or_apart(images)
         self._check_access(images, results)
+        results = checked(self._job.run, results)
         self._commit(task.shard, results)
         self._store.delete(marker)
         errors = sum(result.status != Status.OK for result in results)
         masks = sum(result.n_masks for result in results)
-        return ShardSummary(task.shard, len(results), masks, errors, time.perf_counter() - start)
+        summary = ShardSummary(task.shard, len(results), masks, errors, time.perf_counter() - start)
+        self._tell(summary, results)
+        return summary
+
+    def _tell(self, summary: ShardSummary, results: list[ImageResult]) -> None:
+        """Whoever watches: metrics, and a line for the shard and each failure."""
+        self._metrics.shard_done(results)
+        log_failures(self._job.run.run_id, summary.shard, results)
+        log_event("shard_done", run_id=self._job.run.run_id, **asdict(summary))
 
     def _images(self, task: ShardTask) -> list[PlannedImage]:
         if self._part is None or self._part.number != task.part:

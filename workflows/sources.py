@@ -10,6 +10,7 @@ import glob
 import importlib.util
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from workflows.sql import s3_filesystem
 from workflows.storage import S3_SCHEME, LocalStore, Store, file_stamp, open_store
 
 SUFFIXES = {
@@ -36,6 +38,7 @@ SAMPLES = (
     "rocket.jpg",
 )
 _ROWS_PER_BATCH = 4096
+_SHA256 = re.compile("[0-9a-f]{64}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +46,16 @@ class ImageRef:
     """One image of a source. `uri` is an absolute local path or `s3://bucket/key`.
 
     `stamp` changes with the content, "" where the source cannot tell. `licence` is as the source names it; `metadata`
-    is whatever else it says, a JSON object; both "" for none.
+    is whatever else it says, a JSON object; both "" for none. `content_sha256` (hexadecimal) and `bytes` are there when
+    the source states them, and then the image need not be read to be noted.
     """
 
     uri: str
     stamp: str = ""
     licence: str = ""
     metadata: str = ""
+    content_sha256: str = ""
+    bytes: int | None = None
 
 
 def list_images(source: str, *, image_folder: str | None = None) -> Iterator[ImageRef]:
@@ -136,20 +142,45 @@ def _s3_glob(pattern: str) -> Iterator[ImageRef]:
 
 
 def _parquet(source: str) -> Iterator[ImageRef]:
-    """The column `uri` of a Parquet file; the other columns become metadata. Relative paths start at the file."""
-    try:
-        file = pq.ParquetFile(pa.BufferReader(UriReader().read(_absolute(source))))
-    except pa.ArrowException as error:
-        raise ValueError(f"{source}: not a Parquet file ({str(error).splitlines()[0]})") from error
+    """The column `uri` of a Parquet file, by row groups. Relative paths start at the file; `content_sha256` and `bytes`
+    are taken at their word; the other columns become metadata."""
+    file = open_parquet(source)
     names = file.schema_arrow.names
     if "uri" not in names:
         raise ValueError(f"{source}: no column 'uri'; the columns are {', '.join(names)}")
     row_number = 0
     for batch in file.iter_batches(_ROWS_PER_BATCH):
         for row in batch.to_pylist():
-            uri = _listed_uri(source, row.pop("uri"), where=f"row {row_number}")
-            yield _reference(uri, row)
+            yield _manifest_row(source, row, row_number)
             row_number += 1
+
+
+def open_parquet(source: str) -> pq.ParquetFile:
+    """A Parquet file of which only the parts that are asked for are read. Raises OSError, ValueError (one line)."""
+    try:
+        if not source.startswith(S3_SCHEME):
+            return pq.ParquetFile(source)
+        folder, _, name = source.rpartition("/")
+        if not open_store(folder).exists(name):  # with our own words for what is wrong
+            raise FileNotFoundError(f"{source} does not exist")
+        file = s3_filesystem().open_input_file(source.removeprefix(S3_SCHEME))
+        return pq.ParquetFile(file, pre_buffer=False)
+    except pa.ArrowException as error:
+        raise ValueError(f"{source}: not a Parquet file ({str(error).splitlines()[0]})") from error
+
+
+def _manifest_row(source: str, row: dict[str, Any], number: int) -> ImageRef:
+    where = f"row {number}"
+    uri = _listed_uri(source, row.pop("uri"), where=where)
+    digest = row.get("content_sha256")
+    if digest is None:
+        return _reference(uri, row)
+    if not isinstance(digest, str) or not _SHA256(digest):
+        raise ValueError(f"{source} {where}: 'content_sha256' must be 64 hexadecimal digits, not {digest!r}")
+    del row["content_sha256"]
+    size = row.pop("bytes", None)
+    licence, metadata = describe(row) if row else ("", "")
+    return ImageRef(uri, digest, licence, metadata, digest, size)
 
 
 def _coco(source: str, image_folder: str | None) -> Iterator[ImageRef]:

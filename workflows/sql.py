@@ -34,10 +34,10 @@ def sql(config: SqlConfig) -> int:
 
 def connect(dataset: str) -> duckdb.DuckDBPyConnection:
     """A read-only connection to a data set, local or `s3://bucket/prefix`. Raises ValueError if there is none."""
-    return catalog.connect(dataset, filesystem=_s3_filesystem() if dataset.startswith(S3_SCHEME) else None)
+    return catalog.connect(dataset, filesystem=s3_filesystem() if dataset.startswith(S3_SCHEME) else None)
 
 
-def _s3_filesystem() -> pafs.S3FileSystem:
+def s3_filesystem() -> pafs.S3FileSystem:
     """S3 as boto3 sees it: the same endpoint and the same chain of credentials."""
     import boto3
 

@@ -113,7 +113,8 @@ class Rejections:
 
     def counts(self) -> dict[Reason, int]:
         """How many candidates fell for each reason, zeros included."""
-        return {reason: int(np.count_nonzero(self.reason == reason.code)) for reason in Reason}
+        counts = np.bincount(self.reason, minlength=len(Reason)).tolist()
+        return dict(zip(Reason, counts, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from schemas.catalog import connect, query
-from schemas.ids import image_id
+from schemas.ids import content_hash, image_id
 from tests.workflows.conftest import save_photos
 from workflows import ingest as module
 from workflows.images import MAX_PIXELS
@@ -28,7 +30,8 @@ def store(tmp_path: Path) -> LocalStore:
 def take_in(store: LocalStore, source: Path | list[ImageRef]) -> dict[str, str]:
     """Ingest; image id by URI."""
     references = iter(source) if isinstance(source, list) else list_images(str(source))
-    table = ingest(references, store, max_pixels=MAX_PIXELS)
+    with ingest(references, store, max_pixels=MAX_PIXELS) as listing:
+        table = listing.images().read_all()
     return dict(zip(table["uri"].to_pylist(), table["image_id"].to_pylist(), strict=True))
 
 
@@ -60,7 +63,7 @@ def test_a_changed_file_is_another_image(store: LocalStore, photos: Path) -> Non
 
 
 def test_an_interrupted_ingest_goes_on(store: LocalStore, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_on_each", lambda function, table: iter(function(table.slice(0, 2)).to_pylist()))
+    monkeypatch.setattr(module, "_on_each", lambda function, chunks: [function(next(chunks).slice(0, 2))])
     take_in(store, photos)
     monkeypatch.undo()
     sizes: list[int] = []
@@ -128,3 +131,28 @@ def test_many_chunks_go_over_the_cluster(
     assert len(take_in(store, photos)) == 6
     assert len(list((Path(store.root) / "images").glob("*.parquet"))) == 3
     assert len(images(store)) == 6
+
+
+def test_stated_hashes_are_taken_without_reading(
+    store: LocalStore, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted(photos.iterdir())
+    digests = [content_hash(path.read_bytes()) for path in files]
+    rows = {
+        "uri": [path.name for path in files],
+        "content_sha256": digests,
+        "bytes": [path.stat().st_size for path in files],
+    }
+    pq.write_table(pa.table(rows), photos / "list.parquet")
+    monkeypatch.setattr(module.UriReader, "read", lambda *_: pytest.fail("read"))
+    found = take_in(store, photos / "list.parquet")
+    assert found == {str(path): image_id(path.read_bytes()) for path in files}
+    assert [row["bytes"] for row in images(store)] == [path.stat().st_size for path in files]
+    assert take_in(store, photos / "list.parquet") == found
+    assert len(list(store.list("images"))) == 1
+
+
+def test_a_place_that_is_listed_twice_is_noted_once(store: LocalStore, photos: Path) -> None:
+    reference = ImageRef(str(photos / "photo-000.png"))
+    assert len(take_in(store, [reference, reference])) == 1
+    assert len(images(store)) == 1

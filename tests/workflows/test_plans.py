@@ -19,8 +19,14 @@ def images(numbers: Iterable[int]) -> pa.Table:
     return pa.table({"image_id": ids, "uri": [f"/photos/{name}.png" for name in names]})
 
 
-def listed(parts: list[PlanPart]) -> list[str]:
+def listed(parts: Iterable[PlanPart]) -> list[str]:
     return [image for part in parts for image in part.table["image_id"].to_pylist()]
+
+
+def settled(store: LocalStore, table: pa.Table, *, shard_size: int | None = None) -> list[PlanPart]:
+    """The parts that the store holds after settling the plan of run `r`."""
+    settle_plan(store, "r", table, shard_size=shard_size)
+    return list(read_plan(store, "r"))
 
 
 @pytest.fixture
@@ -29,10 +35,10 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def test_every_image_is_in_exactly_one_shard(store: LocalStore) -> None:
-    parts = settle_plan(store, "r", images(range(10)), shard_size=4)
+    parts = settled(store, images(range(10)), shard_size=4)
     assert sorted(listed(parts)) == sorted(images(range(10))["image_id"].to_pylist())
     assert parts[0].table["shard"].to_pylist() == [0] * 4 + [1] * 4 + [2] * 2
-    tasks = pending_shards(store, "r", parts)
+    tasks = settle_plan(store, "r", images(range(10)))
     assert [(task.shard, task.start, task.stop) for task in tasks] == [(0, 0, 4), (1, 4, 8), (2, 8, 10)]
 
 
@@ -45,7 +51,7 @@ def test_the_same_source_in_any_order_gives_the_same_bytes(store: LocalStore, tm
 
 def test_an_image_at_two_places_is_planned_once(store: LocalStore) -> None:
     table = pa.concat_tables([images([1, 2]), pa.table({"image_id": images([1])["image_id"], "uri": ["/a.png"]})])
-    (part,) = settle_plan(store, "r", table)
+    (part,) = settled(store, table)
     assert len(part.table) == 2
     assert "/a.png" in part.table["uri"].to_pylist()
 
@@ -53,8 +59,8 @@ def test_an_image_at_two_places_is_planned_once(store: LocalStore) -> None:
 def test_planning_again_changes_nothing_and_more_images_append_a_part(store: LocalStore) -> None:
     settle_plan(store, "r", images(range(5)), shard_size=2)
     frozen = store.get(plan_key("r", 1))
-    assert len(settle_plan(store, "r", images(range(5)), shard_size=1)) == 1
-    parts = settle_plan(store, "r", images(range(8)), shard_size=2)
+    assert len(settled(store, images(range(5)), shard_size=1)) == 1
+    parts = settled(store, images(range(8)), shard_size=2)
     assert store.get(plan_key("r", 1)) == frozen
     assert [part.number for part in parts] == [1, 2]
     assert sorted(listed(parts[1:])) == sorted(images(range(5, 8))["image_id"].to_pylist())
@@ -72,29 +78,28 @@ def test_two_drivers_settle_on_one_plan(store: LocalStore, monkeypatch: pytest.M
         return put(key, data)
 
     monkeypatch.setattr(store, "put_if_absent", late)
-    parts = settle_plan(store, "r", images(range(6)), shard_size=2)
-    assert sorted(listed(parts)) == sorted(images(range(9))["image_id"].to_pylist())
-    assert [part.sha256 for part in parts] == [part.sha256 for part in read_plan(store, "r")]
-    assert [part.sha256 for part in settle_plan(rival, "r", images(range(9)))] == [part.sha256 for part in parts]
+    shards = settle_plan(store, "r", images(range(6)), shard_size=2)
+    assert sorted(listed(read_plan(store, "r"))) == sorted(images(range(9))["image_id"].to_pylist())
+    assert sum(task.stop - task.start for task in shards) == 9
+    assert settle_plan(rival, "r", images(range(9))) == shards
 
 
 def test_large_sources_become_several_parts(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plans, "IMAGES_PER_PART", 10)
-    parts = settle_plan(store, "r", images(range(25)), shard_size=4)
-    assert [len(part.table) for part in parts] == [10, 10, 5]
-    tasks = pending_shards(store, "r", parts)
+    tasks = settle_plan(store, "r", images(range(25)), shard_size=4)
+    assert [len(part.table) for part in read_plan(store, "r")] == [10, 10, 5]
     assert [task.shard for task in tasks] == list(range(8))
     assert sum(task.stop - task.start for task in tasks) == 25
     assert {task.part for task in tasks} == {1, 2, 3}
 
 
 def test_shards_with_outcomes_are_done(store: LocalStore) -> None:
-    parts = settle_plan(store, "r", images(range(10)), shard_size=2)
+    shards = settle_plan(store, "r", images(range(10)), shard_size=2)
     store.put(outcomes_key("r", 3), b"")
     store.put(outcomes_key("other", 1), b"")
     (Path(store.root) / "outcomes/run=r/.shard-00000001.parquet.tmp").write_bytes(b"")
     assert finished_shards(store, "r") == {3}
-    assert [task.shard for task in pending_shards(store, "r", parts)] == [0, 1, 2, 4]
+    assert [task.shard for task in pending_shards(store, "r", shards)] == [0, 1, 2, 4]
 
 
 def test_a_gap_in_the_plan_is_reported(store: LocalStore) -> None:

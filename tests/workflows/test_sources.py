@@ -178,3 +178,26 @@ def test_reading_what_is_no_regular_file(tmp_path: Path) -> None:
     for uri in (str(tmp_path), "/dev/zero", str(tmp_path / "gone.png")):
         with pytest.raises(FileNotFoundError, match="no such file"):
             UriReader().read(uri)
+
+
+def test_a_manifest_on_s3_is_read_by_ranges(bucket: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"uri": [f"s3://x/{n}.png" for n in range(5)]}), tmp_path / "l.parquet", row_group_size=2)
+    boto3.client("s3").put_object(Bucket=bucket, Key="l.parquet", Body=(tmp_path / "l.parquet").read_bytes())
+    assert names(listed(f"s3://{bucket}/l.parquet")) == [f"{n}.png" for n in range(5)]
+    with pytest.raises(OSError, match="does not exist"):
+        listed(f"s3://{bucket}/other.parquet")
+
+
+@pytest.mark.parametrize("digest", ["abc", "G" * 64])
+def test_a_content_hash_that_is_none_is_refused(tmp_path: Path, digest: str) -> None:
+    pq.write_table(pa.table({"uri": ["a.png"], "content_sha256": [digest]}), tmp_path / "list.parquet")
+    with pytest.raises(ValueError, match="row 0: 'content_sha256' must be 64 hexadecimal digits"):
+        listed(tmp_path / "list.parquet")
+
+
+def test_what_a_manifest_states_about_content_is_no_metadata(tmp_path: Path) -> None:
+    columns = {"uri": ["a.png"], "content_sha256": ["a" * 64], "bytes": [7], "country": ["NO"]}
+    pq.write_table(pa.table(columns), tmp_path / "list.parquet")
+    (found,) = listed(tmp_path / "list.parquet")
+    assert (found.content_sha256, found.bytes, found.stamp) == ("a" * 64, 7, "a" * 64)
+    assert json.loads(found.metadata) == {"country": "NO"}

@@ -1,0 +1,93 @@
+"""Forecasts that follow from measured rates, or say that they do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sam_core.recipes import recipe
+from tests.workflows.conftest import Engine, save_photos
+from tests.workflows.test_status import half_done
+from workflows.capacity import forecast
+from workflows.cli import parse
+from workflows.commands import PlanConfig
+from workflows.rates import load_rates
+from workflows.storage import LocalStore
+
+
+def test_the_work_of_vit_h_with_the_sa1b_recipe() -> None:
+    """136 TFLOP per image are the design's own sum: 21 encodings of 2,981 GMAC and 3,072 prompts of 0.57 GMAC."""
+    macs = load_rates().work["vit_h"].macs(recipe("sa1b"))
+    assert macs == pytest.approx(21 * 2981e9 + 3072 * 1.05e9, rel=0.05)
+
+
+def test_what_was_never_measured_says_so() -> None:
+    told = forecast(PlanConfig("x", model="vit_h", recipe="sa1b", utilisation=0.5), 1_000_000, load_rates())
+    assert told.assumptions[0].startswith("NOT MEASURED")
+    tera = 2 * load_rates().work["vit_h"].macs(recipe("sa1b")) / 1e12
+    assert told.seconds == pytest.approx(tera / (989 * 0.5))
+
+
+def test_what_was_measured_says_where() -> None:
+    rate = load_rates().find("vit_n", "draft", "cpu")
+    assert rate is not None
+    told = forecast(PlanConfig("x", model="vit_n", gpu="cpu"), 1000, load_rates())
+    assert (told.seconds, told.masks) == (rate.seconds, rate.masks)
+    assert rate.source in told.assumptions[0]
+
+
+def test_hours_give_workers_and_workers_hours() -> None:
+    rates = load_rates()
+    many = forecast(PlanConfig("x", hours=10), 10_000_000, rates)
+    assert many.hours <= 10
+    assert many.workers > 1
+    assert forecast(PlanConfig("x", gpus=many.workers), 10_000_000, rates).hours == many.hours
+
+
+def test_a_folder_is_counted_and_its_cost_told(engine: Engine, tmp_path: Path) -> None:
+    save_photos(tmp_path / "photos", 3)
+    said = engine(
+        "plan", tmp_path / "photos", "--model", "vit_h", "--recipe", "sa1b", "--gpu", "h200", "--price", "3.5"
+    )
+    assert said.status == 0
+    for word in ("images    3", "h200", "cost", "storage", "requests", "NOT MEASURED", "data set SA-1B"):
+        assert word in said.out
+
+
+def test_foretold_beside_found(engine: Engine, tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "data")
+    half_done(store, tmp_path, model="vit_n")
+    said = engine("plan", store.root, "--actual", "--gpu", "cpu")
+    assert said.status == 0, said.err
+    assert "run run: vit_n, draft, 4 images" in said.out
+    assert "worker seconds per image" in said.out
+    assert engine("plan", store.root, "--actual", "--run", "other").status == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--gpu", "abacus"), "--gpu abacus is not known"),
+        (("--model", "vit_x"), "--model vit_x is not known"),
+        (("--recipe", "sa1c"), "no recipe is called 'sa1c'"),
+        (("--model", "vit_h", "--gpu", "cpu"), "never measured on a CPU"),
+    ],
+)
+def test_refusals(engine: Engine, flags: tuple[str, ...], words: str) -> None:
+    said = engine("plan", "samples", *flags, "--images", "5")
+    assert said.status == 2
+    assert words in said.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--gpus", "2", "--hours", "3"), "--gpus and --hours exclude each"),
+        (("--utilisation", "0"), "--utilisation is 0.0; it must be positive"),
+    ],
+)
+def test_flags_without_sense(flags: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["plan", "samples", *flags])
+    assert words in capsys.readouterr().err

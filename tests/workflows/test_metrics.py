@@ -1,0 +1,93 @@
+"""Metrics as Ray's agent serves them, the dashboard that asks for them, and events as lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import ray
+
+from schemas.tables import Status
+from tests.workflows import fakes
+from workflows.convert import ImageResult
+from workflows.metrics import NAMES, RunMetrics, log_event, log_failures
+
+DASHBOARD = Path(__file__).parents[2] / "cluster" / "grafana.json"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RESULTS = [
+    ImageResult("a", Status.OK, NOW, NOW, 0.5, 0.25, fakes.half_mask((4, 4))),
+    ImageResult("b", Status.ERROR, NOW, NOW, error_class="Damaged", error_message="a JPEG without an end"),
+]
+
+
+@ray.remote(num_cpus=0)
+class Teller:
+    """A process of the cluster that tells of a shard and stays."""
+
+    def __init__(self) -> None:
+        self.metrics = RunMetrics("told")
+
+    def tell(self) -> None:
+        self.metrics.shard_done(RESULTS)
+        self.metrics.queue(7)
+
+
+def scrape() -> str:
+    """What the metrics agent of the one node serves now."""
+    (node,) = ray.nodes()
+    with urllib.request.urlopen(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics", timeout=10) as answer:
+        return answer.read().decode()
+
+
+def samples(text: str) -> dict[tuple[str, str], float]:
+    """Value by name and by the one tag that tells samples of a name apart."""
+    found = {}
+    for name, labels, value in re.findall(r'^(ray_sam_engine_\w+)\{([^}]*run_id="told"[^}]*)\} (\S+)', text, re.M):
+        tag = re.search(r'\b(?:status|error_class|step)="(\w+)"', labels)
+        found[name, tag[1] if tag else ""] = float(value)
+    return found
+
+
+def test_a_scrape_holds_every_metric_with_its_value(cluster: str) -> None:
+    teller = Teller.remote()
+    ray.get(teller.tell.remote())
+    deadline = time.monotonic() + 60
+    while len(found := samples(scrape())) < len(NAMES) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    ray.kill(teller)
+    assert {name for name, _ in found} == {f"ray_{name}" for name in NAMES}
+    assert found["ray_sam_engine_images_total", "ok"] == 1
+    assert found["ray_sam_engine_images_total", "error"] == 1
+    assert found["ray_sam_engine_errors_total", "Damaged"] == 1
+    assert found["ray_sam_engine_masks_total", ""] == 1
+    assert found["ray_sam_engine_queue_shards", ""] == 7
+    assert found["ray_sam_engine_step_seconds_total", "read"] == 0.5
+    assert found["ray_sam_engine_busy_seconds_total", ""] == 0.75
+
+
+def test_the_dashboard_asks_for_what_is_exported_and_for_all_of_it() -> None:
+    asked = set(re.findall(r"ray_sam_engine_\w+", DASHBOARD.read_text()))
+    assert asked == {f"ray_{name}" for name in NAMES}
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels) >= 6
+
+
+def test_without_ray_metrics_go_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    metrics = RunMetrics("r")
+    metrics.shard_done(RESULTS)
+    metrics.queue(1)
+
+
+def test_events_are_lines_of_json_with_run_and_shard(capsys: pytest.CaptureFixture[str]) -> None:
+    log_event("shard_begun", run_id="r", shard=3)
+    log_failures("r", 3, RESULTS)
+    begun, failed = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (begun["event"], begun["run_id"], begun["shard"]) == ("shard_begun", "r", 3)
+    assert (failed["event"], failed["image_id"], failed["error_class"]) == ("image_failed", "b", "Damaged")
+    assert datetime.fromisoformat(begun["time"]).tzinfo is not None

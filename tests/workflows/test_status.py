@@ -1,0 +1,73 @@
+"""How far runs have got, told from files alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from schemas.layout import in_flight_key, run_key
+from schemas.records import to_json
+from tests.workflows import fakes
+from tests.workflows.conftest import Engine
+from tests.workflows.test_shard_worker import plan, planned
+from workflows import status as module
+from workflows.cli import parse
+from workflows.shard_worker import ShardWorker
+from workflows.status import run_statuses
+from workflows.storage import LocalStore, Store, open_store
+
+
+def half_done(store: Store, folder: Path, *, model: str = "fake") -> None:
+    """Six images in three shards, of which two are done; the second image is no success."""
+    ends = [fakes.FINE, fakes.FAILS, *[fakes.FINE] * 4]
+    images = [planned(fakes.save_flat(folder / f"{n}.png", end, size=(8 + n, 6))) for n, end in enumerate(ends)]
+    tasks = plan(store, sorted(images), shard_size=2)
+    store.put(run_key("run"), to_json(replace(fakes.run_record(), model_name=model, recipe_name="draft")).encode())
+    worker = ShardWorker(fakes.shard_job(store.root))
+    for task in tasks[:2]:
+        worker.work(task)
+    store.put(in_flight_key("run", 2), b"{}")
+
+
+@pytest.mark.parametrize("place", ["local", "s3"])
+def test_a_run_half_way(place: str, tmp_path: Path, engine: Engine, request: pytest.FixtureRequest) -> None:
+    root = str(tmp_path / "data") if place == "local" else f"s3://{request.getfixturevalue('bucket')}/data"
+    store = open_store(root)
+    half_done(store, tmp_path)
+    (run,) = run_statuses(store)
+    assert (run.images, run.images_done, run.shards, run.shards_done, run.shards_in_work) == (6, 4, 3, 2, 1)
+    assert (run.read, run.masks + sum(run.errors.values()), run.crashed, run.workers) == (4, 4, 0, 1)
+    assert run.seconds_left == pytest.approx(2 / run.rate)
+    said = engine("status", root)
+    assert said.status == 0
+    assert "4 of 6 images, 2 of 3 shards; 1 in work" in said.out
+    assert "left at this rate" in said.out
+    (document,) = json.loads(engine("status", root, "--json").out)
+    assert document["images_done"] == 4
+
+
+def test_it_reads_a_bounded_number_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path / "data")
+    half_done(store, tmp_path)
+    monkeypatch.setattr(module, "SHARDS_READ", 1)
+    read: list[str] = []
+    get = store.get
+    monkeypatch.setattr(store, "get", lambda key, **rest: read.append(key) or get(key, **rest))
+    (run,) = run_statuses(store)
+    assert read == ["runs/run.json", "outcomes/run=run/shard-00000001.parquet"]
+    assert (run.images_done, run.read) == (4, 2)
+
+
+def test_no_runs_is_said_in_one_line(tmp_path: Path, engine: Engine) -> None:
+    said = engine("status", tmp_path)
+    assert said.status == 2
+    assert "no runs here" in said.err
+
+
+def test_a_watch_without_a_pause_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["status", "data", "--watch", "0"])
+    assert "--watch is 0.0; it must be positive" in capsys.readouterr().err

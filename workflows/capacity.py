@@ -1,0 +1,142 @@
+"""What a run will take, before it is started, and what it took: hours, workers, cost, storage, requests.
+
+Nothing is assumed silently: every number that was not measured is printed as an assumption.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sam_core.recipes import Recipe, recipe, recommended_recipe
+from workflows.commands import AUTO, PlanConfig
+from workflows.plans import default_shard_size
+from workflows.progress import duration
+from workflows.rates import CPU, PEAK_TFLOPS, Rates, load_rates
+from workflows.sources import list_images
+from workflows.sql import connect
+
+MASKS_PER_IMAGE = 100
+BYTES_PER_MASK = 340
+REQUESTS_PER_SHARD = 5  # look for a marker, write it, masks, outcomes, delete the marker
+_ACTUAL = """
+SELECT count(*), coalesce(sum(n_masks), 0)::BIGINT, coalesce(sum(seconds), 0),
+    coalesce(epoch(max(finished_at) - min(started_at)), 0), count(DISTINCT (host, worker)), count(DISTINCT shard)
+FROM outcomes WHERE run_id = ?
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """A run as foretold. Seconds are of one worker per image, bytes are of all tables; `assumptions` are sentences."""
+
+    images: int
+    seconds: float
+    workers: int
+    masks: float
+    stored_bytes: float
+    requests: float
+    assumptions: tuple[str, ...]
+
+    @property
+    def hours(self) -> float:
+        """Wall-clock hours with all workers busy."""
+        return self.images * self.seconds / self.workers / 3600
+
+
+def plan(config: PlanConfig) -> int:
+    """The subcommand. Raises ValueError when the source, model, recipe or GPU is unknown."""
+    if config.actual:
+        return _compare(config)
+    images = config.images or sum(1 for _ in list_images(config.source))
+    print("\n".join(_in_words(config, forecast(config, images, load_rates()))))
+    return 0
+
+
+def forecast(config: PlanConfig, images: int, rates: Rates, values: Recipe | None = None) -> Forecast:
+    """The forecast for a number of images; `values` are those of the recipe if they differ from its name's."""
+    name = recommended_recipe(config.model) if config.recipe == AUTO else config.recipe
+    seconds, masks, assumptions = _pace(config, name, values or recipe(name), rates)
+    workers = config.gpus or 1
+    if config.hours:
+        workers = max(1, math.ceil(images * seconds / 3600 / config.hours))
+    shards = math.ceil(images / default_shard_size(images))
+    engine = rates.engine
+    assumptions += (
+        f"{masks:,.0f} masks per image" + ("" if config.gpu == CPU else ", the average of the released data set SA-1B"),
+        f"{BYTES_PER_MASK} bytes per mask as in a prototype with natural photographs, "
+        f"{engine['bytes_per_image']:.0f} per image beside its masks ({rates.engine_source})",
+        "every image is read twice, by ingest and by its worker; once if a manifest states content hashes",
+        "workers are busy all the time: starting machines and the last shards come on top",
+    )
+    stored = images * (masks * BYTES_PER_MASK + engine["bytes_per_image"])
+    requests = 2 * images + shards * REQUESTS_PER_SHARD
+    return Forecast(images, seconds, workers, masks, stored, requests, assumptions)
+
+
+def _pace(config: PlanConfig, name: str, values: Recipe, rates: Rates) -> tuple[float, float, tuple[str, ...]]:
+    """Seconds per image, masks per image, and how they are known."""
+    if config.gpu not in (CPU, *PEAK_TFLOPS):
+        raise ValueError(f"--gpu {config.gpu} is not known; known are {', '.join((CPU, *PEAK_TFLOPS))}")
+    if config.model not in rates.work:
+        raise ValueError(f"--model {config.model} is not known; known are {', '.join(rates.work)}")
+    if found := rates.find(config.model, name, config.gpu):
+        told = f"{found.seconds:.3g} s per image, measured on {found.machine}, {found.images} images ({found.source}"
+        return found.seconds, found.masks, (f"{told}, commit {found.commit})",)
+    if config.gpu == CPU:
+        known = ", ".join(f"{rate.model} with {rate.recipe}" for rate in rates.measured if rate.device == CPU)
+        raise ValueError(f"{config.model} with {name} was never measured on a CPU, only {known or 'nothing'}")
+    tera = 2 * rates.work[config.model].macs(values) / 1e12
+    peak = PEAK_TFLOPS[config.gpu]
+    seconds = tera / (peak * config.utilisation)
+    told = (
+        f"NOT MEASURED: {seconds:.3g} s per image = {tera:.1f} TFLOP at {100 * config.utilisation:.0f} % "
+        f"(--utilisation) of the {peak} TFLOP/s that the maker of the {config.gpu} states"
+    )
+    return seconds, MASKS_PER_IMAGE, (told,)
+
+
+def _in_words(config: PlanConfig, told: Forecast) -> list[str]:
+    cost = told.hours * told.workers * config.price if config.price else None
+    lines = [
+        f"images    {told.images:,}",
+        f"workers   {told.workers:,} x {config.gpu}, {told.workers / told.seconds:.3g} images/s together",
+        f"time      {duration(3600 * told.hours)}; {told.hours * told.workers:,.1f} worker hours",
+        f"cost      {cost:,.2f}" if cost is not None else "cost      give the price of a worker's hour: --price",
+        f"storage   {told.stored_bytes / 1e9:,.2f} GB for {told.images * told.masks:,.0f} masks",
+        f"requests  {told.requests:,.0f}, {told.requests / told.images:.2f} per image",
+        "assumed:",
+    ]
+    return [*lines, *(f"  - {sentence}" for sentence in told.assumptions)]
+
+
+def _compare(config: PlanConfig) -> int:
+    """Foretold and found, side by side, for a run that has outcomes."""
+    connection = connect(config.source)
+    runs = connection.execute("SELECT run_id, model_name, recipe_name, recipe FROM runs ORDER BY created_at").fetchall()
+    chosen = [run for run in runs if config.run in (None, run[0])]
+    if not chosen:
+        raise ValueError(f"{config.source}: no run {config.run or 'at all'}; it holds {[run[0] for run in runs]}")
+    run_id, model, recipe_name, _ = chosen[-1]
+    images, masks, seconds, wall, workers, shards = connection.execute(_ACTUAL, [run_id]).fetchall()[0]
+    if not images:
+        raise ValueError(f"{config.source}: run {run_id} has no outcomes yet")
+    told = forecast(_as_run(config, model, recipe_name, workers), images, load_rates())
+    rows = [
+        ("", "foretold", "found"),
+        ("worker seconds per image", f"{told.seconds:.3g}", f"{seconds / images:.3g}"),
+        ("masks per image", f"{told.masks:.1f}", f"{masks / images:.1f}"),
+        ("wall-clock", duration(3600 * told.hours), duration(wall)),
+        ("busy share of the workers", "100 %", f"{100 * seconds / (wall * workers):.0f} %" if wall else ""),
+        ("shards", f"{math.ceil(images / default_shard_size(images)):,}", f"{shards:,}"),
+    ]
+    print(f"run {run_id}: {model}, {recipe_name}, {images:,} images, {workers:,} workers seen")
+    print("\n".join(f"{what:26}{foretold:>12}{found:>12}" for what, foretold, found in rows))
+    print("\n".join(["assumed:", *(f"  - {sentence}" for sentence in told.assumptions)]))
+    return 0
+
+
+def _as_run(config: PlanConfig, model: str, recipe_name: str, workers: int) -> PlanConfig:
+    return PlanConfig(
+        config.source, model=model, recipe=recipe_name, gpu=config.gpu, gpus=workers, utilisation=config.utilisation
+    )

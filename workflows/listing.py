@@ -1,0 +1,134 @@
+"""A source beside what the data set knows of it: which of its images are new, and the names of those that are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import fields
+from itertools import islice
+from operator import attrgetter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sam_core.lanes import ahead
+from schemas.layout import IMAGES_PREFIX, parse_images_key
+from workflows.scratch import open_scratch
+from workflows.sources import ImageRef
+from workflows.storage import Entry, Store
+
+_READERS = 16
+_ROWS_PER_PAGE = 8192
+_ROWS_AT_ONCE = 65_536
+_TEXT = ("uri", "stamp", "licence", "metadata", "content_sha256")
+_LISTED = pa.schema([*((name, pa.string()) for name in _TEXT), ("bytes", pa.int64())])
+_KNOWN = ["image_id", "uri", "stamp", "content_sha256", "metadata"]
+
+_TABLES = """
+CREATE TABLE listing (
+    uri TEXT, stamp TEXT, licence TEXT, metadata TEXT, content_sha256 TEXT, bytes BIGINT
+);
+CREATE TABLE known (image_id TEXT, uri TEXT, stamp TEXT, readable BOOLEAN, metadata TEXT);
+"""
+# New to the data set: other places, other versions of a place, images that could not be read when they were last tried,
+# and images about which the source says something else than before.
+_NEW = """
+SELECT listing.* FROM listing ANTI JOIN known
+    ON known.uri = listing.uri
+    AND known.stamp IS NOT DISTINCT FROM listing.stamp
+    AND known.readable
+    AND (listing.metadata IS NULL OR known.metadata IS NOT DISTINCT FROM listing.metadata)
+WHERE (content_sha256 IS NOT NULL) = {stated}
+"""
+_IMAGES = """
+SELECT arg_max(known.image_id, known.readable) AS image_id, listing.uri, bool_or(known.readable) AS readable
+FROM listing JOIN known ON known.uri = listing.uri AND known.stamp IS NOT DISTINCT FROM listing.stamp
+GROUP BY listing.uri, listing.stamp
+"""
+
+
+class Listing:
+    """All images of a source, in a database on disk: memory does not grow with their number. A context manager."""
+
+    def __init__(self, references: Iterable[ImageRef]) -> None:
+        self._open = ExitStack()
+        self._tables = self._open.enter_context(open_scratch())
+        self._tables.execute(_TABLES)
+        self._parts: set[Entry] = set()
+        self._append("listing", _pages(references))
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def look_up(self, store: Store) -> None:
+        """Take in the parts of the images table that were written since the last look."""
+        parts = {entry for entry in store.list(IMAGES_PREFIX) if parse_images_key(entry.key)}
+        fresh = sorted(parts - self._parts)
+        with ThreadPoolExecutor(_READERS) as readers:
+            self._append("known", ahead(readers, lambda part: _read_known(store, part.key), fresh, window=_READERS))
+        self._parts.update(fresh)
+
+    def new(self, rows: int, *, stated: bool) -> Iterator[pa.Table]:
+        """The images that the data set does not know yet, so many at once: those whose content hash the source states,
+        or the others; columns of the listing."""
+        reader = self._tables.cursor().sql(_NEW.format(stated=stated)).to_arrow_reader(rows)
+        for batch in reader:
+            _, first = np.unique(batch["uri"].to_numpy(zero_copy_only=False), return_index=True)
+            yield pa.Table.from_batches([batch]).take(first).cast(_LISTED)  # each place once, in the order of names
+
+    def count_new(self, *, stated: bool) -> int:
+        """How many images `new` gives."""
+        query = f"SELECT count(*) FROM ({_NEW.format(stated=stated)})"
+        ((number,),) = self._tables.execute(query).fetchall()
+        return int(number)
+
+    def images(self) -> pa.RecordBatchReader:
+        """image_id, uri and readable of every image of the source that the data set knows."""
+        return self._tables.cursor().sql(_IMAGES).to_arrow_reader(_ROWS_PER_PAGE)
+
+    def counts(self) -> tuple[int, int, int]:
+        """Places, distinct images and unreadable places of the source."""
+        query = f"SELECT count(*), count(DISTINCT image_id), count(*) FILTER (NOT readable) FROM ({_IMAGES})"
+        ((places, images, unreadable),) = self._tables.execute(query).fetchall()
+        return places, images, unreadable
+
+    def _append(self, table: str, pages: Iterable[pa.Table]) -> None:
+        """Add rows to a table: many at once, as every insert waits for the disk, and not all in one transaction, which
+        would keep every page in memory to its end."""
+        for rows in _together(pages):
+            self._tables.register("incoming", rows)
+            self._tables.execute(f"INSERT INTO {table} SELECT * FROM incoming")
+            self._tables.unregister("incoming")
+
+
+def _pages(references: Iterable[ImageRef]) -> Iterator[pa.Table]:
+    """The source as tables, which come and go as it is listed."""
+    iterator = iter(references)
+    cells = attrgetter(*(field.name for field in fields(ImageRef)))  # astuple would copy every cell
+    while page := [cells(item) for item in islice(iterator, _ROWS_PER_PAGE)]:
+        columns = zip(*page, strict=True)
+        yield pa.table([pa.array([cell or None for cell in column]) for column in columns], schema=_LISTED)
+
+
+def _read_known(store: Store, key: str) -> pa.Table:
+    """A part of the images table, as far as it matters for finding what is new."""
+    table = pq.read_table(pa.BufferReader(store.get(key)), columns=_KNOWN)
+    return table.set_column(3, "readable", pc.is_valid(table["content_sha256"]))
+
+
+def _together(pages: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of ROWS_AT_ONCE or somewhat more."""
+    waiting: list[pa.Table] = []
+    for page in pages:
+        waiting.append(page)
+        if sum(map(len, waiting)) >= _ROWS_AT_ONCE:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
