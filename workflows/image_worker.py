@@ -20,10 +20,11 @@ from schemas.records import RunRecord
 from schemas.tables import Status
 from schemas.validate import check_masks
 from workflows.convert import ImageResult, mask_table
-from workflows.images import ImageError, decode
+from workflows.images import ImageError, byte_limit, decode
 from workflows.models import Generator, GeneratorSource
+from workflows.redact import redact
 from workflows.sources import UriReader
-from workflows.storage import StoreError
+from workflows.storage import StoreError, TooLarge
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class ImageWorker:
         _use_threads(job.threads)
         self._run = job.run
         self._max_pixels = job.max_pixels
-        self._reader = UriReader()
+        self._reader = UriReader(max_bytes=byte_limit(job.max_pixels))
         self._generator: Generator = job.generator.load(threads=job.threads)
 
     def load(self, planned: PlannedImage) -> LoadedImage:
@@ -96,6 +97,8 @@ class ImageWorker:
             data = self._reader.read(planned.uri)
         except StoreError:
             raise
+        except TooLarge as error:
+            raise ImageError("TooManyBytes", str(error)) from error
         except OSError as error:
             raise ImageError("Unreadable", f"{error.strerror or error}") from error
         if planned.image_id not in (id_of_bytes(data), unreadable_image_id(planned.uri)):
@@ -154,4 +157,4 @@ def _result(loaded: LoadedImage, status: Status, **rest: object) -> ImageResult:
 
 
 def _one_line(message: str) -> str:
-    return " ".join(message.split())[:500]
+    return redact(" ".join(message.split()))[:500]

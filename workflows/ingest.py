@@ -22,7 +22,7 @@ from schemas.parquet import to_parquet_bytes
 from schemas.tables import IMAGES
 from schemas.validate import check_images
 from workflows.commands import IngestConfig
-from workflows.images import ImageError, read_header
+from workflows.images import ImageError, byte_limit, read_header
 from workflows.metadata import add_metadata
 from workflows.progress import Progress
 from workflows.runs import open_dataset
@@ -84,7 +84,7 @@ def ingest_chunk(root: str, max_pixels: int, chunk: pa.Table) -> pa.Table:
 
     The part's name comes from the listing, so doing a chunk again replaces its part.
     """
-    reader = UriReader()
+    reader = UriReader(max_bytes=byte_limit(max_pixels))
     with ThreadPoolExecutor(_READERS) as readers:
         rows = list(readers.map(partial(_image_row, reader, max_pixels), chunk.to_pylist()))
     table = pa.Table.from_pylist(rows, schema=IMAGES)

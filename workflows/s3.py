@@ -11,7 +11,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, ResponseStreamingError
 
-from workflows.storage import S3_SCHEME, Entry, StoreError
+from workflows.storage import S3_SCHEME, Entry, StoreError, require_size
 
 Result = TypeVar("Result")
 
@@ -41,14 +41,16 @@ class S3Store:
         self.root = f"{S3_SCHEME}{bucket}/{self._prefix}".rstrip("/")
         self._client = _client()
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, start: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         if length == 0:
             return b""
         ranged = {} if (start, length) == (0, None) else {"Range": _byte_range(start, length)}
 
         def read() -> bytes:
-            body = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **ranged)["Body"]
-            data: bytes = body.read()
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **ranged)
+            with answer["Body"] as body:
+                require_size(answer["ContentLength"], at_most)
+                data: bytes = body.read()
             return data
 
         return self._try("read", key, read)

@@ -65,7 +65,7 @@ class ShardWorker:
             results = self._apart(images)
         else:
             self._store.put(marker, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode())
-            results = self._together(images)
+            results = self._together_or_not_at_all(images, marker)
         self._commit(task.shard, results)
         self._store.delete(marker)
         errors = sum(result.status != Status.OK for result in results)
@@ -90,6 +90,17 @@ class ShardWorker:
                 results.append(self._worker.segment(loaded))
                 restart()
         return results
+
+    def _together_or_not_at_all(self, images: list[PlannedImage], marker: str) -> list[ImageResult]:
+        """As `_together`, but a machine that is taken away gives the shard back as if it had never been begun.
+
+        Ray answers SIGTERM with SystemExit; no image is at fault, so no marker may stay to say so.
+        """
+        try:
+            return self._together(images)
+        except SystemExit:
+            self._store.delete(marker)
+            raise
 
     def _apart(self, images: list[PlannedImage]) -> list[ImageResult]:
         """In a child process, which stays for the next shard in case that one needs it too."""
