@@ -24,7 +24,7 @@ from workflows.images import ImageError, byte_limit, decode
 from workflows.models import Generator, GeneratorSource
 from workflows.redact import redact
 from workflows.sources import UriReader
-from workflows.storage import StoreError, TooLarge
+from workflows.storage import StoreError, TooLargeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class ImageWorker:
             data = self._reader.read(planned.uri)
         except StoreError:
             raise
-        except TooLarge as error:
+        except TooLargeError as error:
             raise ImageError("TooManyBytes", str(error)) from error
         except OSError as error:
             raise ImageError("Unreadable", f"{error.strerror or error}") from error

@@ -80,7 +80,7 @@ class UriReader:
         self._stores: dict[str, Store] = {}
 
     def read(self, uri: str) -> bytes:
-        """The bytes behind a URI. Raises OSError when it cannot be read or is no regular file, TooLarge among them."""
+        """The bytes behind a URI. Raises OSError when it cannot be read or is no regular file, TooLargeError among them."""
         if not uri.startswith(S3_SCHEME):
             path = Path(uri)
             if not path.is_file():

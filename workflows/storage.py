@@ -19,7 +19,7 @@ class StoreError(OSError):
     """A store refused or could not be reached; the message is one line that says what, where and why."""
 
 
-class TooLarge(OSError):
+class TooLargeError(OSError):
     """An object of more bytes than the reader wants; none of them was read."""
 
 
@@ -39,7 +39,7 @@ class Store(Protocol):
     root: str
 
     def get(self, key: str, *, start: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
-        """The bytes of an object, or `length` of them from offset `start`. Raises TooLarge above `at_most` bytes."""
+        """The bytes of an object, or `length` of them from offset `start`. Raises TooLargeError above `at_most` bytes."""
 
     def put(self, key: str, data: bytes) -> None:
         """Write a whole object, replacing what the key held."""
@@ -168,9 +168,9 @@ def lies_in(path: str | Path, folder: str | Path) -> bool:
 
 
 def require_size(size: int, at_most: int | None) -> None:
-    """Raise TooLarge when an object of so many bytes is not wanted."""
+    """Raise TooLargeError when an object of so many bytes is not wanted."""
     if at_most is not None and size > at_most:
-        raise TooLarge(f"{size:,} bytes are more than the limit of {at_most:,} bytes")
+        raise TooLargeError(f"{size:,} bytes are more than the limit of {at_most:,} bytes")
 
 
 def file_stamp(path: str | Path) -> str:
