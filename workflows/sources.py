@@ -164,12 +164,16 @@ def _parquet(source: str) -> Iterator[ImageRef]:
 
 def _coco(source: str, image_folder: str | None) -> Iterator[ImageRef]:
     """The images of a COCO JSON; id, licence, date and links become metadata."""
+    data = _manifest(source)
     try:
-        document = json.loads(_manifest(source))
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source}: not a COCO JSON ({_first_line(error)})") from error
+    try:
         images = [dict(image) for image in document["images"]]
         names = [_file_name(source, image) for image in images]
         licences = {str(licence["id"]): licence["name"] for licence in document.get("licenses", [])}
-    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{source}: not a COCO JSON with `images` that have a `file_name`") from error
     base = _absolute(image_folder) if image_folder else _coco_folder(_absolute(source), names)
     for image, name in zip(images, names, strict=True):
@@ -267,8 +271,8 @@ def _finite(value: Any) -> Any:
 
 
 def _readable(text: str) -> str:
-    """Text that any table can hold: lone surrogates are shown as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Text that any table can hold: lone surrogates become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _is_text(text: str) -> bool:

@@ -9,7 +9,6 @@ with exit status 0 or 1, an outcome for every distinct image, no crash, and noth
 from __future__ import annotations
 
 import io
-import os
 import struct
 import subprocess
 import sys
