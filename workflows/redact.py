@@ -22,6 +22,8 @@ def redact(text: str) -> str:
     return _ACCESS_KEY.sub(HIDDEN, text)
 
 
-def holds_secrets(address: str) -> bool:
-    """Whether `redact` would change an address."""
-    return redact(address) != address
+def require_no_secrets(address: str) -> None:
+    """Raise ValueError, without repeating them, when an address holds a password, an access key or a signature."""
+    shown = redact(address)
+    if shown != address:
+        raise ValueError(f"{shown[:500]}: an address holds no credentials; they come from the standard chain")

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workflows.images import MAX_PIXELS, byte_limit
-from workflows.redact import holds_secrets, redact
+from workflows.redact import redact, require_no_secrets
 from workflows.storage import S3_SCHEME, LocalStore, Store, file_stamp, lies_in, open_store, require_size
 
 SUFFIXES = {
@@ -80,7 +80,7 @@ class UriReader:
         self._stores: dict[str, Store] = {}
 
     def read(self, uri: str) -> bytes:
-        """The bytes behind a URI. Raises OSError when it cannot be read or is no regular file, TooLargeError among them."""
+        """The bytes behind a URI. Raises OSError when it cannot be read or is no regular file, and TooLargeError."""
         if not uri.startswith(S3_SCHEME):
             path = Path(uri)
             if not path.is_file():
@@ -99,7 +99,7 @@ class UriReader:
 def _reader(source: str, image_folder: str | None) -> Callable[[str], Iterator[ImageRef]]:
     """The function that reads this kind of source."""
     remote = source.startswith(S3_SCHEME)
-    _require_no_secrets(source)
+    require_no_secrets(source)
     if "://" in source and not remote:
         raise ValueError(f"{source}: images are read from local paths and s3:// only")
     if source == "samples":
@@ -226,7 +226,7 @@ def _listed_uri(manifest: str, uri: Any, *, where: str) -> str:
         raise ValueError(f"{manifest} {where}: 'uri' must be text, not {uri[:60]!r}")
     if "://" in uri and not uri.startswith(S3_SCHEME):
         raise ValueError(f"{manifest} {where}: {redact(uri)[:200]!r} is neither a local path nor s3://")
-    _require_no_secrets(uri)
+    require_no_secrets(uri)
     if uri.startswith(S3_SCHEME):
         return uri
     if manifest.startswith(S3_SCHEME):
@@ -277,12 +277,6 @@ def _readable(text: str) -> str:
 
 def _is_text(text: str) -> bool:
     return "\0" not in text and _readable(text) == text
-
-
-def _require_no_secrets(address: str) -> None:
-    """Raise ValueError, without repeating them, when an address holds a password or a signature."""
-    if holds_secrets(address):
-        raise ValueError(f"{redact(address)}: an address holds no credentials; they come from the standard chain")
 
 
 def _first_line(error: Exception) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from workflows.redact import holds_secrets, redact
+from workflows.redact import require_no_secrets
 
 S3_SCHEME = "s3://"
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK}
@@ -39,7 +39,7 @@ class Store(Protocol):
     root: str
 
     def get(self, key: str, *, start: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
-        """The bytes of an object, or `length` of them from offset `start`. Raises TooLargeError above `at_most` bytes."""
+        """The bytes of an object, or `length` of them from `start` on. Raises TooLargeError above `at_most` bytes."""
 
     def put(self, key: str, data: bytes) -> None:
         """Write a whole object, replacing what the key held."""
@@ -182,8 +182,7 @@ def file_stamp(path: str | Path) -> str:
 def open_store(root: str | Path) -> Store:
     """A store for a local path or `s3://bucket/prefix`; ValueError for any other scheme."""
     text = str(root)
-    if holds_secrets(text):
-        raise ValueError(f"{redact(text)}: an address holds no credentials; they come from the standard chain")
+    require_no_secrets(text)
     if text.startswith(S3_SCHEME):
         from workflows.s3 import S3Store
 
