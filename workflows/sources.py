@@ -203,7 +203,10 @@ def _coco_folder(source: str, names: list[str]) -> str:
     """Where the pictures lie when nobody says: the folder `images` beside the JSON if the first one is there."""
     beside = source.rpartition("/")[0]
     inside = f"{beside}/images"
-    return inside if names and open_store(inside).exists(names[0]) else beside
+    if not names:
+        return beside
+    there = open_store(inside).exists(names[0]) if source.startswith(S3_SCHEME) else _stamp(f"{inside}/{names[0]}")
+    return inside if there else beside
 
 
 def _samples(_: str) -> Iterator[ImageRef]:

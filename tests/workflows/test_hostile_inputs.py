@@ -155,6 +155,8 @@ def test_manifests_with_odd_values_cost_those_rows_alone(engine: Engine, tmp_pat
     assert [uri for uri, format_, _ in rows if format_] == [str(photo)]
     assert all(json.loads(metadata)["score"] is None for _, _, metadata in rows)
     assert all(SECRET not in metadata and "AKIA" not in metadata for _, _, metadata in rows)
+    (reference,) = list_images(str(json_text(json.dumps({"images": [{"file_name": "x" * 5000}]}))(tmp_path)))
+    assert reference.stamp == ""
     document = json_text('{"images": [{"file_name": "photos/photo-000.png", "x": "\\ud800", "y": NaN, "license": []}]}')
     (reference,) = list_images(str(document(tmp_path)))
     assert json.loads(reference.metadata)["x"] == "?"
