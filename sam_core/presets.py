@@ -13,6 +13,8 @@ from typing import Any, Literal
 RGB = tuple[float, float, float]
 IMAGENET_MEAN: RGB = (123.675, 116.28, 103.53)
 IMAGENET_STD: RGB = (58.395, 57.12, 57.375)
+_LARGEST_SIZE, _DEEPEST, _WIDEST = 1 << 14, 256, 64
+"""No model is larger; a checkpoint that says so would keep the machine busy before it is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +41,13 @@ class ImageEncoderConfig:
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
+        sizes = (self.image_size, self.patch_size, self.embed_dim, self.num_heads, self.window_size, self.out_chans)
+        _require(_all_within(sizes, 1, _LARGEST_SIZE), f"a size is not in 1..{_LARGEST_SIZE}", self)
+        _require(_all_within((self.depth,), 1, _DEEPEST), f"depth is not in 1..{_DEEPEST}", self)
+        _require(0.0 < self.mlp_ratio <= _WIDEST, f"mlp_ratio is not in (0, {_WIDEST}]", self)
         _require(self.image_size % self.patch_size == 0, "image_size is not a multiple of patch_size", self)
         _require(self.embed_dim % self.num_heads == 0, "embed_dim is not a multiple of num_heads", self)
         _require(all(0 <= i < self.depth for i in self.global_attn_indexes), "no such global_attn_indexes", self)
-        _require(self.window_size > 0, "window_size is not positive", self)
         _require(self.stem in ("patch", "conv"), 'stem is neither "patch" nor "conv"', self)
         _require(self.stem == "patch" or self.patch_size == 16, 'stem "conv" has patches of 16 px', self)
         _require(0.0 <= self.drop_path < 1.0, "drop_path is not in [0, 1)", self)
@@ -70,9 +75,12 @@ class MaskDecoderConfig:
     iou_head_hidden_dim: int = 256
 
     def __post_init__(self) -> None:
+        sizes = (self.transformer_dim, self.num_heads, self.mlp_dim, self.iou_head_hidden_dim)
+        counts = (self.depth, self.num_multimask_outputs, self.iou_head_depth)
+        _require(_all_within(sizes, 1, _LARGEST_SIZE), f"a size is not in 1..{_LARGEST_SIZE}", self)
+        _require(_all_within(counts, 1, _DEEPEST), f"a count is not in 1..{_DEEPEST}", self)
         _require(self.transformer_dim % (2 * self.num_heads) == 0, "transformer_dim / 2 needs whole heads", self)
         _require(self.transformer_dim % 8 == 0, "transformer_dim is not a multiple of 8", self)
-        _require(min(self.depth, self.num_multimask_outputs, self.iou_head_depth) >= 1, "a count is below 1", self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,3 +229,8 @@ def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
 def _require(holds: bool, complaint: str, config: object) -> None:
     if not holds:
         raise ValueError(f"{complaint} in {config}")
+
+
+def _all_within(values: Collection[object], least: int, most: int) -> bool:
+    """Whether all values are whole numbers from `least` to `most`; a configuration may come from a hostile file."""
+    return all(type(value) is int and least <= value <= most for value in values)

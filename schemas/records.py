@@ -141,7 +141,7 @@ def records_table(kind: type[Record], records: Sequence[Record]) -> pa.Table:
 def _document(text: str | bytes, where: str) -> dict[str, object]:
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON: {error}") from error
     version = document.pop("format_version", None) if isinstance(document, dict) else None
     if type(version) is not int:

@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from sam_core.recipes import Recipe
 from workflows.images import MAX_PIXELS
+from workflows.redact import redact
 
 AUTO = "auto"
 """The recipe that suits the model."""
@@ -59,7 +60,7 @@ class GenerateConfig:
         """The resolved command for the run record, which holds the recipe in a field of its own."""
         values = asdict(self)
         del values["thresholds"]
-        return values
+        return {name: redact(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 @dataclass(frozen=True, slots=True)

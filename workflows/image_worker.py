@@ -19,10 +19,11 @@ from schemas.ids import unreadable_image_id
 from schemas.records import RunRecord
 from schemas.tables import Status
 from workflows.convert import ImageResult
-from workflows.images import ImageError, decode
+from workflows.images import ImageError, byte_limit, decode
 from workflows.models import Generator, GeneratorSource
+from workflows.redact import redact
 from workflows.sources import UriReader
-from workflows.storage import S3_SCHEME, StoreError
+from workflows.storage import S3_SCHEME, StoreError, TooLargeError
 
 REFUSED = "Refused"
 """Error class of an image that its store denies access to now, although it could be read when it was ingested."""
@@ -79,7 +80,7 @@ class ImageWorker:
     def __init__(self, job: ShardJob) -> None:
         _use_threads(job.threads)
         self._max_pixels = job.max_pixels
-        self._reader = UriReader()
+        self._reader = UriReader(max_bytes=byte_limit(job.max_pixels))
         self._generator: Generator = job.generator.load(threads=job.threads)
 
     def load(self, planned: PlannedImage) -> LoadedImage:
@@ -135,6 +136,8 @@ class ImageWorker:
             data = self._reader.read(planned.uri)
         except StoreError:
             raise
+        except TooLargeError as error:
+            raise ImageError("TooManyBytes", str(error)) from error
         except OSError as error:
             revoked = isinstance(error, PermissionError) and planned.uri.startswith(S3_SCHEME) and not never_read
             raise ImageError(REFUSED if revoked else "Unreadable", f"{error.strerror or error}") from error
@@ -206,4 +209,4 @@ def _result(loaded: LoadedImage, status: Status, **rest: object) -> ImageResult:
 
 
 def _one_line(message: str) -> str:
-    return " ".join(message.split())[:500]
+    return redact(" ".join(message.split()))[:500]

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 MAX_PIXELS = 200_000_000
+_BYTES_PER_PIXEL = 8  # of 16-bit RGBA without compression, the widest pixels that are worked on
+_ROOM_FOR_METADATA = 64 << 20
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
 _WHITE = (255, 255, 255)
 _TURNS = {
@@ -26,8 +28,8 @@ _TURNS = {
 class ImageError(ValueError):
     """An image that cannot be worked on. `kind` is the error class of the outcomes table, the text its message.
 
-    Kinds: Unreadable (no bytes), Refused (a store that denies them), Changed (other bytes than the plan lists), Empty,
-    NotAnImage, TooManyPixels, Damaged.
+    Kinds: Unreadable (no bytes), Refused (a store that denies them), TooManyBytes, Changed (other bytes than the plan
+    lists), Empty, NotAnImage, TooManyPixels, Damaged.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -37,6 +39,11 @@ class ImageError(ValueError):
 
     def __str__(self) -> str:
         return self.message
+
+
+def byte_limit(max_pixels: int) -> int:
+    """The largest file that is read when images may have so many pixels: anything beyond is no single image."""
+    return _BYTES_PER_PIXEL * max_pixels + _ROOM_FOR_METADATA
 
 
 class Header(NamedTuple):

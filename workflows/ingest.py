@@ -22,7 +22,7 @@ from schemas.parquet import to_parquet_bytes
 from schemas.tables import IMAGES
 from schemas.validate import check_images
 from workflows.commands import IngestConfig
-from workflows.images import ImageError, read_header
+from workflows.images import ImageError, byte_limit, read_header
 from workflows.listing import Listing
 from workflows.metadata import add_metadata
 from workflows.progress import Progress
@@ -76,7 +76,7 @@ def note_stated(store: Store, chunk: pa.Table) -> pa.Table:
 
 def ingest_chunk(root: str, max_pixels: int, chunk: pa.Table) -> pa.Table:
     """Read the images of a piece of the listing and write them as one part of the images table; how many there were."""
-    reader = UriReader()
+    reader = UriReader(max_bytes=byte_limit(max_pixels))
     with ThreadPoolExecutor(_READERS) as readers:
         rows = list(readers.map(partial(_image_row, reader, max_pixels), chunk.to_pylist()))
     return _put_part(open_store(root), pa.Table.from_pylist(rows, schema=IMAGES))

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, Inc
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 from workflows.patience import Patience, patience_of
-from workflows.storage import S3_SCHEME, Entry, StoreError
+from workflows.storage import S3_SCHEME, Entry, StoreError, require_size
 
 Result = TypeVar("Result")
 
@@ -49,14 +49,16 @@ class S3Store:
         self._patience = patience or patience_of()
         self._client = _client(self._patience)
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, start: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         if length == 0:
             return b""
         ranged = {} if (start, length) == (0, None) else {"Range": _byte_range(start, length)}
 
         def read() -> bytes:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **ranged)
-            return _read_body(answer["Body"], self._patience.body_seconds(answer["ContentLength"]))
+            with answer["Body"] as body:
+                require_size(answer["ContentLength"], at_most)
+                return _read_body(body, self._patience.body_seconds(answer["ContentLength"]))
 
         return self._try("read", key, read)
 

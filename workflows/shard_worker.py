@@ -70,7 +70,7 @@ class ShardWorker:
             results = self._apart(images)
         else:
             self._store.put(marker, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode())
-            results = self._together_or_apart(images)
+            results = self._together_or_not_at_all(images, marker)
         self._check_access(images, results)
         results = checked(self._job.run, results)
         self._commit(task.shard, results)
@@ -112,6 +112,17 @@ class ShardWorker:
                 results.append(self._worker.segment(loaded))
                 restart()
         return results
+
+    def _together_or_not_at_all(self, images: list[PlannedImage], marker: str) -> list[ImageResult]:
+        """As `_together_or_apart`, but a machine that is taken away gives the shard back as if it had never been begun.
+
+        Ray answers SIGTERM with SystemExit; no image is at fault, so no marker may stay to say so.
+        """
+        try:
+            return self._together_or_apart(images)
+        except SystemExit:
+            self._store.delete(marker)
+            raise
 
     def _apart(self, images: list[PlannedImage]) -> list[ImageResult]:
         """In a child process, which stays for the next shard in case that one needs it too."""

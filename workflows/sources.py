@@ -10,6 +10,7 @@ import glob
 import importlib.util
 import itertools
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from workflows.images import MAX_PIXELS, byte_limit
+from workflows.redact import redact, require_no_secrets
 from workflows.sql import s3_filesystem
-from workflows.storage import S3_SCHEME, LocalStore, Store, file_stamp, open_store
+from workflows.storage import S3_SCHEME, LocalStore, Store, file_stamp, lies_in, open_store, require_size
 
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".tif", ".tiff"),
@@ -38,6 +41,7 @@ SAMPLES = (
     "rocket.jpg",
 )
 _ROWS_PER_BATCH = 4096
+_MANIFEST_BYTES = 16 << 30
 _SHA256 = re.compile("[0-9a-f]{64}").fullmatch
 
 
@@ -72,20 +76,25 @@ def list_images(source: str, *, image_folder: str | None = None) -> Iterator[Ima
 
 
 class UriReader:
-    """Reads what ImageRef.uri names; one client per bucket. Safe to use from several threads."""
+    """Reads what ImageRef.uri names; one client per bucket. Safe to use from several threads.
 
-    def __init__(self) -> None:
+    Larger files than `max_bytes` are refused before they are read.
+    """
+
+    def __init__(self, *, max_bytes: int = byte_limit(MAX_PIXELS)) -> None:
+        self._max_bytes = max_bytes
         self._stores: dict[str, Store] = {}
 
     def read(self, uri: str) -> bytes:
-        """The bytes behind a URI. Raises OSError when it cannot be read or is no regular file."""
+        """The bytes behind a URI. Raises OSError when it cannot be read or is no regular file, and TooLargeError."""
         if not uri.startswith(S3_SCHEME):
             path = Path(uri)
             if not path.is_file():
                 raise FileNotFoundError(f"{uri}: no such file")
+            require_size(path.stat().st_size, self._max_bytes)
             return path.read_bytes()
         bucket, _, key = uri.removeprefix(S3_SCHEME).partition("/")
-        return self._bucket(bucket).get(key)
+        return self._bucket(bucket).get(key, at_most=self._max_bytes)
 
     def _bucket(self, bucket: str) -> Store:
         if bucket not in self._stores:
@@ -96,6 +105,7 @@ class UriReader:
 def _reader(source: str, image_folder: str | None) -> Callable[[str], Iterator[ImageRef]]:
     """The function that reads this kind of source."""
     remote = source.startswith(S3_SCHEME)
+    require_no_secrets(source)
     if "://" in source and not remote:
         raise ValueError(f"{source}: images are read from local paths and s3:// only")
     if source == "samples":
@@ -149,10 +159,13 @@ def _parquet(source: str) -> Iterator[ImageRef]:
     if "uri" not in names:
         raise ValueError(f"{source}: no column 'uri'; the columns are {', '.join(names)}")
     row_number = 0
-    for batch in file.iter_batches(_ROWS_PER_BATCH):
-        for row in batch.to_pylist():
-            yield _manifest_row(source, row, row_number)
-            row_number += 1
+    try:
+        for batch in file.iter_batches(_ROWS_PER_BATCH):
+            for row in batch.to_pylist():
+                yield _manifest_row(source, row, row_number)
+                row_number += 1
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:  # OSError is Arrow's word for damaged pages
+        raise ValueError(f"{source}: not a Parquet file ({_first_line(error)})") from error
 
 
 def open_parquet(source: str) -> pq.ParquetFile:
@@ -185,27 +198,49 @@ def _manifest_row(source: str, row: dict[str, Any], number: int) -> ImageRef:
 
 def _coco(source: str, image_folder: str | None) -> Iterator[ImageRef]:
     """The images of a COCO JSON; id, licence, date and links become metadata."""
+    data = _manifest(source)
     try:
-        document = json.loads(UriReader().read(_absolute(source)))
-        images = document["images"]
-        names = [image["file_name"] for image in images]
-        licences = {licence["id"]: licence["name"] for licence in document.get("licenses", [])}
-    except (ValueError, KeyError, TypeError) as error:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source}: not a COCO JSON ({_first_line(error)})") from error
+    try:
+        images = [dict(image) for image in document["images"]]
+        names = [_file_name(source, image) for image in images]
+        licences = {str(licence["id"]): licence["name"] for licence in document.get("licenses", [])}
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{source}: not a COCO JSON with `images` that have a `file_name`") from error
-    for name in names:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "://" in name:
-            raise ValueError(f"{source}: file_name {name!r} leaves the image folder")
     base = _absolute(image_folder) if image_folder else _coco_folder(_absolute(source), names)
     for image, name in zip(images, names, strict=True):
-        licence = licences.get(image.get("license"), image.get("license"))
-        yield _reference(_join(base, name), image | {"license": licence})
+        uri = _join(base, name)
+        if not uri.startswith(S3_SCHEME) and not lies_in(uri, base):
+            raise ValueError(f"{source}: file_name {name!r} leaves the image folder through a symbolic link")
+        licence = image.get("license")
+        yield _reference(uri, image | {"license": licences.get(str(licence), licence)})
+
+
+def _file_name(source: str, image: Mapping[str, Any]) -> str:
+    """The place of a picture below the image folder. Raises ValueError when it is anywhere else."""
+    name = image["file_name"]
+    if not isinstance(name, str) or not name or not _is_text(name):
+        raise ValueError(f"{source}: file_name {str(name)[:60]!r} is no name of a file")
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "://" in name:
+        raise ValueError(f"{source}: file_name {name!r} leaves the image folder")
+    return name
+
+
+def _manifest(source: str) -> bytes:
+    """The bytes of a JSON file that lists images."""
+    return UriReader(max_bytes=_MANIFEST_BYTES).read(_absolute(source))
 
 
 def _coco_folder(source: str, names: list[str]) -> str:
     """Where the pictures lie when nobody says: the folder `images` beside the JSON if the first one is there."""
     beside = source.rpartition("/")[0]
     inside = f"{beside}/images"
-    return inside if names and open_store(inside).exists(names[0]) else beside
+    if not names:
+        return beside
+    there = open_store(inside).exists(names[0]) if source.startswith(S3_SCHEME) else _stamp(f"{inside}/{names[0]}")
+    return inside if there else beside
 
 
 def _samples(_: str) -> Iterator[ImageRef]:
@@ -224,10 +259,13 @@ def _listed_uri(manifest: str, uri: Any, *, where: str) -> str:
     """A URI out of a manifest, made absolute. A remote manifest may not name files of this machine."""
     if not isinstance(uri, str) or not uri:
         raise ValueError(f"{manifest} {where}: 'uri' must be text, not {uri!r}")
+    if not _is_text(uri):
+        raise ValueError(f"{manifest} {where}: 'uri' must be text, not {uri[:60]!r}")
+    if "://" in uri and not uri.startswith(S3_SCHEME):
+        raise ValueError(f"{manifest} {where}: {redact(uri)[:200]!r} is neither a local path nor s3://")
+    require_no_secrets(uri)
     if uri.startswith(S3_SCHEME):
         return uri
-    if "://" in uri:
-        raise ValueError(f"{manifest} {where}: {uri!r} is neither a local path nor s3://")
     if manifest.startswith(S3_SCHEME):
         raise ValueError(f"{manifest} {where}: {uri!r} is a local path, which a manifest on S3 may not name")
     return str(Path(manifest).absolute().parent / uri)
@@ -235,15 +273,51 @@ def _listed_uri(manifest: str, uri: Any, *, where: str) -> str:
 
 def _reference(uri: str, row: Mapping[str, Any] | None = None) -> ImageRef:
     """An image that a manifest or pattern names; the stamp is looked up for files of this machine only."""
-    stamp = "" if uri.startswith(S3_SCHEME) or not Path(uri).is_file() else file_stamp(uri)
-    return ImageRef(uri, stamp, *describe(row or {}))
+    return ImageRef(uri, "" if uri.startswith(S3_SCHEME) else _stamp(uri), *describe(row or {}))
+
+
+def _stamp(path: str) -> str:
+    """The stamp of a local file; none for one that is not there or cannot be looked at, which reading will say."""
+    try:
+        return file_stamp(path) if Path(path).is_file() else ""
+    except OSError:  # a name too long for the disk, a folder without permission
+        return ""
 
 
 def describe(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Licence and metadata (JSON) of what a manifest says about an image."""
-    known = {name: value for name, value in row.items() if value is not None}
+    """Licence and metadata (JSON) of what a manifest says about an image; without secrets, and NaN as null.
+
+    Raises ValueError when it is nested too deeply to be written down.
+    """
+    known = {str(name): value for name, value in row.items() if value is not None}
     licence = known.pop("licence", None) or known.pop("license", None) or ""
-    return str(licence), json.dumps(known, sort_keys=True, default=str, ensure_ascii=False) if known else ""
+    try:
+        text = json.dumps(_finite(known), sort_keys=True, default=str, ensure_ascii=False, allow_nan=False)
+    except RecursionError as error:
+        raise ValueError("what a manifest says about an image is nested too deeply") from error
+    return _readable(str(licence)), redact(_readable(text)) if known else ""
+
+
+def _finite(value: Any) -> Any:
+    """A value as JSON can hold it: NaN and infinity become null, which is what they mean in tables."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _readable(text: str) -> str:
+    """Text that any table can hold: lone surrogates become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _is_text(text: str) -> bool:
+    return "\0" not in text and _readable(text) == text
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _absolute(address: str) -> str:

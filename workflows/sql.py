@@ -19,6 +19,7 @@ from rich.table import Table
 from schemas import catalog
 from workflows.commands import SqlConfig
 from workflows.patience import patience_of
+from workflows.redact import require_no_secrets
 from workflows.storage import S3_SCHEME
 
 ROWS_SHOWN = 100
@@ -34,6 +35,7 @@ def sql(config: SqlConfig) -> int:
 
 def connect(dataset: str) -> duckdb.DuckDBPyConnection:
     """A read-only connection to a data set, local or `s3://bucket/prefix`. Raises ValueError if there is none."""
+    require_no_secrets(dataset)
     return catalog.connect(dataset, filesystem=s3_filesystem() if dataset.startswith(S3_SCHEME) else None)
 
 

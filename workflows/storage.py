@@ -9,12 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from workflows.redact import require_no_secrets
+
 S3_SCHEME = "s3://"
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK}
 
 
 class StoreError(OSError):
     """A store refused or could not be reached; the message is one line that says what, where and why."""
+
+
+class TooLargeError(OSError):
+    """An object of more bytes than the reader wants; none of them was read."""
 
 
 class Entry(NamedTuple):
@@ -32,8 +38,8 @@ class Store(Protocol):
 
     root: str
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-        """The bytes of an object, or `length` of them from offset `start`."""
+    def get(self, key: str, *, start: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
+        """The bytes of an object, or `length` of them from `start` on. Raises TooLargeError above `at_most` bytes."""
 
     def put(self, key: str, data: bytes) -> None:
         """Write a whole object, replacing what the key held."""
@@ -57,8 +63,9 @@ class LocalStore:
     def __init__(self, root: str | Path) -> None:
         self.root = str(Path(root).absolute())
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, start: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         with self._path(key).open("rb") as file:
+            require_size(os.fstat(file.fileno()).st_size, at_most)
             file.seek(start)
             return file.read(-1 if length is None else length)
 
@@ -98,7 +105,10 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         if key.startswith("/") or ".." in key.split("/"):
             raise ValueError(f"key {key!r} would leave {self.root}")
-        return Path(self.root, key)
+        path = Path(self.root, key)
+        if not lies_in(path.parent, self.root):
+            raise ValueError(f"key {key!r} would leave {self.root} through a symbolic link")
+        return path
 
 
 def _write_beside(path: Path, data: bytes) -> Path:
@@ -151,6 +161,18 @@ def _walk(folder: str, prefix: str) -> Iterator[Entry]:
             yield Entry(key, file_stamp(entry.path))
 
 
+def lies_in(path: str | Path, folder: str | Path) -> bool:
+    """Whether a local path is a folder, or lies in it, when all symbolic links are followed."""
+    inside, outside = os.path.realpath(path), os.path.realpath(folder)
+    return inside == outside or inside.startswith(outside.rstrip("/") + "/")
+
+
+def require_size(size: int, at_most: int | None) -> None:
+    """Raise TooLargeError when an object of so many bytes is not wanted."""
+    if at_most is not None and size > at_most:
+        raise TooLargeError(f"{size:,} bytes are more than the limit of {at_most:,} bytes")
+
+
 def file_stamp(path: str | Path) -> str:
     """A short text that changes when a local file does: its size and the time it was written."""
     status = Path(path).stat()
@@ -160,6 +182,7 @@ def file_stamp(path: str | Path) -> str:
 def open_store(root: str | Path) -> Store:
     """A store for a local path or `s3://bucket/prefix`; ValueError for any other scheme."""
     text = str(root)
+    require_no_secrets(text)
     if text.startswith(S3_SCHEME):
         from workflows.s3 import S3Store
 

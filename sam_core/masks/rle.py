@@ -63,9 +63,10 @@ def compress(runs: Runs) -> bytes:
 
 
 def decompress(rle: bytes) -> Runs:
-    """int64 run lengths of COCO compressed counts."""
+    """int64 run lengths of COCO compressed counts. Raises ValueError when the text is none."""
     groups = np.frombuffer(rle, dtype=np.uint8).astype(np.int64) - _ZERO
     last = np.flatnonzero(groups < _MORE)
+    _require_counts(groups, last)
     first = np.concatenate([[0], last[:-1] + 1])
     length = last - first + 1
     shift = _BITS * (np.arange(len(groups)) - np.repeat(first, length))
@@ -73,4 +74,14 @@ def decompress(rle: bytes) -> Runs:
     numbers -= np.where(groups[last] & _SIGN, 1 << (_BITS * length), 0)
     numbers[1::2] = numbers[1::2].cumsum()
     numbers[2::2] = numbers[2::2].cumsum()
+    if numbers.min() < 0:
+        raise ValueError("not run lengths: one is negative")
     return numbers
+
+
+def _require_counts(groups: Runs, last: Runs) -> None:
+    """Raise ValueError unless groups of bits are whole numbers of at most 40 bits; `last` is where numbers end."""
+    if not groups.size or groups.min() < 0 or groups.max() >= 2 * _MORE:
+        raise ValueError("not run lengths: empty, or a character outside of the alphabet")
+    if not last.size or last[-1] != len(groups) - 1 or np.diff(last, prepend=-1).max() > len(_GROUPS):
+        raise ValueError("not run lengths: a number is cut off or too long")

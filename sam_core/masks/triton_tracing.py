@@ -129,7 +129,7 @@ def _input_value(logits: Any, t: Any, s: Any, at: Any, weight: Any, side: Any, i
 def _crop_value(
     logits: Any, r: Any, c: Any, input_at: Any, input_weight: Any, crop_at: Any, crop_weight: Any,
     side: Any, inputs: Any, length: Any, FUSED: tl.constexpr,
-) -> Any:  # noqa: N803  # fmt: skip
+) -> Any:  # fmt: skip
     """Values of the crop at rows r and columns c, broadcast against each other; both must lie in the crop."""
     left, right = tl.load(crop_at + 2 * length + c), tl.load(crop_at + 3 * length + c)
     left_weight, right_weight = tl.load(crop_weight + 2 * length + c), tl.load(crop_weight + 3 * length + c)
@@ -148,7 +148,7 @@ def _trace(
     logits_ptr: Any, crops_ptr: Any, regions_ptr: Any, input_at: Any, input_weight: Any, crop_at: Any, crop_weight: Any,
     places_ptr: Any, found_ptr: Any, starts_ptr: Any, masks: Any, columns: Any, side: Any, inputs: Any, length: Any,
     offset: Any, WRITE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FUSED: tl.constexpr,
-) -> None:  # noqa: N803  # fmt: skip
+) -> None:  # fmt: skip
     """Some columns of one mask: their counts into found [6, masks, columns], or their changes from their starts on.
 
     A change lies between a pixel and the one before it in the original image, column by column. In a crop of full

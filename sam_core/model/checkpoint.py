@@ -27,6 +27,7 @@ RELEASED_FILES = {
 }
 PACKAGED_WEIGHTS = Path(__file__).parent.parent / "weights"
 HEADER_KEY = "sam_data_engine"
+_REAL_NUMBERS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 
 
 class CheckpointError(ValueError):
@@ -143,7 +144,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
     try:
         header = json.loads(metadata[HEADER_KEY])
         return Checkpoint(SamConfig.from_json(header["config"]), state, header["metadata"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} has an unknown header: {error}") from error
 
 
@@ -167,9 +168,13 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
 
 
 def _require_fit(sam: Sam, state: dict[str, Tensor], path: Path) -> None:
+    """Raise CheckpointError unless names and shapes are the model's, and its real numbers are stored as such."""
     wanted = {name: tuple(tensor.shape) for name, tensor in sam.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     wrong = [name for name in sorted(wanted.keys() | found.keys()) if wanted.get(name) != found.get(name)]
     if wrong:
         first = f"{wrong[0]} has shape {found.get(wrong[0], 'none')} where {wanted.get(wrong[0], 'none')} is needed"
         raise CheckpointError(f"{path} does not fit {sam.config.name}: {first}; {len(wrong)} parameters differ")
+    parameters = dict(sam.named_parameters())
+    if integral := [name for name in sorted(parameters) if state[name].dtype not in _REAL_NUMBERS]:
+        raise CheckpointError(f"{path} holds {integral[0]} as {state[integral[0]].dtype}, which are no weights")

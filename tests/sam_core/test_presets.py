@@ -66,7 +66,10 @@ def test_unknown_name_suggests_the_nearest():
         ({"image_size": 1000}, "multiple of patch_size"),
         ({"embed_dim": 770}, "multiple of num_heads"),
         ({"global_attn_indexes": (12,)}, "global_attn_indexes"),
-        ({"window_size": 0}, "window_size"),
+        ({"window_size": 0}, "a size is not in 1..16384"),
+        ({"embed_dim": 2**40}, "a size is not in"),
+        ({"depth": 10**9}, "depth is not in 1..256"),
+        ({"mlp_ratio": 1e300}, "mlp_ratio"),
         ({"stem": "linear"}, "stem"),
         ({"stem": "conv", "patch_size": 8}, "patches of 16 px"),
         ({"drop_path": 1.0}, "drop_path"),
@@ -82,7 +85,7 @@ def test_encoder_configurations_that_cannot_be_built_are_refused(change, complai
     [
         ({"num_heads": 7}, "whole heads"),
         ({"transformer_dim": 12, "num_heads": 2}, "multiple of 8"),
-        ({"depth": 0}, "below 1"),
+        ({"depth": 0}, "a count is not in 1..256"),
     ],
 )
 def test_decoder_configurations_that_cannot_be_built_are_refused(change, complaint):

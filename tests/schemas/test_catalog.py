@@ -238,6 +238,33 @@ FORBIDDEN = [
     "SET allowed_directories = ['/']",
     "SET lock_configuration = false",
     "RESET enable_external_access",
+    "SELECT * FROM read_blob('/etc/passwd')",
+    "SELECT * FROM read_json('/etc/passwd')",
+    "SELECT * FROM sniff_csv('/etc/passwd')",
+    "SELECT * FROM parquet_metadata('/etc/passwd')",
+    "SELECT * FROM parquet_schema('s3://bucket/x.parquet')",
+    "SELECT * FROM read_text('file:///etc/passwd')",
+    "SELECT * FROM read_text('/proc/self/environ')",
+    "SELECT * FROM query('SELECT * FROM read_text(''/etc/passwd'')')",
+    "CREATE TABLE stolen AS FROM read_text('/etc/passwd')",
+    "COPY masks TO '/dev/stdout' (FORMAT csv)",
+    "CREATE TABLE t (a VARCHAR); COPY t FROM '/etc/passwd'",
+    "IMPORT DATABASE '/etc'",
+    "ATTACH '/etc/passwd' AS x (TYPE sqlite)",
+    "LOAD '{root}/evil.duckdb_extension'",
+    "INSTALL '{root}/evil.duckdb_extension'",
+    "CREATE SECRET s (TYPE s3, KEY_ID 'a', SECRET 'b')",
+    "SET temp_directory = '{root}'",
+    "SET home_directory = '/tmp'",
+    "SET secret_directory = '/tmp'",
+    "SET extension_directory = '/tmp'",
+    "SET autoload_known_extensions = true",
+    "SET custom_extension_repository = 'http://169.254.169.254/'",
+    "SET http_proxy = 'http://127.0.0.1:1'",
+    "SET log_query_path = '{root}/log'",
+    "SET python_enable_replacements = true",
+    "PRAGMA enable_profiling; PRAGMA profiling_output = '{root}/profile'",
+    "SELECT getenv('HOME')",
     "SELECT * FROM secret_table",
     "SELECT * FROM duckdb_secrets()",
 ]
@@ -259,6 +286,8 @@ def test_sql_reaches_nothing_but_the_data_set(root: Path, connection: duckdb.Duc
 
 def test_other_files_of_the_data_set_do_not_exist(connection: duckdb.DuckDBPyConnection) -> None:
     assert answer(connection, "SELECT * FROM read_text('dataset://dataset.json')") == []
+    for path in ("/etc/passwd", "../secret", "masks/../../secret"):
+        assert answer(connection, f"SELECT * FROM read_text('dataset://{path}')") == []
     unfinished = layout.masks_key(rows.RUN, 2)
     assert answer(connection, f"SELECT * FROM glob('dataset://{unfinished}')") == []
 

@@ -28,17 +28,18 @@ FINE, FAILS, KILLS, HANGS, WRONG, CRAMPED = 10, 20, 30, 40, 50, 60
 class FakeSource:
     """Loads a FakeGenerator.
 
-    With `model_error` that fails, as a broken checkpoint does. The process that finds no file `died` writes it and is
-    killed at its first image, as a machine that is taken away.
+    With `model_error` that fails, as a broken checkpoint does. The process that finds no file `died` writes it and gets
+    the signal `death` at its first image, as on a machine that is taken away, without or with notice.
     """
 
     model_error: str = ""
     died: str = ""
+    death: int = signal.SIGKILL
 
     def load(self, *, threads: int | None = None) -> FakeGenerator:
         if self.model_error:
             raise ValueError(self.model_error)
-        return FakeGenerator(self.died)
+        return FakeGenerator(self.died, self.death)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,12 @@ class FakeGenerator:
     """One mask, the left half of the image, and two rejections; or what the first pixel asks for."""
 
     died: str = ""
+    death: int = signal.SIGKILL
 
     def generate(self, image: NDArray[np.uint8]) -> Generation:
         if self.died and not Path(self.died).exists():
             Path(self.died).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.death)
         match int(image[0, 0, 0]):
             case 20:
                 raise RuntimeError("out of\nluck")

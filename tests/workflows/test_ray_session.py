@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +44,14 @@ def test_no_image_is_blamed_for_a_machine_that_was_taken_away(cluster: str, tmp_
     source = fakes.FakeSource(died=str(tmp_path / "died"))
     assert work(tmp_path, [fakes.FINE] * 4, source) == ["ok"] * 4
     assert (tmp_path / "died").exists()
+
+
+def test_a_worker_that_is_told_to_go_is_replaced_and_its_shard_repeated(cluster: str, tmp_path: Path) -> None:
+    """A notice is SIGTERM, which Ray turns into SystemExit: it must count as a lost worker, not as a finished one."""
+    source = fakes.FakeSource(died=str(tmp_path / "died"), death=signal.SIGTERM)
+    assert work(tmp_path, [fakes.FINE] * 4, source) == ["ok"] * 4
+    assert (tmp_path / "died").exists()
+    assert not list(LocalStore(tmp_path / "data").list("in_flight"))
 
 
 def test_a_model_that_no_worker_can_load_is_one_line(cluster: str, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -77,6 +79,22 @@ def test_outcomes_hold_counts_and_seconds(tmp_path: Path, store: LocalStore) -> 
     assert (row["seconds_encode"], row["seconds_decode"]) == (0.25, 0.5)
     assert row["seconds_decode_image"] > 0
     assert row["started_at"] <= row["finished_at"]
+
+
+def test_a_worker_that_is_told_to_go_leaves_nothing_behind(tmp_path: Path, store: LocalStore) -> None:
+    """SIGTERM to a process that answers as Ray's workers do. No marker: no image is at fault, none needs a child."""
+    images = [planned(fakes.save_flat(tmp_path / f"{n}.png", fakes.FINE, size=(8 + n, 6))) for n in range(3)]
+    (task,) = plan(store, images, shard_size=3)
+    before = {entry.key for entry in store.list()}
+    notice = fakes.FakeSource(died=str(tmp_path / "died"), death=signal.SIGTERM)
+    answer = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        with pytest.raises(SystemExit):
+            ShardWorker(fakes.shard_job(store.root, source=notice)).work(task)
+    finally:
+        signal.signal(signal.SIGTERM, answer)
+    assert (tmp_path / "died").exists()
+    assert {entry.key for entry in store.list()} == before
 
 
 def test_a_repeated_shard_leaves_the_same_masks(tmp_path: Path, store: LocalStore) -> None:

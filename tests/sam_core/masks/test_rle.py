@@ -70,3 +70,19 @@ def test_runs_are_those_of_the_released_code(amg: ModuleType, seed: int, density
 )
 def test_runs_read_columns_and_begin_with_background(mask: list[list[int]], runs: list[int]) -> None:
     assert rle.run_lengths(np.array(mask, dtype=bool)).tolist() == runs
+
+
+@pytest.mark.parametrize("text", [b"", b"P", b"5P", b"\xff", b"5 2", b"PPPPPPPPPPPPPPP0", b"O", b"0O", b"o" * 40])
+def test_text_that_is_no_run_lengths_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"run lengths"):
+        rle.decode(text, (3, 4))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.binary(max_size=24))
+def test_any_bytes_are_a_mask_or_refused(text: bytes) -> None:
+    try:
+        mask = rle.decode(text, (3, 4))
+    except ValueError:
+        return
+    assert mask.shape == (3, 4)

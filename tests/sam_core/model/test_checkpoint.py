@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import pathlib
+import pickle
+import struct
 
 import pytest
 import torch
@@ -157,3 +160,71 @@ def test_shapes_that_do_not_fit_name_the_first(tmp_path):
         load_model(path)
     assert "does not fit vit_test: mask_decoder.iou_token.weight has shape (1, 16) where (1, 32)" in str(error.value)
     assert "2 parameters differ" in str(error.value)
+
+
+class Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda bomb: bomb, lambda bomb: {"image_encoder.pos_embed": bomb}, lambda bomb: [bomb]]
+)
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors", ".bin"])
+@pytest.mark.parametrize("write", ["torch", "legacy", "pickle"])
+def test_a_bomb_does_not_go_off(tmp_path, wrap, suffix, write):
+    path, fired = tmp_path / f"model{suffix}", tmp_path / "fired"
+    if write == "pickle":
+        path.write_bytes(pickle.dumps(wrap(Bomb(fired))))
+    else:
+        torch.save(wrap(Bomb(fired)), path, _use_new_zipfile_serialization=write == "torch")
+    with pytest.raises(CheckpointError, match="is damaged, or holds more than tensors"):
+        load_model(path)
+    assert not fired.exists()
+    if write == "pickle":  # the bomb is a real one
+        pickle.loads(path.read_bytes())
+        assert fired.exists()
+
+
+@pytest.mark.parametrize("length", [2**63, 2**40, 100_000_001, 7])
+def test_a_header_longer_than_its_file(tmp_path, length):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", length) + b"{" * 64)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_model(path)
+
+
+def test_tensors_that_reach_beyond_the_file(tmp_path):
+    header = json.dumps({"x": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_weights_of_a_wrong_kind(tmp_path, dtype):
+    sam, path = Sam(vit_test()), tmp_path / "model.safetensors"
+    save_model(sam, path, dtype=dtype)
+    with pytest.raises(CheckpointError, match="which are no weights"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"depth": 10**9}, {"embed_dim": 2**40}, {"image_size": 2**30}, {"depth": -1}, {"depth": 1.5}, {"depth": True}]
+    + [{"mlp_ratio": float("nan")}, {"num_heads": 0}, {"patch_size": 0}, {"global_attn_indexes": "ab"}],
+)
+def test_a_model_too_large_to_be_built_is_refused_at_once(tmp_path, change):
+    config = json.loads(vit_test().to_json())
+    config["image_encoder"] |= change
+    header = {"config": json.dumps(config), "metadata": {}}
+    save_file({"x": torch.zeros(2)}, tmp_path / "m.safetensors", metadata={checkpoint.HEADER_KEY: json.dumps(header)})
+    with pytest.raises(CheckpointError, match="unknown header") as error:
+        load_model(tmp_path / "m.safetensors")
+    assert "\n" not in str(error.value)

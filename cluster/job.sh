@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# sam-engine as a cluster job: error rows (status 1) are a finished job, and a store or cluster that fails for a while
+# (2, or a death by signal) is met with the same command again, which goes on where it stopped.
+set -u
+tries="${SAM_ENGINE_TRIES:-5}"
+pause="${SAM_ENGINE_PAUSE:-30}"
+for ((try = 1; ; try++)); do
+    sam-engine "$@"
+    status=$?
+    if ((status <= 1)); then
+        exit 0
+    fi
+    if ((try >= tries)); then
+        exit "$status"
+    fi
+    echo "job.sh: status $status; try $((try + 1)) of $tries in $pause s" >&2
+    sleep "$pause"
+done
