@@ -12,7 +12,16 @@ import tyro
 from tyro.conf import subcommand
 
 from sam_core.recipes import recipe, recommended_recipe
-from workflows.commands import AUTO, Command, GenerateConfig, IngestConfig, ModelsConfig, ReportConfig, SqlConfig
+from workflows.commands import (
+    AUTO,
+    Command,
+    GenerateConfig,
+    IngestConfig,
+    ModelsConfig,
+    ReportConfig,
+    SqlConfig,
+    TrainCommand,
+)
 from workflows.failures import one_line
 
 DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
@@ -21,6 +30,7 @@ _COMMANDS = (
     | Annotated[IngestConfig, subcommand("ingest")]
     | Annotated[SqlConfig, subcommand("sql")]
     | Annotated[ReportConfig, subcommand("report")]
+    | Annotated[TrainCommand, subcommand("train")]
     | Annotated[ModelsConfig, subcommand("models")]
 )
 
@@ -76,9 +86,13 @@ def run(config: Command) -> int:
             print(config.out)
             return DONE
         case ModelsConfig():
-            from workflows.models import print_models
+            from workflows.models import models_command
 
-            return print_models()
+            return models_command(config)
+        case TrainCommand():
+            from workflows.train.job import train_command
+
+            return train_command(config)
 
 
 def _parse(arguments: Sequence[str], default: Command | None) -> Command:

@@ -65,7 +65,7 @@ class Progress:
         rate = self._rate()
         if not rate:
             return f"{masks}{self._errors:,} errors"
-        left = _duration((self._total - self._images) / rate)
+        left = duration((self._total - self._images) / rate)
         return f"{masks}{self._errors:,} errors, {rate:.3g} images/s, {left} left"
 
     def _rate(self) -> float:
@@ -87,7 +87,7 @@ class Progress:
         print(self.line(), file=self._stream, flush=True)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Seconds as 42s, 3m 20s or 5h 12m."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
