@@ -12,23 +12,25 @@ from torch import Tensor
 
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.sam import Sam
+from sam_core.presets import SamConfig
 from sam_core.training.interactive import Encoder
 from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch, normalised
 
 
-def adopt_decoder(student: Sam, teacher: Sam) -> None:
-    """Give the student the teacher's prompt encoder and mask decoder.
-
-    Raises ValueError when the teacher's embedding or decoder is of another shape than the student's.
-    """
-    ours, theirs = student.config, teacher.config
+def require_pair(ours: SamConfig, theirs: SamConfig) -> None:
+    """Raises ValueError when a teacher's embedding or decoder is of another shape than the student's."""
     fine = (ours.image_encoder.stem == "conv", theirs.image_encoder.stem == "conv")
     if ours.mask_decoder != theirs.mask_decoder or fine[0] != fine[1]:
         raise ValueError(
             f"{ours.name} cannot be distilled from {theirs.name}: embeddings of {ours.image_encoder.out_chans} and "
             f"{theirs.image_encoder.out_chans} channels, or decoders that differ"
         )
+
+
+def adopt_decoder(student: Sam, teacher: Sam) -> None:
+    """Give the student the teacher's prompt encoder and mask decoder. Raises ValueError as `require_pair`."""
+    require_pair(student.config, teacher.config)
     student.prompt_encoder.load_state_dict(teacher.prompt_encoder.state_dict())
     student.mask_decoder.load_state_dict(teacher.mask_decoder.state_dict())
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -11,6 +14,40 @@ from sam_core.training.presets import TrainConfig
 
 _WITH_BACKWARD = 3
 """A backward pass multiplies twice as many matrices as the forward pass before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """FLOP of a step: for its images, and per mask; and what the machines could do, FLOP per second."""
+
+    images: float
+    mask: float
+    peak: float
+
+    def utilisation(self, masks: float, seconds: float) -> float:
+        """Share of the machines' rate that a step reached, 0..1."""
+        return (self.images + masks * self.mask) / seconds / self.peak
+
+
+def workload(config: TrainConfig, peak: float) -> Workload:
+    """The workload of a run's steps."""
+    images = step_flops(config, masks=0)
+    return Workload(images, step_flops(config, masks=1) - images, peak)
+
+
+def matrix_rate(device: str, dtype: torch.dtype) -> float:
+    """FLOP per second in products of large matrices, best of three: what utilisation is a share of."""
+    side = 1024 if device == "cpu" else 8192
+    a, b = torch.ones(2, side, side, device=device, dtype=dtype)
+    seconds = []
+    for _ in range(4):  # the first one warms up
+        start = time.perf_counter()
+        product = a @ b
+        if device != "cpu":
+            torch.cuda.synchronize()
+        del product
+        seconds.append(time.perf_counter() - start)
+    return 2 * side**3 / min(seconds[1:])
 
 
 def step_flops(config: TrainConfig, *, masks: float) -> float:

@@ -1,30 +1,21 @@
 """The state of a training run in a store: whole or absent, the last two kept, any size.
 
 A checkpoint is cut into pieces that every object store takes in one put; the document that counts and hashes them is
-written last and is the commit. Metrics are written before it, under names that a repeated step overwrites.
+written last and is the commit.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
-
-from tensorboardX import SummaryWriter
 
 from schemas.ids import content_hash
 from schemas.layout import (
     checkpoint_key,
     checkpoint_part_key,
     parse_checkpoint_key,
-    training_events_key,
-    training_metrics_key,
 )
 from workflows.storage import Store
-from workflows.train.loop import Progress
 from workflows.train.state import from_bytes, to_bytes
 
 PART_BYTES = 1 << 30
@@ -69,29 +60,3 @@ def remove(store: Store, run_id: str, step: int) -> None:
     store.delete(checkpoint_key(run_id, step))
     for part in range(parts):
         store.delete(checkpoint_part_key(run_id, step, part))
-
-
-def save_metrics(store: Store, run_id: str, rows: Sequence[Progress]) -> None:
-    """Write what the steps since the last checkpoint did, as JSON and for TensorBoard."""
-    if rows:
-        last = rows[-1].step
-        store.put(training_metrics_key(run_id, last), json.dumps([asdict(row) for row in rows]).encode())
-        store.put(training_events_key(run_id, last), _events(rows))
-
-
-def read_metrics(store: Store, run_id: str) -> list[Progress]:
-    """Every step's metrics, in order; of a step written twice the later file counts."""
-    folder = training_metrics_key(run_id, 0).rpartition("/")[0]
-    rows = {row["step"]: Progress(**row) for entry in store.list(folder) for row in json.loads(store.get(entry.key))}
-    return [rows[step] for step in sorted(rows)]
-
-
-def _events(rows: Sequence[Progress]) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        with SummaryWriter(folder) as writer:
-            for row in rows:
-                rate = {"learning_rate": row.learning_rate, "gradient_norm": row.gradient_norm, "masks": row.masks}
-                for name, value in {**row.values, **rate, "seconds": row.seconds}.items():
-                    writer.add_scalar(f"train/{name}", value, row.step)
-        (file,) = Path(folder).iterdir()
-        return file.read_bytes()

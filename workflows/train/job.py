@@ -23,7 +23,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Queue
 
 from sam_core.model.checkpoint import load_model
-from sam_core.model.sam import Sam
+from sam_core.training.distillation import require_pair
 from sam_core.training.presets import TrainConfig, train_preset
 from schemas import ids
 from schemas.layout import training_end_key, training_key
@@ -34,13 +34,14 @@ from workflows.ray_session import has_gpus, start_ray
 from workflows.runs import open_dataset, package_versions
 from workflows.storage import Store, open_store
 from workflows.train import checkpoints
-from workflows.train.loop import Progress, TrainingError
+from workflows.train.loop import TrainingError
+from workflows.train.metrics import Progress
 from workflows.train.progress import TrainingProgress
 from workflows.train.register import Finished, register
 from workflows.train.samples import Sampler
 from workflows.train.sources import Source, is_data_set, open_sources
 from workflows.train.stream import LOADER_CORES
-from workflows.train.worker import Told, TrainJob, first_model, work
+from workflows.train.worker import Told, TrainJob, work
 
 WORKER_CORES = 0.5
 """What a worker on the CPU books with Ray; the rest is left to the tasks that make samples."""
@@ -120,18 +121,15 @@ def _place(command: TrainCommand) -> str:
 
 
 def _first_start(config: TrainConfig, command: TrainCommand) -> Model | None:
-    """What training begins with, read once and compared with the preset before any work."""
+    """What training begins with, read once and compared with the preset before any work, and so the teacher."""
+    if config.teacher:
+        require_pair(config.sam, load_model(config.teacher).sam.config)
     name = command.start or (config.model if config.pretrained else None)
     if name is None:
-        first_model(config, None, _teacher(config))
         return None
     model = find_model(name)
-    first_model(config, model.path, _teacher(config))
+    require_same_model(config, load_model(model.path).sam.config, name)
     return model
-
-
-def _teacher(config: TrainConfig) -> Sam | None:
-    return load_model(config.teacher).sam if config.teacher else None
 
 
 def _proposed(

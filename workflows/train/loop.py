@@ -13,11 +13,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sam_core.model.sam import Sam
 from sam_core.training.distillation import distil
+from sam_core.training.flops import Workload
 from sam_core.training.interactive import train_rounds
 from sam_core.training.optimizer import set_learning_rate, update_average
 from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch
 from workflows.failures import one_line
+from workflows.train.metrics import Progress
 from workflows.train.state import TrainState
 from workflows.train.team import Team, TeamEncoder, clip_gradients, join_decoder
 
@@ -30,26 +32,16 @@ class TrainingError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """What one step did, over all workers. `values`: means by name, such as the fields of StepLosses."""
-
-    step: int
-    values: Mapping[str, float]
-    masks: int
-    learning_rate: float
-    gradient_norm: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Trainer:
-    """One worker's means: `teacher` for distillation; `describe` names sample n for messages."""
+    """One worker's means: `teacher` for distillation; `describe` names sample n for messages; `work` to say how well
+    the machines are used."""
 
     config: TrainConfig
     team: Team
     encoder: TeamEncoder
     describe: Callable[[int], str]
     teacher: Sam | None = None
+    work: Workload | None = None
 
     def run(self, state: TrainState, steps: Iterator[Parts], report: Callable[[Progress], None]) -> None:
         """One optimizer step per item, beginning at `state.step`.
@@ -79,7 +71,9 @@ class Trainer:
         if self.config.average:
             update_average(state.average, state.model, min(self.config.average, (1 + state.step) / (10 + state.step)))
         state.step += 1
-        return Progress(state.step, values, int(total), rate, norm, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        used = self.work.utilisation(total, seconds) if self.work else 0.0
+        return Progress(state.step, values, int(total), rate, norm, seconds, used)
 
     def _next(self, state: TrainState, steps: Iterator[Parts]) -> Parts | None:
         """The next parts, None at the end; what one worker cannot read stops all of them."""

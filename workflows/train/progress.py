@@ -6,7 +6,7 @@ from typing import TextIO
 
 from workflows.progress import Progress as Counter
 from workflows.progress import duration
-from workflows.train.loop import Progress
+from workflows.train.metrics import Progress
 
 _SHOWN = {"last_iou": "mIoU", "dice": "dice", "focal": "focal", "embedding_error": "embedding error"}
 

@@ -23,7 +23,7 @@ from schemas.records import ModelRecord, TrainingRecord, to_json
 from workflows.models import Model
 from workflows.storage import LocalStore, Store
 from workflows.train import checkpoints
-from workflows.train.loop import Progress
+from workflows.train.metrics import Progress, read_metrics
 from workflows.train.samples import photographs
 from workflows.train.sources import open_sources
 
@@ -63,7 +63,7 @@ def register(store: Store, record: TrainingRecord, config: TrainConfig, *, valid
     assert saved, "the last step is a checkpoint"
     sam = Sam(config.sam)
     sam.load_state_dict(saved["average"] or saved["model"])
-    metrics = training_metrics(checkpoints.read_metrics(store, record.run_id))
+    metrics = training_metrics(read_metrics(store, record.run_id))
     if validate:
         metrics |= validation(sam.eval(), validate)
     data = _file_of(sam, record)
@@ -92,7 +92,8 @@ def register(store: Store, record: TrainingRecord, config: TrainConfig, *, valid
 def training_metrics(rows: Sequence[Progress]) -> dict[str, float]:
     """Means over the last steps."""
     last = rows[-STEPS_AVERAGED:]
-    return {f"train_{name}": float(np.mean([row.values[name] for row in last])) for name in last[-1].values}
+    values = {f"train_{name}": float(np.mean([row.values[name] for row in last])) for name in last[-1].values}
+    return values | {"flop_utilisation": float(np.mean([row.utilisation for row in last]))}
 
 
 def validation(sam: Sam, source: str) -> dict[str, float]:

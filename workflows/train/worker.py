@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,13 +16,15 @@ from ray.util.queue import Queue
 from sam_core.model.checkpoint import load_model
 from sam_core.model.position_tables import resize_model_state
 from sam_core.model.sam import Sam
-from sam_core.presets import at_image_size
+from sam_core.presets import SamConfig, at_image_size
 from sam_core.training.distillation import adopt_decoder
+from sam_core.training.flops import matrix_rate, workload
 from sam_core.training.initialise import align_cross_attention, set_drop_path
 from sam_core.training.presets import TrainConfig
 from workflows.storage import Store, open_store
 from workflows.train import checkpoints
-from workflows.train.loop import Progress, Trainer, TrainingError
+from workflows.train.loop import Trainer, TrainingError
+from workflows.train.metrics import Progress, save_metrics
 from workflows.train.samples import Sampler
 from workflows.train.state import TrainState
 from workflows.train.stream import stream
@@ -83,7 +86,7 @@ def first_model(config: TrainConfig, start: str | None, teacher: Sam | None = No
     model = Sam(config.sam)
     if start:
         loaded = load_model(start)
-        require_same_model(config, loaded.sam, start)
+        require_same_model(config, loaded.sam.config, start)
         model.load_state_dict(resize_model_state(loaded.sam.state_dict(), model.config))
     elif config.align_start:
         align_cross_attention(model)
@@ -96,12 +99,12 @@ def first_model(config: TrainConfig, start: str | None, teacher: Sam | None = No
     return model
 
 
-def require_same_model(config: TrainConfig, found: Sam, start: str) -> None:
+def require_same_model(config: TrainConfig, found: SamConfig, start: str) -> None:
     """Raises ValueError when a checkpoint holds another model than the configuration trains, input size aside."""
-    wanted, held = config.sam, at_image_size(found.config, config.image_size)
+    wanted, held = config.sam, at_image_size(found, config.image_size)
     if (held.image_encoder, held.mask_decoder) != (wanted.image_encoder, wanted.mask_decoder):
         raise ValueError(
-            f"{start} holds {found.config.name}, the preset trains {wanted.name}: choose the preset of that model, or "
+            f"{start} holds {found.name}, the preset trains {wanted.name}: choose the preset of that model, or "
             "give --model"
         )
 
@@ -110,6 +113,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or a CPU."""
     words = ("out of memory", "can't allocate memory", "cannot allocate memory")
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(w in str(error).lower() for w in words)
+
+
+def require_memory(job: TrainJob, team: Team, model: Sam) -> None:
+    """Raises TrainingError when not even weights, gradients, moments and average fit, before anything is allocated."""
+    copies = 4 + bool(job.config.average)
+    encoder = sum(p.numel() for p in model.image_encoder.parameters()) / (team.workers if job.sharded else 1)
+    others = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in model.image_encoder.parameters())
+    needed, there = 4 * copies * (encoder + others), machine_memory(team.device)
+    if needed > there:
+        have = f"weights and optimizer need {needed / 2**30:.1f} GiB, the device has {there / 2**30:.1f}"
+        raise TrainingError(f"{have}; {memory_advice(job, team)}")
+
+
+def machine_memory(device: str) -> float:
+    """Bytes of a GPU, or of the machine."""
+    if device == "cpu":
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return float(torch.cuda.get_device_properties(0).total_memory)
 
 
 def memory_advice(job: TrainJob, team: Team) -> str:
@@ -151,7 +172,7 @@ class Notes:
         """Metrics first, then the checkpoint that commits them."""
         tensors: dict[str, Any] = self.state.tensors()
         if self.team.rank == 0:
-            checkpoints.save_metrics(self.store, self.job.run_id, self.rows)
+            save_metrics(self.store, self.job.run_id, self.rows)
             checkpoints.save(self.store, self.job.run_id, tensors)
         self.rows.clear()
 
@@ -159,7 +180,9 @@ class Notes:
 def _train(job: TrainJob, team: Team, store: Store) -> None:
     config = job.config
     teacher = load_model(config.teacher, device=team.device).sam if config.teacher else None
-    model = first_model(config, job.start, teacher).to(team.device).train()
+    model = first_model(config, job.start, teacher)
+    require_memory(job, team, model)
+    model = model.to(team.device).train()
     state = TrainState.fresh(model, config, team, sharded=job.sharded)
     if saved := checkpoints.load_latest(store, job.run_id):
         state.restore(saved)
@@ -167,7 +190,8 @@ def _train(job: TrainJob, team: Team, store: Store) -> None:
         checkpoint_activations(model)
     encoder = join_encoder(model, team, sharded=job.sharded)
     sampler = ray.get(job.sampler[0])
-    trainer = Trainer(config, team, encoder, sampler.describe, teacher)
+    (peak,) = team.sum(matrix_rate(team.device, torch.bfloat16 if config.bfloat16 else torch.float32))
+    trainer = Trainer(config, team, encoder, sampler.describe, teacher, workload(config, peak))
     steps = stream(
         job.sampler[0],
         team,

@@ -13,30 +13,31 @@ from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch
 from tests.workflows.train.conftest import STEPS, small_config
 from workflows.storage import LocalStore
-from workflows.train import checkpoints
-from workflows.train.loop import Parts, Progress, Trainer, TrainingError
+from workflows.train import checkpoints, worker
+from workflows.train.loop import Parts, Trainer, TrainingError
+from workflows.train.metrics import Progress, read_metrics, save_metrics
 from workflows.train.samples import Sampler, numbers_of
 from workflows.train.sources import open_sources
 from workflows.train.state import TrainState, from_bytes, to_bytes
 from workflows.train.stream import from_bytes as batch_from_bytes
 from workflows.train.stream import to_bytes as batch_to_bytes
 from workflows.train.team import Team, checkpoint_activations, join_encoder
-from workflows.train.worker import first_model, is_out_of_memory
+from workflows.train.worker import TrainJob, first_model, is_out_of_memory
 
 
-def run(state: TrainState, config: TrainConfig, last: int = STEPS, parts: int = 1) -> list[Progress]:
+def run(state: TrainState, config: TrainConfig, data: Path, last: int = STEPS, parts: int = 1) -> list[Progress]:
     progress: list[Progress] = []
-    trainer_of(state, config).run(state, steps(config, state.step, last, parts), progress.append)
+    trainer_of(state, config, data).run(state, steps(config, data, state.step, last, parts), progress.append)
     return progress
 
 
-def trainer_of(state: TrainState, config: TrainConfig) -> Trainer:
-    sampler = Sampler(open_sources(("scenes",), need_masks=True), config)
+def trainer_of(state: TrainState, config: TrainConfig, data: Path) -> Trainer:
+    sampler = Sampler(open_sources((str(data),), need_masks=True), config)
     return Trainer(config, Team(), join_encoder(state.model, Team(), sharded=False), sampler.describe)
 
 
-def steps(config: TrainConfig, first: int, last: int, parts: int = 1) -> Iterator[Parts]:
-    sampler = Sampler(open_sources(("scenes",), need_masks=True), config)
+def steps(config: TrainConfig, data: Path, first: int, last: int, parts: int = 1) -> Iterator[Parts]:
+    sampler = Sampler(open_sources((str(data),), need_masks=True), config)
     for step in range(first, last):
         cut = [numbers_of(step, config.images, rank=0, workers=1, part=part, parts=parts) for part in range(parts)]
         yield [sampler.batch(numbers) for numbers in cut]
@@ -46,22 +47,22 @@ def fresh(config: TrainConfig) -> TrainState:
     return TrainState.fresh(first_model(config, None).train(), config)
 
 
-def test_a_resumed_run_ends_with_bit_identical_weights() -> None:
+def test_a_resumed_run_ends_with_bit_identical_weights(labelled: Path) -> None:
     config = small_config(drop_path=0.3)
     undisturbed, first, second = fresh(config), fresh(config), fresh(replace(config, seed=3))
-    run(undisturbed, config)
-    run(first, config, last=2)
+    run(undisturbed, config, labelled)
+    run(first, config, labelled, last=2)
     second.restore(from_bytes(to_bytes(first.tensors())))
-    run(second, config)
+    run(second, config, labelled)
     for ours, theirs in ((second.model, undisturbed.model), (second.average, undisturbed.average)):
         for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
             assert torch.equal(a, b)
 
 
-def test_parts_of_a_step_add_up_to_the_step() -> None:
+def test_parts_of_a_step_add_up_to_the_step(labelled: Path) -> None:
     config = small_config()
     whole, cut = fresh(config), fresh(config)
-    one, two = run(whole, config, last=3), run(cut, config, last=3, parts=2)
+    one, two = run(whole, config, labelled, last=3), run(cut, config, labelled, last=3, parts=2)
     for a, b in zip(one, two, strict=True):
         assert a.masks == b.masks
         assert a.values == pytest.approx(dict(b.values), abs=1e-4)
@@ -69,27 +70,29 @@ def test_parts_of_a_step_add_up_to_the_step() -> None:
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
 
 
-def test_forgotten_activations_change_nothing() -> None:
+def test_forgotten_activations_change_nothing(labelled: Path) -> None:
     config = small_config(drop_path=0.3)
     kept, forgotten = fresh(config), fresh(config)
     checkpoint_activations(forgotten.model)
-    assert [p.values for p in run(kept, config, last=2)] == [p.values for p in run(forgotten, config, last=2)]
+    assert [p.values for p in run(kept, config, labelled, last=2)] == [
+        p.values for p in run(forgotten, config, labelled, last=2)
+    ]
     for a, b in zip(kept.model.parameters(), forgotten.model.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_batch() -> None:
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_batch(labelled: Path) -> None:
     config = small_config()
     state = fresh(config)
     state.model.mask_decoder.iou_token.weight.data[:] = torch.nan
     before = {name: p.clone() for name, p in state.model.named_parameters()}
-    with pytest.raises(TrainingError, match=r"step 0: the loss is not finite, for images 0 to 3 of the run \(scenes"):
-        run(state, config, last=1)
+    with pytest.raises(TrainingError, match=r"step 0: the loss is not finite, for images 0 to 3 of the run \(/.*png, "):
+        run(state, config, labelled, last=1)
     assert all(torch.equal(p, before[name]) for name, p in state.model.named_parameters() if "iou_token" not in name)
     assert state.step == 0
 
 
-def test_an_unreadable_sample_stops_with_its_own_words() -> None:
+def test_an_unreadable_sample_stops_with_its_own_words(labelled: Path) -> None:
     def broken() -> Iterator[Parts]:
         raise ValueError("photo.png: not there any more")
         yield
@@ -97,7 +100,7 @@ def test_an_unreadable_sample_stops_with_its_own_words() -> None:
     config = small_config()
     state = fresh(config)
     with pytest.raises(TrainingError, match=r"step 0: photo.png: not there any more"):
-        trainer_of(state, config).run(state, broken(), lambda _: None)
+        trainer_of(state, config, labelled).run(state, broken(), lambda _: None)
 
 
 def test_checkpoints_are_whole_or_absent_and_the_last_two_are_kept(
@@ -123,16 +126,16 @@ def test_checkpoints_are_whole_or_absent_and_the_last_two_are_kept(
 def test_metrics_are_read_back_once_per_step_and_tensorboard_has_them(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     rows = [Progress(step, {"dice": 0.1 * step}, 8, 1e-3, 0.5, 0.1) for step in range(1, 6)]
-    checkpoints.save_metrics(store, "run", rows[:3])
-    checkpoints.save_metrics(store, "run", rows[2:])
-    assert checkpoints.read_metrics(store, "run") == rows
+    save_metrics(store, "run", rows[:3])
+    save_metrics(store, "run", rows[2:])
+    assert read_metrics(store, "run") == rows
     events = list(tmp_path.glob("**/events.out.tfevents.*"))
     assert len(events) == 2
     assert b"train/dice" in events[0].read_bytes()
 
 
-def test_a_batch_travels_unchanged() -> None:
-    (parts,) = steps(small_config(), 3, 4)
+def test_a_batch_travels_unchanged(labelled: Path) -> None:
+    (parts,) = steps(small_config(), labelled, 3, 4)
     found = batch_from_bytes(batch_to_bytes(parts[0]))
     for name in TrainBatch.__slots__:
         assert torch.equal(getattr(found, name), getattr(parts[0], name))
@@ -143,3 +146,15 @@ def test_lack_of_memory_is_recognised() -> None:
         torch.empty(1 << 55, dtype=torch.float64)
     assert is_out_of_memory(failure.value)
     assert not is_out_of_memory(RuntimeError("connection closed by peer"))
+
+
+def test_too_little_memory_is_said_before_anything_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "machine_memory", lambda _: 1e5)
+    job = TrainJob("", "", small_config(), None, [], None, parts=2, every=1, threads=1)  # type: ignore[arg-type]
+    wanted = r"need 0.0 GiB, .* too little memory for 1 images of 64 px with up to 3 masks at once; --checkpoint-activ"
+    with pytest.raises(TrainingError, match=wanted):
+        worker.require_memory(job, Team(workers=2), first_model(small_config(), None))
+    advice = worker.memory_advice(replace(job, parts=1), Team(workers=2))
+    assert "--accumulate 2 halves the images" in advice
+    assert "--shard spreads the encoder" in advice
+    assert "--masks-per-image 1 halves the masks" in advice

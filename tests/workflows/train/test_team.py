@@ -13,7 +13,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from tests.workflows.train.conftest import small_config
-from workflows.train.loop import Progress, Trainer
+from workflows.train.loop import Trainer
+from workflows.train.metrics import Progress
 from workflows.train.samples import Sampler, numbers_of
 from workflows.train.sources import open_sources
 from workflows.train.state import TrainState
@@ -24,12 +25,12 @@ STEPS = 5
 PARTS = 2
 
 
-def train(team: Team, *, sharded: bool) -> tuple[list[Progress], dict[str, Any]]:
+def train(team: Team, data: str, *, sharded: bool) -> tuple[list[Progress], dict[str, Any]]:
     """Five steps of four images in two parts; what happened and the state at the end."""
     config = small_config(grad_clip=0.5)
     model = first_model(config, None).train()
     state = TrainState.fresh(model, config, team, sharded=sharded)
-    sampler = Sampler(open_sources(("scenes",), need_masks=True), config)
+    sampler = Sampler(open_sources((data,), need_masks=True), config)
     cut = {"rank": team.rank, "workers": team.workers, "parts": PARTS}
     steps = (
         [sampler.batch(numbers_of(step, config.images, part=part, **cut)) for part in range(PARTS)]
@@ -40,22 +41,24 @@ def train(team: Team, *, sharded: bool) -> tuple[list[Progress], dict[str, Any]]
     return seen, state.tensors()
 
 
-def _worker(rank: int, port: int, sharded: bool, out: str) -> None:
+def _worker(rank: int, port: int, sharded: bool, data: str, out: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    seen, tensors = train(Team(rank, 2), sharded=sharded)
+    seen, tensors = train(Team(rank, 2), data, sharded=sharded)
     if rank == 0:
         torch.save({"seen": [asdict(progress) for progress in seen], **tensors}, out)
     dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp2"])
-def test_two_workers_follow_the_curve_of_one_with_the_doubled_batch(tmp_path: Path, sharded: bool) -> None:
+def test_two_workers_follow_the_curve_of_one_with_the_doubled_batch(
+    tmp_path: Path, labelled: Path, sharded: bool
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    mp.spawn(_worker, args=(port, sharded, str(tmp_path / "two.pt")), nprocs=2)
+    mp.spawn(_worker, args=(port, sharded, str(labelled), str(tmp_path / "two.pt")), nprocs=2)
     two = torch.load(tmp_path / "two.pt", weights_only=True)
-    seen, one = train(Team(), sharded=False)
+    seen, one = train(Team(), str(labelled), sharded=False)
     for ours, theirs in zip(seen, two["seen"], strict=True):
         assert ours.masks == theirs["masks"]
         assert dict(ours.values) == pytest.approx(theirs["values"], abs=1e-4)
