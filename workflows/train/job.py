@@ -41,7 +41,7 @@ from workflows.train.register import Finished, register
 from workflows.train.samples import Sampler
 from workflows.train.sources import Source, is_data_set, open_sources
 from workflows.train.stream import LOADER_CORES
-from workflows.train.worker import Told, TrainJob, work
+from workflows.train.worker import Told, TrainJob, require_same_model, work
 
 WORKER_CORES = 0.5
 """What a worker on the CPU books with Ray; the rest is left to the tasks that make samples."""
