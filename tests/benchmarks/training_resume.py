@@ -57,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make_data(root)
-        whole = finish(start(root, root / "whole", options), root / "whole")
+        whole = finish(start(root, root / "whole", steps=options.steps), root / "whole")
         trials = [trial(root, number, moments, options, whole) for number in range(options.kills)]
     same = sum(found["same"] for found in trials)
     print(f"{same} of {options.kills} ended with the same weights")
@@ -83,7 +83,7 @@ def trial(root: Path, number: int, moments: random.Random, options: Options, who
     """One kill after a random step, and what came of it."""
     out, at = root / f"killed-{number}", moments.randrange(1, options.steps - 5)
     driver_dies = number % 2 == 0
-    driver = start(root, out, options)
+    driver = start(root, out, steps=options.steps)
     while latest(out) < at and driver.poll() is None:
         time.sleep(0.02)
     time.sleep(moments.uniform(0, 0.3))
@@ -91,7 +91,7 @@ def trial(root: Path, number: int, moments: random.Random, options: Options, who
     assert driver.poll() is None, "killed too late to prove anything"
     if driver_dies:
         kill_all(driver)
-        driver = start(root, out, options)
+        driver = start(root, out, steps=options.steps)
     else:
         kill_worker(driver)
     found = finish(driver, out)
@@ -101,13 +101,13 @@ def trial(root: Path, number: int, moments: random.Random, options: Options, who
     return {"killed": "driver" if driver_dies else "worker", "checkpoint": reached, "same": same}
 
 
-def start(root: Path, out: Path, options: Options) -> subprocess.Popen[bytes]:
+def start(root: Path, out: Path, *, steps: int, every: int = 1, more: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
     """The command, in a session of its own."""
     words = f"train {root / 'data'} --out {out} --model vit_test --start {root / 'start.safetensors'} --image-size 64"
-    settings = f"--images 2 --iterations {options.steps} --save-every 1 --threads 1"
+    settings = f"--images 2 --iterations {steps} --save-every {every} --threads 1"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return subprocess.Popen(
-        [Path(sys.executable).parent / "sam-engine", *words.split(), *settings.split()],
+        [Path(sys.executable).parent / "sam-engine", *words.split(), *settings.split(), *more],
         env=environment,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
