@@ -123,7 +123,7 @@ def fine_tune() -> tuple[TrainConfig, ...]:
         image_size=256,
         images=4,
         masks_per_image=8,
-        learning_rate=LearningRate(base=4e-4, warmup=20, iterations=400),
+        learning_rate=LearningRate(base=4e-4, warmup=20, iterations=300),
         points=1,
         refinements=0,
         box_share=0.2,
