@@ -63,6 +63,37 @@ class ImageEncoderConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TinyEncoderConfig:
+    """TinyViT as MobileSAM has it: one convolutional stage, then three with windowed attention (window_sizes, patches).
+
+    Per stage: embed_dims, depths, num_heads and window_sizes; the first stage has neither heads nor windows.
+    """
+
+    image_size: int
+    embed_dims: tuple[int, int, int, int]
+    depths: tuple[int, int, int, int]
+    num_heads: tuple[int, int, int, int]
+    window_sizes: tuple[int, int, int, int]
+    out_chans: int
+    mlp_ratio: float = 4.0
+    stem: Literal["tiny"] = "tiny"
+
+    def __post_init__(self) -> None:
+        _require(self.image_size % 16 == 0, "image_size is not a multiple of 16", self)
+        heads = zip(self.embed_dims, self.num_heads, strict=True)
+        _require(all(dim % count == 0 for dim, count in heads), "an embed_dim is not a multiple of its heads", self)
+        _require(min(*self.depths, *self.window_sizes) > 0, "a depth or window size is not positive", self)
+
+    @property
+    def grid(self) -> int:
+        """Positions along one side of the embedding."""
+        return self.image_size // 16
+
+
+EncoderConfig = ImageEncoderConfig | TinyEncoderConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MaskDecoderConfig:
     """The two-way decoder. depth: two-way layers; 2 as released, 3 in the paper's fully automatic stage."""
 
@@ -88,7 +119,7 @@ class SamConfig:
     """Everything that shapes a model. pixel_mean, pixel_std: RGB in 0..255."""
 
     name: str
-    image_encoder: ImageEncoderConfig
+    image_encoder: EncoderConfig
     mask_decoder: MaskDecoderConfig = field(default_factory=MaskDecoderConfig)
     pixel_mean: RGB = IMAGENET_MEAN
     pixel_std: RGB = IMAGENET_STD
@@ -119,9 +150,10 @@ class SamConfig:
         try:
             fields: dict[str, Any] = json.loads(text)
             encoder = _with_tuples(fields.pop("image_encoder"))
+            kind = TinyEncoderConfig if encoder.get("stem") == "tiny" else ImageEncoderConfig
             decoder = fields.pop("mask_decoder")
             return SamConfig(
-                image_encoder=ImageEncoderConfig(**encoder),
+                image_encoder=kind(**encoder),
                 mask_decoder=MaskDecoderConfig(**decoder),
                 **_with_tuples(fields),
             )
@@ -142,6 +174,21 @@ def vit_l() -> SamConfig:
 def vit_h() -> SamConfig:
     """ViT-H as released."""
     return _released("vit_h", embed_dim=1280, depth=32, num_heads=16, global_attn_indexes=(7, 15, 23, 31))
+
+
+def vit_t() -> SamConfig:
+    """TinyViT of 5 million parameters with the released decoder: MobileSAM, for CPUs."""
+    return SamConfig(
+        name="vit_t",
+        image_encoder=TinyEncoderConfig(
+            image_size=1024,
+            embed_dims=(64, 128, 160, 320),
+            depths=(2, 2, 6, 2),
+            num_heads=(2, 4, 5, 10),
+            window_sizes=(7, 7, 14, 7),
+            out_chans=256,
+        ),
+    )
 
 
 def vit_n() -> SamConfig:
@@ -179,7 +226,7 @@ def vit_test() -> SamConfig:
     )
 
 
-PRESETS: dict[str, Callable[[], SamConfig]] = {f.__name__: f for f in (vit_b, vit_l, vit_h, vit_n, vit_test)}
+PRESETS: dict[str, Callable[[], SamConfig]] = {f.__name__: f for f in (vit_b, vit_l, vit_h, vit_t, vit_n, vit_test)}
 
 
 def preset(name: str) -> SamConfig:

@@ -21,12 +21,14 @@ EMBEDDINGS_PREFIX = "embeddings/"
 MODELS_PREFIX = "models/"
 RUNS_PREFIX = "runs/"
 ROUNDS_PREFIX = "rounds/"
+TRAINING_PREFIX = "training/"
 
 _NAME_RULE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _NAME = re.compile(_NAME_RULE)
 _SHARD_KEY = re.compile(rf"(masks|outcomes)/run=({_NAME_RULE})/shard-(\d{{8,}})\.parquet")
 _PLAN_KEY = re.compile(rf"plans/run=({_NAME_RULE})/part-(\d{{4,}})\.parquet")
 _RUN_KEY = re.compile(rf"runs/({_NAME_RULE})\.json")
+_CHECKPOINT_KEY = re.compile(rf"training/run=({_NAME_RULE})/checkpoint-(\d{{8,}})/whole\.json")
 _ROUND_KEY = re.compile(r"rounds/(\d+)\.json")
 _MODEL_KEY = re.compile(rf"models/({_NAME_RULE})/model\.json")
 _IMAGES_KEY = re.compile(rf"images/part-({_NAME_RULE})\.parquet")
@@ -119,6 +121,41 @@ def model_weights_key(model_id: str) -> str:
     return f"models/{checked_name(model_id, 'model')}/model.safetensors"
 
 
+def model_text_key(model_id: str) -> str:
+    """Card of a registered model, to be read."""
+    return f"models/{checked_name(model_id, 'model')}/card.md"
+
+
+def training_key(run_id: str) -> str:
+    """Record of a training run: what was decided before it began."""
+    return f"training/{_run(run_id)}/run.json"
+
+
+def training_end_key(run_id: str) -> str:
+    """What a training run ended with; its existence says that it is finished."""
+    return f"training/{_run(run_id)}/finished.json"
+
+
+def training_metrics_key(run_id: str, step: int) -> str:
+    """What the steps up to `step` did, from the metrics file before it on: JSON, one list of objects."""
+    return f"training/{_run(run_id)}/metrics/{_number(step, 'step'):08d}.json"
+
+
+def training_events_key(run_id: str, step: int) -> str:
+    """The same for TensorBoard."""
+    return f"training/{_run(run_id)}/tensorboard/events.out.tfevents.{_number(step, 'step'):010d}.sam-engine"
+
+
+def checkpoint_part_key(run_id: str, step: int, part: int) -> str:
+    """One piece of the state of training after `step` steps."""
+    return f"training/{_run(run_id)}/checkpoint-{_number(step, 'step'):08d}/part-{part:04d}"
+
+
+def checkpoint_key(run_id: str, step: int) -> str:
+    """What the pieces of a checkpoint add up to; written last, so that its existence commits the checkpoint."""
+    return f"training/{_run(run_id)}/checkpoint-{_number(step, 'step'):08d}/whole.json"
+
+
 def annotations_key(session: str, part: int) -> str:
     """Human masks saved by one annotation session; parts count from 1 and are never rewritten."""
     return f"annotations/masks/{_session(session, part)}"
@@ -182,6 +219,12 @@ def parse_round_key(key: str) -> int | None:
     """Inverse of `round_key`; None for any other key."""
     match = _ROUND_KEY.fullmatch(key)
     return int(match[1]) if match and match[1] == str(int(match[1])) else None
+
+
+def parse_checkpoint_key(key: str) -> int | None:
+    """The step of a `checkpoint_key`; None for any other key."""
+    match = _CHECKPOINT_KEY.fullmatch(key)
+    return int(match[2]) if match else None
 
 
 def parse_model_key(key: str) -> str | None:

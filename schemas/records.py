@@ -72,6 +72,28 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRecord:
+    """`training/run=<run_id>/run.json`."""
+
+    run_id: str
+    name: str | None
+    """What the user called the run."""
+    created_at: datetime
+    preset: str
+    stage: int
+    """Of a preset of several stages, from 1."""
+    parent: str | None
+    """Model that training began from."""
+    parent_sha256: str | None
+    config: Mapping[str, object]
+    """Resolved training configuration."""
+    data: Mapping[str, object]
+    """Sources with their weights, numbers of images, and a hash of what they listed."""
+    versions: Mapping[str, str]
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRecord:
     """`rounds/<n>.json`: an engine round as far as it has got; rewritten at each step."""
 
@@ -90,10 +112,10 @@ class RoundRecord:
     """What the state machine needs to go on: data snapshot, jobs, queue."""
 
 
-Record = TypeVar("Record", DatasetRecord, RunRecord, ModelRecord, RoundRecord)
+Record = TypeVar("Record", DatasetRecord, RunRecord, ModelRecord, TrainingRecord, RoundRecord)
 
 
-def to_json(record: DatasetRecord | RunRecord | ModelRecord | RoundRecord) -> str:
+def to_json(record: DatasetRecord | RunRecord | ModelRecord | TrainingRecord | RoundRecord) -> str:
     """The document of a record: readable JSON, equal text for equal records, ending in a newline.
 
     Raises:

@@ -22,6 +22,7 @@ from workflows.commands import (
     ReportConfig,
     SqlConfig,
     StatusConfig,
+    TrainCommand,
 )
 from workflows.failures import one_line
 
@@ -31,6 +32,7 @@ _COMMANDS = (
     | Annotated[IngestConfig, subcommand("ingest")]
     | Annotated[SqlConfig, subcommand("sql")]
     | Annotated[ReportConfig, subcommand("report")]
+    | Annotated[TrainCommand, subcommand("train")]
     | Annotated[ModelsConfig, subcommand("models")]
     | Annotated[StatusConfig, subcommand("status")]
     | Annotated[PlanConfig, subcommand("plan")]
@@ -88,9 +90,13 @@ def run(config: Command) -> int:
             print(config.out)
             return DONE
         case ModelsConfig():
-            from workflows.models import print_models
+            from workflows.models import models_command
 
-            return print_models()
+            return models_command(config)
+        case TrainCommand():
+            from workflows.train.job import train_command
+
+            return train_command(config)
         case StatusConfig():
             from workflows.status import status
 

@@ -107,7 +107,14 @@ class ReportConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelsConfig:
-    """List the models, where their checkpoints lie, and how to get those that are missing."""
+    """List the models, where their checkpoints lie, and how to get those that are missing; or fetch one."""
+
+    action: Positional[Literal["list", "fetch"]] = "list"
+    """list shows all of them, fetch downloads one."""
+    name: Positional[str] = ""
+    """The model to fetch: vit_b, vit_l, vit_h or vit_t."""
+    folder: str | None = None
+    """Where to keep it; the folder that SAM_ENGINE_CHECKPOINTS names when not given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,4 +169,59 @@ class PlanConfig:
             raise ValueError("--gpus and --hours exclude each other: one follows from the other")
 
 
-Command = GenerateConfig | IngestConfig | SqlConfig | ReportConfig | ModelsConfig | StatusConfig | PlanConfig
+@dataclass(frozen=True, slots=True)
+class TrainCommand:
+    """Train a model; the same command again goes on where it stopped, and finished runs are only shown."""
+
+    sources: Positional[tuple[str, ...]]
+    """Data sets (DATASET, or DATASET@annotations, @masks, @RUN), COCO or SA-1B JSON, folders of SA-1B or of images/ and
+    labels/, `scenes`; each with =WEIGHT behind it to be drawn that many times as often."""
+    preset: str = "fine_tune"
+    """paper_vit_h, paper_vit_l, paper_vit_b, stage3_generator, fine_tune, nano or distill."""
+    out: str | None = None
+    """Data set that gets checkpoints and model; the first source that is a data set when not given."""
+    start: str | None = None
+    """Model to begin with, by name or checkpoint file; presets say which when not given."""
+    run: str | None = None
+    """Name of the run. The same preset, data and name continue a run; anything else starts another beside it."""
+    workers: int = 1
+    """Processes that share every step; one per GPU."""
+    threads: int | None = None
+    """CPU cores per worker; a fair share when not given."""
+    accumulate: int = 1
+    """Parts in which each worker takes its share of a step, one after the other, to save memory."""
+    shard: bool = False
+    """Spread the encoder's parameters over the workers (FSDP2) instead of copying them (DDP)."""
+    checkpoint_activations: bool = False
+    """Compute the encoder's activations twice instead of keeping them."""
+    save_every: int = 100
+    """Steps between checkpoints."""
+    validate: str | None = None
+    """Source of images with masks that one-click mIoU is measured on, before and after."""
+    model: str | None = None
+    """Another model than the preset's."""
+    teacher: str | None = None
+    """Another teacher than the preset's, for distillation."""
+    iterations: int | None = None
+    """Another number of steps; decay steps move with it."""
+    learning_rate: float | None = None
+    """Another base learning rate."""
+    images: int | None = None
+    """Another number of images per step, over all workers."""
+    masks_per_image: int | None = None
+    """Another most masks per image."""
+    image_size: int | None = None
+    """Another side of the input, px."""
+    seed: int | None = None
+    """Another seed of samples, prompts and new weights."""
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "threads", "accumulate", "save_every", "iterations", "images", "masks_per_image"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
+
+
+Command = (
+    GenerateConfig | IngestConfig | SqlConfig | ReportConfig | ModelsConfig | TrainCommand | StatusConfig | PlanConfig
+)

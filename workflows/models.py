@@ -17,6 +17,7 @@ from sam_core.recipes import Recipe
 from schemas.ids import model_id
 from schemas.layout import model_card_key
 from schemas.records import ModelRecord, to_json
+from workflows.commands import ModelsConfig
 from workflows.storage import Store
 
 
@@ -95,8 +96,18 @@ def register_model(store: Store, model: Model, created_at: datetime) -> None:
     store.put_if_absent(model_card_key(model.model_id), to_json(record).encode())
 
 
+def models_command(config: ModelsConfig) -> int:
+    """The subcommand: list the models, or fetch one."""
+    if config.action == "fetch":
+        from workflows.fetch import fetch
+
+        print(fetch(config.name, config.folder))
+        return 0
+    return print_models()
+
+
 def print_models() -> int:
-    """The subcommand: for every known name the checkpoint file, or one line on how to get it."""
+    """For every known name the checkpoint file, or one line on how to get it."""
     for name in PRESETS:
         try:
             print(f"{name:8}  {find_checkpoint(name)}")

@@ -50,7 +50,7 @@ def new_run(generator: GeneratorSpec, *, name: str | None, recipe_name: str, con
         recipe_name=recipe_name,
         recipe=json.loads(recipe.to_json()),
         config=config,
-        versions={"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        versions=package_versions(),
         seed=0,
         dtype="float32",
         device=generator.device,
@@ -74,6 +74,11 @@ def settle_run(store: Store, proposed: RunRecord) -> RunRecord:
                 "use the same, or start another run with --run NAME"
             )
     return held
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of everything that can change a result."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
 
 
 def _version(package: str) -> str:

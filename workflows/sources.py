@@ -96,6 +96,13 @@ class UriReader:
         bucket, _, key = uri.removeprefix(S3_SCHEME).partition("/")
         return self._bucket(bucket).get(key, at_most=self._max_bytes)
 
+    def exists(self, uri: str) -> bool:
+        """Whether a URI names a file or object."""
+        if not uri.startswith(S3_SCHEME):
+            return Path(uri).is_file()
+        bucket, _, key = uri.removeprefix(S3_SCHEME).partition("/")
+        return self._bucket(bucket).exists(key)
+
     def _bucket(self, bucket: str) -> Store:
         if bucket not in self._stores:
             self._stores[bucket] = open_store(S3_SCHEME + bucket)

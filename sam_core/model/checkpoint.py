@@ -17,14 +17,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sam_core.model.sam import Sam
-from sam_core.presets import SamConfig, preset
+from sam_core.presets import ImageEncoderConfig, SamConfig, preset
 
 CHECKPOINTS_VARIABLE = "SAM_ENGINE_CHECKPOINTS"
 RELEASED_FILES = {
     "vit_b": "sam_vit_b_01ec64.pth",
     "vit_l": "sam_vit_l_0b3195.pth",
     "vit_h": "sam_vit_h_4b8939.pth",
+    "vit_t": "mobile_sam.pt",
 }
+_TINY_MARK = "image_encoder.layers.0.blocks.0.conv1.c.weight"
+_CLASSIFIER = ("image_encoder.norm_head.", "image_encoder.head.")
+"""What MobileSAM's file keeps of ImageNet training and nothing uses."""
 PACKAGED_WEIGHTS = Path(__file__).parent.parent / "weights"
 HEADER_KEY = "sam_data_engine"
 _REAL_NUMBERS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
@@ -67,7 +71,7 @@ def load_model(name_or_path: str | Path, *, device: torch.device | str = "cpu") 
     with torch.device("meta"):  # no time or memory for initial values that the checkpoint replaces
         sam = Sam(checkpoint.config)
     _require_fit(sam, checkpoint.state, path)
-    sam.load_state_dict({name: tensor.float() for name, tensor in checkpoint.state.items()}, assign=True)
+    sam.load_state_dict({name: _in_float32(tensor) for name, tensor in checkpoint.state.items()}, assign=True)
     return LoadedModel(sam.to(device).eval(), checkpoint.config.name, file_sha256(path), checkpoint.metadata)
 
 
@@ -154,9 +158,11 @@ def _read_released(path: Path) -> Checkpoint:
     except Exception as error:  # whatever the parser trips over
         raise _unreadable(path, error) from error
     if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
+        if _TINY_MARK in state:
+            return Checkpoint(preset("vit_t"), {k: v for k, v in state.items() if not k.startswith(_CLASSIFIER)}, {})
         width = state.get("image_encoder.pos_embed", torch.empty(0)).shape[-1]
         for config in map(preset, RELEASED_FILES):
-            if config.image_encoder.embed_dim == width:
+            if isinstance(config.image_encoder, ImageEncoderConfig) and config.image_encoder.embed_dim == width:
                 return Checkpoint(config, state, {})
     raise CheckpointError(f"{path} is not a released checkpoint of {', '.join(RELEASED_FILES)}")
 
@@ -165,6 +171,11 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     if isinstance(error, OSError) and error.strerror:
         return CheckpointError(f"{path} cannot be read: {error.strerror}")
     return CheckpointError(f"{path} is damaged, or holds more than tensors; fetch or copy it again")
+
+
+def _in_float32(tensor: Tensor) -> Tensor:
+    """Weights become float32; what counts the batches of a normalisation stays a whole number."""
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _require_fit(sam: Sam, state: dict[str, Tensor], path: Path) -> None:

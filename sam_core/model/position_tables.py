@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam_core.presets import SamConfig
+from sam_core.presets import SamConfig, TinyEncoderConfig
 
 
 def resize_relative_table(table: Tensor, length: int) -> Tensor:
@@ -28,6 +28,8 @@ def resize_model_state(state: dict[str, Tensor], config: SamConfig) -> dict[str,
     """
     encoder = config.image_encoder
     resized = dict(state)
+    if isinstance(encoder, TinyEncoderConfig):  # its windows do not change with the input
+        return resized
     if encoder.absolute_positions:
         key = "image_encoder.pos_embed"
         resized[key] = resize_absolute_table(state[key], encoder.grid, encoder.grid)

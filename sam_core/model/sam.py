@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from sam_core.model.image_encoder import ImageEncoder, ImageFeatures
 from sam_core.model.mask_decoder import MaskDecoder, MaskPredictions
 from sam_core.model.prompt_encoder import PromptEncoder, Prompts
-from sam_core.presets import RGB, SamConfig
+from sam_core.model.tiny_vit import TinyViT
+from sam_core.presets import RGB, SamConfig, TinyEncoderConfig
 
 
 class Sam(nn.Module):
@@ -19,7 +20,7 @@ class Sam(nn.Module):
         super().__init__()
         encoder, decoder = config.image_encoder, config.mask_decoder
         self.config = config
-        self.image_encoder = ImageEncoder(encoder)
+        self.image_encoder = TinyViT(encoder) if isinstance(encoder, TinyEncoderConfig) else ImageEncoder(encoder)
         self.prompt_encoder = PromptEncoder(decoder.transformer_dim, grid=encoder.grid, image_size=encoder.image_size)
         self.mask_decoder = MaskDecoder(decoder)
         self.register_buffer("pixel_mean", _pixel(config.pixel_mean), persistent=False)

@@ -1,9 +1,10 @@
-"""A start for the mask decoder from which clicks are local at once."""
+"""What is set on a model before training: a decoder whose clicks are local at once, and stochastic depth."""
 
 from __future__ import annotations
 
 import torch
 
+from sam_core.model.layers import DropPath
 from sam_core.model.sam import Sam
 from sam_core.model.two_way_transformer import Attention, TwoWayAttentionBlock
 
@@ -28,3 +29,10 @@ def align_cross_attention(sam: Sam, *, gain: float = 2.0) -> None:
         assert isinstance(attention, Attention)
         attention.q_proj.weight *= gain
         attention.k_proj.weight.copy_(attention.q_proj.weight)
+
+
+def set_drop_path(sam: Sam, rate: float) -> None:
+    """Let the encoder's blocks be dropped in training, the last at `rate`, growing linearly from 0 at the first."""
+    layers = [module for module in sam.image_encoder.modules() if isinstance(module, DropPath)]
+    for index, layer in enumerate(layers):
+        layer.rate = rate * index / max(1, len(layers) - 1)

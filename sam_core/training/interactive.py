@@ -6,6 +6,7 @@ activations are alive at a time; the encoder is walked back once at the end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NOT_A_POINT
 from sam_core.model.sam import Sam
+from sam_core.training.draws import Draws, prompt_draws, step_stream
 from sam_core.training.losses import RoundLoss, round_loss
 from sam_core.training.presets import TrainConfig
 from sam_core.training.prompt_sampler import Clicks, correction_points, first_points, noised_boxes
@@ -32,6 +34,10 @@ class StepLosses:
     first_iou: float
     best_first_iou: float
     last_iou: float
+
+
+Encoder = Callable[[Tensor], ImageFeatures]
+"""The image encoder, or a wrapper of it that joins the gradients of several workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +63,12 @@ class PromptState:
         )
 
 
-def first_prompts(truth: Tensor, config: TrainConfig, generator: torch.Generator) -> PromptState:
+def first_prompts(truth: Tensor, config: TrainConfig, draws: Draws) -> PromptState:
     """A point with its padding, or the two corners of a noised box, for each mask [N, S, S] bool."""
-    points = first_points(truth, generator)
+    points = first_points(truth, draws)
     cap = 20.0 * truth.shape[-1] / 1024  # the paper's 20 px belong to a 1024 px input
-    corners = noised_boxes(truth, generator, cap=cap).view(-1, 2, 2)
-    boxed = torch.rand(len(truth), generator=generator, device=truth.device) < config.box_share
+    corners = noised_boxes(truth, draws, cap=cap).view(-1, 2, 2)
+    boxed = draws.uniform() < config.box_share
     padded = torch.stack([points.xy, torch.zeros_like(points.xy)], 1)
     point_labels = torch.stack([points.labels, torch.full_like(points.labels, NOT_A_POINT)], 1)
     box_labels = torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], device=truth.device).expand_as(point_labels)
@@ -84,36 +90,48 @@ def run_round(
     return loss, chosen.detach().float()
 
 
-def train_rounds(sam: Sam, batch: TrainBatch, config: TrainConfig, generator: torch.Generator) -> StepLosses:
+def train_rounds(
+    sam: Sam, batch: TrainBatch, config: TrainConfig, step: int, *, encoder: Encoder | None = None, weight: float = 1.0
+) -> StepLosses:
     """Accumulate the gradients of one batch into the model's parameters.
 
     Args:
         sam: model whose input side is the batch's.
         batch: images and masks; at least one mask.
-        config: number of rounds, loss weights, precision.
-        generator: source of all prompts, on the batch's device.
+        config: number of rounds, loss weights, precision, seed.
+        step: decides the order of rounds; prompts follow each image's own number.
+        encoder: stands in for the model's image encoder; called once, its result walked back once, at the end.
+        weight: factor on the gradient, such as this batch's share of all masks of a step.
 
     Returns:
-        Mean losses.
+        Mean losses over the batch's masks, `weight` left out.
     """
     with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=config.bfloat16):
-        encoded = sam.image_encoder(normalised(batch, sam.pixel_mean, sam.pixel_std))
+        encoded = (encoder or sam.image_encoder)(normalised(batch, sam.pixel_mean, sam.pixel_std))
     leaves = ImageFeatures(_leaf(encoded.embedding), tuple(_leaf(fine) for fine in encoded.fine))
-    rounds = interactive_rounds(config.points, generator, refinements=config.refinements)
+    draws = prompt_draws(batch, config.seed)
+    rounds = interactive_rounds(config.points, step_stream(config.seed, step), refinements=config.refinements)
     target = averaged(batch.masks, 4 * encoded.embedding.shape[-1])
-    prompts = first_prompts(batch.masks, config, generator)
+    prompts = first_prompts(batch.masks, config, draws)
     losses: list[RoundLoss] = []
     for kind in rounds:
         if kind is Round.POINT:
             assert prompts.logits is not None, "a correction follows a prediction"
             prediction = F.interpolate(prompts.logits, batch.masks.shape[-2:], mode="bilinear") > 0
-            prompts = prompts.with_clicks(correction_points(prediction[:, 0], batch.masks, generator))
+            prompts = prompts.with_clicks(correction_points(prediction[:, 0], batch.masks, draws))
         loss, chosen = run_round(sam, leaves.take(batch.image_of), prompts, target, config)
-        (loss.total / len(rounds)).backward()
+        (loss.total * (weight / len(rounds))).backward()
         prompts = PromptState(prompts.xy, prompts.labels, chosen)
         losses.append(loss)
-    torch.autograd.backward(_flat(encoded), [leaf.grad for leaf in _flat(leaves)])
+    walk_back(encoded, leaves)
     return summary(losses)
+
+
+def walk_back(encoded: ImageFeatures, leaves: ImageFeatures) -> None:
+    """Carry the gradients gathered in `leaves` back through the encoder, where any of it learns."""
+    ends = [(end, leaf.grad) for end, leaf in zip(_flat(encoded), _flat(leaves), strict=True) if end.requires_grad]
+    if ends:
+        torch.autograd.backward([end for end, _ in ends], [grad for _, grad in ends])
 
 
 def _leaf(tensor: Tensor) -> Tensor:

@@ -9,19 +9,29 @@ import torch
 from torch import Tensor, nn
 
 _BLOCK = re.compile(r"image_encoder\.blocks\.(\d+)\.")
+_STAGE = re.compile(r"image_encoder\.layers\.(\d+)\.")
+_LAST_STAGE = 3
+_TABLES = ("pos_embed", "rel_pos", "_token", "embed.weight", "embeddings", "attention_biases")
 
 
 def layer_of(name: str, depth: int) -> int:
-    """Depth of a parameter as ViTDet counts it: 0 for the stem, i + 1 for block i, depth + 1 for all that follows."""
+    """Depth of a parameter as ViTDet counts it: 0 for the stem, i + 1 for block i, depth + 1 for all that follows.
+
+    TinyViT is counted by stages, its last one being as deep as the last block.
+    """
     if match := _BLOCK.match(name):
         return int(match.group(1)) + 1
+    if match := _STAGE.match(name):
+        return depth - _LAST_STAGE + int(match.group(1))
     stem = name.startswith(("image_encoder.patch_embed", "image_encoder.pos_embed"))
     return 0 if stem else depth + 1
 
 
 def decays(name: str, parameter: Tensor) -> bool:
     """Whether weight decay applies: matrices and kernels do; norms, biases, embeddings and position tables do not."""
-    embedding = any(part in name for part in ("pos_embed", "rel_pos", "_token", "embed.weight", "embeddings"))
+    embedding = any(
+        part in name for part in ("pos_embed", "rel_pos", "_token", "embed.weight", "embeddings", "attention_biases")
+    )
     return parameter.ndim > 1 and not (embedding and "patch_embed" not in name)
 
 
@@ -36,13 +46,14 @@ def adamw(model: nn.Module, *, depth: int, layer_decay: float, weight_decay: flo
         layer_decay: 1 for none; the paper's 0.8 (0.6 for ViT-B).
         weight_decay: the paper's 0.1.
     """
-    groups: dict[tuple[float, float], list[Tensor]] = defaultdict(list)
+    groups: dict[tuple[float, float, type], list[Tensor]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             scale = layer_decay ** (depth + 1 - layer_of(name, depth))
-            groups[scale, weight_decay if decays(name, parameter) else 0.0].append(parameter)
+            # Sharded parameters are of a type of their own and cannot be updated in one call with whole ones.
+            groups[scale, weight_decay if decays(name, parameter) else 0.0, type(parameter)].append(parameter)
     return torch.optim.AdamW(
-        [{"params": parameters, "scale": scale, "weight_decay": wd} for (scale, wd), parameters in groups.items()],
+        [{"params": parameters, "scale": scale, "weight_decay": wd} for (scale, wd, _), parameters in groups.items()],
         lr=1.0,
         betas=(0.9, 0.999),
     )
@@ -59,3 +70,5 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Move the averaged weights towards the model's: average = decay * average + (1 - decay) * model."""
     for mean, value in zip(average.parameters(), model.parameters(), strict=True):
         mean.lerp_(value, 1 - decay)
+    for kept, current in zip(average.buffers(), model.buffers(), strict=True):
+        kept.copy_(current)

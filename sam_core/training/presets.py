@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
+from sam_core.presets import SamConfig, at_image_size, did_you_mean, preset, stage_three
 from sam_core.training.losses import LossWeights
 from sam_core.training.schedule import LearningRate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """Everything that decides the weights a run ends with.
+    """Everything that decides the weights a run ends with, beside its data.
 
     Attributes:
         model: preset name of `sam_core.presets`.
         image_size: side of the square training input, px; position tables are resized where the preset differs.
-        images: images per step. masks_per_image: at most this many masks of each.
+        images: images per step, over all workers. masks_per_image: at most this many masks of each.
+        aim: "segment" is the paper's training; "distill" fits the encoder's embedding to that of `teacher`, which is a
+            model by name or path, and needs no masks.
+        pretrained: begin with the model's own checkpoint unless another is given.
+        three_layers: give the mask decoder three two-way layers, as in the fully automatic stage.
         points: correction rounds after the first prompt. refinements: rounds without new input (0, 1 or 2).
         box_share: share of masks whose first prompt is a noised box instead of a point.
-        max_mask_share: masks that cover more of the image are left out.
+        max_mask_share: masks that cover more of their image are left out. min_area: smaller ones too, px of the input.
+        jitter: bounds of the random factor on the image's size (large-scale jitter); (1, 1) for none.
+        flip: probability of a mirror image.
+        freeze_encoder: train the prompt encoder and mask decoder alone.
+        align_start: begin with equal query and key projections in the decoder; for models that start from nothing.
         grad_clip: largest gradient norm, 0 for none. average: decay of the running average of weights, 0 for none.
         bfloat16: run the model under autocast; losses stay in float32.
     """
@@ -28,10 +39,19 @@ class TrainConfig:
     images: int
     masks_per_image: int
     learning_rate: LearningRate
+    aim: Literal["segment", "distill"] = "segment"
+    teacher: str = ""
+    pretrained: bool = False
+    three_layers: bool = False
     points: int = 8
     refinements: int = 2
     box_share: float = 0.5
     max_mask_share: float = 0.9
+    min_area: int = 1
+    jitter: tuple[float, float] = (1.0, 1.0)
+    flip: float = 0.0
+    freeze_encoder: bool = False
+    align_start: bool = False
     weight_decay: float = 0.1
     layer_decay: float = 0.8
     drop_path: float = 0.4
@@ -40,6 +60,83 @@ class TrainConfig:
     bfloat16: bool = False
     losses: LossWeights = field(default_factory=LossWeights)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        low, high = self.jitter
+        _require(min(self.images, self.masks_per_image, self.image_size) > 0, "images, masks and size are positive")
+        _require(self.learning_rate.iterations > 0, "a run has at least one iteration")
+        _require(0 < low <= high, "jitter is a range of positive factors, the smaller one first")
+        _require(self.points >= 0 and self.refinements in (0, 1, 2), "points are 0 or more, refinements 0, 1 or 2")
+        _require(all(0 <= p <= 1 for p in (self.box_share, self.max_mask_share, self.flip)), "shares lie in 0..1")
+        _require(0 <= self.drop_path < 1 and 0 <= self.average < 1, "drop_path and average lie in [0, 1)")
+        _require(self.aim == "segment" or bool(self.teacher), "distillation needs a teacher")
+
+    @property
+    def sam(self) -> SamConfig:
+        """The model that this configuration trains. Raises ValueError for an unknown name or a size that cannot be."""
+        base = preset(self.model)
+        return at_image_size(stage_three(base) if self.three_layers else base, self.image_size)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds per mask: 11 in the paper."""
+        return 1 + self.points + self.refinements
+
+
+def paper_vit_h() -> tuple[TrainConfig, ...]:
+    """ViT-H as published: 90k steps of 256 images, learning rate x0.1 at 60,000 and 86,666."""
+    rate = LearningRate(base=8e-4, warmup=250, iterations=90_000, decay_at=(60_000, 86_666))
+    return (_paper("vit_h", rate, images=256, drop_path=0.4, layer_decay=0.8),)
+
+
+def paper_vit_l() -> tuple[TrainConfig, ...]:
+    """ViT-L: 180k steps of 128 images. Decay steps are ours: at the same shares of the run as ViT-H's."""
+    rate = LearningRate(base=4e-4, warmup=250, iterations=180_000, decay_at=(120_000, 173_332))
+    return (_paper("vit_l", rate, images=128, drop_path=0.4, layer_decay=0.8),)
+
+
+def paper_vit_b() -> tuple[TrainConfig, ...]:
+    """ViT-B: as ViT-L, with learning rate 8e-4, drop path 0.6 and layer-wise decay 0.6."""
+    rate = LearningRate(base=8e-4, warmup=250, iterations=180_000, decay_at=(120_000, 173_332))
+    return (_paper("vit_b", rate, images=128, drop_path=0.6, layer_decay=0.6),)
+
+
+def stage3_generator() -> tuple[TrainConfig, ...]:
+    """The model of the fully automatic stage (paper §B): three decoder layers, 4 points, no boxes, large-scale jitter.
+
+    For masks that people made or corrected alone. 177,656 steps; decay steps, as in `paper_vit_l`, are ours.
+    """
+    rate = LearningRate(base=8e-4, warmup=250, iterations=177_656, decay_at=(118_437, 171_074))
+    paper = _paper("vit_h", rate, images=256, drop_path=0.4, layer_decay=0.8)
+    # Four points in all: the first and three corrections.
+    return (replace(paper, three_layers=True, points=3, box_share=0.0, jitter=(0.1, 2.0)),)
+
+
+def fine_tune() -> tuple[TrainConfig, ...]:
+    """From a trained model to one kind of image, in minutes: ours. Sizes are those of `vit_n`.
+
+    A tenth of the paper's learning rate, short rounds, mirror images, mild jitter and an average of the last weights.
+    """
+    config = TrainConfig(
+        model="vit_n",
+        pretrained=True,
+        image_size=256,
+        images=4,
+        masks_per_image=8,
+        learning_rate=LearningRate(base=4e-4, warmup=20, iterations=300),
+        points=1,
+        refinements=0,
+        box_share=0.2,
+        min_area=12,
+        jitter=(0.8, 2.0),
+        flip=0.5,
+        weight_decay=0.05,
+        drop_path=0.0,
+        grad_clip=1.0,
+        average=0.99,
+        losses=LossWeights(iou=4.0),
+    )
+    return (config,)
 
 
 def nano() -> tuple[TrainConfig, ...]:
@@ -57,6 +154,8 @@ def nano() -> tuple[TrainConfig, ...]:
         points=1,
         refinements=0,
         box_share=0.5,
+        min_area=38,
+        align_start=True,
         weight_decay=0.05,
         layer_decay=1.0,
         drop_path=0.0,
@@ -70,8 +169,62 @@ def nano() -> tuple[TrainConfig, ...]:
         images=8,
         learning_rate=LearningRate(base=8e-4, warmup=30, iterations=1450),
         box_share=0.2,
+        min_area=150,
         average=0.995,
         losses=LossWeights(iou=4.0),
         seed=1,
     )
     return coarse, middle
+
+
+def distill() -> tuple[TrainConfig, ...]:
+    """The encoder of `vit_t` after that of ViT-H, on images without masks, as MobileSAM was made: mean squared error.
+
+    The mask decoder is the teacher's own and stays as it is. Learning rate and length are ours.
+    """
+    config = TrainConfig(
+        model="vit_t",
+        teacher="vit_h",
+        aim="distill",
+        image_size=1024,
+        images=8,
+        masks_per_image=1,
+        learning_rate=LearningRate(base=1e-3, warmup=250, iterations=90_000),
+        weight_decay=0.05,
+        layer_decay=1.0,
+        drop_path=0.0,
+        grad_clip=1.0,
+        flip=0.5,
+    )
+    return (config,)
+
+
+TRAIN_PRESETS: dict[str, Callable[[], tuple[TrainConfig, ...]]] = {
+    f.__name__: f for f in (paper_vit_h, paper_vit_l, paper_vit_b, stage3_generator, fine_tune, nano, distill)
+}
+
+
+def train_preset(name: str) -> tuple[TrainConfig, ...]:
+    """The stages of a preset, one after the other. Raises ValueError, with the nearest name, when there is none."""
+    if name in TRAIN_PRESETS:
+        return TRAIN_PRESETS[name]()
+    raise ValueError(f"no training preset is called {name!r}; {did_you_mean(name, TRAIN_PRESETS)}")
+
+
+def _paper(model: str, rate: LearningRate, *, images: int, drop_path: float, layer_decay: float) -> TrainConfig:
+    """§A: 1024 px, up to 64 masks of an image, 11 rounds, weight decay 0.1. Mixed precision is ours."""
+    return TrainConfig(
+        model=model,
+        image_size=1024,
+        images=images,
+        masks_per_image=64,
+        learning_rate=rate,
+        drop_path=drop_path,
+        layer_decay=layer_decay,
+        bfloat16=True,
+    )
+
+
+def _require(holds: bool, complaint: str) -> None:
+    if not holds:
+        raise ValueError(f"training configuration: {complaint}")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sam_core.training.draws import Draws
+
 
 @dataclass(frozen=True, slots=True)
 class Clicks:
@@ -21,12 +23,12 @@ class Clicks:
     labels: Tensor
 
 
-def random_pixel(region: Tensor, generator: torch.Generator) -> Tensor:
+def random_pixel(region: Tensor, uniform: Tensor) -> Tensor:
     """A uniformly drawn true pixel of each map.
 
     Args:
         region: [N, H, W] bool; a map without a true pixel counts as true everywhere.
-        generator: source of randomness.
+        uniform: [N] float in [0, 1), which pixel to take.
 
     Returns:
         [N] int64 flat indices, row-major.
@@ -34,7 +36,7 @@ def random_pixel(region: Tensor, generator: torch.Generator) -> Tensor:
     flat = region.flatten(1)
     flat = flat | ~flat.any(1, keepdim=True)
     count = flat.sum(1)
-    rank = (torch.rand(len(flat), generator=generator, device=flat.device) * count).long().clamp(max=count - 1)
+    rank = (uniform * count).long().clamp(max=count - 1)
     ranks = flat.cumsum(1, dtype=torch.int32)
     return torch.searchsorted(ranks, (rank + 1).int()[:, None])[:, 0]
 
@@ -46,14 +48,14 @@ def clicks_at(index: Tensor, truth: Tensor) -> Clicks:
     return Clicks(torch.stack([index % width, index // width], 1).float(), labels)
 
 
-def first_points(truth: Tensor, generator: torch.Generator) -> Clicks:
+def first_points(truth: Tensor, draws: Draws) -> Clicks:
     """Foreground points uniform in each mask; truth [N, H, W] bool."""
-    return clicks_at(random_pixel(truth, generator), truth)
+    return clicks_at(random_pixel(truth, draws.uniform()), truth)
 
 
-def correction_points(prediction: Tensor, truth: Tensor, generator: torch.Generator) -> Clicks:
+def correction_points(prediction: Tensor, truth: Tensor, draws: Draws) -> Clicks:
     """Points uniform in each error region: foreground on misses, background on false alarms; both [N, H, W] bool."""
-    return clicks_at(random_pixel(prediction ^ truth, generator), truth)
+    return clicks_at(random_pixel(prediction ^ truth, draws.uniform()), truth)
 
 
 def tight_boxes(truth: Tensor) -> Tensor:
@@ -65,11 +67,11 @@ def tight_boxes(truth: Tensor) -> Tensor:
     return torch.stack([x0, y0, x1, y1], 1).float()
 
 
-def noised_boxes(truth: Tensor, generator: torch.Generator, *, share: float = 0.1, cap: float = 20.0) -> Tensor:
+def noised_boxes(truth: Tensor, draws: Draws, *, share: float = 0.1, cap: float = 20.0) -> Tensor:
     """Tight boxes, each coordinate moved by Gaussian noise of `share` of its side, at most `cap` px."""
     boxes = tight_boxes(truth)
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-    noise = torch.randn(boxes.shape, generator=generator, device=boxes.device) * sides * share
+    noise = draws.normal(4) * sides * share
     height, width = truth.shape[1:]
     limit = boxes.new_tensor([width, height, width, height])
     return (boxes + noise.clamp(-cap, cap)).clamp(min=0).minimum(limit)

@@ -44,7 +44,7 @@ def _areas(labels: NDArray[np.int16]) -> NDArray[np.float64]:
     return np.bincount(labels.ravel())[1:].astype(float)
 
 
-def scene_batch(scene: Scene, choice: MaskChoice, rng: np.random.Generator) -> TrainBatch:
+def scene_batch(scene: Scene, choice: MaskChoice, rng: np.random.Generator, *, number: int = 0) -> TrainBatch:
     """One scene as a batch of one image; may hold no mask where the scene shows nothing large enough."""
     height, width = framed(scene, rng, choice.padded_share)
     inside = np.zeros(scene.objects.shape, bool)
@@ -65,4 +65,5 @@ def scene_batch(scene: Scene, choice: MaskChoice, rng: np.random.Generator) -> T
         sizes=torch.tensor([[height, width]]),
         masks=torch.from_numpy(np.stack(masks)) if masks else torch.zeros(0, *inside.shape, dtype=torch.bool),
         image_of=torch.zeros(len(masks), dtype=torch.int64),
+        numbers=torch.tensor([number]),
     )

@@ -14,21 +14,32 @@ class TrainBatch:
     """B images and N masks of them, model input frame.
 
     images: [B, S, S, 3] uint8 RGB. sizes: [B, 2] int64 (height, width) before padding at the right and bottom.
-    masks: [N, S, S] bool, none empty. image_of: [N] int64, the image of each mask.
+    masks: [N, S, S] bool, none empty. image_of: [N] int64, the image of each mask, never falling.
+    numbers: [B] int64, each image's number in the run, which decides everything that is drawn at random for it.
     """
 
     images: Tensor
     sizes: Tensor
     masks: Tensor
     image_of: Tensor
+    numbers: Tensor
 
     def __post_init__(self) -> None:
         if len(self.masks) != len(self.image_of):
             raise ValueError(f"{len(self.masks)} masks but {len(self.image_of)} image indices")
+        if len(self.images) != len(self.numbers):
+            raise ValueError(f"{len(self.images)} images but {len(self.numbers)} numbers")
         if self.masks.shape[1:] != self.images.shape[1:3]:
             raise ValueError(
                 f"masks of {tuple(self.masks.shape[1:])} px on images of {tuple(self.images.shape[1:3])} px"
             )
+
+    def to(self, device: torch.device | str) -> TrainBatch:
+        """The same batch on another device."""
+        images, sizes, masks, image_of = (
+            tensor.to(device, non_blocking=True) for tensor in (self.images, self.sizes, self.masks, self.image_of)
+        )
+        return TrainBatch(images, sizes, masks, image_of, self.numbers)
 
 
 def normalised(batch: TrainBatch, mean: Tensor, std: Tensor) -> Tensor:
@@ -58,4 +69,5 @@ def merge(batches: list[TrainBatch]) -> TrainBatch:
         sizes=torch.cat([batch.sizes for batch in batches]),
         masks=torch.cat([batch.masks for batch in batches]),
         image_of=torch.cat([batch.image_of + start for batch, start in zip(batches, starts, strict=False)]),
+        numbers=torch.cat([batch.numbers for batch in batches]),
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from schemas.layout import DATASET_KEY
 from schemas.records import DatasetRecord, from_json
 from workflows.report.page import gather, render
+from workflows.report.training import read_training
 from workflows.sql import connect
 from workflows.storage import LocalStore, open_store
 
@@ -31,5 +33,6 @@ def write_report(dataset: str, out: str | Path, *, run: str | None = None, image
     store = open_store(dataset)
     record = from_json(DatasetRecord, store.get(DATASET_KEY), where=f"{store.root}/{DATASET_KEY}")
     page = gather(connection, record, store.root, run=run, images=images, seed=seed)
+    page = replace(page, training=read_training(store))
     path = Path(out)
     LocalStore(path.parent).put(path.name, render(page).encode("utf-8"))

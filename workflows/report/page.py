@@ -16,6 +16,7 @@ from workflows.report.figures import Figure, candidate_figure, mask_figures, sec
 from workflows.report.gallery import Picture, pictures
 from workflows.report.queries import Failures
 from workflows.report.scope import Run, differing_settings, read_runs
+from workflows.report.training import Training
 
 RUNS_CHARTED = 6
 RUNS_OVERLAID = 3
@@ -41,6 +42,7 @@ class Page:
     seconds: Figure | None
     failures: Failures
     problems: Sequence[tuple[str, int]]
+    training: Training | None = None
 
     @property
     def tiles(self) -> list[tuple[str, str]]:

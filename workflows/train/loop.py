@@ -1,94 +1,133 @@
-"""The training loop of one process: batches in, weights out; stops and resumes anywhere with the same result."""
+"""The training loop of one worker: batches in, weights out; stops and resumes anywhere with the same result."""
 
 from __future__ import annotations
 
-import copy
+import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sam_core.model.sam import Sam
-from sam_core.training.interactive import StepLosses, train_rounds
-from sam_core.training.optimizer import adamw, set_learning_rate, update_average
+from sam_core.training.distillation import distil
+from sam_core.training.flops import Workload
+from sam_core.training.interactive import train_rounds
+from sam_core.training.optimizer import set_learning_rate, update_average
 from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch
+from workflows.failures import one_line
+from workflows.train.metrics import Progress
+from workflows.train.state import TrainState
+from workflows.train.team import Team, TeamEncoder, clip_gradients, join_decoder
+
+Parts = list[TrainBatch]
+"""One worker's share of a step, in the parts whose gradients are added up."""
 
 
-@dataclass(slots=True)
-class TrainState:
-    """Everything a resumed run needs: weights, their average, optimizer and the next step."""
-
-    model: Sam
-    average: Sam
-    optimizer: torch.optim.AdamW
-    step: int = 0
-
-    @classmethod
-    def fresh(cls, model: Sam, config: TrainConfig) -> TrainState:
-        """State before the first step of a model."""
-        optimizer = adamw(
-            model,
-            depth=len(model.image_encoder.blocks),
-            layer_decay=config.layer_decay,
-            weight_decay=config.weight_decay,
-        )
-        return cls(model, copy.deepcopy(model), optimizer)
-
-    def save(self, path: Path) -> None:
-        """Write atomically."""
-        partial = path.with_suffix(".partial")
-        torch.save(
-            {
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "step": self.step,
-            },
-            partial,
-        )
-        partial.rename(path)
-
-    def load(self, path: Path) -> None:
-        """Continue from `save`."""
-        saved = torch.load(path, weights_only=True)
-        self.model.load_state_dict(saved["model"])
-        self.average.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.step = saved["step"]
+class TrainingError(ValueError):
+    """Training cannot go on; one line that says at which step and why. The last checkpoint is whole."""
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """What one step did."""
+class Trainer:
+    """One worker's means: `teacher` for distillation; `describe` names sample n for messages; `work` to say how well
+    the machines are used."""
 
-    step: int
-    losses: StepLosses
-    gradient_norm: float
-    seconds: float
+    config: TrainConfig
+    team: Team
+    encoder: TeamEncoder
+    describe: Callable[[int], str]
+    teacher: Sam | None = None
+    work: Workload | None = None
 
+    def run(self, state: TrainState, steps: Iterator[Parts], report: Callable[[Progress], None]) -> None:
+        """One optimizer step per item, beginning at `state.step`.
 
-def train(
-    state: TrainState, batches: Iterable[TrainBatch], config: TrainConfig, report: Callable[[Progress], None]
-) -> None:
-    """Run one optimizer step per batch, beginning at `state.step`.
+        Raises TrainingError, in all workers at once, when a batch cannot be read or a gradient is not finite: the
+        state is then the one before that step.
+        """
+        with attention_kernels(self.team.device):
+            while (parts := self._next(state, steps)) is not None:
+                report(self.step(state, parts))
 
-    Raises:
-        ValueError: a loss or gradient is not finite; the state is the one before that step.
-    """
-    for batch in batches:
+    def step(self, state: TrainState, parts: Parts) -> Progress:
+        """Take one step. Raises TrainingError when its gradient is not finite; the weights then stay as they are."""
         started = time.perf_counter()
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + state.step)
-        set_learning_rate(state.optimizer, config.learning_rate.at(state.step))
-        losses = train_rounds(state.model, batch, config, generator)
-        norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip or torch.inf)
-        if not torch.isfinite(norm):
-            raise ValueError(f"step {state.step}: the gradient is not finite (batch of {len(batch.masks)} masks)")
+        rate = self.config.learning_rate.at(state.step)
+        set_learning_rate(state.optimizer, rate)
+        own = [self._size(part) for part in parts]
+        (total,) = self.team.sum(sum(own))
+        values = self._gradients(state, parts, own, total)
+        join_decoder(state.model, self.team)
+        norm = clip_gradients(state.model.parameters(), self.config.grad_clip)
+        if not math.isfinite(norm):
+            state.optimizer.zero_grad(set_to_none=True)
+            raise TrainingError(self._not_finite(state.step))
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
-        if config.average:
-            update_average(state.average, state.model, min(config.average, (1 + state.step) / (10 + state.step)))
+        if self.config.average:
+            update_average(state.average, state.model, min(self.config.average, (1 + state.step) / (10 + state.step)))
         state.step += 1
-        report(Progress(state.step, losses, norm.item(), time.perf_counter() - started))
+        seconds = time.perf_counter() - started
+        used = self.work.utilisation(total, seconds) if self.work else 0.0
+        return Progress(state.step, values, int(total), rate, norm, seconds, used)
+
+    def _next(self, state: TrainState, steps: Iterator[Parts]) -> Parts | None:
+        """The next parts, None at the end; what one worker cannot read stops all of them."""
+        parts, failure = None, ""
+        try:
+            parts = next(steps, None)
+        except (ValueError, OSError) as error:
+            failure = one_line(error)
+        (failed,) = self.team.sum(float(bool(failure)))
+        if failed:
+            raise TrainingError(f"step {state.step}: {self.team.first_message(failure)}")
+        return parts
+
+    def _size(self, part: TrainBatch) -> int:
+        """What the loss is averaged over: masks, or images where there are no masks."""
+        return len(part.images) if self.teacher else len(part.masks)
+
+    def _gradients(self, state: TrainState, parts: Parts, own: list[int], total: float) -> Mapping[str, float]:
+        """Gradients of the mean loss over all workers' masks; means of the losses, over all workers too.
+
+        Joining takes the mean over workers, hence the factor `workers`.
+        """
+        found = []
+        for number, (part, size) in enumerate(zip(parts, own, strict=True)):
+            torch.manual_seed(self._seed(state.step, number))
+            weight = self.team.workers * size / total
+            with self.encoder.syncing(number == len(parts) - 1):
+                found.append(self._losses(state, part.to(self.team.device), weight))
+        mine = {name: sum(f[name] * n for f, n in zip(found, own, strict=True)) for name in found[0]}
+        sums = self.team.sum(*mine.values())
+        return {name: value / total for name, value in zip(mine, sums, strict=True)}
+
+    def _losses(self, state: TrainState, part: TrainBatch, weight: float) -> Mapping[str, float]:
+        if self.teacher:
+            error = distil(state.model, self.teacher, part, self.config, encoder=self.encoder, weight=weight)
+            return {"embedding_error": error}
+        losses = train_rounds(state.model, part, self.config, state.step, encoder=self.encoder, weight=weight)
+        return asdict(losses)
+
+    def _seed(self, step: int, part: int) -> int:
+        """Of drop path, which is drawn per worker."""
+        return hash((self.config.seed, step, part, self.team.rank)) % 2**63
+
+    def _not_finite(self, step: int) -> str:
+        first = step * self.config.images
+        shown = ", ".join(self.describe(number) for number in range(first, first + min(4, self.config.images)))
+        more = ", ..." if self.config.images > 4 else ""
+        return (
+            f"step {step}: the loss is not finite, for images {first} to {first + self.config.images - 1} of the run "
+            f"({shown}{more}); the weights before this step are kept; try a lower learning rate or gradient clipping"
+        )
+
+
+def attention_kernels(device: str) -> AbstractContextManager[None]:
+    """On a CPU plain attention: its backward pass is faster there than the fused one's for small windows."""
+    kernels: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
+    return kernels

@@ -6,6 +6,7 @@ import torch
 
 from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
+from sam_core.training.draws import prompt_draws
 from sam_core.training.interactive import first_prompts, run_round, train_rounds
 from sam_core.training.presets import nano
 from sam_core.training.targets import TrainBatch, averaged, merge, normalised
@@ -19,7 +20,9 @@ def batch() -> TrainBatch:
     for i, mask in enumerate(masks):
         mask[8 * i : 8 * i + 20, 5 : 30 + 5 * i] = True
     images = torch.randint(0, 255, (2, 64, 64, 3), generator=generator, dtype=torch.uint8)
-    return TrainBatch(images, torch.tensor([[64, 64], [48, 64]]), masks, torch.tensor([0, 0, 1, 1]))
+    return TrainBatch(
+        images, torch.tensor([[64, 64], [48, 64]]), masks, torch.tensor([0, 0, 1, 1]), torch.tensor([5, 6])
+    )
 
 
 def model() -> Sam:
@@ -30,12 +33,11 @@ def model() -> Sam:
 def test_gradients_through_the_features_equal_those_of_one_graph() -> None:
     config = replace(CONFIG, points=0, refinements=0)
     stepped, whole = model(), model()
-    train_rounds(stepped, batch(), config, torch.Generator().manual_seed(5))
+    train_rounds(stepped, batch(), config, 0)
 
-    generator = torch.Generator().manual_seed(5)
     data = batch()
     features = whole.image_encoder(normalised(data, whole.pixel_mean, whole.pixel_std))
-    prompts = first_prompts(data.masks, config, generator)
+    prompts = first_prompts(data.masks, config, prompt_draws(data, config.seed))
     loss, _ = run_round(whole, features.take(data.image_of), prompts, averaged(data.masks, 16), config)
     loss.total.backward()
     for (name, a), b in zip(stepped.named_parameters(), whole.parameters(), strict=True):
@@ -44,7 +46,7 @@ def test_gradients_through_the_features_equal_those_of_one_graph() -> None:
 
 
 def test_a_step_is_a_function_of_its_seed() -> None:
-    losses = [train_rounds(model(), batch(), CONFIG, torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
+    losses = [train_rounds(model(), batch(), replace(CONFIG, seed=seed), 0) for seed in (1, 1, 2)]
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
 
@@ -55,7 +57,7 @@ def test_a_few_steps_lower_the_loss() -> None:
     dice = []
     for step in range(40):
         optimizer.zero_grad()
-        dice.append(train_rounds(sam, data, CONFIG, torch.Generator().manual_seed(step)).dice)
+        dice.append(train_rounds(sam, data, replace(CONFIG, seed=step), step).dice)
         optimizer.step()
     assert sum(dice[-5:]) < 0.8 * sum(dice[:5])
 
@@ -71,3 +73,28 @@ def test_merging_shifts_image_indices() -> None:
     both = merge([batch(), batch()])
     assert both.image_of.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert both.images.shape == (4, 64, 64, 3)
+
+
+def test_the_image_is_encoded_once_for_all_rounds() -> None:
+    sam, calls = model(), []
+    sam.image_encoder.register_forward_hook(lambda *_: calls.append(1))
+    train_rounds(sam, batch(), CONFIG, 0)
+    assert len(calls) == 1
+
+
+def test_two_halves_of_a_batch_add_up_to_the_whole() -> None:
+    whole, halves, data = model(), model(), batch()
+    train_rounds(whole, data, CONFIG, 7)
+    for image in (0, 1):
+        mine = data.image_of == image
+        part = TrainBatch(
+            data.images[image : image + 1],
+            data.sizes[image : image + 1],
+            data.masks[mine],
+            torch.zeros(2, dtype=torch.int64),
+            data.numbers[image : image + 1],
+        )
+        train_rounds(halves, part, CONFIG, 7, weight=0.5)
+    for (name, a), b in zip(halves.named_parameters(), whole.parameters(), strict=True):
+        if b.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6, msg=name)

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from sam_core.training.draws import Draws, single_stream
 from sam_core.training.prompt_sampler import (
     correction_points,
     first_points,
@@ -10,6 +11,10 @@ from sam_core.training.prompt_sampler import (
     random_pixel,
     tight_boxes,
 )
+
+
+def draws(count: int, seed: int = 0) -> Draws:
+    return single_stream(torch.Generator().manual_seed(seed), count)
 
 
 def blobs(seed: int = 0, n: int = 40) -> torch.Tensor:
@@ -23,7 +28,7 @@ def blobs(seed: int = 0, n: int = 40) -> torch.Tensor:
 
 def test_first_points_lie_in_their_masks() -> None:
     masks = blobs()
-    clicks = first_points(masks, torch.Generator().manual_seed(0))
+    clicks = first_points(masks, draws(len(masks)))
     x, y = clicks.xy.long().T
     assert masks[torch.arange(len(masks)), y, x].all()
     assert (clicks.labels == 1).all()
@@ -33,14 +38,16 @@ def test_every_pixel_of_a_region_is_equally_likely() -> None:
     region = torch.zeros(12000, 3, 4, dtype=torch.bool)
     region[:, 1, 1:4] = True
     region[:, 2, 0] = True
-    counts = torch.bincount(random_pixel(region, torch.Generator().manual_seed(1)), minlength=12)
+    counts = torch.bincount(
+        random_pixel(region, torch.rand(len(region), generator=torch.Generator().manual_seed(1))), minlength=12
+    )
     assert counts.nonzero()[:, 0].tolist() == [5, 6, 7, 8]
     assert (counts[5:9].float() / 12000 - 0.25).abs().max() < 0.02
 
 
 def test_corrections_lie_where_prediction_and_truth_differ_and_tell_the_truth() -> None:
     truth, prediction = blobs(1), blobs(2)
-    clicks = correction_points(prediction, truth, torch.Generator().manual_seed(0))
+    clicks = correction_points(prediction, truth, draws(len(truth)))
     rows = torch.arange(len(truth))
     x, y = clicks.xy.long().T
     assert (prediction[rows, y, x] != truth[rows, y, x]).all()
@@ -49,7 +56,7 @@ def test_corrections_lie_where_prediction_and_truth_differ_and_tell_the_truth() 
 
 def test_a_perfect_prediction_still_gets_a_true_click() -> None:
     truth = blobs(3)
-    clicks = correction_points(truth, truth, torch.Generator().manual_seed(0))
+    clicks = correction_points(truth, truth, draws(len(truth)))
     x, y = clicks.xy.long().T
     assert (clicks.labels.bool() == truth[torch.arange(len(truth)), y, x]).all()
 
@@ -64,7 +71,7 @@ def test_tight_boxes_equal_a_plain_search() -> None:
 def test_box_noise_is_bounded_by_the_cap_and_by_the_image() -> None:
     masks = torch.zeros(3000, 200, 300, dtype=torch.bool)
     masks[:, 40:180, 20:260] = True
-    boxes = noised_boxes(masks, torch.Generator().manual_seed(0))
+    boxes = noised_boxes(masks, draws(len(masks)))
     moved = boxes - tight_boxes(masks)
     assert moved.abs().max() <= 20
     expected = np.clip(np.random.default_rng(0).normal(0, 14, 200_000), -20, 20).std()  # 10 % of 140 px
@@ -72,3 +79,11 @@ def test_box_noise_is_bounded_by_the_cap_and_by_the_image() -> None:
     assert boxes.min() >= 0
     assert (boxes[:, 2] <= 300).all()
     assert (boxes[:, 3] <= 200).all()
+
+
+def test_a_pixel_is_the_one_that_a_plain_count_finds() -> None:
+    masks = blobs(5)
+    uniform = torch.rand(len(masks), generator=torch.Generator().manual_seed(3))
+    for mask, share, found in zip(masks.numpy(), uniform.tolist(), random_pixel(masks, uniform).tolist(), strict=True):
+        pixels = [index for index, inside in enumerate(mask.ravel()) if inside]
+        assert found == pixels[int(share * len(pixels))]

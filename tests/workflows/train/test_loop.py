@@ -1,60 +1,160 @@
-"""The training loop: stopped anywhere and resumed, it ends with the same weights."""
+"""The training loop: stopped anywhere and resumed, it ends with the same weights, however it is cut up."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from sam_core.model.sam import Sam
-from sam_core.presets import vit_test
-from sam_core.scenes import SceneConfig
-from sam_core.training.presets import TrainConfig, nano
-from sam_core.training.sampling import MaskChoice
-from sam_core.training.schedule import LearningRate
-from workflows.train.loop import Progress, TrainState, train
-from workflows.train.scenes import scene_batches
+from sam_core.training.presets import TrainConfig
+from sam_core.training.targets import TrainBatch
+from tests.workflows.train.conftest import STEPS, small_config
+from workflows.storage import LocalStore
+from workflows.train import checkpoints, worker
+from workflows.train.loop import Parts, Trainer, TrainingError
+from workflows.train.metrics import Progress, read_metrics, save_metrics
+from workflows.train.samples import Sampler, numbers_of
+from workflows.train.sources import open_sources
+from workflows.train.state import TrainState, from_bytes, to_bytes
+from workflows.train.stream import from_bytes as batch_from_bytes
+from workflows.train.stream import to_bytes as batch_to_bytes
+from workflows.train.team import Team, checkpoint_activations, join_encoder
+from workflows.train.worker import TrainJob, first_model, is_out_of_memory
 
-STEPS = 4
 
-
-def config() -> TrainConfig:
-    rate = LearningRate(base=1e-3, warmup=2, iterations=STEPS)
-    return replace(nano()[0], model="vit_test", image_size=64, images=2, learning_rate=rate, bfloat16=False)
-
-
-def run(state: TrainState, last_step: int) -> list[Progress]:
+def run(state: TrainState, config: TrainConfig, data: Path, last: int = STEPS, parts: int = 1) -> list[Progress]:
     progress: list[Progress] = []
-    batches = scene_batches(
-        SceneConfig(size=64), MaskChoice(4), images=2, first_step=state.step, last_step=last_step, seed=0, workers=0
-    )
-    train(state, batches, config(), progress.append)
+    trainer_of(state, config, data).run(state, steps(config, data, state.step, last, parts), progress.append)
     return progress
 
 
-def fresh(seed: int) -> TrainState:
-    torch.manual_seed(seed)
-    return TrainState.fresh(Sam(vit_test()), config())
+def trainer_of(state: TrainState, config: TrainConfig, data: Path) -> Trainer:
+    sampler = Sampler(open_sources((str(data),), need_masks=True), config)
+    return Trainer(config, Team(), join_encoder(state.model, Team(), sharded=False), sampler.describe)
 
 
-def test_a_resumed_run_ends_with_bit_identical_weights(tmp_path: Path) -> None:
-    undisturbed = fresh(0)
-    run(undisturbed, STEPS)
-    first = fresh(0)
-    run(first, 2)
-    first.save(tmp_path / "state.pt")
-    second = fresh(1)
-    second.load(tmp_path / "state.pt")
-    run(second, STEPS)
+def steps(config: TrainConfig, data: Path, first: int, last: int, parts: int = 1) -> Iterator[Parts]:
+    sampler = Sampler(open_sources((str(data),), need_masks=True), config)
+    for step in range(first, last):
+        cut = [numbers_of(step, config.images, rank=0, workers=1, part=part, parts=parts) for part in range(parts)]
+        yield [sampler.batch(numbers) for numbers in cut]
+
+
+def fresh(config: TrainConfig) -> TrainState:
+    return TrainState.fresh(first_model(config, None).train(), config)
+
+
+def test_a_resumed_run_ends_with_bit_identical_weights(labelled: Path) -> None:
+    config = small_config(drop_path=0.3)
+    undisturbed, first, second = fresh(config), fresh(config), fresh(replace(config, seed=3))
+    run(undisturbed, config, labelled)
+    run(first, config, labelled, last=2)
+    second.restore(from_bytes(to_bytes(first.tensors())))
+    run(second, config, labelled)
     for ours, theirs in ((second.model, undisturbed.model), (second.average, undisturbed.average)):
         for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
             assert torch.equal(a, b)
 
 
-def test_a_gradient_that_is_not_finite_stops_before_the_step() -> None:
-    state = fresh(0)
+def test_parts_of_a_step_add_up_to_the_step(labelled: Path) -> None:
+    config = small_config()
+    whole, cut = fresh(config), fresh(config)
+    one, two = run(whole, config, labelled, last=3), run(cut, config, labelled, last=3, parts=2)
+    for a, b in zip(one, two, strict=True):
+        assert a.masks == b.masks
+        assert a.values == pytest.approx(dict(b.values), abs=1e-4)
+    for a, b in zip(whole.model.parameters(), cut.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_forgotten_activations_change_nothing(labelled: Path) -> None:
+    config = small_config(drop_path=0.3)
+    kept, forgotten = fresh(config), fresh(config)
+    checkpoint_activations(forgotten.model)
+    assert [p.values for p in run(kept, config, labelled, last=2)] == [
+        p.values for p in run(forgotten, config, labelled, last=2)
+    ]
+    for a, b in zip(kept.model.parameters(), forgotten.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_batch(labelled: Path) -> None:
+    config = small_config()
+    state = fresh(config)
     state.model.mask_decoder.iou_token.weight.data[:] = torch.nan
     before = {name: p.clone() for name, p in state.model.named_parameters()}
-    with pytest.raises(ValueError, match=r"step 0: .*not finite"):
-        run(state, 1)
+    with pytest.raises(TrainingError, match=r"step 0: the loss is not finite, for images 0 to 3 of the run \(/.*png, "):
+        run(state, config, labelled, last=1)
     assert all(torch.equal(p, before[name]) for name, p in state.model.named_parameters() if "iou_token" not in name)
+    assert state.step == 0
+
+
+def test_an_unreadable_sample_stops_with_its_own_words(labelled: Path) -> None:
+    def broken() -> Iterator[Parts]:
+        raise ValueError("photo.png: not there any more")
+        yield
+
+    config = small_config()
+    state = fresh(config)
+    with pytest.raises(TrainingError, match=r"step 0: photo.png: not there any more"):
+        trainer_of(state, config, labelled).run(state, broken(), lambda _: None)
+
+
+def test_checkpoints_are_whole_or_absent_and_the_last_two_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "PART_BYTES", 1000)
+    store = LocalStore(tmp_path)
+    assert checkpoints.load_latest(store, "run") is None
+    for step in (1, 2, 3):
+        checkpoints.save(store, "run", {"step": step, "model": {"w": torch.full((900,), float(step))}})
+    assert checkpoints.steps(store, "run") == [2, 3]
+    found = checkpoints.load_latest(store, "run")
+    assert found is not None
+    assert torch.equal(found["model"]["w"], torch.full((900,), 3.0))
+    part = next(tmp_path.glob("**/checkpoint-00000003/part-0001"))
+    part.write_bytes(bytes(len(part.read_bytes())))
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoints.load_latest(store, "run")
+    (part.parent / "whole.json").unlink()
+    assert checkpoints.steps(store, "run") == [2]
+
+
+def test_metrics_are_read_back_once_per_step_and_tensorboard_has_them(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    rows = [Progress(step, {"dice": 0.1 * step}, 8, 1e-3, 0.5, 0.1) for step in range(1, 6)]
+    save_metrics(store, "run", rows[:3])
+    save_metrics(store, "run", rows[2:])
+    assert read_metrics(store, "run") == rows
+    events = list(tmp_path.glob("**/events.out.tfevents.*"))
+    assert len(events) == 2
+    assert b"train/dice" in events[0].read_bytes()
+
+
+def test_a_batch_travels_unchanged(labelled: Path) -> None:
+    (parts,) = steps(small_config(), labelled, 3, 4)
+    found = batch_from_bytes(batch_to_bytes(parts[0]))
+    for name in TrainBatch.__slots__:
+        assert torch.equal(getattr(found, name), getattr(parts[0], name))
+
+
+def test_lack_of_memory_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as failure:
+        torch.empty(1 << 55, dtype=torch.float64)
+    assert is_out_of_memory(failure.value)
+    assert not is_out_of_memory(RuntimeError("connection closed by peer"))
+
+
+def test_too_little_memory_is_said_before_anything_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "machine_memory", lambda _: 1e5)
+    job = TrainJob("", "", small_config(), None, [], None, parts=2, every=1, threads=1)  # type: ignore[arg-type]
+    wanted = r"need 0.0 GiB, .* too little memory for 1 images of 64 px with up to 3 masks at once; --checkpoint-activ"
+    with pytest.raises(TrainingError, match=wanted):
+        worker.require_memory(job, Team(workers=2), first_model(small_config(), None))
+    advice = worker.memory_advice(replace(job, parts=1), Team(workers=2))
+    assert "--accumulate 2 halves the images" in advice
+    assert "--shard spreads the encoder" in advice
+    assert "--masks-per-image 1 halves the masks" in advice

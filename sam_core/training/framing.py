@@ -1,0 +1,130 @@
+"""How a photograph and its masks become a training sample: large-scale jitter, mirror, crop, and which masks.
+
+Large-scale jitter (Ghiasi et al. 2021, "Simple Copy-Paste", section 3): the longest side becomes the input's times a
+random factor; what is too large is cropped at a random place, what is too small padded below and on the right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sam_core.training.presets import TrainConfig
+from sam_core.training.targets import TrainBatch
+
+Mask = NDArray[np.bool_]
+TRIES = 8
+"""Crops tried until one shows a mask; after that the whole image is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """Where the sample is cut out of a resized image.
+
+    resized: (height, width) of the whole image, px. top, left: of the cut, px of the resized image. size: (height,
+    width) of the cut, at most the input's side. mirror: flip the cut left to right.
+    """
+
+    resized: tuple[int, int]
+    top: int
+    left: int
+    size: tuple[int, int]
+    mirror: bool
+
+
+def draw_framing(height: int, width: int, config: TrainConfig, rng: np.random.Generator) -> Framing:
+    """A random framing of an image of this size by the configuration's jitter and flip."""
+    low, high = config.jitter
+    scale = config.image_size * float(rng.uniform(low, high)) / max(height, width)
+    resized = (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
+    size = (min(resized[0], config.image_size), min(resized[1], config.image_size))
+    top, left = (int(rng.integers(0, whole - cut + 1)) for whole, cut in zip(resized, size, strict=True))
+    return Framing(resized, top, left, size, bool(rng.random() < config.flip))
+
+
+def whole_framing(height: int, width: int, side: int) -> Framing:
+    """The whole image, as the model sees it after training."""
+    scale = side / max(height, width)
+    resized = (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
+    return Framing(resized, 0, 0, resized, False)
+
+
+def frame_image(image: NDArray[np.uint8], framing: Framing, side: int) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3] -> uint8 [side, side, 3], zero beyond the framed picture."""
+    shrinks = framing.resized[0] < image.shape[0]
+    resized = cv2.resize(image, framing.resized[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    canvas = np.zeros((side, side, 3), np.uint8)
+    canvas[: framing.size[0], : framing.size[1]] = _cut(resized, framing)
+    return canvas
+
+
+def frame_mask(mask: Mask, framing: Framing, side: int) -> Mask:
+    """bool [H, W] -> bool [side, side]: a pixel is true where most of it was."""
+    shrinks = framing.resized[0] < mask.shape[0]
+    mode = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = cv2.resize(mask.astype(np.uint8) * np.uint8(255), framing.resized[::-1], interpolation=mode)
+    canvas = np.zeros((side, side), bool)
+    canvas[: framing.size[0], : framing.size[1]] = _cut(resized, framing) >= 128
+    return canvas
+
+
+def photo_batch(
+    image: NDArray[np.uint8],
+    masks: list[Callable[[], Mask]],
+    config: TrainConfig,
+    rng: np.random.Generator,
+    number: int,
+) -> TrainBatch | None:
+    """One photograph as a batch of one image, with at least one mask.
+
+    Args:
+        image: uint8 RGB [H, W, 3].
+        masks: each gives one mask, bool [H, W]; called only for those that are tried.
+        config: size, jitter, most masks, and which masks are left out.
+        rng: decides framing and masks.
+        number: of the image in the run.
+
+    Returns:
+        The batch; None when the image has no mask that the configuration admits.
+    """
+    height, width = image.shape[:2]
+    order = rng.permutation(len(masks))
+    for attempt in range(TRIES + 1):
+        whole = attempt == TRIES
+        framing = whole_framing(height, width, config.image_size) if whole else draw_framing(height, width, config, rng)
+        framed = _admitted([masks[i] for i in order], framing, config)
+        if framed:
+            pixels = frame_image(image, framing, config.image_size)
+            return TrainBatch(
+                images=torch.from_numpy(pixels)[None],
+                sizes=torch.tensor([framing.size]),
+                masks=torch.from_numpy(np.stack(framed)),
+                image_of=torch.zeros(len(framed), dtype=torch.int64),
+                numbers=torch.tensor([number]),
+            )
+    return None
+
+
+def _admitted(masks: list[Callable[[], Mask]], framing: Framing, config: TrainConfig) -> list[Mask]:
+    """The first masks, framed, that cover neither too little of the sample nor too much of their image."""
+    kept: list[Mask] = []
+    for read in masks:
+        mask = read()
+        if mask.mean() <= config.max_mask_share:
+            framed = frame_mask(mask, framing, config.image_size)
+            if framed.sum() >= max(1, config.min_area):
+                kept.append(framed)
+        if len(kept) == config.masks_per_image:
+            break
+    return kept
+
+
+def _cut(resized: NDArray[np.uint8], framing: Framing) -> NDArray[np.uint8]:
+    (height, width), top, left = framing.size, framing.top, framing.left
+    cut = resized[top : top + height, left : left + width]
+    return cut[:, ::-1] if framing.mirror else cut

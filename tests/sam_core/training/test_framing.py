@@ -1,0 +1,89 @@
+"""How photographs are cut: against plain numpy, and what may never happen."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sam_core.training.framing import Framing, draw_framing, frame_image, frame_mask, photo_batch, whole_framing
+from sam_core.training.presets import train_preset
+
+CONFIG = replace(train_preset("fine_tune")[0], image_size=64, jitter=(0.1, 2.0), min_area=4, masks_per_image=3)
+
+
+def half(height: int, width: int) -> NDArray[np.bool_]:
+    mask = np.zeros((height, width), bool)
+    mask[:, : width // 2] = True
+    return mask
+
+
+@pytest.mark.parametrize("shape", [(40, 90), (300, 200), (64, 64)])
+def test_a_framing_lies_in_the_resized_image_and_in_the_input(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    factors = []
+    for _ in range(300):
+        framing = draw_framing(*shape, CONFIG, rng)
+        assert max(framing.size) <= 64
+        assert framing.top + framing.size[0] <= framing.resized[0]
+        assert framing.left + framing.size[1] <= framing.resized[1]
+        factors.append(max(framing.resized) / 64)
+    assert min(factors) > 0.08
+    assert max(factors) <= 2.02
+    assert abs(np.mean(factors) - 1.05) < 0.1  # uniform between 0.1 and 2
+
+
+def test_without_jitter_the_whole_image_fills_the_input() -> None:
+    framing = draw_framing(50, 100, replace(CONFIG, jitter=(1, 1), flip=0), np.random.default_rng(0))
+    assert framing == whole_framing(50, 100, 64) == Framing((32, 64), 0, 0, (32, 64), False)
+
+
+def test_image_and_mask_are_cut_alike() -> None:
+    mask = np.zeros((60, 80), bool)
+    mask[20:40, 30:60] = True
+    image = np.repeat(mask[..., None] * np.uint8(255), 3, -1)
+    for seed in range(20):
+        framing = draw_framing(60, 80, replace(CONFIG, jitter=(0.5, 2), flip=0.5), np.random.default_rng(seed))
+        pixels, framed = frame_image(image, framing, 64), frame_mask(mask, framing, 64)
+        assert np.array_equal(pixels[..., 0] >= 128, framed)
+        assert not pixels[framing.size[0] :].any()
+        assert not framed[:, framing.size[1] :].any()
+
+
+def test_a_mirror_turns_left_into_right() -> None:
+    framing = Framing((64, 64), 0, 0, (64, 64), True)
+    assert np.array_equal(frame_mask(half(64, 64), framing, 64), half(64, 64)[:, ::-1])
+
+
+def test_masks_of_more_than_nine_tenths_and_tiny_ones_are_left_out() -> None:
+    nearly_all = np.ones((100, 100), bool)
+    nearly_all[:9] = False  # 91 %
+    tiny = np.zeros((100, 100), bool)
+    tiny[50, 50] = True
+    config = replace(CONFIG, jitter=(1, 1), flip=0)
+    made = photo_batch(
+        np.zeros((100, 100, 3), np.uint8), [lambda: nearly_all, lambda: tiny], config, np.random.default_rng(0), 5
+    )
+    assert made is None
+    made = photo_batch(
+        np.zeros((100, 100, 3), np.uint8),
+        [lambda: nearly_all, lambda: half(100, 100)],
+        config,
+        np.random.default_rng(0),
+        5,
+    )
+    assert made is not None
+    assert len(made.masks) == 1
+    assert made.numbers.tolist() == [5]
+
+
+def test_no_more_masks_than_asked_for_and_every_one_shows() -> None:
+    rng = np.random.default_rng(1)
+    masks = [np.roll(half(90, 70), shift, axis=0) & (rng.random((90, 70)) < 0.9) for shift in range(10)]
+    for seed in range(30):
+        made = photo_batch(
+            np.zeros((90, 70, 3), np.uint8), [lambda m=m: m for m in masks], CONFIG, np.random.default_rng(seed), 0
+        )
+        assert made is not None
+        assert 1 <= len(made.masks) <= 3
+        assert (made.masks.sum((1, 2)) >= 4).all()

@@ -1,0 +1,111 @@
+"""Checkpoints over real HTTP: whole, resumed, wrong, and cut off."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from sam_core.model.checkpoint import RELEASED_FILES
+from workflows.cli import main
+from workflows.fetch import RELEASES, Release, fetch
+
+DATA = bytes(range(256)) * 2000
+
+
+class Server(BaseHTTPRequestHandler):
+    """Serves DATA at /whole, without ranges at /plain, and cut off in the middle at /cut; notes what was asked."""
+
+    def __init__(self, asked: list[str | None], *args: object) -> None:
+        self._asked = asked
+        super().__init__(*args)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self._asked.append(wanted)
+        if self.path == "/gone":
+            self.send_error(404)
+            return
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.path != "/plain" else 0
+        if start >= len(DATA):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(DATA) - start))
+        self.end_headers()
+        self.wfile.write(DATA[start : start + (1000 if self.path == "/cut" else len(DATA))])
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def asked() -> list[str | None]:
+    return []
+
+
+@pytest.fixture
+def address(asked: list[str | None]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Server, asked))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def release(address: str, path: str = "/whole", sha256: str = "") -> dict[str, Release]:
+    return {"vit_b": Release(address + path, sha256 or hashlib.sha256(DATA).hexdigest())}
+
+
+def test_a_checkpoint_is_fetched_once(tmp_path: Path, address: str, asked: list[str | None]) -> None:
+    for _ in range(2):
+        path = fetch("vit_b", str(tmp_path / "new"), releases=release(address))
+        assert path.name == RELEASED_FILES["vit_b"]
+        assert path.read_bytes() == DATA
+    assert asked == [None]
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("path", ["/whole", "/plain"])
+def test_a_download_goes_on_where_it_stopped(tmp_path: Path, address: str, asked: list[str | None], path: str) -> None:
+    with pytest.raises(OSError, match="ended after 1,000 of 512,000 bytes; the same command goes on"):
+        fetch("vit_b", str(tmp_path), releases=release(address, "/cut"))
+    assert fetch("vit_b", str(tmp_path), releases=release(address, path)).read_bytes() == DATA
+    assert asked == [None, "bytes=1000-"]
+
+
+def test_a_download_that_was_only_not_renamed_is_kept(tmp_path: Path, address: str) -> None:
+    (tmp_path / f"{RELEASED_FILES['vit_b']}.partial").write_bytes(DATA)
+    assert fetch("vit_b", str(tmp_path), releases=release(address)).read_bytes() == DATA
+
+
+def test_a_wrong_hash_is_refused_and_nothing_stays(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ValueError, match=f"has SHA-256 {hashlib.sha256(DATA).hexdigest()}, not 0+; it was removed"):
+        fetch("vit_b", str(tmp_path), releases=release(address, sha256="0" * 64))
+    assert not list(tmp_path.iterdir())
+
+
+def test_refusals(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OSError, match="cannot be fetched: HTTP Error 404"):
+        fetch("vit_b", str(tmp_path), releases=release(address, "/gone"))
+    with pytest.raises(ValueError, match="did you mean 'vit_b'"):
+        fetch("vit_bb", str(tmp_path), releases=release(address))
+    monkeypatch.delenv("SAM_ENGINE_CHECKPOINTS", raising=False)
+    with pytest.raises(ValueError, match="--folder FOLDER, or set SAM_ENGINE_CHECKPOINTS"):
+        fetch("vit_b", None, releases=release(address))
+
+
+def test_the_command_says_where_to_keep_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAM_ENGINE_CHECKPOINTS", raising=False)
+    assert main(["models", "fetch", "vit_t"]) == 2
+    assert "say where to keep it" in capsys.readouterr().err
+
+
+def test_every_released_file_has_an_address_and_a_hash() -> None:
+    assert RELEASES.keys() == RELEASED_FILES.keys()
+    assert all(found.url.endswith(RELEASED_FILES[name]) for name, found in RELEASES.items())
+    assert all(len(found.sha256) == 64 for found in RELEASES.values())

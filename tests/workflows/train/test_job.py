@@ -1,0 +1,136 @@
+"""`sam-engine train` on a real Ray cluster: resumed after a kill, stopped in one line, registered with a card."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from sam_core.model.checkpoint import load_model, save_model
+from sam_core.model.sam import Sam
+from sam_core.presets import vit_test
+from schemas.catalog import connect as connect_local
+from tests.workflows.conftest import Engine
+from workflows.commands import TrainCommand
+from workflows.storage import LocalStore, open_store
+from workflows.train.metrics import read_metrics
+
+SMALL = ("--model", "vit_test", "--image-size", "64", "--images", "2", "--save-every", "2", "--threads", "1")
+
+
+def finished(out: Path) -> dict[str, object]:
+    (path,) = out.glob("training/run=*/finished.json")
+    found: dict[str, object] = json.loads(path.read_text())
+    return found
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.timeout(600)
+def test_a_killed_worker_resumes_and_ends_with_the_same_weights(
+    tmp_path: Path, labelled: Path, tiny_checkpoint: Path, engine: Engine
+) -> None:
+    command = ("train", labelled, *SMALL, "--start", tiny_checkpoint, "--iterations", "16")
+    calm = engine(*command, "--out", tmp_path / "calm", "--validate", labelled)
+    assert calm.status == 0, calm.err
+    assert "step 16 of 16" in calm.err
+    killed: list[int] = []
+    killer = threading.Thread(target=_kill_a_worker_after_a_checkpoint, args=(tmp_path / "disturbed", killed))
+    killer.start()
+    disturbed = engine(*command, "--out", tmp_path / "disturbed")
+    killer.join()
+    assert disturbed.status == 0, disturbed.err
+    assert killed, "nobody was killed"
+    assert finished(tmp_path / "disturbed")["sha256"] == finished(tmp_path / "calm")["sha256"]
+    again = engine(*command, "--out", tmp_path / "calm")
+    assert (again.status, again.err) == (0, "")  # finished runs are only shown
+
+    found = finished(tmp_path / "calm")
+    weights = tmp_path / "calm" / "models" / str(found["model_id"]) / "model.safetensors"
+    assert load_model(weights).name == "vit_test"
+    card = weights.with_name("card.md").read_text()
+    assert "validation 1 click miou" in card
+    assert str(labelled) in card
+    assert connect_local(tmp_path / "calm").execute("SELECT model_id, parent FROM models").fetchall()[0][0] in card
+    rows = read_metrics(LocalStore(tmp_path / "disturbed"), str(found["run_id"]))
+    assert [row.step for row in rows] == list(range(1, 17))
+    assert list((tmp_path / "calm").glob("training/*/tensorboard/events.out.tfevents.*"))
+
+
+def _kill_a_worker_after_a_checkpoint(out: Path, killed: list[int]) -> None:
+    while not killed:
+        if list(out.glob("training/*/checkpoint-*/whole.json")):
+            for process in psutil.process_iter(["cmdline"]):
+                if "RayTrainWorker" in " ".join(process.info["cmdline"] or []):
+                    os.kill(process.pid, signal.SIGKILL)
+                    killed.append(process.pid)
+        threading.Event().wait(0.05)
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.timeout(300)
+def test_distillation_into_an_object_store(tmp_path: Path, labelled: Path, bucket: str, engine: Engine) -> None:
+    torch.manual_seed(0)
+    save_model(Sam(vit_test()), tmp_path / "teacher.safetensors")
+    ran = engine(
+        *("train", labelled / "images", "--preset", "distill", *SMALL, "--teacher", tmp_path / "teacher.safetensors"),
+        *("--iterations", "30", "--learning-rate", "0.003", "--out", f"s3://{bucket}/set", "--seed", "5"),
+    )
+    assert ran.status == 0, ran.err
+    assert "embedding error" in ran.err
+    store = open_store(f"s3://{bucket}/set")
+    (run_id,) = {entry.key.split("/")[1].removeprefix("run=") for entry in store.list("training")}
+    errors = [row.values["embedding_error"] for row in read_metrics(store, run_id)]
+    assert len(errors) == 30
+    assert sum(errors[-5:]) < 0.8 * sum(errors[:5])
+    assert any(entry.key.endswith("model.safetensors") for entry in store.list("models"))
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.timeout(300)
+def test_a_loss_that_is_not_finite_ends_in_one_line(tmp_path: Path, labelled: Path, engine: Engine) -> None:
+    sam = Sam(vit_test())
+    sam.mask_decoder.iou_token.weight.data[:] = torch.nan
+    save_model(sam, tmp_path / "broken.safetensors")
+    ran = engine("train", labelled, *SMALL, "--start", tmp_path / "broken.safetensors", "--out", tmp_path / "out")
+    assert ran.status == 2
+    last = ran.err.strip().splitlines()[-1]
+    assert last.startswith("sam-engine: step 0: the loss is not finite, for images 0 to 1 of the run")
+    assert ".png" in last
+    assert last.endswith("there was no checkpoint yet")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--preset", "paper_vit_b", "--start", "MODEL"), "holds vit_test, the preset trains vit_b"),
+        ((*SMALL, "--accumulate", "3"), "2 images per step do not divide among 1 workers times 3 parts"),
+        (("--preset", "finetune"), "did you mean 'fine_tune'"),
+        (("--preset", "distill", *SMALL, "--teacher", "nobody"), "no model is called 'nobody'"),
+    ],
+)
+def test_refusals_before_any_work(
+    tmp_path: Path, labelled: Path, tiny_checkpoint: Path, engine: Engine, arguments: tuple[str, ...], complaint: str
+) -> None:
+    given = [str(tiny_checkpoint) if word == "MODEL" else word for word in arguments]
+    ran = engine("train", labelled, *given, "--out", tmp_path / "out")
+    assert ran.status == 2
+    assert complaint in ran.err
+    assert len(ran.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["workers", "accumulate", "save_every", "iterations", "images"])
+def test_counts_are_positive(name: str) -> None:
+    with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is 0; it must be positive"):
+        TrainCommand(sources=("scenes",), **{name: 0})
+
+
+def test_somewhere_to_write_is_needed(labelled: Path, engine: Engine) -> None:
+    ran = engine("train", labelled, *SMALL)
+    assert (ran.status, "say with --out where" in ran.err) == (2, True)

@@ -1,0 +1,120 @@
+"""Every kind of source gives the masks that lie in it; wrong ones are refused in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.workflows.conftest import QUICK, Engine, save_photos
+from tests.workflows.train.conftest import picture, small_config
+from workflows.train.samples import Sampler, numbers_of, photographs
+from workflows.train.sources import open_sources
+
+
+def masks_of(source: str | Path) -> list[np.ndarray]:
+    (opened,) = open_sources((str(source),), need_masks=True)
+    return [masks for _, masks in photographs(opened)]
+
+
+def expected(seed: int) -> np.ndarray:
+    labels = picture(seed)[1]
+    return np.stack([labels == value for value in np.unique(labels) if value])
+
+
+def test_label_pngs(labelled: Path) -> None:
+    found = masks_of(labelled)
+    assert len(found) == 6
+    assert all(np.array_equal(masks, expected(seed)) for seed, masks in enumerate(found))
+
+
+def test_sa1b_folder_and_file(sa1b: Path) -> None:
+    assert [np.array_equal(m, expected(seed)) for seed, m in enumerate(masks_of(sa1b))] == [True, True]
+    assert np.array_equal(masks_of(sa1b / "sa_1.json")[0], expected(1))
+
+
+def test_coco_polygons_and_crowds(labelled: Path) -> None:
+    box = {"bbox": [2, 3, 10, 8], "area": 80, "image_id": 7, "category_id": 1}
+    square = {"id": 1, "segmentation": [[2, 3, 12, 3, 12, 11, 2, 11]], **box}
+    crowd = {"id": 2, "iscrowd": 1, "segmentation": {"size": [48, 64], "counts": [0, 48 * 64]}, **box}
+    sliver = {"id": 3, "segmentation": [[1, 1, 2, 2]], **box}
+    image = {"id": 7, "file_name": "0.png", "width": 64, "height": 48}
+    document = {"images": [image], "annotations": [square, crowd, sliver], "categories": []}
+    (labelled / "instances.json").write_text(json.dumps(document))
+    (masks,) = masks_of(labelled / "instances.json")
+    wanted = np.zeros((48, 64), bool)
+    wanted[3:11, 2:12] = True
+    assert np.array_equal(masks, wanted[None])
+
+
+@pytest.mark.usefixtures("cluster")
+def test_masks_of_a_data_set_and_images_that_moved(tmp_path: Path, tiny_checkpoint: Path, engine: Engine) -> None:
+    save_photos(tmp_path / "photos", 2)
+    data = tmp_path / "data"
+    assert engine("generate", tmp_path / "photos", data, "--model", tiny_checkpoint, *QUICK).status == 0
+    found = masks_of(data)
+    assert len(found) == 2
+    assert [len(m) for m in masks_of(f"{data}@masks")] == [len(m) for m in found]
+    with pytest.raises(ValueError, match="no image with masks"):
+        masks_of(f"{data}@annotations")
+    shutil.move(tmp_path / "photos", tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"photo-\d+.png is not there any more; if the images moved, run `sam-engine"):
+        masks_of(data)
+    assert engine("ingest", tmp_path / "elsewhere", data).status == 0
+    assert len(masks_of(data)) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("nowhere", "no such data set, folder or file"),
+        ("empty", "no masks found; expected a data set"),
+        ("scenes=0", "weight of a source is positive"),
+        ("other.json", "neither a COCO instances JSON nor one of SA-1B"),
+    ],
+)
+def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, complaint: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ValueError, match=complaint):
+        open_sources((text,), need_masks=True)
+
+
+def test_masks_of_another_size_than_their_image_are_refused(labelled: Path) -> None:
+    Image.fromarray(np.ones((90, 90), np.uint16)).save(labelled / "labels" / "0.png")
+    sampler = Sampler(open_sources((str(labelled),), need_masks=True), small_config())
+    with pytest.raises(ValueError, match=r"0.png: masks of 90x90 px for an image of 64x48 px"):
+        sampler.batch(range(200))
+
+
+def test_weights_and_scenes_decide_how_often_a_source_is_drawn(labelled: Path, sa1b: Path) -> None:
+    sources = open_sources((f"{labelled}=1", f"{sa1b}=6", "scenes=2"), need_masks=True)
+    sampler = Sampler(sources, small_config())
+    drawn = [sampler.describe(number) for number in range(3000)]
+    shares = [sum(str(folder) in name for name in drawn) / 3000 for folder in (labelled, sa1b)]
+    # 6 images, 2 x 6 and, for scenes, twice the 8 images of the others.
+    assert shares == pytest.approx([6 / 34, 12 / 34], abs=0.03)
+    assert drawn.count("scenes") / 3000 == pytest.approx(16 / 34, abs=0.03)
+
+
+def test_a_sample_is_a_function_of_its_number(labelled: Path) -> None:
+    sampler = Sampler(open_sources((str(labelled), "scenes"), need_masks=True), small_config(jitter=(0.5, 2), flip=0.5))
+    forwards = [sampler.sample(number) for number in range(6)]
+    for number in reversed(range(6)):
+        again = sampler.sample(number)
+        assert (again.images == forwards[number].images).all()
+        assert (again.masks == forwards[number].masks).all()
+        assert 1 <= len(again.masks) <= 3
+
+
+def test_workers_and_parts_share_out_a_steps_numbers() -> None:
+    cut = [
+        numbers_of(5, 12, rank=rank, workers=3, part=part, parts=2)
+        for part, rank in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    ]
+    assert [number for piece in cut for number in piece] == list(range(60, 72))

@@ -1,0 +1,113 @@
+"""Released checkpoints over HTTP: with a bar, resumed where a download broke off, kept only if the hash is right."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from sam_core.model.checkpoint import CHECKPOINTS_VARIABLE, RELEASED_FILES
+from sam_core.presets import did_you_mean
+
+CHUNK = 1 << 20
+SECONDS_WITHOUT_DATA = 30.0
+_PARTIAL, _NOTHING_LEFT = 206, 416
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Where a checkpoint is published, and the SHA-256 of the file."""
+
+    url: str
+    sha256: str
+
+
+_SAM = "https://dl.fbaipublicfiles.com/segment_anything"
+RELEASES: Mapping[str, Release] = {
+    "vit_b": Release(
+        f"{_SAM}/{RELEASED_FILES['vit_b']}", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"
+    ),
+    "vit_l": Release(
+        f"{_SAM}/{RELEASED_FILES['vit_l']}", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"
+    ),
+    "vit_h": Release(
+        f"{_SAM}/{RELEASED_FILES['vit_h']}", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"
+    ),
+    "vit_t": Release(
+        "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt",
+        "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+    ),
+}
+
+
+def fetch(name: str, folder: str | None, *, releases: Mapping[str, Release] = RELEASES) -> Path:
+    """Download a checkpoint unless it is there whole; the file.
+
+    Args:
+        name: a model of `releases`.
+        folder: where to keep it; the folder that SAM_ENGINE_CHECKPOINTS names when None.
+
+    Raises:
+        ValueError: no such model, nowhere to keep it, or a file of another hash, which is removed.
+        OSError: the download failed, in one line; the same command goes on where it stopped.
+    """
+    if name not in releases:
+        raise ValueError(f"no checkpoint is published for {name!r}; {did_you_mean(name, releases)}")
+    place = folder or os.environ.get(CHECKPOINTS_VARIABLE)
+    if not place:
+        raise ValueError(f"say where to keep it: --folder FOLDER, or set {CHECKPOINTS_VARIABLE}")
+    release, path = releases[name], Path(place) / RELEASED_FILES[name]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and _hash(path) == release.sha256:
+        return path
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        _download(release.url, partial, name)
+    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+        raise OSError(f"{release.url} cannot be fetched: {error}; the same command goes on where it stopped") from error
+    if (found := _hash(partial)) != release.sha256:
+        partial.unlink()
+        raise ValueError(f"{release.url} has SHA-256 {found}, not {release.sha256}; it was removed")
+    partial.replace(path)
+    return path
+
+
+def _download(url: str, partial: Path, name: str, *, stream: TextIO | None = None) -> None:
+    """Append what is missing to a file; from the beginning where the server cannot resume."""
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=SECONDS_WITHOUT_DATA)
+    except urllib.error.HTTPError as error:
+        if error.code == _NOTHING_LEFT and have:
+            return
+        raise
+    with answer, partial.open("ab" if answer.status == _PARTIAL else "wb") as file, _bar(stream) as bar:
+        start = have if answer.status == _PARTIAL else 0
+        length = answer.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        task = bar.add_task(name, total=total, completed=start)
+        while chunk := answer.read(CHUNK):
+            file.write(chunk)
+            bar.advance(task, len(chunk))
+    if total is not None and partial.stat().st_size < total:
+        raise ConnectionError(f"the connection ended after {partial.stat().st_size:,} of {total:,} bytes")
+
+
+def _bar(stream: TextIO | None) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=Console(file=stream, stderr=stream is None))
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

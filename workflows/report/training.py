@@ -1,0 +1,100 @@
+"""Training in the report: how loss and IoU went, of the newest runs, out of the metrics that training wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.layout import TRAINING_PREFIX, training_key
+from schemas.records import TrainingRecord, from_json
+from workflows.report import charts
+from workflows.report.figures import Figure, Table
+from workflows.storage import Store
+from workflows.train.metrics import Progress, read_metrics
+
+RUNS_SHOWN = 4
+BINS = 40
+_WEIGHTS = {"focal": 20.0, "dice": 1.0, "iou": 1.0, "embedding_error": 1.0}
+"""The paper's weights of what a run's metrics hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """One training run; `label` is what charts call it. `rows`: its steps so far."""
+
+    record: TrainingRecord
+    label: str
+    rows: Sequence[Progress]
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The newest runs and their curves."""
+
+    runs: Sequence[TrainingRun]
+    figures: Sequence[Figure]
+
+
+Curve = Callable[[Sequence[Progress], NDArray[np.int64]], NDArray[np.float64]]
+"""The height of each bin, from a run's steps and the bin of each."""
+
+
+def read_training(store: Store) -> Training | None:
+    """What a data set holds about training; None when nothing was trained."""
+    names = {entry.key.split("/")[1] for entry in store.list(TRAINING_PREFIX.rstrip("/"))}
+    keys = [training_key(name.removeprefix("run=")) for name in names]
+    records = [from_json(TrainingRecord, store.get(key), where=f"{store.root}/{key}") for key in keys]
+    newest = sorted(records, key=lambda record: (record.created_at, record.stage))[-RUNS_SHOWN:]
+    runs = [TrainingRun(record, _label(record), read_metrics(store, record.run_id)) for record in newest]
+    runs = [run for run in runs if run.rows]
+    return Training(runs, curves(runs)) if runs else None
+
+
+def curves(runs: Sequence[TrainingRun]) -> list[Figure]:
+    """Loss, and IoU where masks were trained on, over the steps of each run."""
+    figures = [_curve("Loss", "In percent of the loss of the run's first steps.", "loss", runs, _relative_loss)]
+    if any("last_iou" in run.rows[0].values for run in runs):
+        note = "Mean IoU of the chosen mask with the training masks, after the last round of prompts."
+        figures.append(_curve("mIoU in training", note, "mIoU", runs, _last_iou))
+    return figures
+
+
+def _relative_loss(rows: Sequence[Progress], bins: NDArray[np.int64]) -> NDArray[np.float64]:
+    values = [sum(_WEIGHTS.get(name, 0.0) * value for name, value in row.values.items()) for row in rows]
+    means = _means(np.array(values), bins)
+    return np.asarray(100 * means / means[np.flatnonzero(means)[0]] if means.any() else means)
+
+
+def _last_iou(rows: Sequence[Progress], bins: NDArray[np.int64]) -> NDArray[np.float64]:
+    return 100 * _means(np.array([row.values.get("last_iou", 0.0) for row in rows]), bins)
+
+
+def _means(values: NDArray[np.float64], bins: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean of the values in each bin, 0 in empty ones."""
+    sums = np.bincount(bins, values, minlength=BINS)
+    return np.asarray(sums / np.maximum(np.bincount(bins, minlength=BINS), 1))
+
+
+def _curve(title: str, note: str, unit: str, runs: Sequence[TrainingRun], of: Curve) -> Figure:
+    last = max(run.rows[-1].step for run in runs)
+    edges = np.linspace(0, last, BINS + 1)
+    binned = [np.array([min(BINS - 1, (row.step - 1) * BINS // last) for row in run.rows]) for run in runs]
+    heights = np.array([of(run.rows, bins) for run, bins in zip(runs, binned, strict=True)])
+    names = [f"steps {round(low) + 1}–{round(high)}" for low, high in pairwise(edges)]
+    titles = [
+        "\n".join([name, *(f"{run.label}: {height:.1f} %" for run, height in zip(runs, column, strict=True))])
+        for name, column in zip(names, heights.T, strict=True)
+    ]
+    rows = tuple((name, *(f"{value:.1f} %" for value in column)) for name, column in zip(names, heights.T, strict=True))
+    plot = charts.histogram(edges, heights, titles=titles, x_label="step", y_label=unit)
+    source = "\n".join(f"-- training/run={run.record.run_id}/metrics/*.json" for run in runs)
+    return Figure(title, note, plot, Table(("steps", *(run.label for run in runs)), rows), source)
+
+
+def _label(record: TrainingRecord) -> str:
+    stage = f" {record.stage}" if record.stage > 1 else ""
+    return f"{record.name or record.run_id} · {record.preset}{stage}"

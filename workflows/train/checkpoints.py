@@ -1,0 +1,62 @@
+"""The state of a training run in a store: whole or absent, the last two kept, any size.
+
+A checkpoint is cut into pieces that every object store takes in one put; the document that counts and hashes them is
+written last and is the commit.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from schemas.ids import content_hash
+from schemas.layout import (
+    checkpoint_key,
+    checkpoint_part_key,
+    parse_checkpoint_key,
+)
+from workflows.storage import Store
+from workflows.train.state import from_bytes, to_bytes
+
+PART_BYTES = 1 << 30
+KEPT = 2
+
+
+def save(store: Store, run_id: str, tensors: dict[str, Any]) -> None:
+    """Write a checkpoint, then remove those before the last two."""
+    step, data = tensors["step"], to_bytes(tensors)
+    parts = [data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES)]
+    for number, part in enumerate(parts):
+        store.put(checkpoint_part_key(run_id, step, number), part)
+    whole = {"step": step, "parts": len(parts), "bytes": len(data), "sha256": content_hash(data)}
+    store.put(checkpoint_key(run_id, step), json.dumps(whole).encode())
+    for old in steps(store, run_id)[:-KEPT]:
+        remove(store, run_id, old)
+
+
+def steps(store: Store, run_id: str) -> list[int]:
+    """The steps of all whole checkpoints, in order."""
+    folder = checkpoint_key(run_id, 0).partition("/checkpoint-")[0]
+    found = (parse_checkpoint_key(entry.key) for entry in store.list(folder))
+    return sorted(step for step in found if step is not None)
+
+
+def load_latest(store: Store, run_id: str) -> dict[str, Any] | None:
+    """The newest checkpoint; None when there is none. Raises ValueError (one line) when it is damaged."""
+    known = steps(store, run_id)
+    if not known:
+        return None
+    key = checkpoint_key(run_id, known[-1])
+    whole = json.loads(store.get(key))
+    data = b"".join(store.get(checkpoint_part_key(run_id, known[-1], part)) for part in range(whole["parts"]))
+    if content_hash(data) != whole["sha256"]:
+        raise ValueError(f"{store.root}/{key}: damaged; delete its folder, and training goes on from the one before")
+    return from_bytes(data)
+
+
+def remove(store: Store, run_id: str, step: int) -> None:
+    """Delete a checkpoint, its commit first."""
+    parts = json.loads(store.get(checkpoint_key(run_id, step)))["parts"]
+    store.delete(checkpoint_key(run_id, step))
+    for part in range(parts):
+        store.delete(checkpoint_part_key(run_id, step, part))

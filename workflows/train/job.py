@@ -1,0 +1,272 @@
+"""The training job: sources in, checkpoints and a registered model out, on as many workers as there are.
+
+    open the sources -> settle the run -> train on Ray Train -> register the model
+
+The run's identity is its configuration, its data and the weights it begins with. How many workers share the steps is
+not part of it: a run may be taken up by more or fewer.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from queue import Empty
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.queue import Queue
+
+from sam_core.model.checkpoint import load_model
+from sam_core.training.distillation import require_pair
+from sam_core.training.presets import TrainConfig, train_preset
+from schemas import ids
+from schemas.layout import training_end_key, training_key
+from schemas.records import TrainingRecord, from_json, to_json
+from workflows.commands import TrainCommand
+from workflows.models import Model, find_model
+from workflows.ray_session import has_gpus, start_ray
+from workflows.runs import open_dataset, package_versions
+from workflows.storage import Store, open_store
+from workflows.train import checkpoints
+from workflows.train.loop import TrainingError
+from workflows.train.metrics import Progress
+from workflows.train.progress import TrainingProgress
+from workflows.train.register import Finished, register
+from workflows.train.samples import Sampler
+from workflows.train.sources import Source, is_data_set, open_sources
+from workflows.train.stream import LOADER_CORES
+from workflows.train.worker import Told, TrainJob, require_same_model, work
+
+WORKER_CORES = 0.5
+"""What a worker on the CPU books with Ray; the rest is left to the tasks that make samples."""
+RESTARTS = 5
+SECONDS_BETWEEN_LOOKS = 0.5
+NO_WEIGHTS = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a run, settled: what is trained, on what, from where, and under which name."""
+
+    config: TrainConfig
+    sources: tuple[Source, ...]
+    start: Model | None
+    record: TrainingRecord
+
+
+def train_command(command: TrainCommand) -> int:
+    """The subcommand: every stage of the preset, each beginning with the model of the one before."""
+    finished = train(command)
+    print(f"{finished.model_id}: {finished.summary()}")
+    print(f"weights: {finished.weights}")
+    return 0
+
+
+def train(command: TrainCommand) -> Finished:
+    """Train and register a model; a finished run is not repeated.
+
+    Raises ValueError or OSError, one line each, when the input cannot be used or training cannot go on; what the last
+    checkpoint holds is kept, and the same command goes on from there.
+    """
+    configs = [adjusted(config, command) for config in train_preset(command.preset)]
+    _require_parts(configs, command)
+    sources = open_sources(command.sources, need_masks=configs[0].aim == "segment")
+    store = open_store(_place(command))
+    start = _first_start(configs[0], command)
+    finished = None
+    for number, config in enumerate(configs, start=1):
+        record = _settled(store, _proposed(command, config, sources, start, number))
+        stage = Stage(config, sources, start, record)
+        finished = _finished(store, record.run_id) or _train_stage(command, store, stage)
+        start = finished.model(store)
+    assert finished, "a preset has stages"
+    return finished
+
+
+def adjusted(config: TrainConfig, command: TrainCommand) -> TrainConfig:
+    """The preset with the command's values in it; decay steps keep their share of the run."""
+    names = ("model", "teacher", "images", "masks_per_image", "image_size", "seed")
+    given = {name: value for name in names if (value := getattr(command, name)) is not None}
+    rate = config.learning_rate
+    iterations = command.iterations or rate.iterations
+    decay_at = tuple(round(step * iterations / rate.iterations) for step in rate.decay_at)
+    base = rate.base if command.learning_rate is None else command.learning_rate
+    return replace(config, learning_rate=replace(rate, base=base, iterations=iterations, decay_at=decay_at), **given)
+
+
+def _require_parts(configs: list[TrainConfig], command: TrainCommand) -> None:
+    cut = command.workers * command.accumulate
+    for config in configs:
+        config.sam  # noqa: B018 - raises where model and size do not go together
+        if config.images % cut:
+            raise ValueError(
+                f"{config.images} images per step do not divide among {command.workers} workers times "
+                f"{command.accumulate} parts; choose --images as a multiple of {cut}"
+            )
+
+
+def _place(command: TrainCommand) -> str:
+    if command.out:
+        return command.out
+    known = next(filter(is_data_set, command.sources), None)
+    if known is None:
+        raise ValueError("no source is a data set, so say with --out where checkpoints and the model shall lie")
+    return known.partition("=")[0].partition("@")[0]
+
+
+def _first_start(config: TrainConfig, command: TrainCommand) -> Model | None:
+    """What training begins with, read once and compared with the preset before any work, and so the teacher."""
+    if config.teacher:
+        require_pair(config.sam, load_model(config.teacher).sam.config)
+    name = command.start or (config.model if config.pretrained else None)
+    if name is None:
+        return None
+    model = find_model(name)
+    require_same_model(config, load_model(model.path).sam.config, name)
+    return model
+
+
+def _proposed(
+    command: TrainCommand, config: TrainConfig, sources: tuple[Source, ...], start: Model | None, stage: int
+) -> TrainingRecord:
+    data = {
+        source.name: {"weight": source.weight, "images": len(source), "sha256": source.sha256} for source in sources
+    }
+    decided = ids.canonical_json({"config": json.loads(json.dumps(asdict(config))), "data": data})
+    return TrainingRecord(
+        run_id=ids.run_id(start.sha256 if start else NO_WEIGHTS, decided, name=command.run),
+        name=command.run,
+        created_at=datetime.now(UTC),
+        preset=command.preset,
+        stage=stage,
+        parent=start.model_id if start else None,
+        parent_sha256=start.sha256 if start else None,
+        config=json.loads(json.dumps(asdict(config))),
+        data=data,
+        versions=package_versions(),
+        host=socket.gethostname(),
+    )
+
+
+def _settled(store: Store, proposed: TrainingRecord) -> TrainingRecord:
+    """The record that the data set holds for this run; the first one stays."""
+    open_dataset(store)
+    key = training_key(proposed.run_id)
+    held = store.put_if_absent(key, to_json(proposed).encode())
+    return from_json(TrainingRecord, held, where=f"{store.root}/{key}")
+
+
+def _finished(store: Store, run_id: str) -> Finished | None:
+    try:
+        return Finished(**json.loads(store.get(training_end_key(run_id))))
+    except FileNotFoundError:
+        return None
+
+
+def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:
+    start_ray()
+    gpus = has_gpus()
+    _require_cores(command, gpus=gpus)
+    told = Queue(actor_options={"num_cpus": 0})
+    job = TrainJob(
+        root=store.root,
+        run_id=stage.record.run_id,
+        config=stage.config,
+        start=stage.start.path if stage.start else None,
+        sampler=[ray.put(Sampler(stage.sources, stage.config))],
+        told=told,
+        parts=command.accumulate,
+        every=command.save_every,
+        threads=command.threads or _fair_share(command.workers, gpus=gpus),
+        sharded=command.shard,
+        checkpoint_activations=command.checkpoint_activations,
+    )
+    _fit(job, command.workers, gpus=gpus)
+    return register(store, stage.record, stage.config, validate=command.validate)
+
+
+def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
+    """Run the workers to the end. Raises TrainingError when they said why they stopped, or died too often."""
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = TorchTrainer(
+            work,
+            train_loop_config={"job": job},
+            torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=workers,
+                use_gpu=gpus,
+                resources_per_worker={"GPU": 1} if gpus else {"CPU": WORKER_CORES},
+            ),
+            run_config=RunConfig(
+                name=job.run_id, storage_path=scratch, failure_config=FailureConfig(max_failures=RESTARTS)
+            ),
+        )
+        last = job.config.learning_rate.iterations
+        with TrainingProgress(last, job.config.images) as progress, _Listener(job.told, progress.step) as listener:
+            try:
+                trainer.fit()
+            except Exception as error:  # Ray Train wraps whatever a worker died of in classes of its own
+                reason = listener.failure() or f"the workers were given up: {str(error).strip().splitlines()[-1]}"
+                raise TrainingError(reason) from error
+    if failure := listener.failure():
+        raise TrainingError(_with_checkpoint(job, failure))
+
+
+def _with_checkpoint(job: TrainJob, failure: str) -> str:
+    known = checkpoints.steps(open_store(job.root), job.run_id)
+    return f"{failure}; {f'the checkpoint of step {known[-1]} is kept' if known else 'there was no checkpoint yet'}"
+
+
+class _Listener:
+    """Hears what the workers tell while the main thread waits for them."""
+
+    def __init__(self, told: Queue, show: Callable[[Progress], None]) -> None:
+        self._told, self._show = told, show
+        self._failure, self._over = "", threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> _Listener:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.failure()
+
+    def failure(self) -> str:
+        """Why training stopped, once everything that was told is heard; "" when nothing was wrong."""
+        self._over.set()
+        self._thread.join()
+        return self._failure
+
+    def _listen(self) -> None:
+        while True:
+            over = self._over.is_set()
+            try:
+                said: Told = self._told.get(timeout=SECONDS_BETWEEN_LOOKS)
+            except Empty:
+                if over:
+                    return
+                continue
+            self._failure = self._failure or said.failure
+            if said.progress:
+                self._show(said.progress)
+
+
+def _fair_share(workers: int, *, gpus: bool) -> int:
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    return max(1, cores // (2 * workers if gpus else workers))
+
+
+def _require_cores(command: TrainCommand, *, gpus: bool) -> None:
+    resources = ray.cluster_resources()
+    cores, wanted = resources.get("CPU", 0), LOADER_CORES + (0 if gpus else WORKER_CORES * command.workers)
+    if gpus and command.workers > resources["GPU"]:
+        raise ValueError(f"--workers {command.workers}, but the cluster has {int(resources['GPU'])} GPUs")
+    if wanted > cores:
+        raise ValueError(f"--workers {command.workers} need {wanted:g} CPU cores, the cluster has {cores:g}")

@@ -1,0 +1,40 @@
+"""The live line of training."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from workflows.progress import Progress as Counter
+from workflows.progress import duration
+from workflows.train.metrics import Progress
+
+_SHOWN = {"last_iou": "mIoU", "dice": "dice", "focal": "focal", "embedding_error": "embedding error"}
+
+
+class TrainingProgress(Counter):
+    """As for images, but the total is in steps and the details are losses."""
+
+    def __init__(self, steps: int, images_per_step: int, *, stream: TextIO | None = None) -> None:
+        super().__init__("training", steps, stream=stream)
+        self._per_step = images_per_step
+        self._last: Progress | None = None
+
+    def step(self, progress: Progress) -> None:
+        """Show a step; a resumed run begins where it stopped, a restarted one goes back."""
+        self._last = progress
+        self.add(images=progress.step - self._images)
+
+    def line(self) -> str:
+        """The state in words."""
+        return f"training: step {self._images:,} of {self._total:,}, {self._details()}"
+
+    def _details(self) -> str:
+        if self._last is None:
+            return "starting"
+        values = self._last.values
+        shown = ", ".join(f"{name} {values[key]:.3g}" for key, name in _SHOWN.items() if key in values)
+        rate = self._rate()
+        if not rate > 0:
+            return shown
+        left = duration((self._total - self._images) / rate)
+        return f"{shown}, {rate * self._per_step:.3g} images/s, {left} left"

@@ -1,0 +1,140 @@
+"""A trained model becomes a registered one: weights, record and a card that people read."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sam_core.metrics.single_point import Sample, evaluate_clicks
+from sam_core.model.checkpoint import load_model, save_model
+from sam_core.model.sam import Sam
+from sam_core.training.presets import TrainConfig
+from schemas import ids
+from schemas.layout import model_card_key, model_text_key, model_weights_key, training_end_key
+from schemas.records import ModelRecord, TrainingRecord, to_json
+from workflows.models import Model
+from workflows.storage import LocalStore, Store
+from workflows.train import checkpoints
+from workflows.train.metrics import Progress, read_metrics
+from workflows.train.samples import photographs
+from workflows.train.sources import open_sources
+
+STEPS_AVERAGED = 50
+CLICKS = (1, 3)
+IMAGES_VALIDATED = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a training run ended. weights: key of the model in its data set, or the whole path in a folder."""
+
+    run_id: str
+    model_id: str
+    name: str
+    sha256: str
+    steps: int
+    weights: str
+    metrics: dict[str, float]
+
+    def summary(self) -> str:
+        """Steps and metrics in one line."""
+        return f"{self.steps:,} steps, " + ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
+
+    def model(self, store: Store) -> Model:
+        """The model as a checkpoint on this machine, copied out of an object store."""
+        if isinstance(store, LocalStore):
+            return Model(self.name, self.sha256, self.weights)
+        folder = Path(tempfile.mkdtemp(prefix="sam-engine-"))
+        (folder / "model.safetensors").write_bytes(store.get(model_weights_key(self.model_id)))
+        return Model(self.name, self.sha256, str(folder / "model.safetensors"))
+
+
+def register(store: Store, record: TrainingRecord, config: TrainConfig, *, validate: str | None) -> Finished:
+    """Write the averaged weights of the last checkpoint as a model, its record and card, and end the run."""
+    saved = checkpoints.load_latest(store, record.run_id)
+    assert saved, "the last step is a checkpoint"
+    sam = Sam(config.sam)
+    sam.load_state_dict(saved["average"] or saved["model"])
+    metrics = training_metrics(read_metrics(store, record.run_id))
+    if validate:
+        metrics |= validation(sam.eval(), validate)
+    data = _file_of(sam, record)
+    sha256 = ids.content_hash(data)
+    model_id = ids.model_id(config.sam.name, sha256)
+    model = ModelRecord(
+        model_id=model_id,
+        name=config.sam.name,
+        sha256=sha256,
+        created_at=datetime.now(UTC),
+        parent=record.parent,
+        round=None,
+        training={"run": record.run_id, "preset": record.preset, "stage": record.stage, "data": record.data}
+        | {"steps": saved["step"], "config": record.config},
+        metrics=metrics,
+    )
+    store.put(model_weights_key(model_id), data)
+    store.put(model_text_key(model_id), card(model).encode())
+    store.put(model_card_key(model_id), to_json(model).encode())
+    weights = f"{store.root}/{model_weights_key(model_id)}"
+    finished = Finished(record.run_id, model_id, model.name, sha256, saved["step"], weights, metrics)
+    store.put(training_end_key(record.run_id), json.dumps(asdict(finished)).encode())
+    return finished
+
+
+def training_metrics(rows: Sequence[Progress]) -> dict[str, float]:
+    """Means over the last steps."""
+    last = rows[-STEPS_AVERAGED:]
+    values = {f"train_{name}": float(np.mean([row.values[name] for row in last])) for name in last[-1].values}
+    return values | {"flop_utilisation": float(np.mean([row.utilisation for row in last]))}
+
+
+def validation(sam: Sam, source: str) -> dict[str, float]:
+    """Click figures on the first images of a source with masks."""
+    (opened,) = open_sources((source,), need_masks=True)
+    samples = (Sample(image, masks) for image, masks in islice(photographs(opened), IMAGES_VALIDATED))
+    figures = evaluate_clicks(sam, samples, clicks=CLICKS)
+    named = {f"validation_{count}_click_miou": value for count, value in zip(CLICKS, figures.miou, strict=True)}
+    return named | {"validation_oracle_miou": figures.oracle_miou[0], "validation_box_miou": figures.box_miou}
+
+
+def card(model: ModelRecord) -> str:
+    """The model card as Markdown."""
+    training: Any = model.training
+    data = ", ".join(
+        f"{name} ({about['images'] or 'endless'} images, weight {about['weight']:g})"
+        for name, about in training["data"].items()
+    )
+    rows = {
+        "began with": model.parent or "new weights",
+        "data": data,
+        "preset": f"{training['preset']}, stage {training['stage']}, {training['steps']:,} steps",
+        "seed": training["config"]["seed"],
+        "training run": training["run"],
+        "made": model.created_at.isoformat(timespec="seconds"),
+        "SHA-256": model.sha256,
+    }
+    about = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    measured = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in model.metrics.items())
+    settings = json.dumps(training["config"], indent=2)
+    return (
+        f"# Model card: {model.model_id}\n\n| | |\n|---|---|\n{about}\n\n## Measured\n\n"
+        "`train` figures are means over the last 50 steps on training data; `validation` ones are of images that "
+        f"training did not see, if the user kept them apart.\n\n| figure | value |\n|---|---|\n{measured}\n\n"
+        f"## Configuration\n\n```json\n{settings}\n```\n"
+    )
+
+
+def _file_of(sam: Sam, record: TrainingRecord) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        save_model(sam, path, {"training": record.run_id, "preset": record.preset})
+        load_model(path)
+        return path.read_bytes()

@@ -1,0 +1,242 @@
+"""Where training samples come from: data sets, COCO and SA-1B JSON, label PNGs, bare images, procedural scenes.
+
+A source becomes an index, one row per image, which says where the picture lies and either holds its masks as COCO
+compressed counts or names the file that does. Files are read when a sample is made, not before, so SA-1B costs about a
+hundred bytes of index per image however many masks it has.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from schemas import coco
+from schemas.ids import content_hash
+from schemas.layout import DATASET_KEY
+from workflows.sources import ImageRef, UriReader, list_images
+from workflows.sql import connect
+from workflows.storage import S3_SCHEME, open_store
+
+SCENES = "scenes"
+INDEX = pa.schema(
+    [
+        pa.field("uris", pa.list_(pa.string())),  # where the picture lies; the first that is there is read
+        pa.field("masks_uri", pa.string()),  # an SA-1B JSON or a label PNG; null where `rles` holds the masks
+        pa.field("height", pa.int32()),  # of the masks, px; null where the file says
+        pa.field("width", pa.int32()),
+        pa.field("rles", pa.list_(pa.binary())),
+    ]
+)
+_WEIGHTED = re.compile(r"(.+)=(\d+(?:\.\d+)?)")
+_TABLES = ("masks", "annotations")
+_OF_TABLE = """
+SELECT images.uris AS uris, images.height AS image_height, images.width AS image_width,
+    drawn.height AS height, drawn.width AS width, list(drawn.rle ORDER BY drawn.mask_id) AS rles
+FROM {table} AS drawn JOIN images USING (image_id) WHERE {where}
+GROUP BY ALL ORDER BY uris
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One source and how often it is drawn from.
+
+    name: as the user wrote it, without the weight. weight: factor on its number of images. index: rows of INDEX;
+    None for procedural scenes, which have no end and count as many images as all other sources together.
+    """
+
+    name: str
+    weight: float
+    index: pa.Table | None
+
+    @property
+    def sha256(self) -> str:
+        """Of what the source lists: pictures and masks, or the names of the files that hold the masks."""
+        if self.index is None:
+            return content_hash(b"scenes")
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.index.schema) as writer:
+            writer.write_table(self.index.combine_chunks())
+        return content_hash(sink.getvalue().to_pybytes())
+
+    def __len__(self) -> int:
+        return 0 if self.index is None else len(self.index)
+
+
+def open_sources(texts: tuple[str, ...], *, need_masks: bool) -> tuple[Source, ...]:
+    """All sources of a run. Raises ValueError or OSError (one line) when one is missing, empty or contradictory."""
+    if not texts:
+        raise ValueError("nothing to train on: name a data set, COCO or SA-1B JSON, folder with labels, or `scenes`")
+    return tuple(_open(*_weighted(text), need_masks=need_masks) for text in texts)
+
+
+def is_data_set(text: str) -> bool:
+    """Whether a source is a data set of this program."""
+    place = _weighted(text)[0].partition("@")[0]
+    return place != SCENES and _is_folder(place) and open_store(place).exists(DATASET_KEY)
+
+
+def _weighted(text: str) -> tuple[str, float]:
+    """`name=weight` or `name`; a path that has such a form is taken as it is."""
+    match = _WEIGHTED.fullmatch(text)
+    if match is None or (not text.startswith(S3_SCHEME) and Path(text).exists()):
+        return text, 1.0
+    return match[1], float(match[2])
+
+
+def _open(name: str, weight: float, *, need_masks: bool) -> Source:
+    if weight <= 0:
+        raise ValueError(f"{name}: the weight of a source is positive")
+    if name == SCENES:
+        return Source(name, weight, None)
+    rows = _rows(name, need_masks)
+    index = pa.Table.from_pylist([row for row in rows if not need_masks or row["masks_uri"] or row["rles"]], INDEX)
+    if not len(index):
+        raise ValueError(f"{name}: {'no image with masks' if need_masks else 'no images'} to train on")
+    _require_there(name, index)
+    return Source(name, weight, index)
+
+
+def _rows(name: str, need_masks: bool) -> Iterator[dict[str, Any]]:
+    place, _, table = name.partition("@")
+    if is_data_set(name):
+        return _data_set(place, table, need_masks)
+    if not need_masks:
+        return (_row([reference.uri]) for reference in list_images(name))
+    if name.endswith(".json"):
+        return _json_file(_absolute(name))
+    return _folder(name)
+
+
+def _data_set(place: str, table: str, need_masks: bool) -> Iterator[dict[str, Any]]:
+    """Masks of a run, of all runs (`@masks`), those that people drew (`@annotations`), or, unsaid, all of them."""
+    connection = connect(place)
+    if not need_masks:
+        for (uris,) in connection.execute("SELECT uris FROM images ORDER BY image_id").fetchall():
+            yield _row(uris)
+        return
+    chosen = [(table, "true")] if table in _TABLES else [("masks", f"run_id = '{_run_name(table)}'")]
+    for source, where in chosen if table else [(name, "true") for name in _TABLES]:
+        for row in connection.execute(_OF_TABLE.format(table=source, where=where)).to_arrow_table().to_pylist():
+            found, said = (row["height"], row["width"]), (row["image_height"], row["image_width"])
+            if found != said:
+                raise ValueError(_other_size(row["uris"][0], said, found))
+            yield _row(row["uris"], height=found[0], width=found[1], rles=row["rles"])
+
+
+def _run_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", text):
+        raise ValueError(f"@{text}: after @ stands masks, annotations or the id of a run")
+    return text
+
+
+def _json_file(source: str) -> Iterator[dict[str, Any]]:
+    data = UriReader().read(source)
+    kind = _json_kind(data, source)
+    if kind == "sa1b":
+        yield _row([_sa1b_picture(source, data)], masks_uri=source)
+        return
+    document = coco.from_json(data, where=source)
+    uris = {_coco_id(reference): reference.uri for reference in list_images(source)}
+    by_image: dict[int, list[coco.Annotation]] = defaultdict(list)
+    for annotation in document.annotations:
+        if not annotation.iscrowd:
+            by_image[annotation.image_id].append(annotation)
+    for image in document.images:
+        rles = [_coco_rle(annotation, image, source) for annotation in by_image[image.id]]
+        yield _row([uris[image.id]], height=image.height, width=image.width, rles=[rle for rle in rles if rle])
+
+
+def _coco_rle(annotation: coco.Annotation, image: coco.Image, source: str) -> bytes | None:
+    """None where polygons enclose nothing; an RLE of another size is an error."""
+    try:
+        return coco.rle_of(annotation.segmentation, height=image.height, width=image.width)
+    except ValueError as error:
+        if isinstance(annotation.segmentation, tuple) and "three corners" in str(error):
+            return None
+        raise ValueError(f"{source}: annotation {annotation.id} of {image.file_name}: {error}") from error
+
+
+def _coco_id(reference: ImageRef) -> int:
+    return int(json.loads(reference.metadata)["id"])
+
+
+def _json_kind(data: bytes, source: str) -> str:
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"{source}: not JSON ({error})") from error
+    if isinstance(document, dict) and "images" in document:
+        return "coco"
+    if isinstance(document, dict) and {"image", "annotations"} <= document.keys():
+        return "sa1b"
+    raise ValueError(f"{source}: neither a COCO instances JSON nor one of SA-1B")
+
+
+def _sa1b_picture(source: str, data: bytes) -> str:
+    return f"{source.rpartition('/')[0]}/{json.loads(data)['image']['file_name']}"
+
+
+def _folder(name: str) -> Iterator[dict[str, Any]]:
+    """`images/` beside `labels/`, or pictures beside the JSON of each, as SA-1B comes."""
+    if not _is_folder(name):
+        raise ValueError(f"{name}: no such data set, folder or file")
+    store = open_store(name)
+    keys = [entry.key for entry in store.list()]
+    labels = {PurePosixPath(key).stem: key for key in keys if key.startswith("labels/") and key.endswith(".png")}
+    if labels:
+        pictures = {PurePosixPath(key).stem: key for key in keys if key.startswith("images/")}
+        for stem, key in labels.items():
+            if stem not in pictures:
+                raise ValueError(f"{name}: {key} has no picture {stem} in images/")
+            yield _row([f"{store.root}/{pictures[stem]}"], masks_uri=f"{store.root}/{key}")
+        return
+    documents = [key for key in keys if key.endswith(".json")]
+    if not documents:
+        raise ValueError(f"{name}: no masks found; expected a data set, labels/*.png with images/, or SA-1B's *.json")
+    known = set(keys)
+    for key in documents:
+        picture = next((f"{key[:-5]}{end}" for end in (".jpg", ".png") if f"{key[:-5]}{end}" in known), None)
+        if picture is None:
+            raise ValueError(f"{name}: {key} has no picture {key[:-5]}.jpg beside it")
+        yield _row([f"{store.root}/{picture}"], masks_uri=f"{store.root}/{key}")
+
+
+def _require_there(name: str, index: pa.Table) -> None:
+    """Look for the first picture, so that a data set whose images moved is refused before any work."""
+    uris = index["uris"][0].as_py()
+    reader = UriReader()
+    if not any(reader.exists(uri) for uri in uris):
+        raise ValueError(
+            f"{name}: {uris[0]} is not there any more; if the images moved, run `sam-engine ingest NEW_PLACE {name}`"
+        )
+
+
+def _other_size(uri: str, image: tuple[int, int], masks: tuple[int, int]) -> str:
+    return f"{uri}: masks of {masks[1]}x{masks[0]} px for an image of {image[1]}x{image[0]} px; they belong to another"
+
+
+def _row(
+    uris: list[str],
+    *,
+    masks_uri: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    rles: list[bytes] | None = None,
+) -> dict[str, Any]:
+    return {"uris": uris, "masks_uri": masks_uri, "height": height, "width": width, "rles": rles}
+
+
+def _is_folder(place: str) -> bool:
+    return place.startswith(S3_SCHEME) or Path(place).is_dir()
+
+
+def _absolute(address: str) -> str:
+    return address if address.startswith(S3_SCHEME) else str(Path(address).absolute())

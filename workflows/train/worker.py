@@ -1,0 +1,204 @@
+"""What each worker of Ray Train does: load or resume, train, and, as the first of them, write everything down."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.util.queue import Queue
+
+from sam_core.model.checkpoint import load_model
+from sam_core.model.position_tables import resize_model_state
+from sam_core.model.sam import Sam
+from sam_core.presets import SamConfig, at_image_size
+from sam_core.training.distillation import adopt_decoder
+from sam_core.training.flops import matrix_rate, workload
+from sam_core.training.initialise import align_cross_attention, set_drop_path
+from sam_core.training.presets import TrainConfig
+from workflows.storage import Store, open_store
+from workflows.train import checkpoints
+from workflows.train.loop import Trainer, TrainingError
+from workflows.train.metrics import Progress, save_metrics
+from workflows.train.samples import Sampler
+from workflows.train.state import TrainState
+from workflows.train.stream import stream
+from workflows.train.team import Team, checkpoint_activations, join_encoder
+
+
+@dataclass(frozen=True, slots=True)
+class TrainJob:
+    """What a worker is handed: small, can be pickled.
+
+    start: path of the model that training begins with, None for new weights. parts: pieces of a worker's share of a
+    step whose gradients are added up. every: steps between checkpoints. sampler: in a list, so that Ray hands on the
+    reference and not what it refers to.
+    """
+
+    root: str
+    run_id: str
+    config: TrainConfig
+    start: str | None
+    sampler: list[ray.ObjectRef[Sampler]]
+    told: Queue
+    parts: int
+    every: int
+    threads: int
+    sharded: bool = False
+    checkpoint_activations: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A word from the first worker to the command: a step, or why training stopped."""
+
+    progress: Progress | None = None
+    failure: str = ""
+
+
+def work(settings: dict[str, TrainJob]) -> None:
+    """The function of TorchTrainer. A failure that a repeat would meet again is told and ends the worker in peace."""
+    job, context = settings["job"], ray.train.get_context()
+    device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
+    team = Team(context.get_world_rank(), context.get_world_size(), device)
+    torch.set_num_threads(job.threads)
+    try:
+        _train(job, team, open_store(job.root))
+    except (TrainingError, ValueError) as error:
+        job.told.put(Told(failure=str(error)))
+    except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        job.told.put(Told(failure=memory_advice(job, team)))
+
+
+def first_model(config: TrainConfig, start: str | None, teacher: Sam | None = None) -> Sam:
+    """The model before the first step: loaded, its position tables fitted to the input's size, or new from the seed.
+
+    Raises ValueError when the checkpoint holds another model than the configuration trains.
+    """
+    torch.manual_seed(config.seed)
+    model = Sam(config.sam)
+    if start:
+        loaded = load_model(start)
+        require_same_model(config, loaded.sam.config, start)
+        model.load_state_dict(resize_model_state(loaded.sam.state_dict(), model.config))
+    elif config.align_start:
+        align_cross_attention(model)
+    if teacher:
+        adopt_decoder(model, teacher)
+        model.prompt_encoder.requires_grad_(False)
+        model.mask_decoder.requires_grad_(False)
+    model.image_encoder.requires_grad_(not config.freeze_encoder)
+    set_drop_path(model, config.drop_path)
+    return model
+
+
+def require_same_model(config: TrainConfig, found: SamConfig, start: str) -> None:
+    """Raises ValueError when a checkpoint holds another model than the configuration trains, input size aside."""
+    wanted, held = config.sam, at_image_size(found, config.image_size)
+    if (held.image_encoder, held.mask_decoder) != (wanted.image_encoder, wanted.mask_decoder):
+        raise ValueError(
+            f"{start} holds {found.name}, the preset trains {wanted.name}: choose the preset of that model, or "
+            "give --model"
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or a CPU."""
+    words = ("out of memory", "can't allocate memory", "cannot allocate memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(w in str(error).lower() for w in words)
+
+
+def require_memory(job: TrainJob, team: Team, model: Sam) -> None:
+    """Raises TrainingError when not even weights, gradients, moments and average fit, before anything is allocated."""
+    copies = 4 + bool(job.config.average)
+    encoder = sum(p.numel() for p in model.image_encoder.parameters()) / (team.workers if job.sharded else 1)
+    others = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in model.image_encoder.parameters())
+    needed, there = 4 * copies * (encoder + others), machine_memory(team.device)
+    if needed > there:
+        have = f"weights and optimizer need {needed / 2**30:.1f} GiB, the device has {there / 2**30:.1f}"
+        raise TrainingError(f"{have}; {memory_advice(job, team)}")
+
+
+def machine_memory(device: str) -> float:
+    """Bytes of a GPU, or of the machine."""
+    if device == "cpu":
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return float(torch.cuda.get_device_properties(0).total_memory)
+
+
+def memory_advice(job: TrainJob, team: Team) -> str:
+    """What to change when a worker has too little memory."""
+    config = job.config
+    images = config.images // (team.workers * job.parts)
+    held = f"{images} images of {config.image_size} px with up to {config.masks_per_image} masks at once"
+    ways = [
+        f"--accumulate {2 * job.parts} halves the images" if images > 1 else "",
+        "" if job.checkpoint_activations else "--checkpoint-activations forgets the encoder's activations",
+        "" if job.sharded or team.workers == 1 else "--shard spreads the encoder over the workers",
+        f"--masks-per-image {max(1, config.masks_per_image // 2)} halves the masks"
+        if config.masks_per_image > 1
+        else "",
+    ]
+    return f"too little memory for {held}; " + ", ".join(filter(None, ways))
+
+
+@dataclass(slots=True)
+class Notes:
+    """What the first worker writes down: every step to the command, and all of them to the store now and then."""
+
+    job: TrainJob
+    team: Team
+    state: TrainState
+    store: Store
+    rows: list[Progress] = field(default_factory=list)
+    clock: Callable[[], float] = time.monotonic
+
+    def step(self, progress: Progress) -> None:
+        """Note a step; all workers call this together, because a sharded checkpoint is gathered from all."""
+        self.rows.append(progress)
+        if self.team.rank == 0:
+            self.job.told.put(Told(progress))
+        if progress.step % self.job.every == 0 or progress.step == self.job.config.learning_rate.iterations:
+            self.save()
+
+    def save(self) -> None:
+        """Metrics first, then the checkpoint that commits them."""
+        tensors: dict[str, Any] = self.state.tensors()
+        if self.team.rank == 0:
+            save_metrics(self.store, self.job.run_id, self.rows)
+            checkpoints.save(self.store, self.job.run_id, tensors)
+        self.rows.clear()
+
+
+def _train(job: TrainJob, team: Team, store: Store) -> None:
+    config = job.config
+    teacher = load_model(config.teacher, device=team.device).sam if config.teacher else None
+    model = first_model(config, job.start, teacher)
+    require_memory(job, team, model)
+    model = model.to(team.device).train()
+    state = TrainState.fresh(model, config, team, sharded=job.sharded)
+    if saved := checkpoints.load_latest(store, job.run_id):
+        state.restore(saved)
+    if job.checkpoint_activations:
+        checkpoint_activations(model)
+    encoder = join_encoder(model, team, sharded=job.sharded)
+    sampler = ray.get(job.sampler[0])
+    (peak,) = team.sum(matrix_rate(team.device, torch.bfloat16 if config.bfloat16 else torch.float32))
+    trainer = Trainer(config, team, encoder, sampler.describe, teacher, workload(config, peak))
+    steps = stream(
+        job.sampler[0],
+        team,
+        images=config.images,
+        parts=job.parts,
+        first=state.step,
+        last=config.learning_rate.iterations,
+    )
+    notes = Notes(job, team, state, store)
+    trainer.run(state, steps, notes.step)
