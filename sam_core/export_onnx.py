@@ -115,7 +115,7 @@ def _trace(
     outputs: tuple[str, ...],
     dynamic: dict[str, dict[int, str]] | None = None,
 ) -> bytes:
-    """The ONNX file of a module. With gradients on, since only then the numba kernels of a CPU stay out of the trace."""
+    """The ONNX file of a module. With gradients on, which keeps the numba kernels of a CPU out of the trace."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")  # shapes that the trace keeps as constants are constants here

@@ -12,9 +12,11 @@ import tyro
 from tyro.conf import subcommand
 
 from sam_core.recipes import recipe, recommended_recipe
-from workflows.commands import AUTO, Command, GenerateConfig, IngestConfig, ModelsConfig, ReportConfig, SqlConfig
+from workflows.annotate.commands import AnnotateConfig, EmbedConfig
+from workflows.commands import AUTO, GenerateConfig, IngestConfig, ModelsConfig, ReportConfig, SqlConfig
 from workflows.failures import one_line
 
+Command = GenerateConfig | IngestConfig | SqlConfig | ReportConfig | ModelsConfig | EmbedConfig | AnnotateConfig
 DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _COMMANDS = (
     Annotated[GenerateConfig, subcommand("generate")]
@@ -22,6 +24,8 @@ _COMMANDS = (
     | Annotated[SqlConfig, subcommand("sql")]
     | Annotated[ReportConfig, subcommand("report")]
     | Annotated[ModelsConfig, subcommand("models")]
+    | Annotated[EmbedConfig, subcommand("embed")]
+    | Annotated[AnnotateConfig, subcommand("annotate")]
 )
 
 
@@ -79,6 +83,21 @@ def run(config: Command) -> int:
             from workflows.models import print_models
 
             return print_models()
+        case EmbedConfig():
+            from workflows.embed import embed
+
+            return embed(config)
+        case AnnotateConfig():
+            return _annotate(config)
+
+
+def _annotate(config: AnnotateConfig) -> int:
+    """The annotation server, whose libraries are an extra."""
+    try:
+        from workflows.annotate.serve import annotate
+    except ModuleNotFoundError as error:
+        raise ValueError(f"annotate needs {error.name}: pip install 'sam-data-engine[annotate]'") from error
+    return annotate(config)
 
 
 def _parse(arguments: Sequence[str], default: Command | None) -> Command:

@@ -105,6 +105,3 @@ class ReportConfig:
 @dataclass(frozen=True, slots=True)
 class ModelsConfig:
     """List the models, where their checkpoints lie, and how to get those that are missing."""
-
-
-Command = GenerateConfig | IngestConfig | SqlConfig | ReportConfig | ModelsConfig

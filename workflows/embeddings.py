@@ -1,7 +1,7 @@
 """Stored image embeddings: one file per image and model, which annotators stream and nobody computes twice.
 
-A file is safetensors: a JSON header that a browser reads in three lines, and float16 tensors. Its key names the model by
-its hash, and its header repeats that hash whole, so an embedding of other weights is never taken for one of these.
+A file is safetensors: a JSON header that a browser reads in three lines, and float16 tensors. Its key names the model
+by its hash, and its header repeats that hash whole, so that no embedding is taken for one of other weights.
 """
 
 from __future__ import annotations
