@@ -47,7 +47,7 @@ export class View {
       layer.style.height = `${height}px`;
     }
     await this.#photo.decode().catch(() => undefined);
-    this.edge = Math.max(1, Math.round(Math.max(width, height) / 1400));
+    this.edge = Math.max(1, Math.round(Math.max(width, height) / 900));
     editor.onPaint = (box) => this.paintActive(box);
     this.fit();
   }
