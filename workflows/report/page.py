@@ -16,6 +16,7 @@ from workflows.report.figures import Figure, candidate_figure, mask_figures, sec
 from workflows.report.gallery import Picture, pictures
 from workflows.report.queries import Failures
 from workflows.report.scope import Run, differing_settings, read_runs
+from workflows.report.work import Work, work
 
 RUNS_CHARTED = 6
 RUNS_OVERLAID = 3
@@ -39,6 +40,7 @@ class Page:
     masks: Sequence[Figure]
     candidates: Figure | None
     seconds: Figure | None
+    work: Sequence[Work]
     failures: Failures
     problems: Sequence[tuple[str, int]]
 
@@ -84,6 +86,7 @@ def gather(
         masks=mask_figures(connection, charted) if any(run.masks for run in charted) else (),
         candidates=candidate_figure(connection, charted) if charted else None,
         seconds=seconds_figure(connection, charted) if charted else None,
+        work=work(connection),
         failures=queries.failures(connection, [run.run_id for run in runs], limit=FAILURES_LISTED),
         problems=queries.problems(connection),
     )

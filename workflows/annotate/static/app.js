@@ -367,7 +367,11 @@ class App {
     this.#tools.refresh();
     clearTimeout(this.#draftTimer);
     const [image, editor] = [this.#item.image_id, this.#editor];
-    this.#draftTimer = setTimeout(() => this.#outbox.keepDraft(image, editor.draft()), DRAFT_PAUSE);
+    document.documentElement.dataset.kept = "false";
+    this.#draftTimer = setTimeout(async () => {
+      await this.#outbox.keepDraft(image, editor.draft());
+      document.documentElement.dataset.kept = "true";
+    }, DRAFT_PAUSE);
   }
 
   #refreshWork() {
@@ -468,6 +472,12 @@ class App {
     if (!action || (onButton && event.key === "Enter")) return;
     event.preventDefault();
     this.#act(action);
+  }
+
+  /** For tests: the prompt in work. */
+  get prompt() {
+    const { points, box } = this.#editor.model;
+    return { points, box };
   }
 
   /** For tests: what the mask in work and the saved ones look like, as compressed counts. */
