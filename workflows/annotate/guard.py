@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,10 +33,6 @@ HEADERS = {
 }
 
 
-class TooLargeError(ValueError):
-    """A body beyond the limit."""
-
-
 @dataclass(frozen=True, slots=True)
 class Guard:
     """ASGI middleware. `host` is what the server listens on; `token` is None where none is asked for."""
@@ -55,10 +52,7 @@ class Guard:
             status, message = refusal
             await JSONResponse({"detail": message}, status)(scope, receive, guarded)
             return
-        try:
-            await self.app(scope, _limited(receive), guarded)
-        except TooLargeError as error:
-            await JSONResponse({"detail": str(error)}, 413)(scope, receive, guarded)
+        await self.app(scope, _limited(receive), guarded)
 
     def _refusal(self, path: str, headers: Headers) -> tuple[int, str] | None:
         """Status and one line, when a request may not pass."""
@@ -104,7 +98,7 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         received += len(message.get("body", b""))
         if received > LARGEST_BODY:
-            raise TooLargeError(f"the request is larger than {LARGEST_BODY >> 20} MiB")
+            raise HTTPException(413, f"the request is larger than {LARGEST_BODY >> 20} MiB")
         return message
 
     return limited

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam_core.export_onnx import OnnxDecoder, export_decoder
 from sam_core.masks.rle import encode
+from sam_core.model.sam import Sam
 
 pytest.importorskip("fastapi", reason="needs the extra `annotate`")
 
@@ -21,6 +23,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from tests.workflows.conftest import save_photos
+from workflows.annotate import assistant
 from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.server import create_app
 from workflows.annotate.studio import Studio, open_studio
@@ -28,6 +31,21 @@ from workflows.cli import main
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 Rows = dict[str, Any]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_export_per_model() -> Iterator[None]:
+    """Tracing takes seconds and gives the same graphs for the same weights: once per model is enough for all tests."""
+    kept: dict[str, OnnxDecoder] = {}
+
+    def export(sam: Sam) -> OnnxDecoder:
+        if sam.config.name not in kept:
+            kept[sam.config.name] = export_decoder(sam)
+        return kept[sam.config.name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assistant, "export_decoder", export)
+        yield
 
 
 @pytest.fixture(scope="module")
