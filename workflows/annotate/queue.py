@@ -129,7 +129,8 @@ class Queue:
 
     def _returned(self, annotator: str, now: datetime) -> Iterator[str]:
         for image, place in self._places.items():
-            if place.status == "sent_back" and place.owner == annotator and self._free(place, annotator, now):
+            is_theirs = place.owner == annotator and annotator not in place.skipped_by
+            if place.status == "sent_back" and is_theirs and self._free(place, annotator, now):
                 yield image
 
     def _fresh(self, annotator: str, now: datetime) -> Iterator[str]:

@@ -51,6 +51,8 @@ def test_what_is_sent_back_goes_to_who_drew_it_before_anything_new() -> None:
     assert q.standing("b", NOW) == ("sent_back", "Ada", False, "too coarse")
     assert q.next("Bob", NOW) == "c"
     assert q.next("Ada", NOW) == "b"
+    q.note(past("b", "skip", "Ada"))
+    assert q.next("Ada", NOW) is None
     q.note(past("b", "finish", "Ada"))
     q.note(past("b", "accept", "Rita"))
     assert q.standing("b", NOW).status == "accepted"
