@@ -24,7 +24,6 @@ demo: setup ## masks for real photographs, a summary by SQL, report.html
 	$(BIN)/sam-engine report demo --out report.html
 
 annotate: demo ## the annotation app on the demo data set
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[annotate]'
 	$(BIN)/sam-engine embed demo
 	$(BIN)/sam-engine annotate demo
 

@@ -5,9 +5,10 @@ import { Clock } from "./clock.js";
 import { Decoder } from "./decoder.js";
 import { Editor } from "./editor.js";
 import { actionOf, writeSheet } from "./keys.js";
+import { fromServer, newId, toServer } from "./masks.js";
 import { Outbox } from "./outbox.js";
-import { $, complain, say, showCandidates, showImage, showMasks, showQueue, showSaving, showTool, showWork, writeTools } from "./panel.js";
-import { compress, decompress, holds } from "./rle.js";
+import { $, complain, say, showCandidates, showImage, showMasks, showQueue, showSaving, showTool, showWork, signIn, writeTools } from "./panel.js";
+import { areaOf, compress, holds } from "./rle.js";
 import { Tools } from "./tools.js";
 import { colourOf, View } from "./view.js";
 
@@ -24,7 +25,7 @@ class App {
   #tools;
   #editor = null;
   #item = null;
-  #masks = []; // [{id, revision, mask, colour, hidden, proposed, source, iou, stability, point, annotator}]
+  #masks = []; // as in masks.js
   #busy = false;
   #draftTimer = 0;
   /** For tests and measurements: milliseconds of the last click until its mask was on the screen. */
@@ -117,7 +118,7 @@ class App {
     }
     const untouched = action === "finish" ? this.#masks.filter(({ proposed }) => proposed) : [];
     this.#note(action, { details: { masks: this.#masks.length, ...details } });
-    await this.#outbox.save(untouched.map((mask) => this.#row(newId(), mask, { source: mask.id })));
+    await this.#outbox.save(untouched.map((mask) => this.#row(mask, { id: newId(), source: mask.id })));
     await this.#outbox.flush();
     try {
       await this.#next();
@@ -257,30 +258,14 @@ class App {
     this.#view.setMask(entry);
     this.#refreshMasks();
     this.#tools.refresh();
-    await this.#outbox.save([this.#row(entry.id, entry, { ...work, source: entry.source, revision: entry.revision })]);
+    await this.#outbox.save([this.#row(entry, { ...work, source: entry.source, revision: entry.revision })]);
     await this.#outbox.keepDraft(this.#item.image_id, null);
     say(`Mask saved, ${this.#masks.length} on this image`);
     return true;
   }
 
-  /** A mask as the server takes it. */
-  #row(id, { mask, iou, stability, point, assisted, proposed }, { revision = 1, source = null, deleted = false, clicks = 0, brushed = 0, seconds = 0 }) {
-    return {
-      mask_id: id,
-      revision,
-      deleted,
-      image_id: this.#item.image_id,
-      source_mask_id: source,
-      rle: compress(mask),
-      model_id: assisted || proposed ? this.#project.model.model_id : null,
-      predicted_iou: iou ?? null,
-      stability_score: proposed ? stability : null,
-      point,
-      clicks,
-      brushed,
-      seconds,
-      created_at: new Date().toISOString(),
-    };
+  #row(entry, work) {
+    return toServer(entry, this.#item.image_id, this.#project.model.model_id, work);
   }
 
   #drop(id) {
@@ -294,9 +279,9 @@ class App {
     if (this.#editor.origin?.id === id) this.#editor.clear();
     this.#drop(id);
     const [mask, source] = entry.proposed ? [newId(), id] : [id, entry.source];
-    const seconds = this.#clock.takeMask();
+    const work = { id: mask, revision: entry.revision + 1, source, deleted: true, seconds: this.#clock.takeMask() };
     this.#note("delete_mask", { mask });
-    await this.#outbox.save([this.#row(mask, entry, { revision: entry.revision + 1, source, deleted: true, seconds })]);
+    await this.#outbox.save([this.#row(entry, work)]);
     this.#refreshMasks();
     this.#refreshWork();
   }
@@ -352,7 +337,7 @@ class App {
     const [column, row] = [Math.floor(x), Math.floor(y)];
     if (column < 0 || row < 0 || column >= width || row >= height) return;
     const under = this.#masks.filter(({ mask, hidden }) => !hidden && holds(mask, height, column, row));
-    if (under.length) this.#edit(under.sort((a, b) => area(a) - area(b))[0].id);
+    if (under.length) this.#edit(under.sort((a, b) => areaOf(a.mask) - areaOf(b.mask))[0].id);
   }
 
   #editNext() {
@@ -484,33 +469,6 @@ class App {
   get masks() {
     return { active: this.#editor?.isEmpty ? null : compress(this.#editor.mask()), saved: this.#masks.map(({ id, mask }) => ({ id, rle: compress(mask) })) };
   }
-}
-
-function fromServer({ mask_id: id, revision, annotator, source_mask_id: source, rle, predicted_iou: iou, stability_score: stability, point, model_id: model }) {
-  const proposed = revision === 0;
-  return { id, revision, mask: decompress(rle), colour: colourOf(id), hidden: false, proposed, source, iou, stability, point, annotator, assisted: Boolean(model) || iou !== null };
-}
-
-function area({ mask }) {
-  let sum = 0;
-  for (let i = 1; i < mask.runs.length; i += 2) sum += mask.runs[i];
-  return sum;
-}
-
-function newId() {
-  return crypto.randomUUID ? crypto.randomUUID().replaceAll("-", "") : Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
-}
-
-/** The annotator's name, asked for once. */
-async function signIn() {
-  const known = localStorage.getItem("annotator");
-  if (known) return known;
-  $("sign-in").showModal();
-  await new Promise((resolve) => $("sign-in").addEventListener("close", resolve, { once: true }));
-  const name = $("name").value.trim();
-  if (!name) return signIn();
-  localStorage.setItem("annotator", name);
-  return name;
 }
 
 globalThis.annotate = new App();

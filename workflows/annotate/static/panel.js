@@ -173,3 +173,14 @@ export function say(text) {
   $("said").textContent = text;
 }
 
+/** The annotator's name, asked for once. */
+export async function signIn() {
+  const known = localStorage.getItem("annotator");
+  if (known) return known;
+  $("sign-in").showModal();
+  await new Promise((resolve) => $("sign-in").addEventListener("close", resolve, { once: true }));
+  const name = $("name").value.trim();
+  if (!name) return signIn();
+  localStorage.setItem("annotator", name);
+  return name;
+}
