@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check audit clean
+.PHONY: help setup demo annotate test check audit clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,6 +22,10 @@ demo: setup ## masks for real photographs, a summary by SQL, report.html
 	$(BIN)/sam-engine generate samples demo
 	$(BIN)/sam-engine sql demo "SELECT * FROM summary"
 	$(BIN)/sam-engine report demo --out report.html
+
+annotate: demo ## the annotation app on the demo data set
+	$(BIN)/sam-engine embed demo
+	$(BIN)/sam-engine annotate demo
 
 test: setup ## every test
 	$(BIN)/pytest

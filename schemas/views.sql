@@ -33,17 +33,60 @@ SELECT
     + seconds_select + seconds_nms + seconds_regions + seconds_rle AS seconds
 FROM read_parquet('dataset://outcomes/*.parquet', hive_partitioning = true, hive_types_autocast = false);
 
+-- Every saved state of every human mask: what the work was, where `annotations` says what came of it.
+CREATE VIEW annotation_revisions AS
+FROM read_parquet('dataset://annotations/masks/*.parquet', hive_partitioning = false);
+
 -- Human masks as they stand: the latest revision of each, unless that one deleted it.
 CREATE VIEW annotations AS
 SELECT * EXCLUDE (deleted)
 FROM (
-    FROM read_parquet('dataset://annotations/masks/*.parquet', hive_partitioning = false)
+    FROM annotation_revisions
     QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC) = 1
 )
 WHERE NOT deleted;
 
 CREATE VIEW events AS
 FROM read_parquet('dataset://annotations/events/*.parquet', hive_partitioning = false);
+
+-- The work of each annotator by stage, round and model. A mask is worked on when it was clicked or brushed; one accepted
+-- as proposed counts for masks_per_image, not for seconds_per_mask. `brushed` is the share of mask pixels that brush or
+-- eraser changed, `reminded` the share of masks that took longer than the app thinks they should.
+CREATE VIEW annotation_work AS
+WITH work AS (
+    SELECT
+        annotator, stage, coalesce(round, -1) AS round, coalesce(model_id, '') AS model_id,
+        count(DISTINCT mask_id) FILTER (clicks > 0 OR brushed > 0) AS worked_on,
+        sum(seconds) AS seconds, sum(clicks) AS clicks, sum(brushed) AS brushed
+    FROM annotation_revisions
+    GROUP BY ALL
+),
+standing AS (
+    SELECT
+        annotator, stage, coalesce(round, -1) AS round, coalesce(model_id, '') AS model_id,
+        count(*) AS masks, count(DISTINCT image_id) AS images, sum(area) AS area
+    FROM annotations
+    GROUP BY ALL
+),
+reminders AS (
+    SELECT annotator, stage, coalesce(round, -1) AS round, count(*) AS reminders
+    FROM events WHERE action = 'reminder'
+    GROUP BY ALL
+)
+SELECT
+    annotator, stage, nullif(round, -1) AS round, nullif(model_id, '') AS model_id,
+    coalesce(images, 0) AS images,
+    coalesce(masks, 0) AS masks,
+    round(masks / nullif(images, 0), 1) AS masks_per_image,
+    worked_on,
+    round(seconds / nullif(worked_on, 0), 1) AS seconds_per_mask,
+    round(clicks / nullif(worked_on, 0), 1) AS clicks_per_mask,
+    round(brushed / nullif(area, 0), 3) AS brushed,
+    round(coalesce(reminders, 0) / nullif(sum(worked_on) OVER (PARTITION BY annotator, stage, round), 0), 3) AS reminded
+FROM work
+LEFT JOIN standing USING (annotator, stage, round, model_id)
+LEFT JOIN reminders USING (annotator, stage, round)
+ORDER BY round NULLS FIRST, stage, annotator, model_id;
 
 CREATE VIEW runs AS
 SELECT * REPLACE (recipe::JSON AS recipe, config::JSON AS config, versions::JSON AS versions)

@@ -12,9 +12,9 @@ import tyro
 from tyro.conf import subcommand
 
 from sam_core.recipes import recipe, recommended_recipe
+from workflows.annotate.commands import AnnotateConfig, EmbedConfig
 from workflows.commands import (
     AUTO,
-    Command,
     GenerateConfig,
     IngestConfig,
     ModelsConfig,
@@ -26,6 +26,18 @@ from workflows.commands import (
 )
 from workflows.failures import one_line
 
+Command = (
+    GenerateConfig
+    | IngestConfig
+    | SqlConfig
+    | ReportConfig
+    | ModelsConfig
+    | TrainCommand
+    | EmbedConfig
+    | AnnotateConfig
+    | StatusConfig
+    | PlanConfig
+)
 DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _COMMANDS = (
     Annotated[GenerateConfig, subcommand("generate")]
@@ -34,6 +46,8 @@ _COMMANDS = (
     | Annotated[ReportConfig, subcommand("report")]
     | Annotated[TrainCommand, subcommand("train")]
     | Annotated[ModelsConfig, subcommand("models")]
+    | Annotated[EmbedConfig, subcommand("embed")]
+    | Annotated[AnnotateConfig, subcommand("annotate")]
     | Annotated[StatusConfig, subcommand("status")]
     | Annotated[PlanConfig, subcommand("plan")]
 )
@@ -97,6 +111,12 @@ def run(config: Command) -> int:
             from workflows.train.job import train_command
 
             return train_command(config)
+        case EmbedConfig():
+            from workflows.embed import embed
+
+            return embed(config)
+        case AnnotateConfig():
+            return _annotate(config)
         case StatusConfig():
             from workflows.status import status
 
@@ -105,6 +125,15 @@ def run(config: Command) -> int:
             from workflows.capacity import plan
 
             return plan(config)
+
+
+def _annotate(config: AnnotateConfig) -> int:
+    """The annotation server, whose libraries are an extra."""
+    try:
+        from workflows.annotate.serve import annotate
+    except ModuleNotFoundError as error:
+        raise ValueError(f"annotate needs {error.name}: pip install 'sam-data-engine[annotate]'") from error
+    return annotate(config)
 
 
 def _parse(arguments: Sequence[str], default: Command | None) -> Command:

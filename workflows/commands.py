@@ -220,8 +220,3 @@ class TrainCommand:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
-
-
-Command = (
-    GenerateConfig | IngestConfig | SqlConfig | ReportConfig | ModelsConfig | TrainCommand | StatusConfig | PlanConfig
-)

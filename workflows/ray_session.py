@@ -69,20 +69,29 @@ def run_shards(job: ShardJob, tasks: list[ShardTask], pool: Pool) -> Iterator[Sh
     A worker that dies is started again and its shard repeated, within limits. Raises WorkerError when a worker tells
     that it cannot go on, or the limits are reached.
     """
-    rows = ray.data.from_items([asdict(task) for task in tasks], override_num_blocks=len(tasks))
+    for row in map_actors(ShardWorker, job, [asdict(task) for task in tasks], pool):
+        yield ShardSummary(**row)
+
+
+def map_actors(worker: type, job: object, rows: list[dict[str, Any]], pool: Pool) -> Iterator[dict[str, Any]]:
+    """Apply a pool of `worker(job)` to rows, one row at a time each; their answers in the order in which they come.
+
+    A worker that dies is started again and its row repeated, within limits. Raises WorkerError when an answer has a
+    `failure`, or the limits are reached.
+    """
+    items = ray.data.from_items(rows, override_num_blocks=len(rows))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # no other way to cap restarts and retries in Ray 2.60
-        shards = rows.map(
-            ShardWorker,
+        answers = items.map(
+            worker,
             fn_constructor_args=(job,),
-            compute=ActorPoolStrategy(size=min(pool.workers, len(tasks)), max_tasks_in_flight_per_actor=2),
+            compute=ActorPoolStrategy(size=min(pool.workers, len(rows)), max_tasks_in_flight_per_actor=2),
             num_cpus=pool.threads,
             num_gpus=pool.gpus,
             max_restarts=WORKER_RESTARTS,
             max_task_retries=SHARD_RETRIES,
         )
-    for row in _rows(shards):
-        yield ShardSummary(**row)
+    yield from _rows(answers)
 
 
 def map_chunks(function: Callable[[pa.Table], pa.Table], chunks: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -17,6 +17,7 @@ from workflows.report.gallery import Picture, pictures
 from workflows.report.queries import Failures
 from workflows.report.scope import Run, differing_settings, read_runs
 from workflows.report.training import Training
+from workflows.report.work import Work, work
 
 RUNS_CHARTED = 6
 RUNS_OVERLAID = 3
@@ -40,6 +41,7 @@ class Page:
     masks: Sequence[Figure]
     candidates: Figure | None
     seconds: Figure | None
+    work: Sequence[Work]
     failures: Failures
     problems: Sequence[tuple[str, int]]
     training: Training | None = None
@@ -86,6 +88,7 @@ def gather(
         masks=mask_figures(connection, charted) if any(run.masks for run in charted) else (),
         candidates=candidate_figure(connection, charted) if charted else None,
         seconds=seconds_figure(connection, charted) if charted else None,
+        work=work(connection),
         failures=queries.failures(connection, [run.run_id for run in runs], limit=FAILURES_LISTED),
         problems=queries.problems(connection),
     )

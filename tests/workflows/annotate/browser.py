@@ -1,0 +1,99 @@
+"""A person in front of the app: real Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+_PIXELS = """() => {
+  const canvas = document.getElementById("active");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let text = "";
+  for (let i = 3; i < data.length; i += 4) text += data[i] ? "1" : "0";
+  return [canvas.height, canvas.width, btoa(text)];
+}"""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Chromium without a window."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(_FLAGS))
+        yield browser
+        browser.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One annotator with a browser of their own."""
+
+    page: Page
+
+    def ready(self) -> Person:
+        """Wait until an image is open (or nothing is left)."""
+        self.page.wait_for_selector("html[data-ready=true]", state="attached", timeout=60_000)
+        return self
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """The place on the screen of a point given in fractions of the picture."""
+        box = self.page.locator("#photo").bounding_box()
+        assert box is not None
+        return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+    def click(self, x: float, y: float, *, button: str = "left") -> None:
+        self.page.mouse.click(*self.at(x, y), button=button)  # type: ignore[arg-type]
+        self.answered()
+
+    def drag(self, *path: tuple[float, float]) -> None:
+        self.page.mouse.move(*self.at(*path[0]))
+        self.page.mouse.down()
+        for point in path[1:]:
+            self.page.mouse.move(*self.at(*point), steps=4)
+        self.page.mouse.up()
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def answered(self) -> None:
+        """Wait until the model has nothing left to say."""
+        self.page.wait_for_selector("html[data-busy=false]", state="attached")
+
+    def kept(self) -> None:
+        """Wait until the mask in work lies in the browser's own store."""
+        self.page.wait_for_selector("html[data-kept=true]", state="attached")
+
+    def saved(self) -> None:
+        """Wait until the server has everything."""
+        expect(self.page.locator("#saved")).to_have_text("all saved", timeout=30_000)
+
+    def seen(self) -> NDArray[np.bool_]:
+        """The mask in work as it is on the screen: bool [H, W]."""
+        height, width, text = self.page.evaluate(_PIXELS)
+        pixels = np.frombuffer(base64.b64decode(text), np.uint8) == ord("1")
+        return pixels.reshape(height, width)
+
+    def masks(self) -> dict[str, object]:
+        """What the app holds: `active` and `saved` masks as COCO counts."""
+        return dict(self.page.evaluate("() => annotate.masks"))
+
+
+def sit_down(browser: Browser, address: str, name: str) -> Person:
+    """Open the app in a browser profile of its own and sign in."""
+    page = browser.new_context(viewport={"width": 1100, "height": 720}).new_page()
+    page.goto(address)
+    page.fill("#name", name)
+    page.press("#name", "Enter")
+    return Person(page).ready()

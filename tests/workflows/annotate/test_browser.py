@@ -1,0 +1,301 @@
+"""The app in real Chromium: every tool, reload, restart, two people, and pixels read back by SQL."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pycocotools import mask as coco
+
+pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
+
+from playwright.sync_api import Browser, expect
+
+from tests.workflows.annotate.browser import CHROMIUM, Person, chromium, sit_down
+from tests.workflows.annotate.conftest import Running, save_photo
+from workflows.annotate.assets import Runtime, find_runtime
+from workflows.annotate.commands import AnnotateConfig
+from workflows.cli import main
+from workflows.sql import connect
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+AXE = "axe-core@4.14.1"
+HOSTILE = "<img src=x onerror=alert(1)> & 'x'.png"
+Start = Callable[..., Running]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Runtime | None:
+    """ONNX Runtime Web if this machine can get it."""
+    try:
+        return find_runtime()
+    except OSError:
+        return None
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two real photographs, one of them under a name that is markup."""
+    from skimage.data import chelsea, coffee
+
+    folder = tmp_path_factory.mktemp("browser")
+    (folder / "photos").mkdir()
+    save_photo(folder / "photos" / HOSTILE, chelsea())
+    save_photo(folder / "photos" / "coffee.png", coffee()[::2, ::2])
+    assert main(["ingest", str(folder / "photos"), str(folder / "data")]) == 0
+    return folder / "data"
+
+
+@pytest.fixture
+def config(data: Path, tmp_path: Path) -> AnnotateConfig:
+    shutil.copytree(data, tmp_path / "data")
+    cat = "SELECT image_id FROM images ORDER BY width DESC"
+    return AnnotateConfig(dataset=str(tmp_path / "data"), images=cat, threads=1, reminder_seconds=600)
+
+
+def standing(config: AnnotateConfig, columns: str = "*") -> list[dict[str, Any]]:
+    query = f"SELECT {columns} FROM annotations ORDER BY created_at"
+    return connect(config.dataset).sql(query).to_arrow_table().to_pylist()
+
+
+def pixels(row: dict[str, Any]) -> NDArray[np.bool_]:
+    return coco.decode({"size": [row["height"], row["width"]], "counts": row["rle"]}).astype(bool)
+
+
+def test_twenty_objects_with_every_tool_are_read_back_pixel_for_pixel(
+    browser: Browser, running: Start, config: AnnotateConfig, runtime: Runtime | None
+) -> None:
+    ada = sit_down(browser, running(config, runtime=runtime).address, "Ada")
+    drawn: list[NDArray[np.bool_]] = []
+
+    def keep() -> None:
+        drawn.append(ada.seen())
+        ada.press("Enter")
+        expect(ada.page.locator("#masks li")).to_have_count(len(drawn))
+
+    for step in range(4):  # points, and a background point
+        ada.press("p")
+        ada.click(0.3 + 0.12 * step, 0.45)
+        if step % 2:
+            ada.click(0.9, 0.9 - 0.1 * step, button="right")
+        keep()
+    for step in range(3):  # candidates by number and by key
+        ada.click(0.4 + 0.1 * step, 0.6)
+        ada.press("2", "c", *["c"] * step)
+        keep()
+    for step in range(3):  # boxes
+        ada.press("r")
+        ada.drag((0.2 + 0.1 * step, 0.2), (0.6 + 0.1 * step, 0.8))
+        ada.answered()
+        keep()
+    for step in range(3):  # brush of several sizes, and eraser: a ring with a hole, and two parts
+        ada.press("b", *["]"] * (2 * step))
+        ada.drag((0.2, 0.2), (0.4, 0.2), (0.4, 0.4), (0.2, 0.4), (0.2, 0.2))
+        ada.drag((0.7, 0.7), (0.8, 0.8))
+        ada.press("e")
+        ada.drag((0.3, 0.1), (0.3, 0.3))
+        keep()
+    for _ in range(2):  # a click, then brush on top, then another click keeps the brush strokes
+        ada.press("p")
+        ada.click(0.45, 0.5)
+        ada.press("b")
+        ada.drag((0.05, 0.05), (0.15, 0.05))
+        ada.press("p")
+        ada.click(0.55, 0.55)
+        assert ada.seen()[round(0.05 * 300), round(0.1 * 451)]
+        keep()
+    before = _undo_and_redo(ada)
+    keep()
+    assert (drawn[-1] == before).all()
+    ada.press("b", *["["] * 8)  # holes filled, largest part kept
+    ada.drag((0.2, 0.2), (0.4, 0.2), (0.4, 0.4), (0.2, 0.4), (0.2, 0.2))
+    ada.drag((0.8, 0.8), (0.82, 0.82))
+    ada.press("g", "l")
+    assert coco.area(coco.encode(np.asfortranarray(ada.seen().astype(np.uint8)))) > 0.2 * 0.2 * 300 * 451
+    keep()
+    for tool in "pbr":  # without a mouse
+        _draw_by_keyboard(ada, tool)
+        keep()
+    assert len(drawn) == 20
+
+    ada.press("v")  # one is edited, one deleted
+    ada.page.locator("#masks .edit").first.click()
+    ada.press("b")
+    ada.drag((0.9, 0.1), (0.95, 0.1))
+    edited = ada.seen()
+    ada.page.locator("#save-mask").click()
+    ada.page.get_by_label("Delete mask").nth(3).click()
+    ada.saved()
+
+    found = standing(config)
+    assert len(found) == 19
+    wanted = [edited, *(mask for number, mask in enumerate(drawn) if number not in (0, 4))]
+    assert sorted(pixels(row).tobytes() for row in found) == sorted(mask.tobytes() for mask in wanted)
+    assert {row["revision"] for row in found} == {1, 2}
+    assert sum(row["brushed"] > 0 for row in found) >= 6
+    by_hand = [row for row in found if row["model_id"] is None]
+    assert by_hand
+    assert all(row["clicks"] == 0 for row in by_hand)
+    actions = connect(config.dataset).sql("SELECT DISTINCT action FROM events").fetchall()
+    known = {"open", "click", "background_click", "box", "brush", "erase", "undo", "redo", "choose_candidate"}
+    known |= {"save_mask", "edit_mask", "delete_mask", "fill_holes", "keep_largest"}
+    assert known <= {action for (action,) in actions}
+
+
+def _undo_and_redo(person: Person) -> NDArray[np.bool_]:
+    """Undo everything, redo everything; what was there before."""
+    person.press("p")
+    person.click(0.5, 0.4)
+    person.press("b")
+    person.drag((0.1, 0.9), (0.3, 0.9))
+    before = person.seen()
+    person.press("z", "z")
+    assert not person.seen().any()
+    person.press("Control+y", "y")
+    assert (person.seen() == before).all()
+    return before
+
+
+def _draw_by_keyboard(person: Person, tool: str) -> None:
+    person.page.locator("#viewport").focus()
+    person.press(tool, *["Shift+ArrowRight"] * 3, *["ArrowDown"] * 4, "Space")
+    if tool == "r":
+        person.press(*["Shift+ArrowLeft"] * 6, *["Shift+ArrowDown"] * 5, "Space")
+    person.answered()
+
+
+def test_a_reload_in_the_middle_of_a_mask_loses_nothing(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = sit_down(browser, running(config).address, "Ada")
+    ada.click(0.5, 0.5)
+    ada.press("b")
+    ada.drag((0.1, 0.1), (0.3, 0.15))
+    ada.press("e")
+    ada.drag((0.5, 0.3), (0.5, 0.7))
+    before = ada.seen()
+    assert before.any()
+    ada.kept()
+    ada.page.reload()
+    ada.ready()
+    assert (ada.seen() == before).all()
+    ada.press("Enter")
+    ada.saved()
+    (row,) = standing(config)
+    assert (pixels(row) == before).all()
+
+
+def test_two_people_a_reviewer_and_a_name_that_is_markup(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    address = running(config).address
+    ada, bob = (sit_down(browser, address, name) for name in ("Ada", "Bob"))
+    for person in (ada, bob):
+        person.page.on("dialog", lambda dialog: pytest.fail(f"markup ran: {dialog.message}"))
+    name = ada.page.locator("#image-name")
+    expect(name).to_contain_text(HOSTILE)
+    expect(bob.page.locator("#image-name")).to_contain_text("coffee.png")
+    ada.click(0.5, 0.5)
+    ada.press("Enter", "n")
+    expect(name).to_have_text("Nothing left to do")
+    bob.press("q")
+    bob.page.get_by_role("button", name=f"Review {HOSTILE}").click()
+    bob.page.locator("#note").fill("the ears <b>too</b>")
+    bob.page.locator("#send-back").click()
+    bob.saved()
+    ada.page.reload()
+    ada.ready()
+    expect(name).to_contain_text(HOSTILE)
+    expect(ada.page.locator("#message")).to_have_text("Sent back: the ears <b>too</b>")
+    ada.press("k")
+    expect(name).to_have_text("Nothing left to do")
+    ada.saved()
+
+
+def test_a_server_that_goes_away_and_comes_back(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    server = running(config)
+    ada = sit_down(browser, server.address, "Ada")
+    ada.saved()
+    server.stop()
+    ada.press("b")
+    ada.drag((0.2, 0.2), (0.6, 0.6))
+    drawn = ada.seen()
+    ada.press("Enter")
+    expect(ada.page.locator("#saved")).to_contain_text("kept here")
+    server.start()
+    ada.saved()
+    (row,) = standing(config)
+    assert (pixels(row) == drawn).all()
+
+
+def test_the_browser_decodes_as_the_server_does(
+    browser: Browser, running: Start, config: AnnotateConfig, runtime: Runtime | None
+) -> None:
+    if runtime is None:
+        pytest.skip("needs ONNX Runtime Web: npm, or SAM_ENGINE_ORT_WEB")
+    address = running(config, runtime=runtime).address
+    ada = sit_down(browser, address, "Ada")
+    expect(ada.page.locator("#decoder")).to_contain_text("decoding here")
+    ada.press("r")
+    ada.drag((0.25, 0.25), (0.75, 0.75))
+    ada.answered()
+    model = ada.page.request.post(
+        f"{address}/api/decode",
+        data={"image_id": ada.page.evaluate("() => document.documentElement.dataset.image"), "box": _box(ada)},
+    )
+    counts = model.json()["candidates"][0]["rle"]
+    there, here = coco.decode({"size": [300, 451], "counts": counts}).astype(bool), ada.seen()
+    assert there.any()
+    assert (there & here).sum() >= 0.999 * (there | here).sum()
+
+
+def _box(person: Person) -> list[float]:
+    """The box that the person just dragged, as it was drawn."""
+    return list(person.page.evaluate("() => annotate.prompt.box"))
+
+
+def test_axe_finds_no_serious_fault(browser: Browser, running: Start, config: AnnotateConfig, tmp_path: Path) -> None:
+    source = _axe(tmp_path)
+    ada = sit_down(browser, running(config).address, "Ada")
+    ada.click(0.5, 0.5)
+    ada.press("Enter")
+    ada.click(0.4, 0.4)
+    faults = _faults(ada, source)
+    for key in ("q", "?"):
+        ada.press(key)
+        faults += _faults(ada, source)
+        ada.press("Escape")
+    assert faults == []
+
+
+def _faults(person: Person, source: str) -> list[str]:
+    person.page.evaluate(f"() => {{ {source} }}")
+    found = person.page.evaluate("() => axe.run().then(({ violations }) => violations)")
+    grave = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+    return [f"{fault['id']}: {fault['nodes'][0]['html']}" for fault in grave]
+
+
+def _axe(folder: Path) -> str:
+    """The source of axe-core, from npm."""
+    if shutil.which("npm") is None:
+        pytest.skip("needs npm for axe-core")
+    packed = subprocess.run(["npm", "pack", AXE, "--silent"], cwd=folder, capture_output=True, check=False, timeout=60)
+    if packed.returncode:
+        pytest.skip("npm could not fetch axe-core")
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        member = archive.extractfile("package/axe.min.js")
+        assert member is not None
+        return member.read().decode()

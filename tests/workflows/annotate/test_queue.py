@@ -1,0 +1,76 @@
+"""Who gets which image, step by step."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from workflows.annotate.journal import PastEvent
+from workflows.annotate.queue import HeldError, Queue
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def queue() -> Queue:
+    return Queue(["a", "b", "c"], lease_seconds=60)
+
+
+def past(image: str, action: str, annotator: str, note: str = "", at: datetime = NOW) -> PastEvent:
+    return PastEvent(image, action, annotator, at, note)
+
+
+def test_every_annotator_gets_an_image_of_their_own_and_keeps_it() -> None:
+    q = queue()
+    assert [q.next(name, NOW) for name in ("Ada", "Bob", "Ada", "Cleo", "Dan")] == ["a", "b", "a", "c", None]
+
+
+def test_a_finished_or_skipped_image_makes_place_for_the_next() -> None:
+    q = queue()
+    q.next("Ada", NOW)
+    q.note(past("a", "finish", "Ada"))
+    assert q.next("Ada", NOW) == "b"
+    q.note(past("b", "skip", "Ada"))
+    assert q.next("Ada", NOW) == "c"
+    assert q.next("Bob", NOW) == "b"
+
+
+def test_a_silent_annotator_loses_the_image_after_the_lease() -> None:
+    q = queue()
+    q.next("Ada", NOW)
+    with pytest.raises(HeldError, match="Ada is working"):
+        q.hold("a", "Bob", NOW + timedelta(seconds=59))
+    q.hold("a", "Bob", NOW + timedelta(seconds=61))
+    with pytest.raises(HeldError, match="Bob"):
+        q.hold("a", "Ada", NOW + timedelta(seconds=62))
+
+
+def test_what_is_sent_back_goes_to_who_drew_it_before_anything_new() -> None:
+    q = queue()
+    for image in "ab":
+        q.note(past(image, "finish", "Ada"))
+    q.note(past("b", "send_back", "Rita", "too coarse"))
+    assert q.standing("b", NOW) == ("sent_back", "Ada", False, "too coarse")
+    assert q.next("Bob", NOW) == "c"
+    assert q.next("Ada", NOW) == "b"
+    q.note(past("b", "skip", "Ada"))
+    assert q.next("Ada", NOW) is None
+    q.note(past("b", "finish", "Ada"))
+    q.note(past("b", "accept", "Rita"))
+    assert q.standing("b", NOW).status == "accepted"
+
+
+def test_a_restart_remembers_who_was_at_work() -> None:
+    now = datetime.now(UTC)
+    q = queue()
+    q.replay([past("a", "open", "Ada", at=now), past("b", "open", "Bob", at=now - timedelta(seconds=90))])
+    assert q.next("Cleo", now) == "b"
+    assert q.next("Ada", now) == "a"
+
+
+def test_leaving_gives_back_and_strangers_give_back_nothing() -> None:
+    q = queue()
+    q.next("Ada", NOW)
+    q.release("a", "Bob")
+    assert q.standing("a", NOW).held
+    q.release("a", "Ada")
+    assert q.next("Bob", NOW) == "a"
+    q.note(past("elsewhere", "finish", "Ada"))

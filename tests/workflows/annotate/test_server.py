@@ -1,0 +1,303 @@
+"""The endpoints over a real data set with a tiny model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from pycocotools import mask as coco
+
+from sam_core.masks.rle import encode
+from sam_core.model.checkpoint import load_model
+from sam_core.predict import Prompts, decode
+from sam_core.predict import encode as encode_image
+from schemas.layout import masks_key, outcomes_key, run_key
+from schemas.parquet import to_parquet_bytes
+from schemas.records import to_json
+from schemas.tables import Status
+from tests.workflows.annotate.conftest import blob, body, client_of, event_row, mask_row
+from tests.workflows.fakes import half_mask, run_record
+from workflows.annotate.commands import AnnotateConfig
+from workflows.annotate.studio import Studio, open_studio
+from workflows.convert import ImageResult, mask_table, outcome_table
+from workflows.sql import connect
+from workflows.storage import open_store
+
+
+def rows(config: AnnotateConfig, query: str) -> list[dict[str, Any]]:
+    return connect(config.dataset).sql(query).to_arrow_table().to_pylist()
+
+
+def first(studio: Studio) -> str:
+    return next(iter(studio.images))
+
+
+def test_the_project_says_what_the_client_must_know(client: TestClient, studio: Studio) -> None:
+    project = client.get("/api/project").json()
+    assert (project["stage"], project["images"], project["run_id"]) == ("assisted_manual", 4, None)
+    assert project["model"]["image_size"] == 64
+    assert project["model"]["browser_decoder"] is False
+    assert client.get("/api/openapi.json").json()["paths"].keys() >= {"/api/decode", "/api/automatic", "/api/queue"}
+
+
+def test_a_save_is_read_back_by_sql_pixel_for_pixel(client: TestClient, studio: Studio, config: AnnotateConfig) -> None:
+    image = first(studio)
+    masks = [blob(48, 64, seed) for seed in range(5)]
+    saved = [mask_row(image, mask, mask_id=f"m{i}", clicks=i, seconds=2.5) for i, mask in enumerate(masks)]
+    answer = client.put("/api/sessions/s1/parts/1", json=body(masks=saved, events=[event_row(1, "click", image)]))
+    assert answer.json() == {"session": "s1", "part": 1}
+    found = rows(config, "SELECT * FROM annotations ORDER BY mask_id")
+    for row, mask in zip(found, masks, strict=True):
+        np.testing.assert_array_equal(coco.decode({"size": [48, 64], "counts": row["rle"]}), mask)
+        assert (row["area"], row["annotator"], row["stage"]) == (mask.sum(), "Ada", "assisted_manual")
+    assert [row["action"] for row in rows(config, "SELECT action FROM events")] == ["click"]
+    shown = client.get(f"/api/images/{image}/masks").json()
+    assert [row["rle"] for row in shown] == [encode(mask).decode() for mask in masks]
+
+
+def test_a_save_sent_twice_counts_once_and_another_one_is_refused(
+    client: TestClient, studio: Studio, config: AnnotateConfig
+) -> None:
+    image = first(studio)
+    save = body(masks=[mask_row(image, blob(48, 64))], events=[event_row(1, "save_mask", image)])
+    for _ in range(2):
+        assert client.put("/api/sessions/s1/parts/1", json=save).status_code == 200
+    assert rows(config, "SELECT count(*) AS n FROM annotations") == [{"n": 1}]
+    other = body(masks=[mask_row(image, blob(48, 64, 7))])
+    answer = client.put("/api/sessions/s1/parts/1", json=other)
+    assert (answer.status_code, "new session" in answer.json()["detail"]) == (409, True)
+
+
+def test_the_latest_revision_stands_and_a_deleted_mask_is_gone(
+    client: TestClient, studio: Studio, config: AnnotateConfig
+) -> None:
+    image = first(studio)
+    for revision, mask in ((2, blob(48, 64, 2)), (1, blob(48, 64, 1))):
+        row = mask_row(image, mask, revision=revision)
+        client.put(f"/api/sessions/s1/parts/{revision}", json=body(masks=[row]))
+    (shown,) = client.get(f"/api/images/{image}/masks").json()
+    assert shown["rle"] == encode(blob(48, 64, 2)).decode()
+    gone = mask_row(image, blob(48, 64, 2), revision=3, deleted=True)
+    client.put("/api/sessions/s1/parts/3", json=body(masks=[gone]))
+    assert client.get(f"/api/images/{image}/masks").json() == []
+    assert rows(config, "SELECT * FROM annotations") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "complaint"),
+    [
+        ({"rle": "not an rle \x7f"}, 400, "rle"),
+        ({"rle": encode(np.ones((3, 3), bool)).decode()}, 400, "does not cover its image"),
+        ({"rle": encode(np.zeros((48, 64), bool)).decode()}, 400, "area below 1"),
+        ({"image_id": "0" * 32}, 400, "not among those to annotate"),
+        ({"mask_id": "../../etc"}, 422, "mask_id"),
+        ({"revision": 0}, 422, "revision"),
+        ({"point": [900, 1]}, 400, "point outside"),
+        ({"surprise": 1}, 422, "surprise"),
+    ],
+)
+def test_an_unsound_mask_is_refused_in_one_line(
+    client: TestClient, studio: Studio, config: AnnotateConfig, change: dict[str, Any], status: int, complaint: str
+) -> None:
+    row = mask_row(first(studio), blob(48, 64)) | change
+    answer = client.put("/api/sessions/s1/parts/1", json=body(masks=[row]))
+    assert answer.status_code == status
+    assert complaint in str(answer.json()["detail"])
+    assert rows(config, "SELECT * FROM annotations") == []
+
+
+def test_names_from_outside_reach_no_other_file(client: TestClient) -> None:
+    for path in ("/api/images/..%2f..%2fetc/picture", "/api/images/nothing/picture", "/api/sessions/%2e%2e/parts/1"):
+        assert client.get(path).status_code in (404, 405, 422)
+    assert client.get("/../../pyproject.toml").status_code == 404
+    assert client.get("/api/model/secret.onnx").status_code == 404
+
+
+def test_decoding_answers_as_the_model_does(client: TestClient, studio: Studio, tiny_checkpoint: Path) -> None:
+    import torch
+
+    image = first(studio)
+    answer = client.post("/api/decode", json={"image_id": image, "points": [[20, 30, 1]]}).json()
+    from workflows.embed import read_pixels
+
+    pixels = read_pixels(studio.assistant._reader, studio.images[image].stored, max_pixels=10**6)
+    sam = load_model(tiny_checkpoint).sam
+    embedding = encode_image(sam, [pixels])
+    prompts = Prompts(points=torch.tensor([[[20.0, 30.0]]]), labels=torch.ones(1, 1, dtype=torch.int64))
+    expected = decode(sam, embedding, prompts, multimask=True)
+    best = int(expected.iou[0].argmax())
+    mask = expected.masks()[0, best].numpy()
+    found = coco.decode({"size": [48, 64], "counts": answer["candidates"][0]["rle"]})
+    assert (found != mask).mean() < 0.01  # the embedding was stored in float16
+    assert answer["candidates"][0]["predicted_iou"] == pytest.approx(float(expected.iou[0, best]), abs=5e-3)
+    assert answer["candidates"][0]["area"] == found.sum()
+
+
+def test_prompts_that_say_nothing_or_too_much(client: TestClient, studio: Studio) -> None:
+    image = first(studio)
+    for request, status in (
+        ({"points": []}, 400),
+        ({"points": [[1, 2, 7]]}, 422),
+        ({"points": [["x", 2, 1]]}, 422),
+        ({"box": [1, 2, 3]}, 422),
+        ({"points": [[1, 2, 1]], "mask": "??"}, 400),
+        ({"text": "a wheel"}, 422),
+    ):
+        assert client.post("/api/decode", json={"image_id": image} | request).status_code == status
+    assert client.post("/api/decode", json={"image_id": "missing", "points": [[1, 2, 1]]}).status_code == 404
+
+
+def test_a_mask_to_start_from_changes_the_answer(client: TestClient, studio: Studio) -> None:
+    image = first(studio)
+    request = {"image_id": image, "points": [[20, 30, 1]], "output": "logits"}
+    plain = client.post("/api/decode", json=request).json()
+    started = client.post("/api/decode", json=request | {"mask": encode(blob(48, 64)).decode()}).json()
+    assert plain["logits"] != started["logits"]
+
+
+def test_every_mask_of_an_image(client: TestClient, studio: Studio) -> None:
+    answer = client.post("/api/automatic", json={"image_id": first(studio), "recipe": "draft"})
+    assert answer.status_code == 200
+    assert (answer.json()["height"], answer.json()["width"]) == (48, 64)
+
+
+def test_pictures_and_embeddings_are_those_of_the_data_set(client: TestClient, studio: Studio) -> None:
+    image = first(studio)
+    picture = client.get(f"/api/images/{image}/picture")
+    assert picture.headers["content-type"] == "image/png"
+    assert picture.content == Path(studio.images[image].stored.uri).read_bytes()
+    computed = client.get(f"/api/images/{image}/embedding").content
+    assert computed == client.get(f"/api/images/{image}/embedding").content
+    header = computed[8 : 8 + int.from_bytes(computed[:8], "little")]
+    assert studio.assistant.model.sha256.encode() in header
+
+
+def test_an_image_that_changed_is_refused(client: TestClient, studio: Studio) -> None:
+    image = first(studio)
+    path = Path(studio.images[image].stored.uri)
+    before = path.read_bytes()
+    try:
+        path.write_bytes(b"other")
+        answer = client.get(f"/api/images/{image}/picture")
+        assert (answer.status_code, "other bytes" in answer.json()["detail"]) == (422, True)
+    finally:
+        path.write_bytes(before)
+
+
+def test_a_queue_of_two_annotators_and_a_reviewer(client: TestClient) -> None:
+    def take(name: str) -> dict[str, Any]:
+        return client.post("/api/queue/next", json={"annotator": name}).json()
+
+    def tell(name: str, part: int, *events: dict[str, Any]) -> None:
+        client.put(f"/api/sessions/{name}/parts/{part}", json=body(name, events=list(events)))
+
+    ada, bob = take("Ada"), take("Bob")
+    assert ada["image_id"] != bob["image_id"]
+    refused = client.put(f"/api/queue/{ada['image_id']}/lease", json={"annotator": "Bob"})
+    assert (refused.status_code, refused.json()["detail"]) == (409, "Ada is working on this image")
+    tell("Ada", 1, event_row(1, "finish", ada["image_id"]))
+    tell("Rita", 1, event_row(1, "send_back", ada["image_id"], details={"note": "the tail"}))
+    again = take("Ada")
+    assert (again["image_id"], again["status"], again["note"]) == (ada["image_id"], "sent_back", "the tail")
+    states = {item["image_id"]: item["status"] for item in client.get("/api/queue").json()}
+    assert sorted(states.values()) == ["open", "open", "open", "sent_back"]
+
+
+def test_a_new_server_knows_everything_the_old_one_did(config: AnnotateConfig, studio: Studio) -> None:
+    image, other = list(studio.images)[:2]
+    with client_of(studio) as client:
+        masks = [mask_row(image, blob(48, 64), mask_id="kept"), mask_row(image, blob(48, 64, 3), mask_id="gone")]
+        client.put("/api/sessions/s/parts/1", json=body(masks=masks, events=[event_row(1, "finish", image)]))
+        gone = mask_row(image, blob(48, 64, 3), mask_id="gone", revision=2, deleted=True)
+        client.put("/api/sessions/s/parts/2", json=body(masks=[gone], events=[event_row(2, "skip", other)]))
+        before = client.get("/api/queue").json()
+    with client_of(open_studio(config)) as client:
+        assert client.get("/api/queue").json() == before
+        assert [mask["mask_id"] for mask in client.get(f"/api/images/{image}/masks").json()] == ["kept"]
+        assert client.post("/api/queue/next", json={"annotator": "Ada"}).json()["image_id"] not in (image, other)
+
+
+def test_an_audit_keeps_pairs_of_automatic_and_corrected_masks(config: AnnotateConfig) -> None:
+    _add_run(config)
+    audit = open_studio(replace(config, stage="audit", sample=2, run="run"))
+    assert len(audit.images) == 2
+    image = first(audit)
+    with client_of(audit) as client:
+        (proposed,) = client.get(f"/api/images/{image}/masks").json()
+        assert (proposed["revision"], proposed["annotator"]) == (0, None)
+        corrected = mask_row(image, blob(48, 64), source_mask_id=proposed["mask_id"])
+        client.put("/api/sessions/s/parts/1", json=body(masks=[corrected]))
+        (left,) = client.get(f"/api/images/{image}/masks").json()
+        assert left["mask_id"] == "m1"
+    (pair,) = rows(
+        config, "SELECT a.rle <> m.rle AS differ FROM annotations a JOIN masks m ON source_mask_id = m.mask_id"
+    )
+    assert pair == {"differ": True}
+    with client_of(open_studio(replace(config, stage="semi-automatic"))) as client:
+        assert [mask["revision"] for mask in client.get(f"/api/images/{image}/masks").json()] == [0]
+
+
+def _add_run(config: AnnotateConfig) -> None:
+    """A run that found the left half of every image."""
+    store, run = open_store(config.dataset), run_record()
+    images = [image for (image,) in connect(config.dataset).sql("SELECT image_id FROM images").fetchall()]
+    moment = run.created_at
+    results = [ImageResult(image, Status.OK, moment, moment, generation=half_mask((48, 64))) for image in images]
+    store.put(run_key(run.run_id), to_json(run).encode())
+    store.put(masks_key(run.run_id, 0), to_parquet_bytes(mask_table(run, results)))
+    store.put(outcomes_key(run.run_id, 0), to_parquet_bytes(outcome_table(run.run_id, 0, results)))
+
+
+def test_wrong_use_is_said_in_one_line(config: AnnotateConfig, tmp_path: Path) -> None:
+    for change, complaint in (
+        ({"stage": "audit"}, "no masks to start from"),
+        ({"stage": "audit", "run": "none"}, "no run 'none'"),
+        ({"images": "SELECT 1 AS one"}, "must return image_id"),
+        ({"images": "SELECT nonsense"}, "nonsense"),
+        ({"images": "SELECT image_id FROM images WHERE false"}, "no image to annotate"),
+        ({"dataset": str(tmp_path)}, "is not a data set"),
+        ({"model": "vit_nn"}, "did you mean"),
+    ):
+        with pytest.raises(ValueError, match=complaint) as caught:
+            open_studio(replace(config, **change))
+        assert "\n" not in str(caught.value)
+
+
+def test_killed_while_twenty_people_save(config: AnnotateConfig) -> None:
+    """A real process is killed in the middle; what was acknowledged is there, what was sent again is there once."""
+    program = [sys.executable, "-m", "workflows.cli", "annotate", config.dataset, "--model", config.model]
+    command = [*program, "--port", "0", "--no-browser-decoder", "--threads", "1"]
+    image = next(iter(open_studio(config).images))
+    save = {f"s{n}": body(f"A{n}", masks=[mask_row(image, blob(48, 64, n), mask_id=f"m{n}")]) for n in range(20)}
+    acknowledged: list[str] = []
+
+    def send(address: str, session: str) -> None:
+        try:
+            httpx.put(f"{address}/api/sessions/{session}/parts/1", json=save[session], timeout=20).raise_for_status()
+            acknowledged.append(session)
+        except httpx.TransportError:
+            return
+
+    for kill in (True, False):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            address = next(line for line in server.stdout if line.startswith("open ")).split()[1].rstrip("/")
+            missing = [session for session in save if session not in acknowledged]
+            with ThreadPoolExecutor(4) as pool:
+                for number, session in enumerate(missing):
+                    if kill and number == 10:
+                        os.kill(server.pid, signal.SIGKILL)
+                    pool.submit(send, address, session)
+            server.kill()
+    assert sorted(acknowledged) == sorted(save)
+    assert rows(config, "SELECT count(*) AS n, count(DISTINCT mask_id) AS m FROM annotations") == [{"n": 20, "m": 20}]

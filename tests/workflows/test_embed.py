@@ -1,0 +1,40 @@
+"""`sam-engine embed` on real Ray: every image once, only what is missing, and what cannot be read is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.workflows.conftest import Engine, save_photos
+
+
+def files(data: Path) -> dict[Path, int]:
+    """Every embedding and when it was written."""
+    return {path: path.stat().st_mtime_ns for path in (data / "embeddings").rglob("*.safetensors")}
+
+
+def test_every_image_once_and_only_what_is_missing(
+    cluster: str, engine: Engine, photos: Path, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    data = tmp_path / "data"
+    engine("ingest", photos, data)
+    done = engine("embed", data, "--model", tiny_checkpoint)
+    assert (done.status, "6 of 6 images embedded by vit_test-" in done.out) == (0, True), done.err
+    before = files(data)
+    assert len(before) == 6
+    save_photos(photos, 1, first=6)
+    engine("ingest", photos, data)
+    next(iter(before)).unlink()
+    (photos / "photo-006.png").write_bytes(b"other")
+    (data / "embeddings" / "model=old-1" / "ab").mkdir(parents=True)
+    (data / "embeddings" / "model=old-1" / "ab" / f"{'ab' * 16}.safetensors").write_bytes(b"x")
+    again = engine("embed", data, "--model", tiny_checkpoint, "--prune")
+    assert (again.status, "photo-006.png: the file has other bytes" in again.out) == (1, True)
+    assert "1 stale embeddings of other models deleted" in again.out
+    after = files(data)
+    assert after.keys() == before.keys()
+    assert sum(after[path] != before[path] for path in before) == 1
+
+
+def test_refusals(engine: Engine, tmp_path: Path) -> None:
+    refused = engine("embed", tmp_path / "none")
+    assert (refused.status, "not a data set" in refused.err) == (2, True)

@@ -1,0 +1,113 @@
+"""The model behind the app: pixels and embeddings of the data set's images, masks for prompts, masks of everything."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sam_core.export_onnx import OnnxDecoder, export_decoder
+from sam_core.generator import MaskGenerator
+from sam_core.masks import rle
+from sam_core.masks.batch import MaskRecords
+from sam_core.model.checkpoint import load_model
+from sam_core.predict import ImageEmbedding
+from sam_core.recipes import recipe, recommended_recipe
+from schemas.layout import embedding_key
+from workflows.annotate.contract import Prompt
+from workflows.annotate.decoder import Answer, Decoder
+from workflows.embed import StoredImage, read_bytes, read_pixels
+from workflows.embeddings import StaleEmbeddingError, check, embed_image, expected_label, unpack
+from workflows.images import read_header
+from workflows.models import Model
+from workflows.pictures import for_browser
+from workflows.sources import UriReader
+from workflows.storage import Store
+
+EMBEDDINGS_KEPT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedImage:
+    """An image of the task; height and width are px of the upright image."""
+
+    stored: StoredImage
+    height: int
+    width: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.height, self.width
+
+
+class Assistant:
+    """Everything that needs the model or the pixels. Safe in any thread; the model does one thing at a time."""
+
+    def __init__(self, store: Store, model: Model, *, threads: int, max_pixels: int) -> None:
+        torch.set_num_threads(threads)
+        self.model, self._store, self._threads, self._max_pixels = model, store, threads, max_pixels
+        self._sam = load_model(model.path).sam
+        self.graphs: OnnxDecoder = export_decoder(self._sam)
+        self._decoder = Decoder(self.graphs, threads=threads)
+        self._reader = UriReader()
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, ImageEmbedding] = OrderedDict()
+
+    @property
+    def image_size(self) -> int:
+        """Side of the model input, px."""
+        return self._sam.config.image_size
+
+    @property
+    def low_res_size(self) -> int:
+        """Side of the logits, px."""
+        return self._sam.config.low_res_size
+
+    def picture(self, image: AnnotatedImage) -> tuple[bytes, str]:
+        """The upright picture in a format that browsers show, and its media type. Raises ImageError, StoreError."""
+        data = read_bytes(self._reader, image.stored)
+        return for_browser(data, read_header(data, max_pixels=self._max_pixels), max_pixels=self._max_pixels)
+
+    def embedding_file(self, image: AnnotatedImage) -> bytes:
+        """The stored embedding, computed and stored first if it is missing or stale. Raises ImageError, StoreError."""
+        image_id = image.stored.image_id
+        key = embedding_key(self.model.model_id, image_id)
+        label = expected_label(self.model, self.image_size, image_id, image.size)
+        try:
+            data = self._store.get(key)
+            check(data, label)
+            return data
+        except (FileNotFoundError, StaleEmbeddingError):
+            pixels = read_pixels(self._reader, image.stored, max_pixels=self._max_pixels)
+        with self._lock:
+            data = embed_image(self._sam, self.model, image_id, pixels)
+        self._store.put(key, data)
+        return data
+
+    def decode(self, image: AnnotatedImage, prompt: Prompt) -> Answer:
+        """What the model says to a prompt. Raises ValueError for an empty prompt or a mask that does not fit."""
+        if not prompt.points and prompt.box is None:
+            raise ValueError("a prompt needs points or a box")
+        mask = rle.decode(prompt.mask.encode(), image.size) if prompt.mask else None
+        return self._decoder.answer(self._embedding(image), prompt, mask)
+
+    def automatic(self, image: AnnotatedImage, recipe_name: str) -> MaskRecords:
+        """Every mask of an image. Raises ImageError, StoreError."""
+        name = recommended_recipe(self.model.name) if recipe_name == "auto" else recipe_name
+        pixels: NDArray[np.uint8] = read_pixels(self._reader, image.stored, max_pixels=self._max_pixels)
+        with self._lock:
+            return MaskGenerator(self._sam, recipe(name), threads=self._threads).generate(pixels).masks
+
+    def _embedding(self, image: AnnotatedImage) -> ImageEmbedding:
+        """Of the images asked for last, a few are kept unpacked."""
+        image_id = image.stored.image_id
+        if image_id not in self._kept:
+            label = expected_label(self.model, self.image_size, image_id, image.size)
+            self._kept[image_id] = unpack(self.embedding_file(image), label)
+            while len(self._kept) > EMBEDDINGS_KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[image_id]

@@ -1,0 +1,90 @@
+"""What `sam-engine embed` and `sam-engine annotate` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tyro.conf import Positional
+
+from schemas.tables import Stage
+from workflows.images import MAX_PIXELS
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+StageName = Literal["assisted-manual", "semi-automatic", "audit"]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedConfig:
+    """Store the image embeddings of a data set, so that annotators never wait for the encoder; can be repeated."""
+
+    dataset: Positional[str]
+    """A local folder or s3://bucket/prefix."""
+    model: str = "vit_n"
+    """A model by name (see `sam-engine models`) or a checkpoint file."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs; auto takes a GPU when there is one."""
+    workers: int | None = None
+    """Processes that hold a model, over the whole cluster."""
+    threads: int | None = None
+    """CPU cores per worker."""
+    max_pixels: int = MAX_PIXELS
+    """Larger images are not embedded."""
+    prune: bool = False
+    """Delete the embeddings that other models made."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotateConfig:
+    """Serve the annotation app for a data set to one or many annotators; stop it at any time, nothing is lost."""
+
+    dataset: Positional[str]
+    """A local folder or s3://bucket/prefix that has images (`sam-engine ingest` or `generate` puts them there)."""
+    stage: StageName = "assisted-manual"
+    """Draw from nothing, complete what a run found, or correct a run's masks to measure their quality."""
+    model: str = "vit_n"
+    """The model that assists: a name (see `sam-engine models`) or a checkpoint file."""
+    run: str | None = None
+    """Run whose masks the later stages start from; the newest with masks if not given."""
+    images: str | None = None
+    """SQL that returns the `image_id`s to annotate, in order; all images of the data set if not given."""
+    sample: int | None = None
+    """Only so many of the images, drawn at random; 500 in the audit stage."""
+    seed: int = 0
+    """Of the sample."""
+    round: int | None = None
+    """Engine round that the annotations belong to."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but this machine itself needs a token, which the printed address carries."""
+    port: int = 8470
+    """Port to listen on; 0 takes a free one."""
+    token: str | None = None
+    """The token to ask for; a random one if none is given and one is needed."""
+    reminder_seconds: float = 30.0
+    """Working time on one mask after which the app suggests to move on."""
+    lease_seconds: float = 600.0
+    """How long an image stays with an annotator who has gone silent."""
+    threads: int = 2
+    """CPU cores for the model."""
+    browser_decoder: bool = True
+    """Decode in the browser where ONNX Runtime Web is at hand; else every click is decoded here."""
+    max_pixels: int = MAX_PIXELS
+    """Larger images are left out."""
+
+    def __post_init__(self) -> None:
+        for name in ("sample", "reminder_seconds", "lease_seconds", "threads"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
+        if not 0 <= self.port < 65536:
+            raise ValueError(f"--port is {self.port}; it must be between 0 and 65535")
+
+    @property
+    def table_stage(self) -> Stage:
+        """The stage as the tables name it."""
+        return Stage(self.stage.replace("-", "_"))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self.host in LOOPBACK

@@ -1,0 +1,190 @@
+"""What travels between the server and its clients, as typed models; `/api/openapi.json` is made from them.
+
+Coordinates are px of the upright original image, xy, origin at the outer corner of its top-left pixel. Masks are COCO
+compressed counts, column-major over the whole image, as text. Times are UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+Name = Annotated[str, Field(pattern=NAME)]
+Person = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, le=1e6)]
+Point = tuple[Finite, Finite]
+Box = tuple[Finite, Finite, Finite, Finite]
+Status = Literal["open", "done", "accepted", "sent_back"]
+
+
+class Strict(BaseModel):
+    """A model that refuses fields it does not know, so that a misspelt one is not silently ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelFacts(Strict):
+    """The model that assists. Sides in px; `embedding` and `fine` are tensor shapes."""
+
+    model_id: str
+    image_size: int
+    low_res_size: int
+    browser_decoder: bool = Field(description="whether ONNX Runtime Web and the decoder's graphs are served here")
+
+
+class Project(Strict):
+    """What a client must know before anything else."""
+
+    dataset: str
+    stage: str
+    round: int | None
+    images: int
+    reminder_seconds: float
+    lease_seconds: float
+    run_id: str | None = Field(description="run whose masks the stage starts from")
+    model: ModelFacts
+
+
+class QueueItem(Strict):
+    """One image and how far it is. `masks` counts human masks that stand."""
+
+    image_id: str
+    name: str
+    height: int
+    width: int
+    status: Status
+    annotator: str | None = Field(description="who holds it, or finished it last")
+    held: bool = Field(description="whether somebody works on it now")
+    note: str = Field(description="what the reviewer wrote when sending it back")
+    masks: int
+
+
+class Claim(Strict):
+    """Who wants to work."""
+
+    annotator: Person
+
+
+class ShownMask(Strict):
+    """A mask of an image: drawn by a person, or proposed by a run and not yet touched."""
+
+    mask_id: str
+    revision: int = Field(description="0 for a proposal")
+    annotator: str | None
+    source_mask_id: str | None
+    rle: str
+    predicted_iou: float | None
+    stability_score: float | None
+    point: Point | None
+
+
+class SavedMask(Strict):
+    """A state of a mask that a person decided on."""
+
+    mask_id: Name = Field(description="made by the client; stays the same when the mask is edited")
+    revision: int = Field(ge=1)
+    deleted: bool = False
+    image_id: Name
+    source_mask_id: Annotated[str, Field(max_length=300)] | None = None
+    rle: Annotated[str, Field(min_length=1, max_length=50_000_000)]
+    model_id: Annotated[str, Field(max_length=200)] | None = Field(
+        default=None, description="null when drawn by hand alone"
+    )
+    predicted_iou: Finite | None = None
+    stability_score: Annotated[float, Field(ge=0, le=1)] | None = None
+    point: Point | None = None
+    clicks: int = Field(default=0, ge=0)
+    brushed: int = Field(default=0, ge=0, description="px that brush or eraser changed")
+    seconds: Seconds = Field(default=0.0, description="active time spent on this revision")
+    created_at: datetime
+
+
+class Event(Strict):
+    """One action of an annotator."""
+
+    sequence: int = Field(ge=1, description="number of the event in its session")
+    image_id: Name | None = None
+    mask_id: Name | None = None
+    action: Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
+    active: Seconds = 0.0
+    details: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    happened_at: datetime
+
+
+class Save(Strict):
+    """One part of a session: what happened since the part before. Sending it again changes nothing."""
+
+    annotator: Person
+    masks: list[SavedMask] = Field(default_factory=list, max_length=5_000)
+    events: list[Event] = Field(default_factory=list, max_length=50_000)
+
+
+class Saved(Strict):
+    """The part is on disk (or in the object store)."""
+
+    session: str
+    part: int
+
+
+class Prompt(Strict):
+    """Where the object is: points (label 1 foreground, 0 background), a box (x0, y0, x1, y1), or both."""
+
+    points: list[tuple[Finite, Finite, Literal[0, 1]]] = Field(default_factory=list, max_length=200)
+    box: Box | None = None
+    mask: str | None = Field(default=None, description="a mask to start from: COCO counts over the whole image")
+
+
+class DecodeRequest(Prompt):
+    """Masks for one prompt on one image of the data set."""
+
+    image_id: Name
+    output: Literal["rle", "logits"] = "rle"
+
+
+class Candidate(Strict):
+    """A mask that the model proposes, best first."""
+
+    predicted_iou: float
+    rle: str
+    bbox: tuple[int, int, int, int]
+    area: int
+
+
+class Decoded(Strict):
+    """The answer. `logits` (base64 of little-endian float16 [4, s, s], s = low_res_size) and `iou` are what the ONNX
+    decoder says: output 0 is for several prompts, 1 to 3 for a single one."""
+
+    candidates: list[Candidate] = Field(default_factory=list)
+    logits: str | None = None
+    iou: list[float] = Field(default_factory=list)
+
+
+class AutomaticRequest(Strict):
+    """Every mask of an image of the data set."""
+
+    image_id: Name
+    recipe: Literal["auto", "reference", "draft"] = "auto"
+
+
+class AutomaticMask(Strict):
+    """One mask, with the fields of the masks table. bbox and crop_box are xywh."""
+
+    rle: str
+    bbox: tuple[int, int, int, int]
+    area: int
+    predicted_iou: float
+    stability_score: float
+    point: Point
+    crop_box: tuple[int, int, int, int]
+
+
+class AutomaticMasks(Strict):
+    """All masks of an image, best first; height and width belong to every RLE."""
+
+    height: int
+    width: int
+    masks: list[AutomaticMask]

@@ -1,0 +1,102 @@
+"""The exported decoder run by ONNX Runtime: what a browser runs, for clients that cannot."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from sam_core.export_onnx import OnnxDecoder
+from sam_core.geometry import Frame, boxes_to_input, points_to_input
+from sam_core.masks.batch import MaskBatch
+from sam_core.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NOT_A_POINT
+from sam_core.predict import ImageEmbedding
+from workflows.annotate.contract import Prompt
+
+Tensors = dict[str, NDArray[np.generic]]
+_MASK_LOGIT = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model says to one prompt: logits float32 [4, s, s], iou float32 [4]; `single` chooses among them."""
+
+    logits: NDArray[np.float32]
+    iou: NDArray[np.float32]
+    single: bool
+    frame: Frame
+
+    @property
+    def order(self) -> list[int]:
+        """Three outputs, best first: 1 to 3 by predicted IoU for a single prompt, else output 0 and the best others."""
+        ranked = sorted((1, 2, 3), key=lambda output: -float(self.iou[output]))
+        return ranked if self.single else [0, *ranked[:2]]
+
+    def masks(self) -> NDArray[np.bool_]:
+        """The masks of `order` at the image's own pixels: bool [3, H, W]."""
+        chosen = torch.from_numpy(self.logits[self.order])[None]
+        iou = torch.from_numpy(self.iou[self.order])[None]
+        return MaskBatch(chosen, iou, self.frame).masks()[0].numpy()
+
+
+class Decoder:
+    """Answers prompts on embedded images. Safe to use from several threads."""
+
+    def __init__(self, graphs: OnnxDecoder, *, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self._sessions = [
+            onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            for graph in (graphs.prepare, graphs.prepare_with_mask, graphs.decode)
+        ]
+        self._lock = threading.Lock()
+
+    def answer(self, embedding: ImageEmbedding, prompt: Prompt, mask: NDArray[np.bool_] | None = None) -> Answer:
+        """Masks for a prompt in the original frame; `mask`, bool [H, W], is one to start from."""
+        frame, features = embedding.frames[0], embedding.features
+        inputs: Tensors = {"embedding": features.embedding.numpy()}
+        inputs |= {f"fine_{level}": fine.numpy() for level, fine in enumerate(features.fine)}
+        prepare, prepare_with_mask, decode = self._sessions
+        points, labels = _tokens(prompt, frame)
+        with self._lock:
+            if mask is None:
+                shared = _run(prepare, inputs)
+            else:
+                shared = _run(prepare_with_mask, inputs | {"mask_logits": _as_logits(mask, frame)})
+            said = _run(decode, {"points": points, "labels": labels} | shared)
+        single = mask is None and len(prompt.points) + (prompt.box is not None) == 1
+        return Answer(said["logits"], said["iou"], single, frame)
+
+
+def _run(session: onnxruntime.InferenceSession, inputs: Tensors) -> Tensors:
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, inputs), strict=True))
+
+
+def _tokens(prompt: Prompt, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Points [1, P, 2] in px of the model input and labels [1, P], in the order of the prompt encoder."""
+    clicks = torch.tensor([point[:2] for point in prompt.points], dtype=torch.float32).view(-1, 2)
+    points, labels = [points_to_input(clicks, frame)], [point[2] for point in prompt.points]
+    if prompt.box is not None:
+        points.append(boxes_to_input(torch.tensor([prompt.box]), frame).view(2, 2))
+        labels += [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]
+    else:
+        points.append(torch.zeros(1, 2))
+        labels.append(NOT_A_POINT)
+    return torch.cat(points)[None].numpy(), np.array([labels], np.int64)
+
+
+def _as_logits(mask: NDArray[np.bool_], frame: Frame) -> NDArray[np.float32]:
+    """A mask of the original image as logits [1, 1, s, s]: how much of each cell it covers, from -8 to 8."""
+    side = frame.image_size // 4
+    height, width = (max(1, round(length * side / frame.image_size)) for length in frame.input_size)
+    whole = torch.from_numpy(mask)[None, None].float()
+    covered = torch.nn.functional.interpolate(whole, (height, width), mode="area")
+    logits = torch.full((1, 1, side, side), -_MASK_LOGIT)
+    logits[..., :height, :width] = (2 * covered - 1) * _MASK_LOGIT
+    return logits.numpy()

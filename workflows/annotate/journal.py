@@ -1,0 +1,241 @@
+"""What people did, on disk before it is acknowledged: one part of a session is one save, under a name the client chose.
+
+Each save puts its masks and its events as one atomic object each. The names come from the client, so a save that is
+sent again after a lost answer or a killed server finds its objects there; nothing is lost and nothing doubled. Memory
+holds only an index of where the latest state of each mask lies, rebuilt from the objects when the server starts.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.layout import (
+    ANNOTATIONS_PREFIX,
+    EVENTS_PREFIX,
+    annotations_key,
+    events_key,
+    parse_session_key,
+)
+from schemas.parquet import from_parquet_bytes, to_parquet_bytes
+from schemas.rle import RleError, parse_runs
+from schemas.tables import ANNOTATIONS, EVENTS, Stage
+from schemas.validate import check_annotations
+from workflows.annotate.contract import Save, SavedMask
+from workflows.storage import Store
+
+_READERS = 16
+
+
+class ConflictError(ValueError):
+    """A part of a session that is there already, with other content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What all annotations of this server have in common."""
+
+    stage: Stage
+    round: int | None
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MaskState:
+    """The latest revision of a mask, and the object that holds it."""
+
+    revision: int
+    deleted: bool
+    stage: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class PastEvent:
+    """What the queue must know of an event."""
+
+    image_id: str
+    action: str
+    annotator: str
+    happened_at: datetime
+    note: str
+
+
+class Journal:
+    """Saves, and the masks that stand. Safe to use from several threads.
+
+    Args:
+        sizes: (height, width) px of every image that may be annotated, by image_id.
+    """
+
+    def __init__(self, store: Store, task: Task, sizes: dict[str, tuple[int, int]]) -> None:
+        self._store, self._task, self._sizes = store, task, sizes
+        self._lock = threading.Lock()
+        self._masks: dict[str, dict[str, MaskState]] = {}
+        for key, table in self._read_all(ANNOTATIONS_PREFIX):
+            self._index(key, table)
+
+    def save(self, session: str, part: int, save: Save) -> None:
+        """Put one part. Raises ValueError when a row is unsound, ConflictError when the part holds something else."""
+        masks, events = self._mask_rows(session, save), self._event_rows(session, save)
+        if len(masks):
+            check_annotations(masks)
+            self._put(annotations_key(session, part), masks)
+            with self._lock:
+                self._index(annotations_key(session, part), masks)
+        if len(events):
+            self._put(events_key(session, part), events)
+
+    def masks_of(self, image_id: str) -> list[dict[str, object]]:
+        """Rows of ANNOTATIONS: the masks of an image that stand, in the order of their ids."""
+        with self._lock:
+            states = {mask: state for mask, state in self._masks.get(image_id, {}).items() if self._shows(state)}
+        keys = sorted({state.key for state in states.values()})
+        with ThreadPoolExecutor(_READERS) as readers:
+            tables = list(readers.map(lambda key: from_parquet_bytes(self._store.get(key)), keys))
+        rows = [row for table in tables for row in table.to_pylist()]
+        standing = [
+            row for row in rows if row["mask_id"] in states and row["revision"] == states[row["mask_id"]].revision
+        ]
+        return sorted(standing, key=lambda row: row["mask_id"])
+
+    def count(self, image_id: str) -> int:
+        """How many masks of an image stand."""
+        return sum(self._shows(state) for state in self._masks.get(image_id, {}).values())
+
+    def sources_taken(self, image_id: str) -> set[str]:
+        """Automatic masks of an image that a person accepted, changed or deleted in this stage."""
+        with self._lock:
+            keys = {s.key for s in self._masks.get(image_id, {}).values() if s.stage == self._task.stage}
+        tables = (from_parquet_bytes(self._store.get(key)) for key in keys)
+        return {source for table in tables for source in table["source_mask_id"].to_pylist() if source}
+
+    def past_events(self) -> list[PastEvent]:
+        """Events of this stage and round that are about an image, the oldest first."""
+        rows = [row for _, table in self._read_all(EVENTS_PREFIX) for row in table.to_pylist()]
+        mine = [r for r in rows if r["image_id"] and (r["stage"], r["round"]) == (self._task.stage, self._task.round)]
+        mine.sort(key=lambda row: (row["happened_at"], row["session"], row["sequence"]))
+        return [_past(row) for row in mine]
+
+    def _shows(self, state: MaskState) -> bool:
+        """Whether a mask belongs on the screen: audits measure masks of others and stay apart."""
+        audit = state.stage == Stage.AUDIT
+        return not state.deleted and audit == (self._task.stage == Stage.AUDIT)
+
+    def _put(self, key: str, table: pa.Table) -> None:
+        data = to_parquet_bytes(table)
+        if self._store.put_if_absent(key, data) != data:
+            raise ConflictError(f"{key} is there already, with other content; begin a new session")
+
+    def _index(self, key: str, table: pa.Table) -> None:
+        columns = (table[name].to_pylist() for name in ("image_id", "mask_id", "revision", "deleted", "stage"))
+        for image, mask, revision, deleted, stage in zip(*columns, strict=True):
+            held = self._masks.setdefault(image, {})
+            if mask not in held or revision >= held[mask].revision:
+                held[mask] = MaskState(revision, deleted, stage, key)
+
+    def _read_all(self, prefix: str) -> Iterator[tuple[str, pa.Table]]:
+        keys = [entry.key for entry in self._store.list(prefix.rstrip("/")) if parse_session_key(entry.key)]
+        read: Callable[[str], pa.Table] = lambda key: from_parquet_bytes(self._store.get(key))  # noqa: E731
+        with ThreadPoolExecutor(_READERS) as readers:
+            yield from zip(keys, readers.map(read, keys), strict=True)
+
+    def _mask_rows(self, session: str, save: Save) -> pa.Table:
+        """The masks of a save as rows of ANNOTATIONS; area and box are those of the RLE. Raises ValueError."""
+        common = {"session": session, "annotator": save.annotator, "round": self._task.round, "stage": self._task.stage}
+        sizes = [self._size_of(mask.image_id) for mask in save.masks]
+        boxes, areas = _measure([mask.rle for mask in save.masks], sizes)
+        rows = [
+            _mask_row(mask, size, box, area) | common
+            for mask, size, box, area in zip(save.masks, sizes, boxes.tolist(), areas.tolist(), strict=True)
+        ]
+        return pa.Table.from_pylist(rows, schema=ANNOTATIONS)
+
+    def _event_rows(self, session: str, save: Save) -> pa.Table:
+        rows = [
+            {
+                "session": session,
+                "sequence": event.sequence,
+                "annotator": save.annotator,
+                "image_id": event.image_id,
+                "mask_id": event.mask_id,
+                "round": self._task.round,
+                "stage": self._task.stage,
+                "model_id": self._task.model_id,
+                "action": event.action,
+                "active": event.active,
+                "details": json.dumps(event.details, sort_keys=True) if event.details else None,
+                "happened_at": _utc(event.happened_at),
+            }
+            for event in save.events
+        ]
+        return pa.Table.from_pylist(rows, schema=EVENTS)
+
+    def _size_of(self, image_id: str) -> tuple[int, int]:
+        if image_id not in self._sizes:
+            raise ValueError(f"image {image_id} is not among those to annotate")
+        return self._sizes[image_id]
+
+
+def _mask_row(mask: SavedMask, size: tuple[int, int], box: list[int], area: int) -> dict[str, object]:
+    return {
+        "mask_id": mask.mask_id,
+        "revision": mask.revision,
+        "deleted": mask.deleted,
+        "image_id": mask.image_id,
+        "model_id": mask.model_id,
+        "source_mask_id": mask.source_mask_id,
+        "height": size[0],
+        "width": size[1],
+        "rle": mask.rle.encode(),
+        "bbox_x": box[0],
+        "bbox_y": box[1],
+        "bbox_w": box[2],
+        "bbox_h": box[3],
+        "area": area,
+        "predicted_iou": mask.predicted_iou,
+        "stability_score": mask.stability_score,
+        "point_x": mask.point and mask.point[0],
+        "point_y": mask.point and mask.point[1],
+        "clicks": mask.clicks,
+        "brushed": mask.brushed,
+        "seconds": mask.seconds,
+        "created_at": _utc(mask.created_at),
+    }
+
+
+def _measure(rles: list[str], sizes: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes xywh [N, 4] and areas [N], px. Raises ValueError when an RLE is none of a mask of that size."""
+    try:
+        runs = parse_runs(pa.array([rle.encode() for rle in rles], pa.binary()))
+    except RleError as error:
+        raise ValueError(f"mask {error.row} of the save: its rle {error.message}") from error
+    pixels = np.array([height * width for height, width in sizes], np.int64)
+    if (runs.pixels != pixels).any():
+        raise ValueError(f"mask {int(np.argmax(runs.pixels != pixels))} of the save: its rle does not cover its image")
+    return runs.boxes(np.array([height for height, _ in sizes], np.int64)), runs.areas
+
+
+def _past(row: dict[str, object]) -> PastEvent:
+    details = json.loads(str(row["details"] or "{}"))
+    moment = row["happened_at"]
+    assert isinstance(moment, datetime)
+    return PastEvent(
+        str(row["image_id"]),
+        str(row["action"]),
+        str(row["annotator"]),
+        moment.replace(tzinfo=UTC),
+        str(details.get("note", "")),
+    )
+
+
+def _utc(time: datetime) -> datetime:
+    """UTC without a zone, as the tables hold it; a time without a zone is taken for UTC."""
+    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time

@@ -1,0 +1,139 @@
+"""Who works on which image: how far it is follows from events on disk, who holds it now from leases in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from workflows.annotate.contract import Status
+from workflows.annotate.journal import PastEvent
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class HeldError(ValueError):
+    """An image that another annotator holds."""
+
+
+class Standing(NamedTuple):
+    """How far an image is: `person` holds it now if `held`, else finished it last; `note` is the reviewer's."""
+
+    status: Status
+    person: str | None
+    held: bool
+    note: str
+
+
+@dataclass(slots=True)
+class Place:
+    """One image of the queue. `owner` finished it last, or was sent it back."""
+
+    status: Status = "open"
+    owner: str | None = None
+    note: str = ""
+    skipped_by: set[str] = field(default_factory=set)
+    holder: str | None = None
+    held_until: datetime = _LONG_AGO
+
+
+class Queue:
+    """The images of a task in order. Safe to use from several threads.
+
+    An image goes to the first who asks, and stays with them until they finish or skip it, or are silent for longer than
+    the lease. An image that a reviewer sends back goes to the one who drew it, before anything new. A skipped image is
+    not offered to the same person again.
+    """
+
+    def __init__(self, images: Iterable[str], *, lease_seconds: float) -> None:
+        self._places = {image: Place() for image in images}
+        self._lease = timedelta(seconds=lease_seconds)
+        self._lock = threading.Lock()
+
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._places
+
+    def replay(self, events: Iterable[PastEvent]) -> None:
+        """Take over what happened before this server started."""
+        for event in events:
+            self.note(event)
+
+    def note(self, event: PastEvent) -> None:
+        """Let an event move its image; events of images that are not in the queue are passed over."""
+        place = self._places.get(event.image_id)
+        if place is None:
+            return
+        with self._lock:
+            self._apply(place, event)
+
+    def next(self, annotator: str, now: datetime) -> str | None:
+        """The image that this person shall work on, held for them from now on; None when nothing is left."""
+        with self._lock:
+            for wanted in (self._mine, self._returned, self._fresh):
+                for image in wanted(annotator, now):
+                    self._hold(self._places[image], annotator, now)
+                    return image
+        return None
+
+    def hold(self, image_id: str, annotator: str, now: datetime) -> None:
+        """Take an image, or go on holding it. Raises HeldError when somebody else has it."""
+        with self._lock:
+            place = self._places[image_id]
+            if self._is_held(place, now) and place.holder != annotator:
+                raise HeldError(f"{place.holder} is working on this image")
+            self._hold(place, annotator, now)
+
+    def release(self, image_id: str, annotator: str) -> None:
+        """Give an image back; nothing happens if this person does not hold it."""
+        with self._lock:
+            place = self._places[image_id]
+            if place.holder == annotator:
+                place.holder = None
+
+    def standing(self, image_id: str, now: datetime) -> Standing:
+        """How far an image is."""
+        place = self._places[image_id]
+        held = self._is_held(place, now)
+        return Standing(place.status, place.holder if held else place.owner, held, place.note)
+
+    def _apply(self, place: Place, event: PastEvent) -> None:
+        match event.action:
+            case "open":
+                self._hold(place, event.annotator, min(event.happened_at, datetime.now(UTC)))
+            case "finish":
+                place.status, place.owner, place.note = "done", event.annotator, ""
+            case "skip":
+                place.skipped_by.add(event.annotator)
+            case "accept":
+                place.status, place.note = "accepted", ""
+            case "send_back":
+                place.status, place.note = "sent_back", event.note
+        if event.action in ("finish", "skip", "accept", "send_back", "leave") and place.holder == event.annotator:
+            place.holder = None
+
+    def _hold(self, place: Place, annotator: str, now: datetime) -> None:
+        place.holder, place.held_until = annotator, now + self._lease
+
+    def _is_held(self, place: Place, now: datetime) -> bool:
+        return place.holder is not None and place.held_until > now
+
+    def _free(self, place: Place, annotator: str, now: datetime) -> bool:
+        return not self._is_held(place, now) or place.holder == annotator
+
+    def _mine(self, annotator: str, now: datetime) -> Iterator[str]:
+        for image, place in self._places.items():
+            if place.holder == annotator and self._is_held(place, now) and place.status in ("open", "sent_back"):
+                yield image
+
+    def _returned(self, annotator: str, now: datetime) -> Iterator[str]:
+        for image, place in self._places.items():
+            is_theirs = place.owner == annotator and annotator not in place.skipped_by
+            if place.status == "sent_back" and is_theirs and self._free(place, annotator, now):
+                yield image
+
+    def _fresh(self, annotator: str, now: datetime) -> Iterator[str]:
+        for image, place in self._places.items():
+            if place.status == "open" and annotator not in place.skipped_by and self._free(place, annotator, now):
+                yield image

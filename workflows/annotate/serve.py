@@ -1,0 +1,55 @@
+"""`sam-engine annotate`: open the task, say where it is, serve until interrupted."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import sys
+
+import uvicorn
+
+from workflows.annotate.assets import AssetError, Runtime, find_runtime
+from workflows.annotate.commands import AnnotateConfig
+from workflows.annotate.server import create_app
+from workflows.annotate.studio import open_studio
+from workflows.failures import one_line
+
+
+def annotate(config: AnnotateConfig) -> int:
+    """The subcommand. Raises ValueError or OSError (one line) when the task cannot be opened or the port is taken."""
+    token = config.token or (None if config.is_local else secrets.token_urlsafe(24))
+    studio = open_studio(config)
+    runtime = _runtime() if config.browser_decoder else None
+    app = create_app(studio, token=token, runtime=runtime)
+    listener = _listen(config)
+    port = listener.getsockname()[1]
+    where = "in the browser" if runtime else "on this server"
+    print(f"{config.dataset}: {len(studio.images):,} images, stage {config.stage}, clicks are decoded {where}")
+    print(f"open {_address(config, port, token)}", flush=True)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=65))
+    server.run(sockets=[listener])
+    return 0
+
+
+def _runtime() -> Runtime | None:
+    """ONNX Runtime Web, or one line on what is missing."""
+    try:
+        return find_runtime()
+    except (AssetError, OSError) as error:
+        print(f"sam-engine: {one_line(error)}; until then the server decodes", file=sys.stderr)
+        return None
+
+
+def _listen(config: AnnotateConfig) -> socket.socket:
+    try:
+        return socket.create_server(
+            (config.host, config.port), family=socket.AF_INET6 if ":" in config.host else socket.AF_INET, backlog=256
+        )
+    except OSError as error:
+        raise OSError(f"cannot listen on {config.host} port {config.port}: {error.strerror}") from error
+
+
+def _address(config: AnnotateConfig, port: int, token: str | None) -> str:
+    """What to open; the token stands behind the #, which browsers do not send and servers do not log."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return f"http://{host}:{port}/" + (f"#token={token}" if token else "")

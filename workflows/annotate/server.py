@@ -1,0 +1,210 @@
+"""The HTTP endpoints: thin, each a few lines over a Studio. `/api/openapi.json` documents them."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import Path as InPath
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+
+from sam_core.masks import rle
+from sam_core.masks.batch import MaskRecords
+from workflows.annotate import contract
+from workflows.annotate.assets import RUNTIME_FILES, Runtime
+from workflows.annotate.assistant import AnnotatedImage
+from workflows.annotate.decoder import Answer
+from workflows.annotate.guard import Guard
+from workflows.annotate.journal import ConflictError
+from workflows.annotate.queue import HeldError
+from workflows.annotate.studio import Studio
+from workflows.failures import one_line
+from workflows.images import ImageError
+
+STATIC = Path(__file__).parent / "static"
+GRAPHS = ("prepare", "prepare_with_mask", "decode")
+ImageId = Annotated[str, InPath(pattern=contract.NAME)]
+_FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+
+def create_app(studio: Studio, *, token: str | None, runtime: Runtime | None) -> FastAPI:
+    """The application. `runtime` is ONNX Runtime Web where it is at hand."""
+    app = FastAPI(title="SAM Data Engine", openapi_url="/api/openapi.json", docs_url=None, redoc_url=None, version="1")
+    _add_project(app, studio, runtime)
+    _add_queue(app, studio)
+    _add_images(app, studio)
+    _add_model(app, studio)
+    _add_failures(app)
+    _add_files(app, runtime)
+    app.add_middleware(Guard, host=studio.config.host, token=token)
+    return app
+
+
+def _add_project(app: FastAPI, studio: Studio, runtime: Runtime | None) -> None:
+    @app.get("/api/project")
+    def project() -> contract.Project:
+        """What the task is, and the model that assists."""
+        config, assistant = studio.config, studio.assistant
+        return contract.Project(
+            dataset=studio.dataset,
+            stage=config.table_stage,
+            round=config.round,
+            images=len(studio.images),
+            reminder_seconds=config.reminder_seconds,
+            lease_seconds=config.lease_seconds,
+            run_id=studio.run_id,
+            model=contract.ModelFacts(
+                model_id=assistant.model.model_id,
+                image_size=assistant.image_size,
+                low_res_size=assistant.low_res_size,
+                browser_decoder=runtime is not None,
+            ),
+        )
+
+    @app.put("/api/sessions/{session}/parts/{part}")
+    def save(session: ImageId, part: Annotated[int, InPath(ge=1, lt=10**8)], save: contract.Save) -> contract.Saved:
+        """Keep masks and events. Answered when they are on disk; may be sent again without harm."""
+        studio.save(session, part, save)
+        return contract.Saved(session=session, part=part)
+
+
+def _add_queue(app: FastAPI, studio: Studio) -> None:
+    @app.get("/api/queue")
+    def queue() -> list[contract.QueueItem]:
+        """Every image of the task, in order."""
+        return [studio.item(image) for image in studio.images]
+
+    @app.post("/api/queue/next")
+    def next_image(claim: contract.Claim) -> contract.QueueItem | None:
+        """The image that this person shall work on, theirs from now on; null when nothing is left."""
+        image = studio.queue.next(claim.annotator, datetime.now(UTC))
+        return None if image is None else studio.item(image)
+
+    @app.put("/api/queue/{image_id}/lease")
+    def hold(image_id: ImageId, claim: contract.Claim) -> contract.QueueItem:
+        """Take an image, or go on holding it; 409 when somebody else works on it."""
+        _find(studio, image_id)
+        studio.queue.hold(image_id, claim.annotator, datetime.now(UTC))
+        return studio.item(image_id)
+
+    @app.post("/api/queue/{image_id}/release", status_code=204)
+    def release(image_id: ImageId, claim: contract.Claim) -> None:
+        """Give an image back."""
+        _find(studio, image_id)
+        studio.queue.release(image_id, claim.annotator)
+
+
+def _add_images(app: FastAPI, studio: Studio) -> None:
+    @app.get("/api/images/{image_id}/picture", response_class=Response)
+    def picture(image_id: ImageId) -> Response:
+        """The upright picture."""
+        data, media_type = studio.assistant.picture(_find(studio, image_id))
+        return Response(data, media_type=media_type, headers=_FOR_EVER)
+
+    @app.get("/api/images/{image_id}/embedding", response_class=Response)
+    def embedding(image_id: ImageId) -> Response:
+        """The image's embedding by the model of this task: safetensors, float16."""
+        data = studio.assistant.embedding_file(_find(studio, image_id))
+        return Response(data, media_type="application/octet-stream")
+
+    @app.get("/api/images/{image_id}/masks")
+    def masks(image_id: ImageId) -> list[contract.ShownMask]:
+        """Masks that stand, and proposals."""
+        _find(studio, image_id)
+        return studio.masks(image_id)
+
+
+def _add_model(app: FastAPI, studio: Studio) -> None:
+    @app.post("/api/decode")
+    def decode(request: contract.DecodeRequest) -> contract.Decoded:
+        """Masks for points, a box, or both, and for a mask to start from; best first."""
+        image = _find(studio, request.image_id)
+        answer = studio.assistant.decode(image, request)
+        if request.output == "logits":
+            logits = base64.b64encode(answer.logits.astype("<f2").tobytes()).decode()
+            return contract.Decoded(logits=logits, iou=answer.iou.tolist())
+        return contract.Decoded(candidates=_candidates(answer), iou=answer.iou.tolist())
+
+    @app.post("/api/automatic")
+    def automatic(request: contract.AutomaticRequest) -> contract.AutomaticMasks:
+        """Every mask of an image by the automatic generator; takes seconds."""
+        image = _find(studio, request.image_id)
+        return _automatic(image, studio.assistant.automatic(image, request.recipe))
+
+    @app.get("/api/model/{graph}.onnx", response_class=Response)
+    def graph(graph: str) -> Response:
+        """The decoder's graphs for ONNX Runtime: prepare, prepare_with_mask, decode."""
+        if graph not in GRAPHS:
+            raise HTTPException(404, f"there is no graph {graph}; there are {', '.join(GRAPHS)}")
+        return Response(getattr(studio.assistant.graphs, graph), media_type="application/octet-stream")
+
+
+def _add_failures(app: FastAPI) -> None:
+    """Bad input is 400, conflicts 409, a store that fails 503; each with one line."""
+
+    def answer(status: int, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": one_line(error)}, status)
+
+    app.exception_handler(HeldError)(lambda _request, error: answer(409, error))
+    app.exception_handler(ConflictError)(lambda _request, error: answer(409, error))
+    app.exception_handler(ImageError)(lambda _request, error: answer(422, error))
+    app.exception_handler(ValueError)(lambda _request, error: answer(400, error))
+    app.exception_handler(OSError)(lambda _request, error: answer(503, error))
+
+
+def _add_files(app: FastAPI, runtime: Runtime | None) -> None:
+    @app.get("/runtime/{name}", include_in_schema=False)
+    def runtime_file(name: str, _request: Request) -> FileResponse:
+        if runtime is None or name not in RUNTIME_FILES:
+            raise HTTPException(404, "ONNX Runtime Web is not here; masks are decoded by the server")
+        media_type = "application/wasm" if name.endswith(".wasm") else "text/javascript"
+        return FileResponse(runtime.folder / name, media_type=media_type, headers=_FOR_EVER)
+
+    app.mount("/", StaticFiles(directory=STATIC, html=True), name="app")
+
+
+def _find(studio: Studio, image_id: str) -> AnnotatedImage:
+    if image_id not in studio.images:
+        raise HTTPException(404, f"there is no image {image_id} in this task")
+    return studio.images[image_id]
+
+
+def _candidates(answer: Answer) -> list[contract.Candidate]:
+    return [
+        contract.Candidate(
+            predicted_iou=float(answer.iou[output]),
+            rle=rle.encode(mask).decode(),
+            bbox=_box(mask),
+            area=int(mask.sum()),
+        )
+        for output, mask in zip(answer.order, answer.masks(), strict=True)
+    ]
+
+
+def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """xywh of a mask, zeros when it is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    return int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
+
+
+def _automatic(image: AnnotatedImage, found: MaskRecords) -> contract.AutomaticMasks:
+    masks = [
+        contract.AutomaticMask(
+            rle=found.rle[index].decode(),
+            bbox=tuple(found.boxes[index].tolist()),
+            area=int(found.areas[index]),
+            predicted_iou=float(found.predicted_iou[index]),
+            stability_score=float(found.stability_score[index]),
+            point=tuple(found.points[index].tolist()),
+            crop_box=tuple(found.crop_boxes[index].tolist()),
+        )
+        for index in range(len(found))
+    ]
+    return contract.AutomaticMasks(height=image.height, width=image.width, masks=masks)

@@ -1,0 +1,292 @@
+// The mask in work: what the model says to the prompts, and on top of it what brush and eraser changed.
+// Brush strokes are a layer of their own, so that a further click changes the model's part and keeps them.
+
+import { boxOf, decompress, compress, eachStrip, fromBitmap } from "./rle.js";
+import { countRegions, holePixels, strayPixels } from "./regions.js";
+
+const [UNTOUCHED, ADDED, ERASED] = [0, 1, 2];
+const NOTHING = Object.freeze({ points: [], box: null, candidates: [], chosen: 0, mask: null });
+
+export class Editor {
+  /** Model's part: {points: [[x, y, label]], box, candidates: [{iou, mask, logits}], chosen, mask}. Never mutated. */
+  model = NOTHING;
+  /** Whether an existing mask is edited: {mask_id, revision, source_mask_id, ...} or null. */
+  origin = null;
+  clicks = 0;
+  final; // Uint8Array, row-major: the mask that will be saved
+  #modelBitmap;
+  #brush;
+  #brushBox = null;
+  #undone = [];
+  #done = [];
+  #stroke = null;
+  /** Called with the box of pixels that changed. */
+  onPaint = () => {};
+  onChange = () => {};
+
+  constructor(width, height) {
+    [this.width, this.height] = [width, height];
+    this.final = new Uint8Array(width * height);
+    this.#modelBitmap = new Uint8Array(width * height);
+    this.#brush = new Uint8Array(width * height);
+  }
+
+  get isEmpty() {
+    return !this.model.mask && !this.#brushBox && !this.model.points.length && !this.model.box;
+  }
+
+  get canUndo() {
+    return this.#done.length > 0;
+  }
+
+  get canRedo() {
+    return this.#undone.length > 0;
+  }
+
+  /** Everything that may hold mask pixels. */
+  get box() {
+    return union(this.model.mask && boxOf(this.model.mask, this.height), this.#brushBox);
+  }
+
+  /** The mask as run lengths. */
+  mask() {
+    return fromBitmap(this.final, this.width, this.height, this.box);
+  }
+
+  /** Pixels that brush and eraser made differ from the model's part. */
+  brushedPixels() {
+    let count = 0;
+    this.#eachIn(this.#brushBox, (at) => {
+      count += this.final[at] !== this.#modelBitmap[at] ? 1 : 0;
+    });
+    return count;
+  }
+
+  regions() {
+    const box = grown(this.box, this.width, this.height);
+    return box ? countRegions(this.final, this.width, box) : { parts: 0, holes: 0 };
+  }
+
+  /** Replaces the model's part as one step of undo. */
+  setModel(change) {
+    const [before, after] = [this.model, { ...this.model, ...change }];
+    this.#show(after);
+    this.#push({ before, after });
+  }
+
+  /** Replaces the model's part without a step of its own: an answer to the latest prompt. */
+  answer(change) {
+    const after = { ...this.model, ...change };
+    const last = this.#done.at(-1);
+    if (last?.after === this.model) last.after = after;
+    this.#show(after);
+    this.onChange();
+  }
+
+  choose(index) {
+    const candidate = this.model.candidates[index];
+    if (candidate && index !== this.model.chosen) this.setModel({ chosen: index, mask: candidate.mask });
+  }
+
+  /** Starts an edit of an existing mask. */
+  edit(origin, mask) {
+    this.clear();
+    this.origin = origin;
+    this.#show({ ...NOTHING, mask });
+    this.onChange();
+  }
+
+  clear() {
+    const box = this.box;
+    this.#fillBrush(UNTOUCHED);
+    this.#show(NOTHING);
+    [this.origin, this.clicks, this.#done, this.#undone, this.#brushBox] = [null, 0, [], [], null];
+    if (box) this.onPaint(box);
+    this.onChange();
+  }
+
+  // --- brush -------------------------------------------------------------------------------------------------------
+
+  beginStroke() {
+    this.#stroke = new Map(); // pixel -> value before
+  }
+
+  /** Paints a round brush of a diameter (px) along a line of points in px; `adds` or erases. */
+  stroke(x0, y0, x1, y1, diameter, adds) {
+    const radius = diameter / 2;
+    const box = this.#clipped({
+      x0: Math.floor(Math.min(x0, x1) - radius),
+      y0: Math.floor(Math.min(y0, y1) - radius),
+      x1: Math.ceil(Math.max(x0, x1) + radius) + 1,
+      y1: Math.ceil(Math.max(y0, y1) + radius) + 1,
+    });
+    if (!box) return;
+    const [dx, dy] = [x1 - x0, y1 - y0];
+    const length = dx * dx + dy * dy;
+    const reach = Math.max(radius * radius, 0.5);
+    this.#eachIn(box, (at, x, y) => {
+      const [px, py] = [x + 0.5 - x0, y + 0.5 - y0];
+      const t = length ? Math.min(1, Math.max(0, (px * dx + py * dy) / length)) : 0;
+      const [ex, ey] = [px - t * dx, py - t * dy];
+      if (ex * ex + ey * ey <= reach) this.#set(at, adds ? ADDED : ERASED);
+    });
+    this.#brushBox = union(this.#brushBox, box);
+    this.onPaint(box);
+  }
+
+  endStroke() {
+    const stroke = this.#stroke;
+    this.#stroke = null;
+    if (!stroke?.size) return;
+    const pixels = Int32Array.from(stroke.keys());
+    const before = Uint8Array.from(stroke.values());
+    this.#push({ pixels, before, after: Uint8Array.from(pixels, (at) => this.#brush[at]) });
+  }
+
+  fillHoles() {
+    this.#paintPixels(holePixels, ADDED);
+  }
+
+  keepLargest() {
+    this.#paintPixels(strayPixels, ERASED);
+  }
+
+  #paintPixels(find, value) {
+    const box = grown(this.box, this.width, this.height);
+    if (!box) return;
+    this.beginStroke();
+    for (const at of find(this.final, this.width, box)) this.#set(at, value);
+    this.#brushBox = union(this.#brushBox, box);
+    this.onPaint(box);
+    this.endStroke();
+  }
+
+  #set(at, value) {
+    if (this.#brush[at] === value) return;
+    if (!this.#stroke.has(at)) this.#stroke.set(at, this.#brush[at]);
+    this.#brush[at] = value;
+    this.final[at] = value === UNTOUCHED ? this.#modelBitmap[at] : value === ADDED ? 1 : 0;
+  }
+
+  // --- undo ---------------------------------------------------------------------------------------------------------
+
+  undo() {
+    this.#step(this.#done, this.#undone, "before");
+  }
+
+  redo() {
+    this.#step(this.#undone, this.#done, "after");
+  }
+
+  #step(from, to, side) {
+    const entry = from.pop();
+    if (!entry) return;
+    to.push(entry);
+    if (entry.pixels) this.#restore(entry.pixels, entry[side]);
+    else this.#show(entry[side]);
+    this.onChange();
+  }
+
+  #restore(pixels, values) {
+    pixels.forEach((at, i) => {
+      this.#brush[at] = values[i];
+      this.final[at] = values[i] === UNTOUCHED ? this.#modelBitmap[at] : values[i] === ADDED ? 1 : 0;
+    });
+    this.onPaint(this.#brushBox);
+  }
+
+  #push(entry) {
+    this.#done.push(entry);
+    this.#undone = [];
+    this.onChange();
+  }
+
+  // --- drafts -------------------------------------------------------------------------------------------------------
+
+  /** What a reload needs to go on; null when there is nothing. */
+  draft() {
+    if (this.isEmpty) return null;
+    const layer = (value) =>
+      compress(fromBitmap(this.#brush.map((v) => (v === value ? 1 : 0)), this.width, this.height, this.#brushBox));
+    const { points, box, mask, chosen } = this.model;
+    return {
+      origin: this.origin,
+      clicks: this.clicks,
+      points,
+      box,
+      chosen,
+      mask: mask && compress(mask),
+      brush: this.#brushBox && { added: layer(ADDED), erased: layer(ERASED) },
+    };
+  }
+
+  restore({ origin, clicks, points, box, mask, brush }) {
+    this.clear();
+    [this.origin, this.clicks] = [origin, clicks];
+    this.#show({ ...NOTHING, points, box, mask: mask && decompress(mask) });
+    for (const [text, value] of brush ? [[brush.added, ADDED], [brush.erased, ERASED]] : []) {
+      const layer = decompress(text);
+      eachStrip(layer, this.height, (x, top, bottom) => {
+        for (let y = top; y < bottom; y++) {
+          this.#brush[y * this.width + x] = value;
+          this.final[y * this.width + x] = value === ADDED ? 1 : 0;
+        }
+      });
+      this.#brushBox = union(this.#brushBox, boxOf(layer, this.height));
+    }
+    if (this.box) this.onPaint(this.box);
+    this.onChange();
+  }
+
+  // --- inside -------------------------------------------------------------------------------------------------------
+
+  #show(model) {
+    const [before, after] = [this.model.mask, model.mask];
+    this.model = model;
+    if (before === after) return;
+    this.#fillModel(before, 0);
+    this.#fillModel(after, 1);
+    const box = union(before && boxOf(before, this.height), after && boxOf(after, this.height));
+    if (box) this.onPaint(box);
+  }
+
+  #fillModel(mask, value) {
+    if (!mask) return;
+    eachStrip(mask, this.height, (x, top, bottom) => {
+      for (let at = top * this.width + x, y = top; y < bottom; y++, at += this.width) {
+        this.#modelBitmap[at] = value;
+        if (this.#brush[at] === UNTOUCHED) this.final[at] = value;
+      }
+    });
+  }
+
+  #fillBrush(value) {
+    this.#eachIn(this.#brushBox, (at) => {
+      this.#brush[at] = value;
+      this.final[at] = this.#modelBitmap[at];
+    });
+  }
+
+  #eachIn(box, visit) {
+    if (!box) return;
+    for (let y = box.y0; y < box.y1; y++) {
+      for (let x = box.x0, at = y * this.width + x; x < box.x1; x++, at++) visit(at, x, y);
+    }
+  }
+
+  #clipped({ x0, y0, x1, y1 }) {
+    const box = { x0: Math.max(0, x0), y0: Math.max(0, y0), x1: Math.min(this.width, x1), y1: Math.min(this.height, y1) };
+    return box.x0 < box.x1 && box.y0 < box.y1 ? box : null;
+  }
+}
+
+export function union(a, b) {
+  if (!a || !b) return a ?? b;
+  return { x0: Math.min(a.x0, b.x0), y0: Math.min(a.y0, b.y0), x1: Math.max(a.x1, b.x1), y1: Math.max(a.y1, b.y1) };
+}
+
+function grown(box, width, height) {
+  if (!box) return null;
+  const { x0, y0, x1, y1 } = box;
+  return { x0: Math.max(0, x0 - 1), y0: Math.max(0, y0 - 1), x1: Math.min(width, x1 + 1), y1: Math.min(height, y1 + 1) };
+}

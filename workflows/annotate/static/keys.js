@@ -1,0 +1,54 @@
+// Every key, what it does, and the sheet that shows it. A key is `event.key` in lower case with Ctrl+ or Shift+ in front.
+
+export const KEYS = [
+  ["P", "points: left click is object, right or Shift is background", ["p"], "tool:points"],
+  ["R", "box", ["r"], "tool:box"],
+  ["B", "brush", ["b"], "tool:brush"],
+  ["E", "eraser", ["e"], "tool:eraser"],
+  ["V", "choose a mask to edit", ["v"], "tool:select"],
+  ["M", "move the picture (also middle button)", ["m"], "tool:pan"],
+  ["[ ]", "brush smaller, larger", ["["], "smaller"],
+  ["", "", ["]"], "larger"],
+  ["1 2 3", "candidate", ["1"], "candidate:0"],
+  ["", "", ["2"], "candidate:1"],
+  ["", "", ["3"], "candidate:2"],
+  ["C", "next candidate", ["c"], "candidate:next"],
+  ["Enter", "save the mask", ["enter"], "save"],
+  ["Esc", "discard the mask", ["escape"], "discard"],
+  ["Del", "delete the mask in work", ["delete", "backspace"], "delete"],
+  ["Z", "undo (also Ctrl+Z)", ["z", "ctrl+z"], "undo"],
+  ["Y", "redo (also Ctrl+Y)", ["y", "ctrl+y", "ctrl+shift+z", "shift+z"], "redo"],
+  ["G", "fill holes", ["g"], "holes"],
+  ["L", "keep the largest part", ["l"], "largest"],
+  ["H", "hide or show masks", ["h"], "toggle"],
+  ["J", "edit the next mask of the list", ["j"], "next-mask"],
+  ["+ - 0", "zoom in, out, whole picture (also wheel)", ["+", "="], "zoom-in"],
+  ["", "", ["-"], "zoom-out"],
+  ["", "", ["0"], "fit"],
+  ["Arrows", "move the crosshair; Shift: far; Ctrl: the picture", [], ""],
+  ["Space", "use the tool at the crosshair; Shift: background", [], ""],
+  ["N", "finish the image, take the next", ["n"], "finish"],
+  ["K", "skip the image", ["k"], "skip"],
+  ["A", "accept (in review)", ["a"], "accept"],
+  ["Q", "list of images", ["q"], "queue"],
+  ["?", "this sheet", ["?", "shift+?"], "help"],
+];
+
+const ACTIONS = new Map(KEYS.flatMap(([, , keys, action]) => keys.map((key) => [key, action])));
+
+/** The action of a key event, or undefined. */
+export function actionOf(event) {
+  const key = event.key.toLowerCase();
+  const shifted = event.shiftKey && key.length === 1 && /[a-z]/.test(key);
+  return ACTIONS.get(`${event.ctrlKey || event.metaKey ? "ctrl+" : ""}${shifted ? "shift+" : ""}${key}`);
+}
+
+/** Fills the sheet. */
+export function writeSheet(list) {
+  for (const [keys, meaning] of KEYS) {
+    if (!keys) continue;
+    const term = document.createElement("dt");
+    for (const key of keys.split(" ")) term.append(Object.assign(document.createElement("kbd"), { textContent: key }), " ");
+    list.append(term, Object.assign(document.createElement("dd"), { textContent: meaning }));
+  }
+}

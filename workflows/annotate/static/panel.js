@@ -1,0 +1,186 @@
+// The page around the picture. Text from outside only ever becomes textContent.
+
+import { areaOf, eachStrip } from "./rle.js";
+import { TOOLS } from "./tools.js";
+
+export const $ = (id) => document.getElementById(id);
+
+const EYE = "M2 12s4-7 10-7 10 7 10 7-4 7-10 7S2 12 2 12zM12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6z";
+const BIN = "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13";
+const STATES = { open: "to do", done: "to review", accepted: "accepted", sent_back: "sent back" };
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function icon(path) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  line.setAttribute("d", path);
+  svg.append(line);
+  return svg;
+}
+
+export function writeTools(select) {
+  for (const [tool, key, name, path] of TOOLS) {
+    const button = element("button", { type: "button", title: `${name} (${key})`, onclick: () => select(tool) });
+    button.append(icon(path), element("kbd", { textContent: key }));
+    button.dataset.tool = tool;
+    button.setAttribute("role", "radio");
+    button.setAttribute("aria-label", name);
+    $("tools").append(button);
+  }
+}
+
+export function showTool(tools) {
+  for (const button of $("tools").children) button.setAttribute("aria-checked", button.dataset.tool === tools.tool);
+  $("brush-size").value = $("brush-size-text").textContent = tools.brushSize;
+}
+
+export function showImage(item, reviewing) {
+  $("image-name").textContent = item ? `${item.name}  ·  ${item.width} × ${item.height}` : "Nothing left to do";
+  $("image-status").hidden = !item;
+  $("image-status").textContent = item ? STATES[item.status] : "";
+  $("image-status").className = `chip ${item?.status ?? ""}`;
+  $("review").hidden = !reviewing;
+  for (const id of ["finish", "skip"]) $(id).disabled = !item || reviewing;
+}
+
+export function showSaving({ waiting, offline, refused }) {
+  const saved = $("saved");
+  saved.className = refused ? "refused" : waiting ? "waiting" : "quiet";
+  if (refused) saved.textContent = `the server refused a save: ${refused}`;
+  else if (offline && waiting) saved.textContent = `server away: ${waiting} saves kept here`;
+  else saved.textContent = waiting ? `saving ${waiting}` : "all saved";
+}
+
+/** Candidates as small pictures with their scores. */
+export function showCandidates({ candidates, chosen }, height, choose) {
+  $("candidates").replaceChildren(
+    ...candidates.map(({ iou, mask }, index) => {
+      const canvas = element("canvas", { width: 104, height: 72 });
+      drawThumbnail(canvas, mask, height);
+      const score = element("span", { textContent: `${index + 1}  ·  ${iou.toFixed(2)}` });
+      const button = element("button", { type: "button", onclick: () => choose(index) }, canvas, score);
+      button.setAttribute("role", "radio");
+      button.setAttribute("aria-checked", index === chosen);
+      button.setAttribute("aria-label", `Candidate ${index + 1}, predicted IoU ${iou.toFixed(2)}`);
+      return button;
+    }),
+  );
+}
+
+function drawThumbnail(canvas, mask, height) {
+  const total = mask.ends.at(-1);
+  const width = total / height;
+  const scale = Math.min(canvas.width / width, canvas.height / height);
+  const context = canvas.getContext("2d");
+  context.translate((canvas.width - width * scale) / 2, (canvas.height - height * scale) / 2);
+  context.fillStyle = "#2a2e34";
+  context.fillRect(0, 0, width * scale, height * scale);
+  context.fillStyle = "#38e1ff";
+  const every = Math.max(1, Math.floor(1 / scale));
+  eachStrip(mask, height, (x, top, bottom) => {
+    if (x % every === 0) context.fillRect(x * scale, top * scale, Math.max(1, every * scale), Math.max(0.5, (bottom - top) * scale));
+  });
+}
+
+/** The state of the mask in work. */
+export function showWork(editor, busy) {
+  const something = Boolean(editor && !editor.isEmpty);
+  for (const id of ["save-mask", "discard", "fill-holes", "keep-largest"]) $(id).disabled = !something;
+  $("undo").disabled = !editor?.canUndo;
+  $("redo").disabled = !editor?.canRedo;
+  $("work-title").textContent = editor?.origin ? "Editing a mask" : "Mask in work";
+  $("work-hint").hidden = something;
+  $("work-facts").textContent = something ? facts(editor, busy) : "";
+}
+
+function facts(editor, busy) {
+  const { points, box } = editor.model;
+  const said = [];
+  if (points.length) said.push(`${points.length} point${points.length > 1 ? "s" : ""}`);
+  if (box) said.push("box");
+  if (busy) said.push("…");
+  return said.join(" · ");
+}
+
+/** The list of masks. Rows are kept when nothing about them changed. */
+export function showMasks(masks, editing, { edit, hide, remove }) {
+  $("list-title").textContent = `Masks  ${masks.length}`;
+  const rows = masks.map((entry) => {
+    const { id, mask, colour, hidden, proposed, annotator } = entry;
+    const swatch = element("i");
+    swatch.style.background = `rgb(${colour.join(",")})`;
+    const words = `${areaOf(mask).toLocaleString("en")} px${proposed ? " · proposed" : annotator ? ` · ${annotator}` : ""}`;
+    const label = element("span", { textContent: words });
+    const row = element(
+      "li",
+      { className: id === editing ? "chosen" : "" },
+      element("button", { type: "button", className: "edit", title: "Edit", onclick: () => edit(id) }, swatch, label),
+      named(element("button", { type: "button", className: hidden ? "off" : "", onclick: () => hide(id) }, icon(EYE)), hidden ? "Show mask" : "Hide mask"),
+      named(element("button", { type: "button", onclick: () => remove(id) }, icon(BIN)), "Delete mask"),
+    );
+    row.dataset.mask = id;
+    return row;
+  });
+  $("masks").replaceChildren(...rows);
+}
+
+function named(button, name) {
+  button.setAttribute("aria-label", name);
+  button.title = name;
+  return button;
+}
+
+/** The dialog with all images. */
+export function showQueue(items, open) {
+  const count = (status) => items.filter((item) => item.status === status).length;
+  $("queue-summary").textContent = Object.entries(STATES).map(([status, words]) => `${count(status)} ${words}`).join("  ·  ");
+  $("queue-rows").replaceChildren(
+    ...items.map((item) => {
+      const verb = item.status === "done" ? "Review" : "Open";
+      const button = element("button", { type: "button", textContent: verb, onclick: () => open(item) });
+      button.setAttribute("aria-label", `${verb} ${item.name}`);
+      const state = element("td", { textContent: item.held ? "in work" : STATES[item.status] });
+      return element(
+        "tr",
+        {},
+        element("td", { textContent: item.name, title: item.name }),
+        state,
+        element("td", { textContent: item.annotator ?? "" }),
+        element("td", { textContent: item.masks }),
+        element("td", {}, button),
+      );
+    }),
+  );
+}
+
+/** Says something that went wrong, for a while. */
+export function complain(text) {
+  $("message").textContent = text;
+  $("message").hidden = false;
+  clearTimeout(complain.timer);
+  complain.timer = setTimeout(() => ($("message").hidden = true), 8000);
+}
+
+/** Says something to those who listen rather than look. */
+export function say(text) {
+  $("said").textContent = text;
+}
+
+/** The annotator's name, asked for once. */
+export async function signIn() {
+  const known = localStorage.getItem("annotator");
+  if (known) return known;
+  $("sign-in").showModal();
+  await new Promise((resolve) => $("sign-in").addEventListener("close", resolve, { once: true }));
+  const name = $("name").value.trim();
+  if (!name) return signIn();
+  localStorage.setItem("annotator", name);
+  return name;
+}

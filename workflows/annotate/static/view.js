@@ -1,0 +1,292 @@
+// The picture and its layers: photo, saved masks, mask in work, each painted once at the image's own pixels and moved by
+// the compositor; on top a canvas the size of the window for prompts, brush and crosshair.
+
+import { boxOf, eachStrip } from "./rle.js";
+import { union } from "./editor.js";
+
+const ACTIVE = [56, 225, 255];
+const [FILL, EDGE, ACTIVE_FILL] = [92, 235, 104];
+const ZOOM = { least: 0.05, most: 40, step: 1.25 };
+
+export class View {
+  #viewport;
+  #paper;
+  #photo;
+  #saved;
+  #active;
+  #overlay;
+  #masks = new Map(); // id -> {mask, box, area, colour}
+  #url = null;
+  #editor = null;
+  scale = 1;
+  x = 0;
+  y = 0;
+  showSaved = true;
+  /** What the overlay shows: {points, box, draggedBox, cursor: {x, y, diameter, kind}}. Set by the app before `draw`. */
+  overlay = { points: [], box: null, cursor: null };
+
+  constructor(viewport) {
+    this.#viewport = viewport;
+    this.#paper = viewport.querySelector("#paper");
+    [this.#photo, this.#saved, this.#active] = ["#photo", "#saved-layer", "#active"].map((id) => viewport.querySelector(id));
+    this.#overlay = viewport.querySelector("#overlay");
+    new ResizeObserver(() => this.#resize()).observe(viewport);
+    this.#resize();
+  }
+
+  /** Shows a picture (Blob) and empty layers. */
+  async open(blob, width, height, editor) {
+    [this.width, this.height, this.#editor] = [width, height, editor];
+    this.#masks.clear();
+    if (this.#url) URL.revokeObjectURL(this.#url);
+    this.#url = URL.createObjectURL(blob);
+    this.#photo.src = this.#url;
+    for (const layer of [this.#saved, this.#active]) [layer.width, layer.height] = [width, height];
+    for (const layer of [this.#photo, this.#saved, this.#active]) {
+      layer.style.width = `${width}px`;
+      layer.style.height = `${height}px`;
+    }
+    await this.#photo.decode().catch(() => undefined);
+    this.edge = Math.max(1, Math.round(Math.max(width, height) / 900));
+    editor.onPaint = (box) => this.paintActive(box);
+    this.fit();
+  }
+
+  // --- place ---------------------------------------------------------------------------------------------------------
+
+  fit() {
+    const { clientWidth, clientHeight } = this.#viewport;
+    this.scale = Math.min((clientWidth - 32) / this.width, (clientHeight - 32) / this.height, ZOOM.most);
+    this.x = (clientWidth - this.width * this.scale) / 2;
+    this.y = (clientHeight - this.height * this.scale) / 2;
+    this.#place();
+  }
+
+  /** Zooms by steps around a point of the viewport, its middle if none is given. */
+  zoom(steps, at = { x: this.#viewport.clientWidth / 2, y: this.#viewport.clientHeight / 2 }) {
+    const scale = Math.min(ZOOM.most, Math.max(ZOOM.least, this.scale * ZOOM.step ** steps));
+    this.x = at.x - ((at.x - this.x) * scale) / this.scale;
+    this.y = at.y - ((at.y - this.y) * scale) / this.scale;
+    this.scale = scale;
+    this.#place();
+  }
+
+  pan(dx, dy) {
+    this.x += dx;
+    this.y += dy;
+    this.#place();
+  }
+
+  /** Image coordinates of a mouse event. */
+  imagePoint({ clientX, clientY }) {
+    const { left, top } = this.#viewport.getBoundingClientRect();
+    return { x: (clientX - left - this.x) / this.scale, y: (clientY - top - this.y) / this.scale };
+  }
+
+  viewPoint({ clientX, clientY }) {
+    const { left, top } = this.#viewport.getBoundingClientRect();
+    return { x: clientX - left, y: clientY - top };
+  }
+
+  /** Moves the picture so that an image point is on the screen. */
+  reveal({ x, y }) {
+    const { clientWidth, clientHeight } = this.#viewport;
+    const [vx, vy] = [x * this.scale + this.x, y * this.scale + this.y];
+    const margin = 24;
+    this.x += Math.max(0, margin - vx) - Math.max(0, vx - clientWidth + margin);
+    this.y += Math.max(0, margin - vy) - Math.max(0, vy - clientHeight + margin);
+    this.#place();
+  }
+
+  #place() {
+    this.#paper.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.scale})`;
+    this.#paper.classList.toggle("pixelated", this.scale >= 3);
+    this.draw();
+  }
+
+  #resize() {
+    const { clientWidth, clientHeight } = this.#viewport;
+    const ratio = devicePixelRatio || 1;
+    [this.#overlay.width, this.#overlay.height] = [clientWidth * ratio, clientHeight * ratio];
+    this.draw();
+  }
+
+  // --- masks --------------------------------------------------------------------------------------------------------
+
+  /** Replaces the saved masks: [{id, mask, colour}]. */
+  setMasks(masks) {
+    this.#masks = new Map(masks.map((entry) => [entry.id, this.#entry(entry)]));
+    this.repaint({ x0: 0, y0: 0, x1: this.width, y1: this.height });
+  }
+
+  setMask(entry) {
+    const before = this.#masks.get(entry.id)?.box;
+    this.#masks.set(entry.id, this.#entry(entry));
+    this.repaint(union(before, this.#masks.get(entry.id).box));
+  }
+
+  removeMask(id) {
+    const box = this.#masks.get(id)?.box;
+    this.#masks.delete(id);
+    this.repaint(box);
+  }
+
+  #entry({ id, mask, colour, hidden }) {
+    let area = 0;
+    eachStrip(mask, this.height, (x, top, bottom) => (area += bottom - top));
+    return { id, mask, box: boxOf(mask, this.height), area, colour, hidden };
+  }
+
+  /** Paints the saved masks inside a box anew, the largest first, so that smaller ones lie on top. */
+  repaint(box) {
+    const around = box && clip(box, this.edge, this.width, this.height);
+    if (!around) return;
+    const context = this.#saved.getContext("2d");
+    const image = context.createImageData(around.x1 - around.x0, around.y1 - around.y0);
+    const colours = new Uint32Array(image.data.buffer);
+    if (this.showSaved) {
+      const shown = [...this.#masks.values()].filter((m) => m.box && !m.hidden && overlap(m.box, around));
+      for (const entry of shown.sort((a, b) => b.area - a.area)) this.#paint(colours, around, entry);
+    }
+    context.putImageData(image, around.x0, around.y0);
+  }
+
+  /** One mask into the pixels of a box: a translucent fill and a border `edge` px wide. */
+  #paint(colours, around, { mask, box, colour }) {
+    const columns = around.x1 - around.x0;
+    const [fill, edge] = [rgba(colour, FILL), rgba(colour, EDGE)];
+    const height = box.y1 - box.y0;
+    const inside = new Uint8Array((box.x1 - box.x0) * height); // column-major over the box
+    eachStrip(mask, this.height, (x, top, bottom) =>
+      inside.fill(1, (x - box.x0) * height + top - box.y0, (x - box.x0) * height + bottom - box.y0),
+    );
+    const w = this.edge;
+    const reach = w * height;
+    eachStrip(mask, this.height, (x, top, bottom) => {
+      if (x < around.x0 || x >= around.x1) return;
+      const column = (x - box.x0) * height - box.y0;
+      for (let y = Math.max(top, around.y0); y < Math.min(bottom, around.y1); y++) {
+        const at = column + y;
+        const isEdge = y < top + w || y >= bottom - w || !inside[at - reach] || !inside[at + reach];
+        colours[(y - around.y0) * columns + x - around.x0] = isEdge ? edge : fill;
+      }
+    });
+  }
+
+  setShowSaved(shown) {
+    this.showSaved = shown;
+    this.#saved.classList.toggle("hidden", !shown);
+    if (shown) this.repaint({ x0: 0, y0: 0, x1: this.width, y1: this.height });
+  }
+
+  /** Paints the mask in work inside a box. */
+  paintActive(box) {
+    const around = box && clip(box, this.edge, this.width, this.height);
+    if (!around) return;
+    const { final } = this.#editor;
+    const [columns, rows] = [around.x1 - around.x0, around.y1 - around.y0];
+    const context = this.#active.getContext("2d");
+    const image = context.createImageData(columns, rows);
+    const colours = new Uint32Array(image.data.buffer);
+    const [fill, edge] = [rgba(ACTIVE, ACTIVE_FILL), rgba(ACTIVE, 255)];
+    const w = this.edge;
+    for (let row = 0; row < rows; row++) {
+      const y = row + around.y0;
+      for (let column = 0, at = y * this.width + around.x0; column < columns; column++, at++) {
+        if (!final[at]) continue;
+        const x = column + around.x0;
+        const isEdge =
+          (x >= w && !final[at - w]) ||
+          (x < this.width - w && !final[at + w]) ||
+          (y >= w && !final[at - w * this.width]) ||
+          (y < this.height - w && !final[at + w * this.width]);
+        colours[row * columns + column] = isEdge ? edge : fill;
+      }
+    }
+    context.putImageData(image, around.x0, around.y0);
+  }
+
+  // --- overlay ------------------------------------------------------------------------------------------------------
+
+  draw() {
+    const context = this.#overlay.getContext("2d");
+    const ratio = devicePixelRatio || 1;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, this.#overlay.width, this.#overlay.height);
+    const { points, box, cursor } = this.overlay;
+    if (box) this.#drawBox(context, box);
+    for (const point of points) this.#drawPoint(context, point);
+    if (cursor) this.#drawCursor(context, cursor);
+  }
+
+  #drawPoint(context, [x, y, label]) {
+    const [vx, vy] = [x * this.scale + this.x, y * this.scale + this.y];
+    context.beginPath();
+    context.arc(vx, vy, 6, 0, 2 * Math.PI);
+    context.fillStyle = label ? "#35d07f" : "#ff5c6c";
+    context.fill();
+    context.lineWidth = 1.5;
+    context.strokeStyle = "#fff";
+    context.stroke();
+    context.beginPath();
+    context.moveTo(vx - 3, vy);
+    context.lineTo(vx + 3, vy);
+    if (label) {
+      context.moveTo(vx, vy - 3);
+      context.lineTo(vx, vy + 3);
+    }
+    context.stroke();
+  }
+
+  #drawBox(context, [x0, y0, x1, y1]) {
+    const rectangle = [x0 * this.scale + this.x, y0 * this.scale + this.y, (x1 - x0) * this.scale, (y1 - y0) * this.scale];
+    context.lineWidth = 3;
+    context.strokeStyle = "#000a";
+    context.strokeRect(...rectangle);
+    context.lineWidth = 1.5;
+    context.strokeStyle = "#fff";
+    context.strokeRect(...rectangle);
+  }
+
+  #drawCursor(context, { x, y, diameter, crosshair }) {
+    const [vx, vy] = [x * this.scale + this.x, y * this.scale + this.y];
+    for (const [width, colour] of [[3, "#000a"], [1.25, "#fff"]]) {
+      context.lineWidth = width;
+      context.strokeStyle = colour;
+      context.beginPath();
+      if (diameter) context.arc(vx, vy, Math.max(1, (diameter / 2) * this.scale), 0, 2 * Math.PI);
+      if (crosshair) {
+        for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+          context.moveTo(vx + 4 * dx, vy + 4 * dy);
+          context.lineTo(vx + 14 * dx, vy + 14 * dy);
+        }
+      }
+      context.stroke();
+    }
+  }
+}
+
+/** A colour for a mask id: the same one on every screen. */
+export function colourOf(id) {
+  let hash = 2166136261;
+  for (let i = 0; i < id.length; i++) hash = Math.imul(hash ^ id.charCodeAt(i), 16777619);
+  const hue = ((hash >>> 0) % 360) / 60;
+  const channel = (n) => {
+    const k = (n + hue * 2) % 12;
+    return Math.round(255 * (0.62 - 0.34 * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
+  };
+  return [channel(0), channel(8), channel(4)];
+}
+
+function rgba([r, g, b], alpha) {
+  return ((alpha << 24) | (b << 16) | (g << 8) | r) >>> 0; // little-endian, as every machine with a browser is
+}
+
+function clip({ x0, y0, x1, y1 }, by, width, height) {
+  const box = { x0: Math.max(0, x0 - by), y0: Math.max(0, y0 - by), x1: Math.min(width, x1 + by), y1: Math.min(height, y1 + by) };
+  return box.x0 < box.x1 && box.y0 < box.y1 ? box : null;
+}
+
+function overlap(a, b) {
+  return a.x0 < b.x1 && b.x0 < a.x1 && a.y0 < b.y1 && b.y0 < a.y1;
+}

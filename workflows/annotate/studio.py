@@ -1,0 +1,160 @@
+"""One annotation task on one data set: which images, which proposals, how far everyone is. The server's whole state."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+
+import duckdb
+
+from schemas.catalog import QueryError, query
+from schemas.tables import Stage
+from workflows.annotate import contract
+from workflows.annotate.assistant import AnnotatedImage, Assistant
+from workflows.annotate.commands import AnnotateConfig
+from workflows.annotate.journal import Journal, PastEvent, Task
+from workflows.annotate.queue import Queue
+from workflows.embed import StoredImage
+from workflows.models import find_model, register_model
+from workflows.runs import open_dataset
+from workflows.sql import connect
+from workflows.storage import open_store
+
+AUDITED_IMAGES = 500
+_IMAGES = "SELECT image_id, uri, height, width FROM images WHERE height * width BETWEEN 1 AND ? ORDER BY image_id"
+_NEWEST_RUN = """
+SELECT run_id FROM runs WHERE run_id IN (SELECT DISTINCT run_id FROM masks) ORDER BY created_at DESC LIMIT 1
+"""
+_PROPOSALS = """
+SELECT mask_id, rle, predicted_iou, stability_score, point_x, point_y FROM masks
+WHERE run_id = ? AND image_id = ? ORDER BY mask_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """What the endpoints work on."""
+
+    config: AnnotateConfig
+    dataset: str
+    images: dict[str, AnnotatedImage]
+    run_id: str | None
+    connection: duckdb.DuckDBPyConnection
+    assistant: Assistant
+    journal: Journal
+    queue: Queue
+
+    def save(self, session: str, part: int, save: contract.Save) -> None:
+        """Keep a save, then let its events move the queue. Raises ValueError, ConflictError, OSError."""
+        self.journal.save(session, part, save)
+        for event in save.events:
+            if event.image_id:
+                note = str(event.details.get("note", ""))
+                self.queue.note(
+                    PastEvent(event.image_id, event.action, save.annotator, _aware(event.happened_at), note)
+                )
+
+    def item(self, image_id: str) -> contract.QueueItem:
+        """An image as the queue shows it."""
+        image, standing = self.images[image_id], self.queue.standing(image_id, datetime.now(UTC))
+        return contract.QueueItem(
+            image_id=image_id,
+            name=PurePosixPath(image.stored.uri).name,
+            height=image.height,
+            width=image.width,
+            status=standing.status,
+            annotator=standing.person,
+            held=standing.held,
+            note=standing.note,
+            masks=self.journal.count(image_id),
+        )
+
+    def masks(self, image_id: str) -> list[contract.ShownMask]:
+        """Human masks of an image that stand, then what the run proposes and nobody has touched."""
+        drawn = [_drawn(row) for row in self.journal.masks_of(image_id)]
+        if self.run_id is None:
+            return drawn
+        taken = self.journal.sources_taken(image_id)
+        rows = self.connection.cursor().execute(_PROPOSALS, [self.run_id, image_id]).fetchall()
+        return drawn + [_proposed(row) for row in rows if row[0] not in taken]
+
+
+def open_studio(config: AnnotateConfig) -> Studio:
+    """Raises ValueError (one line) when there is no data set, no image, no such run, or the SQL is wrong."""
+    store, model = open_store(config.dataset), find_model(config.model)
+    connection = connect(config.dataset)
+    record = open_dataset(store)
+    images = _images(config, connection)
+    run_id = None if config.table_stage == Stage.ASSISTED_MANUAL else _run(config, connection)
+    register_model(store, model, datetime.now(UTC))
+    assistant = Assistant(store, model, threads=config.threads, max_pixels=config.max_pixels)
+    sizes = {image_id: image.size for image_id, image in images.items()}
+    journal = Journal(store, Task(config.table_stage, config.round, model.model_id), sizes)
+    queue = Queue(images, lease_seconds=config.lease_seconds)
+    queue.replay(journal.past_events())
+    return Studio(config, record.name, images, run_id, connection, assistant, journal, queue)
+
+
+def _images(config: AnnotateConfig, connection: duckdb.DuckDBPyConnection) -> dict[str, AnnotatedImage]:
+    """The images of the task in order."""
+    rows = connection.execute(_IMAGES, [config.max_pixels]).fetchall()
+    known = {image: AnnotatedImage(StoredImage(image, uri), height, width) for image, uri, height, width in rows}
+    wanted = _wanted(config, connection, list(known))
+    size = config.sample or (AUDITED_IMAGES if config.table_stage == Stage.AUDIT else None)
+    if size is not None and size < len(wanted):
+        wanted = random.Random(config.seed).sample(sorted(wanted), size)
+    if not wanted:
+        raise ValueError(f"{config.dataset} has no image to annotate: `sam-engine ingest` notes images in a data set")
+    return {image: known[image] for image in wanted}
+
+
+def _wanted(config: AnnotateConfig, connection: duckdb.DuckDBPyConnection, known: list[str]) -> list[str]:
+    if config.images is None:
+        return known
+    answer = query(connection, config.images)
+    if "image_id" not in answer.column_names:
+        raise QueryError(f"--images returns {', '.join(answer.column_names)}; it must return image_id")
+    here = set(known)
+    return [image for image in dict.fromkeys(answer["image_id"].to_pylist()) if image in here]
+
+
+def _run(config: AnnotateConfig, connection: duckdb.DuckDBPyConnection) -> str:
+    """The run whose masks are proposed. Raises ValueError when there is none."""
+    if config.run is None:
+        found = connection.execute(_NEWEST_RUN).fetchone()
+        if found is None:
+            raise ValueError(f"{config.dataset} has no masks to start from: `sam-engine generate` makes some")
+        return str(found[0])
+    found = connection.execute("SELECT run_id FROM runs WHERE run_id = ? OR name = ?", [config.run] * 2).fetchone()
+    if found is None:
+        raise ValueError(f"{config.dataset} has no run {config.run!r}; see: SELECT run_id, name FROM runs")
+    return str(found[0])
+
+
+def _drawn(row: dict[str, object]) -> contract.ShownMask:
+    point = None if row["point_x"] is None else (row["point_x"], row["point_y"])
+    rle = row["rle"]
+    assert isinstance(rle, bytes)
+    kept = {name: row[name] for name in ("mask_id", "revision", "annotator", "source_mask_id")}
+    scores = {name: row[name] for name in ("predicted_iou", "stability_score")}
+    return contract.ShownMask.model_validate(kept | scores | {"rle": rle.decode(), "point": point})
+
+
+def _proposed(row: tuple[str, bytes, float, float, float, float]) -> contract.ShownMask:
+    mask_id, rle, iou, stability, x, y = row
+    return contract.ShownMask(
+        mask_id=mask_id,
+        revision=0,
+        annotator=None,
+        source_mask_id=mask_id,
+        rle=rle.decode(),
+        predicted_iou=iou,
+        stability_score=stability,
+        point=(x, y),
+    )
+
+
+def _aware(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

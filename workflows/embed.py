@@ -1,0 +1,160 @@
+"""Image embeddings ahead of time, so that nobody waits for the encoder: every image of a data set once, by one model.
+
+One row of Ray Data is a chunk of images; each image becomes one file under a fixed name, by one atomic put. Resuming is
+listing those files, and doing an image again writes the same name, so nothing is lost or doubled by a kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_core.lanes import ahead
+from sam_core.model.checkpoint import load_model
+from schemas.layout import embedding_key
+from workflows.annotate.commands import EmbedConfig
+from workflows.embeddings import embed_image, embedded_images, stale_embeddings
+from workflows.failures import one_line
+from workflows.images import ImageError, decode
+from workflows.models import Model, find_model, register_model
+from workflows.progress import Progress
+from workflows.sources import UriReader
+from workflows.sql import connect
+from workflows.storage import Store, StoreError, open_store
+
+IMAGES_PER_CHUNK = 16
+_READERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedJob:
+    """What every worker is told."""
+
+    dataset: str
+    model: Model
+    device: str
+    threads: int
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image of the data set and where it may be read."""
+
+    image_id: str
+    uri: str
+
+
+def embed(config: EmbedConfig) -> int:
+    """The subcommand: exit status 0, or 1 when some images cannot be read."""
+    store, model = open_store(config.dataset), find_model(config.model)
+    images = readable_images(config.dataset)
+    register_model(store, model, datetime.now(UTC))
+    done = embedded_images(store, model.model_id)
+    missing = [image for image in images if image.image_id not in done]
+    failures = _work(config, store, model, missing) if missing else []
+    for failure in failures:
+        print(f"not embedded: {failure}")
+    print(f"{store.root}: {len(images) - len(failures):,} of {len(images):,} images embedded by {model.model_id}")
+    _settle_stale(store, model, prune=config.prune)
+    return 1 if failures else 0
+
+
+def readable_images(dataset: str) -> list[StoredImage]:
+    """The images of a data set that have pixels, each once, in the order of their ids."""
+    query = "SELECT image_id, uri FROM images WHERE height IS NOT NULL ORDER BY image_id"
+    return [StoredImage(*row) for row in connect(dataset).execute(query).fetchall()]
+
+
+class EmbedWorker:
+    """Embeds chunks of images; the model is loaded once."""
+
+    def __init__(self, job: EmbedJob) -> None:
+        import torch
+
+        torch.set_num_threads(job.threads)
+        self._job = job
+        self._store = open_store(job.dataset)
+        self._sam = load_model(job.model.path, device=job.device).sam
+        self._reader = UriReader()
+
+    def __call__(self, row: dict[str, list[str]]) -> dict[str, object]:
+        """For Ray Data: image ids and URIs in; how many were embedded and what went wrong out, or a `failure`."""
+        chunk = [StoredImage(*pair) for pair in zip(row["image_ids"], row["uris"], strict=True)]
+        try:
+            failures = list(self._embed(chunk))
+        except (OSError, ValueError) as error:
+            return {"failure": one_line(error)}
+        return {"images": len(chunk), "failures": failures}
+
+    def _embed(self, chunk: list[StoredImage]) -> Iterator[str]:
+        """Write the embeddings of a chunk; one line for every image that has no pixels."""
+        with ThreadPoolExecutor(_READERS) as readers:
+            for image, pixels in zip(chunk, ahead(readers, self._load, chunk, window=_READERS), strict=True):
+                if isinstance(pixels, str):
+                    yield pixels
+                    continue
+                data = embed_image(self._sam, self._job.model, image.image_id, pixels)
+                self._store.put(embedding_key(self._job.model.model_id, image.image_id), data)
+
+    def _load(self, image: StoredImage) -> NDArray[np.uint8] | str:
+        try:
+            return read_pixels(self._reader, image, max_pixels=self._job.max_pixels)
+        except ImageError as error:
+            return f"{image.uri}: {error}"
+
+
+def read_pixels(reader: UriReader, image: StoredImage, *, max_pixels: int) -> NDArray[np.uint8]:
+    """uint8 RGB [H, W, 3] of an image of the data set. Raises ImageError, StoreError when the store is at fault."""
+    return decode(read_bytes(reader, image), max_pixels=max_pixels)
+
+
+def read_bytes(reader: UriReader, image: StoredImage) -> bytes:
+    """The file of an image, which must be the one that was ingested. Raises ImageError, StoreError."""
+    from schemas.ids import image_id as id_of_bytes
+
+    try:
+        data = reader.read(image.uri)
+    except StoreError:
+        raise
+    except OSError as error:
+        raise ImageError("Unreadable", f"{error.strerror or error}") from error
+    if id_of_bytes(data) != image.image_id:
+        raise ImageError("Changed", "the file has other bytes than when it was ingested")
+    return data
+
+
+def _work(config: EmbedConfig, store: Store, model: Model, missing: list[StoredImage]) -> list[str]:
+    """Embed images on the cluster; one line for every image that cannot be."""
+    from workflows.ray_session import choose_pool, has_gpus, map_actors, start_ray
+
+    start_ray()
+    device = ("cuda" if has_gpus() else "cpu") if config.device == "auto" else config.device
+    pool = choose_pool(workers=config.workers, threads=config.threads, on_gpu=device == "cuda")
+    job = EmbedJob(store.root, model, device, pool.threads, config.max_pixels)
+    chunks = [missing[start : start + IMAGES_PER_CHUNK] for start in range(0, len(missing), IMAGES_PER_CHUNK)]
+    rows = [{"image_ids": [i.image_id for i in chunk], "uris": [i.uri for i in chunk]} for chunk in chunks]
+    failures: list[str] = []
+    with Progress("embedding", len(missing)) as progress:
+        for done in map_actors(EmbedWorker, job, rows, pool):
+            failures += done["failures"]
+            progress.add(images=done["images"], errors=len(done["failures"]))
+    return failures
+
+
+def _settle_stale(store: Store, model: Model, *, prune: bool) -> None:
+    """Say, or with `prune` delete, what other models left behind."""
+    stale = stale_embeddings(store, model.model_id)
+    if not stale:
+        return
+    if not prune:
+        print(f"{len(stale):,} embeddings of other models are stale; --prune deletes them")
+        return
+    for key in stale:
+        store.delete(key)
+    print(f"{len(stale):,} stale embeddings of other models deleted")

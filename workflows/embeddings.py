@@ -1,0 +1,131 @@
+"""Stored image embeddings: one file per image and model, which annotators stream and nobody computes twice.
+
+A file is safetensors: a JSON header that a browser reads in three lines, and float16 tensors. Its key names the model
+by its hash, and its header repeats that hash whole, so that no embedding is taken for one of other weights.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from sam_core.geometry import Frame, frame_of
+from sam_core.model.image_encoder import ImageFeatures
+from sam_core.model.sam import Sam
+from sam_core.predict import ImageEmbedding, encode
+from schemas.layout import EMBEDDINGS_PREFIX, embedding_key
+from workflows.models import Model
+from workflows.storage import Store
+
+FORMAT = "1"
+
+
+class StaleEmbeddingError(ValueError):
+    """A stored embedding that is damaged, or of another model or image than its place says."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingLabel:
+    """What the header of a file says: whose embedding it is, and where the image lies in the model input.
+
+    size, input_size: (height, width), px, of the upright image and of its part of the square model input.
+    """
+
+    model_sha256: str
+    image_id: str
+    size: tuple[int, int]
+    input_size: tuple[int, int]
+    image_size: int
+
+    def fields(self) -> dict[str, str]:
+        """As safetensors metadata, which is text only."""
+        return {
+            "format": FORMAT,
+            "model_sha256": self.model_sha256,
+            "image_id": self.image_id,
+            "height": str(self.size[0]),
+            "width": str(self.size[1]),
+            "input_height": str(self.input_size[0]),
+            "input_width": str(self.input_size[1]),
+            "image_size": str(self.image_size),
+        }
+
+
+def embed_image(sam: Sam, model: Model, image_id: str, pixels: NDArray[np.uint8]) -> bytes:
+    """The file of one image, uint8 RGB [H, W, 3]: tensors `embedding` [1, C, h, w] and `fine_0`, `fine_1` if any."""
+    encoded = encode(sam, [pixels])
+    frame = encoded.frames[0]
+    label = EmbeddingLabel(model.sha256, image_id, frame.original_size, frame.input_size, frame.image_size)
+    return pack(encoded.features, label)
+
+
+def pack(features: ImageFeatures, label: EmbeddingLabel) -> bytes:
+    """The bytes of a file; equal for equal features."""
+    tensors = {"embedding": features.embedding} | {f"fine_{level}": fine for level, fine in enumerate(features.fine)}
+    halves = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in tensors.items()}
+    return save(halves, label.fields())
+
+
+def unpack(data: bytes, label: EmbeddingLabel) -> ImageEmbedding:
+    """The embedding of a file, float32, when it is the one that `label` describes.
+
+    Raises:
+        StaleEmbeddingError: it is damaged, or of another model, image or size.
+    """
+    check(data, label)
+    try:
+        tensors = {name: tensor.float() for name, tensor in load(data).items()}
+    except SafetensorError as error:
+        raise StaleEmbeddingError(f"stored embedding of {label.image_id} is damaged: {error}") from error
+    fine = tuple(tensors[name] for name in sorted(tensors) if name.startswith("fine_"))
+    return ImageEmbedding(ImageFeatures(tensors["embedding"], fine), (_frame(label),))
+
+
+def check(data: bytes, label: EmbeddingLabel) -> None:
+    """Raise StaleEmbeddingError unless the header of the file is `label`; the tensors are not looked at."""
+    found = _metadata(data)
+    wrong = [name for name, value in label.fields().items() if found.get(name) != value]
+    if wrong:
+        raise StaleEmbeddingError(f"stored embedding of {label.image_id} is of another {' and '.join(wrong)}")
+
+
+def expected_label(model: Model, image_size: int, image_id: str, size: tuple[int, int]) -> EmbeddingLabel:
+    """What the file of an image by a model must say; size is (height, width), px."""
+    frame = frame_of(size, image_size=image_size)
+    return EmbeddingLabel(model.sha256, image_id, size, frame.input_size, image_size)
+
+
+def embedded_images(store: Store, model_id: str) -> set[str]:
+    """Images whose embedding by this model lies in the data set."""
+    prefix = f"{EMBEDDINGS_PREFIX}model={model_id}"
+    return {
+        image
+        for entry in store.list(prefix)
+        if embedding_key(model_id, image := entry.key.rpartition("/")[2].removesuffix(".safetensors")) == entry.key
+    }
+
+
+def stale_embeddings(store: Store, model_id: str) -> list[str]:
+    """Keys of embeddings that other models made."""
+    mine = f"{EMBEDDINGS_PREFIX}model={model_id}/"
+    return [entry.key for entry in store.list(EMBEDDINGS_PREFIX.rstrip("/")) if not entry.key.startswith(mine)]
+
+
+def _frame(label: EmbeddingLabel) -> Frame:
+    return frame_of(label.size, image_size=label.image_size)
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """The text fields of a safetensors header."""
+    try:
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+        return dict(header["__metadata__"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StaleEmbeddingError("stored embedding has no readable header") from error

@@ -1,0 +1,27 @@
+"""Image files as browsers show them: the bytes as they are where that is faithful, else a PNG of our own decoding."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+
+from workflows.images import Header, decode
+
+_SHOWN_AS_THEY_ARE = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+
+
+def for_browser(data: bytes, header: Header, *, max_pixels: int) -> tuple[bytes, str]:
+    """Picture and media type. Raises ImageError when the pixels cannot be decoded."""
+    if header.format in _SHOWN_AS_THEY_ARE and _is_plain(data):
+        return data, _SHOWN_AS_THEY_ARE[header.format]
+    buffer = io.BytesIO()
+    Image.fromarray(decode(data, max_pixels=max_pixels)).save(buffer, "png", compress_level=1)
+    return buffer.getvalue(), "image/png"
+
+
+def _is_plain(data: bytes) -> bool:
+    """Whether all viewers agree on the pixels: 8-bit grey or RGB without transparency, one frame."""
+    image = Image.open(io.BytesIO(data))
+    plain = image.mode in ("L", "RGB", "P") and not image.has_transparency_data
+    return plain and getattr(image, "n_frames", 1) == 1
