@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam_core.model.image_encoder import ImageFeatures, partition, unpartition
+from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.layers import DropPath, LayerNorm2d
+from sam_core.model.windows import partition, unpartition
 from sam_core.presets import TinyEncoderConfig
 
 STAGE_STRIDES = (4, 8, 16, 16)
