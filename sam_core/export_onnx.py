@@ -99,7 +99,7 @@ class _Decode(nn.Module):
     def forward(self, points: Tensor, labels: Tensor, *shared: Tensor) -> tuple[Tensor, Tensor]:
         decoder, grid = AbsorbedDecoder(self.sam.mask_decoder), self.sam.config.image_encoder.grid
         decoder.outputs = slice(None)
-        image = SharedImage(*shared[:5], fine=shared[5:], grid=(grid, grid))
+        image = SharedImage(*shared[:5], fine=shared[5:], grid=(grid, grid), seen=(grid, grid))
         sparse = self.sam.prompt_encoder.embed(points, labels, None).sparse
         decoded = decoder.decode(image, sparse)
         return self._draw(decoder, image, decoded), decoded.iou[0]

@@ -91,7 +91,7 @@ class AbsorbedDecoder:
             keys=split_heads(read.k_proj(image + positions), read.num_heads)[0],
             values=split_heads(read.v_proj(image), read.num_heads)[0],
             queries=split_heads(write.q_proj(image + positions), write.num_heads)[0],
-            fine=tuple(_by_cell(fine[0], 2**level) for level, fine in enumerate(features.fine, start=1)),
+            fine=tuple(by_cell(fine[0], 2**level) for level, fine in enumerate(features.fine, start=1)),
             grid=grid,
             seen=seen or grid,
         )
@@ -134,7 +134,8 @@ class AbsorbedDecoder:
         if can_compile(filters):
             return self._draw_seen(shared, decoded, filters, wanted)
         image = torch.cat([part[prompts] for part in decoded.image], dim=1)
-        cells = draw_cells(image, filters, self._upscaling, shared.fine)[wanted[prompts]]
+        fine = tuple(level.flatten(0, -2) for level in shared.fine)
+        cells = draw_cells(image, filters, self._upscaling, fine)[wanted[prompts]]
         return cells_to_rows(cells, shared.grid)
 
     def _draw_seen(self, shared: SharedImage, decoded: DecodedPrompts, filters: Tensor, wanted: Tensor) -> Tensor:
@@ -188,17 +189,15 @@ class _Update(NamedTuple):
 def _write_and_read(update: _Update, probes: Tensor, shared: SharedImage) -> tuple[tuple[Tensor, ...], Tensor]:
     """The image after writing, in parts, and what probes [N, P, C] then read from all of it: pooled [N, P, C]."""
     norm, heads = update.layer.norm4, update.layer.cross_attn_image_to_token.num_heads
-    scores = probes.new_empty(*probes.shape[:2], shared.image.shape[1])
-    image = []
+    image, seen = [], []
     for (positions, before, own), (memory, scratch) in zip(update.parts, _memory(len(probes), shared), strict=True):
         written = torch.bmm(weights_over_tokens(own, heads).transpose(1, 2), update.messages, out=memory)
         part, placed = residual_norm(before, written, norm, shared.positions[:, positions], scratch)
-        scores[:, :, positions] = torch.bmm(probes, placed.transpose(1, 2))
         image.append(part)
-    weights, pooled = scores.softmax(-1), torch.zeros_like(probes)
-    for part, own in zip(image, weights.split([part.shape[1] for part in image], dim=2), strict=True):
-        pooled.baddbmm_(own, part)
-    return tuple(image), pooled
+        seen.append(torch.bmm(probes, placed.transpose(1, 2)))
+    weights = torch.cat(seen, dim=2).softmax(-1).split([part.shape[1] for part in image], dim=2)
+    first, *others = [torch.bmm(own, part) for own, part in zip(weights, image, strict=True)]
+    return tuple(image), sum(others, start=first)
 
 
 def _first_parts(keys: Tensor, prompts: int, shared: SharedImage) -> Iterator[_Part]:
@@ -251,7 +250,7 @@ def _by_prompt(rows: Tensor, prompts: int) -> Tensor:
     return rows.view(len(rows), prompts, -1, rows.shape[2]).transpose(0, 1)
 
 
-def _by_cell(fine: Tensor, factor: int) -> Tensor:
+def by_cell(fine: Tensor, factor: int) -> Tensor:
     """Fine features [C, h * factor, w * factor] in the order in which `_scatter` makes pixels, channels last."""
     channels, height, width = fine.shape
     if factor == 2:

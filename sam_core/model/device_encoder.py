@@ -11,10 +11,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sam_core.model.image_encoder import Block, ImageEncoder, ImageFeatures, partition, unpartition
+from sam_core.model.image_encoder import Block, ImageEncoder, ImageFeatures
 from sam_core.model.position_tables import resize_absolute_table
 from sam_core.model.relative_attention import RelativeAttention, offsets
 from sam_core.model.sam import Sam
+from sam_core.model.windows import partition, unpartition
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """As `relative_attention.attend`: q, k, v [B, heads, h * w, c], along_h [h, h, c], along_w [w, w, c] -> like q."""
@@ -24,7 +25,8 @@ class DeviceEncoder:
     """Encodes B crops given as bytes; holds no weights of its own."""
 
     def __init__(self, sam: Sam, attend: Attend) -> None:
-        self._encoder: ImageEncoder = sam.image_encoder
+        assert isinstance(sam.image_encoder, ImageEncoder), "only plain ViTs run here"
+        self._encoder = sam.image_encoder
         self._mean, self._std = sam.pixel_mean, sam.pixel_std
         self._attend = attend
 

@@ -12,20 +12,20 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import ConvTranspose2d
 
 from sam_core.model.absorbed_attention import (
-    messages_to_image,
+    messages,
+    reading_probes,
     split_heads,
-    token_messages,
-    tokens_read_image,
     weights_over_tokens,
+    what_was_read,
+    writing_probes,
 )
-from sam_core.model.absorbed_decoder import DecodedPrompts, _by_cell, _scatter, _to_rows
+from sam_core.model.absorbed_decoder import DecodedPrompts, by_cell
 from sam_core.model.image_encoder import ImageFeatures
-from sam_core.model.layers import LayerNorm2d
 from sam_core.model.mask_decoder import MaskDecoder
-from sam_core.model.two_way_transformer import TwoWayAttentionBlock
+from sam_core.model.two_way_transformer import Attention, TwoWayAttentionBlock
+from sam_core.model.upscaling import cells_to_rows, draw_cells, upscaling_of
 
 
 class SharedCrops(NamedTuple):
@@ -64,7 +64,7 @@ class GroupedDecoder:
         image = (features.embedding + dense).flatten(2).transpose(1, 2).to(self.dtype).contiguous()
         positions = image_pe.flatten(2).transpose(1, 2).to(self.dtype).contiguous()
         read, write = self._layers[0].cross_attn_token_to_image, self._layers[0].cross_attn_image_to_token
-        fine = (torch.stack([_by_cell(each, 2**n) for each in level]) for n, level in enumerate(features.fine, start=1))
+        fine = (torch.stack([by_cell(each, 2**n) for each in level]) for n, level in enumerate(features.fine, start=1))
         return SharedCrops(
             image=image,
             positions=positions,
@@ -82,10 +82,10 @@ class GroupedDecoder:
         tokens, image, placed = self._first_layer(shared, token_pe)
         for layer in self._layers[1:]:
             tokens, image, placed = self._layer(layer, tokens, image, placed, token_pe, shared.positions)
-        seen = tokens_read_image(decoder.transformer.final_attn_token_to_image, tokens + token_pe, placed, image)
+        seen = _read(decoder.transformer.final_attn_token_to_image, tokens + token_pe, placed, image)
         tokens = decoder.transformer.norm_final_attn(tokens + seen)
         iou = decoder.iou_prediction_head(tokens[:, 0])[:, 1:]
-        return DecodedPrompts(iou, tokens[:, 1 : len(own)][:, 1:], image)
+        return DecodedPrompts(iou, tokens[:, 1 : len(own)][:, 1:], (image,))
 
     def draw(
         self, shared: SharedCrops, decoded: DecodedPrompts, prompts: Tensor, crops: Tensor, masks: Tensor, side: int
@@ -98,9 +98,9 @@ class GroupedDecoder:
         heads = list(self.decoder.output_hypernetworks_mlps)[1:]
         chosen = decoded.masks[prompts].unbind(1)
         filters = torch.stack([head(mask) for head, mask in zip(heads, chosen, strict=True)], dim=1)
-        pixels = self._upscale(decoded.image[prompts], tuple(level[crops] for level in shared.fine))
-        cells = torch.bmm(filters.to(self.dtype), pixels.to(self.dtype).transpose(1, 2)).flatten(0, 1)[masks]
-        return _to_rows(cells.float(), (side, side))
+        fine = tuple(level[crops] for level in shared.fine)
+        cells = draw_cells(decoded.image[0][prompts], filters, upscaling_of(self.decoder.output_upscaling), fine)
+        return cells_to_rows(cells.flatten(0, 1)[masks].float(), (side, side))
 
     @property
     def _layers(self) -> list[TwoWayAttentionBlock]:
@@ -119,7 +119,7 @@ class GroupedDecoder:
         keys = _by_group(write.k_proj(tokens + token_pe), groups, write.num_heads)
         scores = (keys * keys.shape[-1] ** -0.5).to(shared.queries.dtype) @ shared.queries.transpose(2, 3)
         weights = weights_over_tokens(_by_prompt(scores, len(tokens)).flatten(1, 2), write.num_heads)
-        update = torch.bmm(weights.transpose(1, 2), token_messages(write, tokens))
+        update = torch.bmm(weights.transpose(1, 2), messages(write, tokens))
         image = shared.image.repeat_interleave(len(tokens) // groups, dim=0)
         return tokens, *self._residual_norm(image, update, layer, shared.positions)
 
@@ -135,10 +135,10 @@ class GroupedDecoder:
         """A two-way layer after the first: tokens [N, T, C]; image without and with positions, each [N, L, C]."""
         queries = tokens + token_pe
         tokens = layer.norm1(tokens + layer.self_attn(queries, queries, tokens))
-        seen = tokens_read_image(layer.cross_attn_token_to_image, tokens + token_pe, placed, image)
+        seen = _read(layer.cross_attn_token_to_image, tokens + token_pe, placed, image)
         tokens = layer.norm2(tokens + seen)
         tokens = layer.norm3(tokens + layer.mlp(tokens))
-        update = messages_to_image(layer.cross_attn_image_to_token, placed, tokens + token_pe, tokens)
+        update = _written(layer.cross_attn_image_to_token, placed, tokens + token_pe, tokens)
         return tokens, *self._residual_norm(image, update, layer, positions)
 
     def _residual_norm(
@@ -149,16 +149,18 @@ class GroupedDecoder:
         out = F.layer_norm(image.float() + update.float(), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
         return out.to(self.dtype), (out + positions.float()).to(self.dtype)
 
-    def _upscale(self, image: Tensor, fine: tuple[Tensor, ...]) -> Tensor:
-        """Image positions [D, L, C] -> pixels [D, L * 16, C/8], the 4x4 pixels of a cell together."""
-        to_stride_8, norm, _, to_stride_4, _ = self.decoder.output_upscaling
-        assert isinstance(to_stride_8, ConvTranspose2d)
-        assert isinstance(to_stride_4, ConvTranspose2d)
-        assert isinstance(norm, LayerNorm2d)
-        at_8, at_4 = fine or (0, 0)
-        x = _scatter(image, to_stride_8) + at_8
-        x = F.gelu(F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps)).to(self.dtype)
-        return F.gelu(_scatter(x, to_stride_4) + at_4)
+
+def _read(attention: Attention, tokens: Tensor, placed: Tensor, image: Tensor) -> Tensor:
+    """What tokens [N, T, C] see in the image [N, L, C]: [N, T, C]."""
+    weights = torch.bmm(reading_probes(attention, tokens), placed.transpose(1, 2)).softmax(-1)
+    return what_was_read(attention, torch.bmm(weights, image))
+
+
+def _written(attention: Attention, placed: Tensor, placed_tokens: Tensor, tokens: Tensor) -> Tensor:
+    """What tokens [N, T, C] write into each of the image's positions [N, L, C]: [N, L, C]."""
+    probes, offsets = writing_probes(attention, placed_tokens)
+    scores = torch.baddbmm(offsets, probes, placed.transpose(1, 2))
+    return torch.bmm(weights_over_tokens(scores, attention.num_heads).transpose(1, 2), messages(attention, tokens))
 
 
 def _by_group(x: Tensor, groups: int, heads: int) -> Tensor:

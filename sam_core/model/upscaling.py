@@ -53,12 +53,12 @@ def draw_cells(image: Tensor, filters: Tensor, weights: Upscaling, fine: tuple[T
         image: [P, h * w, C].
         filters: [P, M, C/8].
         weights: of the upscaling.
-        fine: [h, w, 2, 2, C/4] and [h, w, 2, 2, 2, 2, C/8], or ().
+        fine: [h * w * 4, C/4] and [h * w * 16, C/8], the pixels of a cell together, for all or [P, ...]; or ().
 
     Returns:
         [P, M, h * w * 16], the 4x4 pixels of a cell together, in the order of `fine`.
     """
-    at_8, at_4 = (x.flatten(0, -2) for x in fine) if fine else (0, 0)
+    at_8, at_4 = fine or (0, 0)
     norm = weights.norm
     x = (image @ weights.to_8).view(len(image), -1, len(weights.bias_8)) + (weights.bias_8 + at_8)
     x = F.gelu(F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps))
@@ -88,7 +88,7 @@ def draw_part(
         top: the first of them.
         filters: [K, C/8], of the wanted masks.
         weights: of the upscaling.
-        fine: as for `draw_cells`.
+        fine: [h, w, 2, 2, C/4] and [h, w, 2, 2, 2, 2, C/8], or ().
         seen: rows and columns of cells that hold any of the crop.
         out: [K, 4h, 4w], filled in where seen.
     """

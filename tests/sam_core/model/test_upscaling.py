@@ -28,7 +28,9 @@ def drawn(config: SamConfig):
 @torch.no_grad()
 def test_cells_are_the_upscaling_of_the_decoder(config):
     weights, image, filters, fine, expected = drawn(config)
-    cells = draw_cells(image.reshape(1, -1, image.shape[2]), filters[None], weights, fine)[0]
+    cells = draw_cells(
+        image.reshape(1, -1, image.shape[2]), filters[None], weights, tuple(x.flatten(0, -2) for x in fine)
+    )[0]
     torch.testing.assert_close(cells_to_rows(cells, image.shape[:2]), expected, atol=1e-4, rtol=1e-4)
 
 
