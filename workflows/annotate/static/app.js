@@ -119,18 +119,29 @@ class App {
     const untouched = action === "finish" ? this.#masks.filter(({ proposed }) => proposed) : [];
     this.#note(action, { details: { masks: this.#masks.length, ...details } });
     await this.#outbox.save(untouched.map((mask) => this.#row(mask, { id: newId(), source: mask.id })));
-    await this.#outbox.flush();
-    try {
-      await this.#next();
-    } catch {
+    if (!(await this.#advance())) {
       this.#close();
       complain("The server cannot be reached; your work is kept here. This page goes on when it is back.");
-      this.#retryNext();
+      this.#advanceLater();
     }
   }
 
-  #retryNext() {
-    setTimeout(() => (this.#item ? undefined : this.#next().catch(() => this.#retryNext())), 3000);
+  /** Takes the next image, after the server knows all that was done to this one; whether it could be reached. */
+  async #advance() {
+    await this.#outbox.flush();
+    if (this.#outbox.offline) return false;
+    try {
+      await this.#next();
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  #advanceLater() {
+    setTimeout(async () => {
+      if (!this.#item && !(await this.#advance())) this.#advanceLater();
+    }, 3000);
   }
 
   async #showQueue() {
