@@ -50,7 +50,7 @@ class App {
     const { where, threads } = this.#decoder;
     $("decoder").textContent = where === "browser" ? `decoding here, ${threads} thread${threads > 1 ? "s" : ""}` : "decoding on the server";
     setInterval(() => this.#heartbeat(), HEARTBEAT);
-    await this.#next();
+    if (!(await this.#advance())) this.#advanceLater();
     showSaving(this.#outbox);
     document.documentElement.dataset.ready = "true";
   }
@@ -130,12 +130,22 @@ class App {
   async #advance() {
     await this.#outbox.flush();
     if (this.#outbox.offline) return false;
+    [this.#item, this.#editor] = [null, null];
     try {
       await this.#next();
       return true;
-    } catch {
-      return false;
+    } catch (error) {
+      if (!(error instanceof api.Refusal) || !this.#item) return false;
+      return this.#passOver(error);
     }
+  }
+
+  /** Leaves out an image that cannot be opened, and goes on. */
+  async #passOver(error) {
+    complain(`${this.#item.name} is skipped: ${error.message}`);
+    this.#note("skip", { details: { reason: error.message } });
+    await this.#outbox.save();
+    return this.#advance();
   }
 
   #advanceLater() {
