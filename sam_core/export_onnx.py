@@ -73,20 +73,26 @@ class _Prepare(nn.Module):
         self.sam = sam
 
     def forward(self, embedding: Tensor, *fine: Tensor) -> tuple[Tensor, ...]:
-        return self._share(embedding, fine, self.sam.prompt_encoder.no_mask_embed.weight[..., None, None])
-
-    def _share(self, embedding: Tensor, fine: tuple[Tensor, ...], dense: Tensor) -> tuple[Tensor, ...]:
-        decoder, positions = AbsorbedDecoder(self.sam.mask_decoder), self.sam.prompt_encoder.dense_positions()
-        shared = decoder.share(ImageFeatures(embedding, fine), positions, dense)
-        return (shared.image, shared.positions, shared.keys, shared.values, shared.queries, *shared.fine)
+        return _share(
+            self.sam, ImageFeatures(embedding, fine), self.sam.prompt_encoder.no_mask_embed.weight[..., None, None]
+        )
 
 
-class _PrepareWithMask(_Prepare):
+class _PrepareWithMask(nn.Module):
     """The same with low-resolution logits as a prompt."""
 
+    def __init__(self, sam: Sam) -> None:
+        super().__init__()
+        self.sam = sam
+
     def forward(self, mask_logits: Tensor, embedding: Tensor, *fine: Tensor) -> tuple[Tensor, ...]:
-        dense: Tensor = self.sam.prompt_encoder.mask_downscaling(mask_logits)
-        return self._share(embedding, fine, dense)
+        return _share(self.sam, ImageFeatures(embedding, fine), self.sam.prompt_encoder.mask_downscaling(mask_logits))
+
+
+def _share(sam: Sam, features: ImageFeatures, dense: Tensor) -> tuple[Tensor, ...]:
+    """The fields of SharedImage, flat; `dense` is the dense prompt."""
+    shared = AbsorbedDecoder(sam.mask_decoder).share(features, sam.prompt_encoder.dense_positions(), dense)
+    return (shared.image, shared.positions, shared.keys, shared.values, shared.queries, *shared.fine)
 
 
 class _Decode(nn.Module):
@@ -99,7 +105,8 @@ class _Decode(nn.Module):
     def forward(self, points: Tensor, labels: Tensor, *shared: Tensor) -> tuple[Tensor, Tensor]:
         decoder, grid = AbsorbedDecoder(self.sam.mask_decoder), self.sam.config.image_encoder.grid
         decoder.outputs = slice(None)
-        image = SharedImage(*shared[:5], fine=shared[5:], grid=(grid, grid), seen=(grid, grid))
+        first, positions, keys, values, queries, *cells = shared
+        image = SharedImage(first, positions, keys, values, queries, tuple(cells), (grid, grid), seen=(grid, grid))
         sparse = self.sam.prompt_encoder.embed(points, labels, None).sparse
         decoded = decoder.decode(image, sparse)
         return self._draw(decoder, image, decoded), decoded.iou[0]
@@ -122,7 +129,7 @@ def _trace(
         torch.onnx.export(
             module.eval(),
             inputs,
-            buffer,
+            buffer,  # type: ignore[arg-type]  # the exporter that traces writes to it, whatever its stub says
             input_names=list(names),
             output_names=list(outputs),
             dynamic_axes=dynamic,

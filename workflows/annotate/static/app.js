@@ -50,7 +50,7 @@ class App {
     const { where, threads } = this.#decoder;
     $("decoder").textContent = where === "browser" ? `decoding here, ${threads} thread${threads > 1 ? "s" : ""}` : "decoding on the server";
     setInterval(() => this.#heartbeat(), HEARTBEAT);
-    await this.#next();
+    if (!(await this.#advance())) this.#advanceLater();
     showSaving(this.#outbox);
     document.documentElement.dataset.ready = "true";
   }
@@ -119,18 +119,39 @@ class App {
     const untouched = action === "finish" ? this.#masks.filter(({ proposed }) => proposed) : [];
     this.#note(action, { details: { masks: this.#masks.length, ...details } });
     await this.#outbox.save(untouched.map((mask) => this.#row(mask, { id: newId(), source: mask.id })));
-    await this.#outbox.flush();
-    try {
-      await this.#next();
-    } catch {
+    if (!(await this.#advance())) {
       this.#close();
       complain("The server cannot be reached; your work is kept here. This page goes on when it is back.");
-      this.#retryNext();
+      this.#advanceLater();
     }
   }
 
-  #retryNext() {
-    setTimeout(() => (this.#item ? undefined : this.#next().catch(() => this.#retryNext())), 3000);
+  /** Takes the next image, after the server knows all that was done to this one; whether it could be reached. */
+  async #advance() {
+    await this.#outbox.flush();
+    if (this.#outbox.offline) return false;
+    [this.#item, this.#editor] = [null, null];
+    try {
+      await this.#next();
+      return true;
+    } catch (error) {
+      if (!(error instanceof api.Refusal) || !this.#item) return false;
+      return this.#passOver(error);
+    }
+  }
+
+  /** Leaves out an image that cannot be opened, and goes on. */
+  async #passOver(error) {
+    complain(`${this.#item.name} is skipped: ${error.message}`);
+    this.#note("skip", { details: { reason: error.message } });
+    await this.#outbox.save();
+    return this.#advance();
+  }
+
+  #advanceLater() {
+    setTimeout(async () => {
+      if (!this.#item && !(await this.#advance())) this.#advanceLater();
+    }, 3000);
   }
 
   async #showQueue() {

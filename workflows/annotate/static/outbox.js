@@ -31,7 +31,8 @@ export class Outbox {
   #part = 0;
   #sequence = 0;
   #events = [];
-  #sending = false;
+  #sending = Promise.resolve();
+  #timer = 0;
   #pause = RETRY.first;
   /** Called with {waiting, offline, refused} whenever that changes. */
   onChange = () => {};
@@ -77,22 +78,24 @@ export class Outbox {
     this.flush();
   }
 
-  /** Sends what waits, oldest first; tries again later while the server cannot be reached. */
-  async flush() {
-    if (this.#sending) return;
-    this.#sending = true;
+  /** Sends what waits, oldest first. Resolves when all that waited at the call is sent, or the server is away. */
+  flush() {
+    this.#sending = this.#sending.then(() => this.#sendAll());
+    return this.#sending;
+  }
+
+  /** One pass over what waits; another one follows later while the server cannot be reached. */
+  async #sendAll() {
     try {
       for (const key of await this.#keys()) await this.#send(key);
       this.#pause = RETRY.first;
       this.#change({ offline: false, waiting: (await this.#keys()).length });
     } catch {
       this.#change({ offline: true });
-      setTimeout(() => this.flush(), this.#pause);
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => this.flush(), this.#pause);
       this.#pause = Math.min(RETRY.longest, this.#pause * 2);
-    } finally {
-      this.#sending = false;
     }
-    if (!this.offline && (await this.#keys()).length) this.flush();
   }
 
   /** Masks of an image that the server does not have yet. */
