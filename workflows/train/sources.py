@@ -124,7 +124,7 @@ def _data_set(place: str, table: str, need_masks: bool) -> Iterator[dict[str, An
         return
     chosen = [(table, "true")] if table in _TABLES else [("masks", f"run_id = '{_run_name(table)}'")]
     for source, where in chosen if table else [(name, "true") for name in _TABLES]:
-        for row in connection.execute(_OF_TABLE.format(table=source, where=where)).to_arrow_table().to_pylist():
+        for row in connection.sql(_OF_TABLE.format(table=source, where=where)).to_arrow_table().to_pylist():
             found, said = (row["height"], row["width"]), (row["image_height"], row["image_width"])
             if found != said:
                 raise ValueError(_other_size(row["uris"][0], said, found))
