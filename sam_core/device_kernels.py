@@ -15,6 +15,7 @@ from sam_core.geometry import Frame
 from sam_core.masks.tracing import TorchTracer, Tracer
 from sam_core.model.absorbed_decoder import DecodedPrompts
 from sam_core.model.device_encoder import Attend, DeviceEncoder
+from sam_core.model.flex_attention import attend_flex
 from sam_core.model.grouped_decoder import GroupedDecoder, SharedCrops
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.relative_attention import attend
@@ -37,20 +38,14 @@ def round_matrices(sam: Sam, dtype: torch.dtype) -> Sam:
 def attention_of(settings: DeviceSettings) -> Attend:
     """The attention of the image encoder."""
     match settings.attention:
-        case "triton":
-            from sam_core.model.triton_attention import attend_triton
-
-            return attend_triton
         case "flex":
-            from sam_core.model.flex_attention import attend_flex
-
             return attend_flex
         case _:
             return attend
 
 
 def encoder_of(encoder: DeviceEncoder, settings: DeviceSettings) -> Encode:
-    """The encoder, compiled for one shape if so set. A replayed graph writes into its own memory: what it says is copied."""
+    """The encoder, compiled for one shape if so set. A replayed graph answers in its own memory: that is copied."""
     if settings.compile == "off":
         return encoder
     if settings.compile == "on":

@@ -15,7 +15,7 @@ import torch
 from sam_core.presets import SamConfig
 
 Precision = Literal["float32", "bfloat16"]
-AttentionKind = Literal["auto", "triton", "flex", "sdpa"]
+AttentionKind = Literal["auto", "flex", "sdpa"]
 CompileKind = Literal["auto", "off", "on", "graphs"]
 MaskKernels = Literal["auto", "triton", "torch"]
 
@@ -55,7 +55,7 @@ class DeviceSettings:
         return f"device attention={self.attention} compile={self.compile} masks={self.masks}"
 
     def resolve(self, device: str) -> DeviceSettings:
-        """These settings with every `auto` decided: on CUDA with Triton its kernels and compiled graphs, else torch's.
+        """These settings with every `auto` decided: on CUDA with Triton its kernels and compiled code, else torch's.
 
         Raises ValueError when what is asked for by name needs Triton and there is none, or a GPU.
         """
@@ -63,13 +63,13 @@ class DeviceSettings:
         fast = on_gpu and triton
         resolved = replace(
             self,
-            attention=("triton" if fast else "sdpa") if self.attention == "auto" else self.attention,
+            attention=("flex" if fast else "sdpa") if self.attention == "auto" else self.attention,
             compile=("on" if fast else "off") if self.compile == "auto" else self.compile,
             masks=("triton" if fast else "torch") if self.masks == "auto" else self.masks,
         )
-        if not triton and "triton" in (resolved.attention, resolved.masks):
+        if not triton and resolved.masks == "triton":
             raise ValueError(
-                "kernels in Triton were asked for, and there is no package triton: install it or ask for auto"
+                "masks were asked for in Triton, and there is no package triton: install it or ask for auto"
             )
         if not on_gpu and resolved.compile == "graphs":
             raise ValueError(f"CUDA graphs were asked for on {device}")

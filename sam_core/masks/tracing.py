@@ -109,5 +109,6 @@ def measures(notes: NDArray[np.int64], frame: Frame) -> Measures:
 
 def run_lengths(changes: NDArray[np.int32], size: tuple[int, int]) -> NDArray[np.int64]:
     """int64 run lengths of one mask, from its changes on the host; size is that of the original (height, width)."""
-    runs: NDArray[np.int64] = np.diff(changes.astype(np.int64), prepend=0, append=size[0] * size[1])
-    return runs
+    bounds = np.concatenate([[0], changes.astype(np.int64), [size[0] * size[1]]])
+    lengths: NDArray[np.int64] = bounds[1:] - bounds[:-1]
+    return lengths

@@ -1,7 +1,8 @@
+# ruff: noqa: N803
 """`tracing` in Triton: stability, box, area and run lengths straight from low-resolution logits.
 
-One program looks at some columns of one mask in its crop. Every pixel is interpolated where it is needed, in the order and
-with the roundings of `kernels`: along x and y to the model input, along x and y to the crop. Nothing is held at full
+One program looks at some columns of one mask in its crop. Every pixel is interpolated where it is needed, in the order
+and with the roundings of `kernels`: along x and y to the model input, along x and y to the crop. Nothing is at full
 size. A first launch counts; a prefix sum over the columns says where a second one, the same but for its stores, writes.
 """
 
@@ -101,7 +102,7 @@ class TritonTracer:
 
 
 @triton.jit
-def _fma(a: Any, b: Any, c: Any, FUSED: tl.constexpr) -> Any:  # noqa: N803
+def _fma(a: Any, b: Any, c: Any, FUSED: tl.constexpr) -> Any:
     """a * b + c, rounded once."""
     if FUSED:
         return tl.fma(a, b, c)
@@ -109,13 +110,13 @@ def _fma(a: Any, b: Any, c: Any, FUSED: tl.constexpr) -> Any:  # noqa: N803
 
 
 @triton.jit
-def _mix(low: Any, low_weight: Any, high: Any, high_weight: Any, FUSED: tl.constexpr) -> Any:  # noqa: N803
+def _mix(low: Any, low_weight: Any, high: Any, high_weight: Any, FUSED: tl.constexpr) -> Any:
     low, low_weight = tl.broadcast(low, low_weight)
     return _fma(low, low_weight, high * high_weight, FUSED)
 
 
 @triton.jit
-def _input_value(logits: Any, t: Any, s: Any, at: Any, weight: Any, side: Any, inputs: Any, FUSED: tl.constexpr) -> Any:  # noqa: N803
+def _input_value(logits: Any, t: Any, s: Any, at: Any, weight: Any, side: Any, inputs: Any, FUSED: tl.constexpr) -> Any:
     """Values of the model input at rows t and columns s, broadcast against each other."""
     left, right = tl.load(at + s), tl.load(at + inputs + s)
     left_weight, right_weight = tl.load(weight + s), tl.load(weight + inputs + s)
