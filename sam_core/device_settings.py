@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from sam_core.presets import SamConfig
+from sam_core.presets import ImageEncoderConfig, SamConfig
 
 Precision = Literal["float32", "bfloat16"]
 AttentionKind = Literal["auto", "flex", "sdpa"]
@@ -105,6 +105,8 @@ def batch_sizes(config: SamConfig, settings: DeviceSettings, *, parameters: int)
     encoder, D and H of the decoder, T tokens of a prompt.
     """
     encoder, decoder = config.image_encoder, config.mask_decoder
+    if not isinstance(encoder, ImageEncoderConfig):
+        raise ValueError(f"{config.name}: only plain ViTs can be batched on a device so far")
     left = max(settings.memory_bytes - 4 * parameters, settings.memory_bytes // 8) // 2
     e, grid, dim = settings.torch_dtype.itemsize, encoder.grid, encoder.embed_dim
     padded = (-(-grid // encoder.window_size) * encoder.window_size) ** 2
