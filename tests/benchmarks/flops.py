@@ -86,10 +86,11 @@ def absorbed_decoder_macs(config: SamConfig) -> DecoderMacs:
     messages = 2 * on_tokens + rows * pixels * dim
     first = own + 3 * on_tokens + 3 * tokens * pixels * inner + messages
     read = 4 * on_tokens + 2 * rows * pixels * dim
+    last_read = read * (1 + decoder.num_multimask_outputs) // tokens  # by the tokens of which an answer is made
     write = 2 * on_tokens + tokens * inner + rows * pixels * dim + messages
     return DecoderMacs(
         share=3 * pixels * dim * inner,
-        ask=first + (decoder.depth - 1) * (own + read + write) + read + _quality_macs(decoder),
+        ask=first + (decoder.depth - 1) * (own + read + write) + last_read + _quality_macs(decoder),
         draw=_draw_macs(decoder, pixels, masks=decoder.num_multimask_outputs),
     )
 
