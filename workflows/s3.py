@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any, TypeVar
 
 import boto3
@@ -56,7 +57,7 @@ class S3Store:
 
         def read() -> bytes:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **ranged)
-            with answer["Body"] as body:
+            with closing(answer["Body"]) as body:
                 require_size(answer["ContentLength"], at_most)
                 return _read_body(body, self._patience.body_seconds(answer["ContentLength"]))
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from workflows.images import MAX_PIXELS, byte_limit
 from workflows.redact import redact, require_no_secrets
 from workflows.sql import s3_filesystem
-from workflows.storage import S3_SCHEME, LocalStore, Store, file_stamp, lies_in, open_store, require_size
+from workflows.storage import S3_SCHEME, LocalStore, Store, StoreError, file_stamp, lies_in, open_store, require_size
 
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".tif", ".tiff"),
@@ -185,8 +185,10 @@ def open_parquet(source: str) -> pq.ParquetFile:
             raise FileNotFoundError(f"{source} does not exist")
         file = s3_filesystem().open_input_file(source.removeprefix(S3_SCHEME))
         return pq.ParquetFile(file, pre_buffer=False)
-    except pa.ArrowException as error:
-        raise ValueError(f"{source}: not a Parquet file ({str(error).splitlines()[0]})") from error
+    except (FileNotFoundError, PermissionError, StoreError):
+        raise
+    except (pa.ArrowException, OSError) as error:  # OSError is Arrow's word for a damaged footer
+        raise ValueError(f"{source}: not a Parquet file ({_first_line(error)})") from error
 
 
 def _manifest_row(source: str, row: dict[str, Any], number: int) -> ImageRef:

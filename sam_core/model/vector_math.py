@@ -32,8 +32,10 @@ _inlined = numba.njit(nogil=True, fastmath={"contract", "nsz"}, error_model="num
 
 
 def can_compile(x: torch.Tensor) -> bool:
-    """Whether compiled passes can work on a tensor: float32 on the CPU, without gradients."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
+    """Whether compiled passes can work on a tensor: float32 on the CPU, without gradients and without autocast."""
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        return False
+    return not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
 
 
 @intrinsic  # type: ignore[untyped-decorator]

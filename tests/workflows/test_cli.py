@@ -103,7 +103,7 @@ def test_a_data_set_that_cannot_be_made(engine: Engine, photos: Path, tmp_path: 
 
 def test_no_write_permission(photos: Path, tmp_path: Path) -> None:
     """As somebody else when we are root, to whom nothing is forbidden; everything is imported before the change."""
-    for folder in [tmp_path, *tmp_path.parents][:3]:
+    for folder in [tmp_path, *tmp_path.parents][:4]:
         folder.chmod(0o755)
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o555)

@@ -122,13 +122,19 @@ def _data_set(place: str, table: str, need_masks: bool) -> Iterator[dict[str, An
         for (uris,) in connection.execute("SELECT uris FROM images ORDER BY image_id").fetchall():
             yield _row(uris)
         return
-    chosen = [(table, "true")] if table in _TABLES else [("masks", f"run_id = '{_run_name(table)}'")]
-    for source, where in chosen if table else [(name, "true") for name in _TABLES]:
+    for source, where in _chosen(table):
         for row in connection.sql(_OF_TABLE.format(table=source, where=where)).to_arrow_table().to_pylist():
             found, said = (row["height"], row["width"]), (row["image_height"], row["image_width"])
             if found != said:
                 raise ValueError(_other_size(row["uris"][0], said, found))
             yield _row(row["uris"], height=found[0], width=found[1], rles=row["rles"])
+
+
+def _chosen(table: str) -> list[tuple[str, str]]:
+    """Tables with conditions that the text after @ names: all for none."""
+    if not table:
+        return [(name, "true") for name in _TABLES]
+    return [(table, "true")] if table in _TABLES else [("masks", f"run_id = '{_run_name(table)}'")]
 
 
 def _run_name(text: str) -> str:

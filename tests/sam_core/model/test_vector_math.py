@@ -45,3 +45,9 @@ def test_gelu():
 def test_compiled_passes_need_float32_without_gradients(dtype, gradients, can):
     with torch.set_grad_enabled(gradients):
         assert can_compile(torch.zeros(1, dtype=dtype)) is can
+
+
+@torch.no_grad()
+def test_compiled_passes_do_not_know_of_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not can_compile(torch.zeros(1))
