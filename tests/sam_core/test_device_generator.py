@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sam_core import device_generator
 from sam_core.device_batch import BatchWorker, CropInput, one_ahead
 from sam_core.device_generator import DeviceGenerator
 from sam_core.device_settings import BatchSizes, DeviceSettings
@@ -129,6 +130,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(
         return encode(pixels, sizes)
 
     monkeypatch.setattr(device._worker, "_encode", small_memory)
+    monkeypatch.setattr(device_generator._log, "disabled", False)  # libraries of other tests switch loggers off
     device.sizes = BatchSizes(crops=3, prompts=64)
     for ours, theirs in zip(device.generate_many(images), expected, strict=True):
         assert_same(ours, theirs)
