@@ -14,11 +14,11 @@ from sam_core.device_settings import DeviceSettings
 from sam_core.geometry import Frame
 from sam_core.masks.tracing import TorchTracer, Tracer
 from sam_core.model.absorbed_decoder import DecodedPrompts
-from sam_core.model.device_encoder import Attend, DeviceEncoder
+from sam_core.model.device_encoder import DeviceEncoder
 from sam_core.model.flex_attention import attend_flex
 from sam_core.model.grouped_decoder import GroupedDecoder, SharedCrops
 from sam_core.model.image_encoder import ImageFeatures
-from sam_core.model.relative_attention import attend
+from sam_core.model.relative_attention import Attend, attend
 from sam_core.model.sam import Sam
 from sam_core.recipes import Recipe
 

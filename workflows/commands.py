@@ -33,6 +33,10 @@ class GenerateConfig:
     """Where the pictures of a COCO JSON lie, if not beside it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; auto takes a GPU when there is one."""
+    dtype: Literal["auto", "float32", "bfloat16"] = AUTO
+    """Of the model's products; auto is bfloat16 on a GPU and float32 on a CPU."""
+    gpu_memory: float = 12.0
+    """GB of a GPU's memory that its worker may use, which sets how many images go through it at once."""
     exact_reference: bool = False
     """Run the generator step by step as the released code does, which is slower."""
     workers: int | None = None
@@ -51,7 +55,7 @@ class GenerateConfig:
     """Single values of the recipe."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "threads", "shard_size", "max_pixels", "image_timeout", "image_memory"):
+        for name in ("workers", "threads", "shard_size", "max_pixels", "image_timeout", "image_memory", "gpu_memory"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")

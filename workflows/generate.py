@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import shlex
 
+from sam_core.device_settings import DeviceSettings
 from schemas.records import RunRecord
-from workflows.commands import GenerateConfig
+from workflows.commands import AUTO, GenerateConfig
 from workflows.image_worker import ShardJob
 from workflows.ingest import ingest
-from workflows.models import GeneratorSpec, find_model, register_model
+from workflows.models import GeneratorSpec, find_model, register_model, settings_for
 from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.progress import Progress
 from workflows.runs import new_run, open_dataset, settle_run
@@ -40,7 +41,7 @@ def generate(config: GenerateConfig) -> int:
     Raises ValueError or OSError, one line each, when the input cannot be used or a store fails for good.
     """
     references = list_images(config.source, image_folder=config.image_folder)
-    spec = GeneratorSpec(find_model(config.model), config.thresholds, _device(config.device), config.exact_reference)
+    spec = _spec(config)
     store = open_store(config.dataset)
     open_dataset(store)
     with ingest(references, store, max_pixels=config.max_pixels) as listing:
@@ -70,6 +71,17 @@ def _work(config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorS
         for done, summary in enumerate(run_shards(job, tasks, pool), start=1):
             metrics.queue(len(tasks) - done)
             progress.add(images=summary.images, masks=summary.masks, errors=summary.errors)
+
+
+def _spec(config: GenerateConfig) -> GeneratorSpec:
+    """The generator that the command asks for. Raises ValueError when the device or model cannot do it."""
+    model, device = find_model(config.model), _device(config.device)
+    dtype = "bfloat16" if config.dtype == AUTO else config.dtype
+    wanted = DeviceSettings(memory_bytes=int(config.gpu_memory * 1e9), dtype=dtype)
+    settings = settings_for(model, device, wanted, exact_reference=config.exact_reference)
+    if config.dtype == "bfloat16" and not settings:
+        raise ValueError(f"--dtype bfloat16 is for plain ViTs on a GPU; here {model.name} runs in float32 on {device}")
+    return GeneratorSpec(model, config.thresholds, device, config.exact_reference, settings)
 
 
 def _device(wanted: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,17 +16,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_core.masks.batch import Generation
 from schemas.ids import image_id as id_of_bytes
 from schemas.ids import unreadable_image_id
 from schemas.records import RunRecord
 from schemas.tables import Status
 from workflows.convert import ImageResult
+from workflows.failures import one_line
 from workflows.images import ImageError, byte_limit, decode
 from workflows.models import Generator, GeneratorSource
 from workflows.redact import redact
 from workflows.sources import UriReader
 from workflows.storage import S3_SCHEME, StoreError, TooLargeError
 
+LOST_DEVICE = 78
+"""Exit status of a worker that cannot use its GPU any more."""
 REFUSED = "Refused"
 """Error class of an image that its store denies access to now, although it could be read when it was ingested."""
 
@@ -83,6 +89,11 @@ class ImageWorker:
         self._reader = UriReader(max_bytes=byte_limit(job.max_pixels))
         self._generator: Generator = job.generator.load(threads=job.threads)
 
+    @property
+    def images_at_once(self) -> int:
+        """Images that the generator may work on together."""
+        return self._generator.images_at_once
+
     def load(self, planned: PlannedImage) -> LoadedImage:
         """Read and decode; safe in any thread.
 
@@ -119,15 +130,18 @@ class ImageWorker:
 
     def segment(self, loaded: LoadedImage) -> ImageResult:
         """The masks of a loaded image, or its error. Raises MemoryError."""
-        if isinstance(loaded.pixels, ImageError):
-            return _failed(loaded, loaded.pixels.kind, str(loaded.pixels))
-        try:
-            generation = self._generator.generate(loaded.pixels)
-            return _result(loaded, Status.OK, generation=generation)
-        except Exception as error:  # whatever happens to one image must not cost the others
-            if _lacks_memory(error):
-                raise MemoryError(str(error)) from error
-            return _failed(loaded, type(error).__name__, str(error))
+        return next(self.segment_many([loaded]))
+
+    def segment_many(self, images: Iterable[LoadedImage]) -> Iterator[ImageResult]:
+        """The masks of loaded images, or their errors, in order; images are taken ahead of results. Raises MemoryError.
+
+        Ends this process when its GPU can no longer be used: the next one finds out which image is at fault.
+        """
+        begun: deque[LoadedImage] = deque()
+        for answer in self._generator.attempt_many(_pixels(images, begun)):
+            yield from _unreadable(begun)
+            yield _answered(begun.popleft(), answer)
+        yield from _unreadable(begun)
 
     def _read(self, planned: PlannedImage) -> bytes:
         """The bytes of an image, which must be those that the plan lists."""
@@ -185,6 +199,39 @@ def _use_threads(threads: int) -> None:
 
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
+
+
+def _pixels(images: Iterable[LoadedImage], begun: deque[LoadedImage]) -> Iterator[NDArray[np.uint8]]:
+    """The pixels of the images that have some; all images go into `begun`."""
+    for loaded in images:
+        begun.append(loaded)
+        if not isinstance(loaded.pixels, ImageError):
+            yield loaded.pixels
+
+
+def _unreadable(begun: deque[LoadedImage]) -> Iterator[ImageResult]:
+    """The results of the images at the head of the queue that have no pixels."""
+    while begun and isinstance(error := begun[0].pixels, ImageError):
+        yield _failed(begun.popleft(), error.kind, str(error))
+
+
+def _answered(loaded: LoadedImage, answer: Generation | Exception) -> ImageResult:
+    """The result of an image that the generator answered. Raises MemoryError."""
+    if isinstance(answer, Generation):
+        return _result(loaded, Status.OK, generation=answer)
+    if _lacks_memory(answer):
+        raise MemoryError(str(answer)) from answer
+    if _lost_the_device(answer):
+        print(f"the GPU cannot be used any more: {one_line(answer)}", file=sys.__stderr__, flush=True)
+        os._exit(LOST_DEVICE)
+    return _failed(loaded, type(answer).__name__, str(answer))
+
+
+def _lost_the_device(error: Exception) -> bool:
+    """Whether every later call to the GPU fails too, as after an illegal access; not so when its memory is short."""
+    import torch
+
+    return isinstance(error, torch.AcceleratorError)
 
 
 def _lacks_memory(error: Exception) -> bool:

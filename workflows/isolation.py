@@ -13,7 +13,7 @@ from pathlib import Path
 
 from workflows.convert import ImageResult
 from workflows.failures import WorkerError, one_line
-from workflows.image_worker import ImageWorker, PlannedImage, ShardJob, crashed, time_limit
+from workflows.image_worker import LOST_DEVICE, ImageWorker, PlannedImage, ShardJob, crashed, time_limit
 
 _READY = "ready"
 _OUT_OF_MEMORY = 77
@@ -70,6 +70,8 @@ class IsolatedWorker:
         exit_code = self._process.exitcode or 0
         if exit_code == _OUT_OF_MEMORY:
             return "the image needs more memory than one image may take"
+        if exit_code == LOST_DEVICE:
+            return "the image made its process lose the GPU"
         if exit_code < 0:
             return f"the image ended its process by signal {-exit_code}"
         if seconds >= self._job.image_timeout:

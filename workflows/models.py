@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -9,10 +10,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_core.device_generator import DeviceGenerator
+from sam_core.device_settings import DeviceSettings
 from sam_core.generator import MaskGenerator
 from sam_core.masks.batch import Generation
 from sam_core.model.checkpoint import CheckpointError, find_checkpoint, load_model
-from sam_core.presets import PRESETS
+from sam_core.model.sam import Sam
+from sam_core.presets import PRESETS, ImageEncoderConfig
 from sam_core.recipes import Recipe
 from schemas.ids import model_id
 from schemas.layout import model_card_key
@@ -22,9 +26,30 @@ from workflows.storage import Store
 
 
 class Generator(Protocol):
-    """Makes the masks of one image, uint8 RGB [H, W, 3]."""
+    """Makes the masks of images, uint8 RGB [H, W, 3]."""
 
-    def generate(self, image: NDArray[np.uint8]) -> Generation: ...
+    @property
+    def images_at_once(self) -> int:
+        """Images worth having ready: as many may be worked on together."""
+
+    def attempt_many(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[Generation | Exception]:
+        """For each image in order its masks, or why there are none; images may be taken ahead of answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneByOne:
+    """A Generator out of what makes the masks of a single image."""
+
+    generate: Callable[[NDArray[np.uint8]], Generation]
+    images_at_once: int = 1
+
+    def attempt_many(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[Generation | Exception]:
+        """See Generator."""
+        for image in images:
+            try:
+                yield self.generate(image)
+            except Exception as error:  # whatever happens to one image must not cost the others
+                yield error
 
 
 class GeneratorSource(Protocol):
@@ -49,29 +74,59 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class GeneratorSpec:
-    """The generator of a run: `model` is the checkpoint, `device` a torch device; see MaskGenerator for the rest."""
+    """The generator of a run: `model` is the checkpoint, `device` a torch device.
+
+    With settings, which are resolved, images go through the device in batches; without, one by one in float32. See
+    DeviceGenerator and MaskGenerator.
+    """
 
     model: Model
     recipe: Recipe
     device: str
     exact_reference: bool = False
+    settings: DeviceSettings | None = None
+
+    @property
+    def dtype(self) -> str:
+        """Of the model's products."""
+        return self.settings.dtype if self.settings else "float32"
 
     @property
     def kernels(self) -> str:
         """What the run record calls the implementation."""
+        if self.settings:
+            return self.settings.kernels
         return "exact-reference" if self.exact_reference else "fast"
 
-    def load(self, *, threads: int | None = None) -> MaskGenerator:
+    def load(self, *, threads: int | None = None) -> Generator:
         """Load the checkpoint on this machine. Raises CheckpointError when it is missing or another one."""
-        loaded = load_model(self.model.path, device=self.device)
-        if loaded.sha256 != self.model.sha256:
-            raise CheckpointError(f"{self.model.path} on this machine is not the checkpoint that the run began with")
-        return MaskGenerator(loaded.sam, self.recipe, exact_reference=self.exact_reference, threads=threads)
+        sam = _load_again(self.model, self.device)
+        if self.settings:
+            return DeviceGenerator(sam, self.recipe, self.settings, threads=threads)
+        return OneByOne(MaskGenerator(sam, self.recipe, exact_reference=self.exact_reference, threads=threads).generate)
+
+
+def settings_for(model: Model, device: str, wanted: DeviceSettings, *, exact_reference: bool) -> DeviceSettings | None:
+    """How a run uses a device: on CUDA the wanted settings, resolved; None where images go one by one in float32.
+
+    That is so on a CPU, for the plain path, and for encoders that cannot be batched, such as TinyViT.
+    """
+    plain_vit = isinstance(PRESETS[model.name]().image_encoder, ImageEncoderConfig)
+    batched = device == "cuda" and plain_vit and not exact_reference
+    return wanted.resolve(device) if batched else None
 
 
 def load_generator(model: str, recipe: Recipe, *, device: str = "cpu") -> MaskGenerator:
-    """A generator for a model by name or path. Raises CheckpointError."""
-    return GeneratorSpec(find_model(model), recipe, device).load()
+    """A generator, image by image, for a model by name or path. Raises CheckpointError."""
+    return MaskGenerator(_load_again(find_model(model), device), recipe)
+
+
+def _load_again(model: Model, device: str) -> Sam:
+    """The model, if its file is still the one that was found. Raises CheckpointError."""
+    loaded = load_model(model.path, device=device)
+    if loaded.sha256 != model.sha256:
+        raise CheckpointError(f"{model.path} on this machine is not the checkpoint that the run began with")
+    return loaded.sam
 
 
 def find_model(name_or_path: str) -> Model:

@@ -52,7 +52,7 @@ def new_run(generator: GeneratorSpec, *, name: str | None, recipe_name: str, con
         config=config,
         versions=package_versions(),
         seed=0,
-        dtype="float32",
+        dtype=generator.dtype,
         device=generator.device,
         kernels=generator.kernels,
         host=socket.gethostname(),

@@ -104,12 +104,13 @@ class ShardWorker:
             return self._apart(images)
 
     def _together(self, images: list[PlannedImage]) -> list[ImageResult]:
-        """In this process; the next images are read and decoded while the model works on one."""
+        """In this process; the next images are read and decoded while the model works on others."""
         self._end_child()
-        results = []
-        with ThreadPoolExecutor(_READERS) as readers, time_limit(self._job.image_timeout) as restart:
-            for loaded in ahead(readers, self._worker.load, images, window=_READERS):
-                results.append(self._worker.segment(loaded))
+        results, at_once = [], self._worker.images_at_once
+        with ThreadPoolExecutor(_READERS) as readers, time_limit(at_once * self._job.image_timeout) as restart:
+            loaded = ahead(readers, self._worker.load, images, window=max(_READERS, at_once))
+            for result in self._worker.segment_many(loaded):
+                results.append(result)
                 restart()
         return results
 

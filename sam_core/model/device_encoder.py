@@ -6,19 +6,13 @@ of what floats would be. Sums along the residual stream stay in float32; product
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from sam_core.model.image_encoder import Block, ImageEncoder, ImageFeatures
 from sam_core.model.position_tables import resize_absolute_table
-from sam_core.model.relative_attention import RelativeAttention, offsets
+from sam_core.model.relative_attention import Attend
 from sam_core.model.sam import Sam
-from sam_core.model.windows import partition, unpartition
-
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-"""As `relative_attention.attend`: q, k, v [B, heads, h * w, c], along_h [h, h, c], along_w [w, w, c] -> like q."""
 
 
 class DeviceEncoder:
@@ -54,21 +48,6 @@ class DeviceEncoder:
 
     def _block(self, block: Block, x: Tensor) -> Tensor:
         """[B, h, w, C] -> [B, h, w, C]."""
-        attended = self._in_windows(block, block.norm1(x))
-        x = x + attended
+        x = x + block.attn(block.norm1(x), block.window_size, self._attend)
         out: Tensor = x + block.mlp(block.norm2(x))
-        return out
-
-    def _in_windows(self, block: Block, x: Tensor) -> Tensor:
-        if block.window_size == 0:
-            return self._attention(block.attn, x)
-        windows = partition(x, block.window_size)
-        return unpartition(self._attention(block.attn, windows), x.shape[1], x.shape[2])
-
-    def _attention(self, attention: RelativeAttention, x: Tensor) -> Tensor:
-        b, h, w, c = x.shape
-        q, k, v = attention.qkv(x).view(b, h * w, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
-        along_h, along_w = (offsets(attention.rel_pos_h, h).to(q.dtype), offsets(attention.rel_pos_w, w).to(q.dtype))
-        attended = self._attend(q, k, v, along_h, along_w)
-        out: Tensor = attention.proj(attended.transpose(1, 2).reshape(b, h, w, c))
         return out

@@ -4,6 +4,8 @@ The score of a query at (y, x) for a key at (v, u) is q.k / sqrt(c) + q.H[y - v]
 per axis (Li et al. 2022, MViTv2, section 4.1). As in the released code the position terms see the unscaled q.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +17,9 @@ from sam_core.model.windows import partition, unpartition
 
 BLOCKED_FROM = 1024
 """Positions from which attention on a CPU goes in blocks: below, everything fits the cache anyway."""
+
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""As `attend`: q, k, v [B, heads, h * w, c], along_h [h, h, c], along_w [w, w, c] -> like q."""
 
 
 class RelativeAttention(nn.Module):
@@ -28,8 +33,10 @@ class RelativeAttention(nn.Module):
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, dim // num_heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, dim // num_heads))
 
-    def forward(self, x: Tensor, window: int = 0) -> Tensor:
+    def forward(self, x: Tensor, window: int = 0, attend: Attend | None = None) -> Tensor:
         """[B, h, w, C] -> [B, h, w, C]. window: side of the windows that attend to themselves; 0 for the whole grid.
+
+        attend: another way to compute what `attend` of this module does.
 
         Windows that reach beyond the grid see zeros there, which take part in attention as in the released models.
         The products of zeros are biases: they are filled in rather than computed.
@@ -37,17 +44,20 @@ class RelativeAttention(nn.Module):
         qkv, (h, w) = self.qkv(x), x.shape[1:3]
         if window:
             windows = partition(qkv, window, outside=self.qkv.bias)
-            attended = unpartition(self._attend(windows), h, w)
+            attended = unpartition(self._attended(windows, attend), h, w)
         else:
-            attended = self._attend(qkv)
+            attended = self._attended(qkv, attend)
         out: Tensor = self.proj(attended)
         return out
 
-    def _attend(self, qkv: Tensor) -> Tensor:
+    def _attended(self, qkv: Tensor, attend_by: Attend | None) -> Tensor:
         """[B, h, w, 3C] -> [B, h, w, C]."""
         b, h, w, _ = qkv.shape
         q, k, v = qkv.view(b, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        attended = attend(q, k, v, offsets(self.rel_pos_h, h), offsets(self.rel_pos_w, w))
+        along_h, along_w = (
+            offsets(table, side).to(q.dtype) for table, side in ((self.rel_pos_h, h), (self.rel_pos_w, w))
+        )
+        attended = (attend_by or attend)(q, k, v, along_h, along_w)
         return attended.transpose(1, 2).reshape(b, h, w, -1)
 
 

@@ -15,7 +15,7 @@ def partition(x: Tensor, size: int, outside: Tensor | None = None) -> Tensor:
     if outside is None or not (below or right):
         x = F.pad(x, (0, 0, 0, right, 0, below))
     else:
-        whole = outside.expand(b, h + below, w + right, c).clone()
+        whole = outside.to(x.dtype).expand(b, h + below, w + right, c).clone()
         whole[:, :h, :w] = x
         x = whole
     x = x.view(b, (h + below) // size, size, (w + right) // size, size, c)

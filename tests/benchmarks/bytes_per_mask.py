@@ -29,7 +29,7 @@ from schemas.tables import Status
 from tests.benchmarks.photographs import folder_label, image_files, read_image
 from tests.benchmarks.record import environment_fields, write_json
 from workflows.convert import ImageResult, mask_table
-from workflows.models import GeneratorSpec, find_model
+from workflows.models import GeneratorSpec, find_model, load_generator
 from workflows.runs import new_run
 
 
@@ -53,7 +53,7 @@ class Options:
 
 def results(spec: GeneratorSpec, options: Options) -> Iterator[ImageResult]:
     """The generated masks of the images, as a worker hands them on."""
-    generator = spec.load()
+    generator = load_generator(spec.model.path, spec.recipe)
     for file in track(image_files(options.images, options.limit), "images", disable=not sys.stderr.isatty()):
         start = datetime.now(UTC)
         generation = generator.generate(read_image(file, longest_side=options.longest_side))

@@ -9,8 +9,9 @@ draw with an IoU below 0.99; and the share of images whose number of masks chang
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ import torch
 import tyro
 from rich.progress import track
 
+from sam_core.device_generator import DeviceGenerator
+from sam_core.device_settings import DeviceSettings
 from sam_core.generator import MaskGenerator
 from sam_core.masks.batch import Generation
 from sam_core.model.checkpoint import LoadedModel, load_model
@@ -37,7 +40,10 @@ SAME = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to run the generator. points_per_batch: None for its own choice. half: bfloat16 autocast."""
+    """One way to run the generator. points_per_batch: None for its own choice. half: products in bfloat16.
+
+    batched: with the generator of many images at once, its model compiled where it would be in a run if `compiled`.
+    """
 
     name: str
     exact_reference: bool = False
@@ -45,6 +51,14 @@ class Variant:
     threads: int = 1
     half: bool = False
     device: str = "cpu"
+    batched: bool = False
+    compiled: bool = True
+
+    @property
+    def settings(self) -> DeviceSettings:
+        """For the generator of many images."""
+        dtype, compile = "bfloat16" if self.half else "float32", "auto" if self.compiled else "off"
+        return DeviceSettings(dtype=dtype, compile=compile)  # type: ignore[arg-type]
 
 
 REFERENCE = Variant("plain path", exact_reference=True)
@@ -57,11 +71,15 @@ ON_CPU = (
     Variant("fast path, 2 threads", threads=2),
     Variant("plain path, bfloat16", exact_reference=True, half=True),
     Variant("fast path, bfloat16", half=True),
+    Variant("batches of images", batched=True),
 )
 ON_GPU = (
     Variant("plain path, GPU", exact_reference=True, device="cuda"),
     Variant("fast path, GPU", device="cuda"),
-    Variant("fast path, GPU, bfloat16", half=True, device="cuda"),
+    Variant("batches of images, GPU, not compiled", device="cuda", batched=True, compiled=False),
+    Variant("batches of images, GPU", device="cuda", batched=True),
+    Variant("batches of images, GPU, bfloat16, not compiled", half=True, device="cuda", batched=True, compiled=False),
+    Variant("batches of images, GPU, bfloat16", half=True, device="cuda", batched=True),
 )
 
 
@@ -88,18 +106,30 @@ def variants() -> tuple[Variant, ...]:
     return (*ON_CPU, *ON_GPU) if torch.cuda.is_available() else ON_CPU
 
 
-def generate(sam: Sam, thresholds: Recipe, variant: Variant, image: npt.NDArray[np.uint8]) -> Generation:
-    """The masks of an image, uint8 RGB [H, W, 3], generated in the way of the variant."""
-    with _running(variant):
-        generator = MaskGenerator(
-            sam.to(variant.device),
+Generate = Callable[[npt.NDArray[np.uint8]], Generation]
+
+
+def generator_of(sam: Sam, thresholds: Recipe, variant: Variant) -> Generate:
+    """What makes the masks of an image, uint8 RGB [H, W, 3], in the way of the variant, from a copy of the model."""
+    sam = deepcopy(sam).to(variant.device)
+    make: Generate
+    if variant.batched:
+        make = DeviceGenerator(sam, thresholds, variant.settings, threads=variant.threads).generate
+    else:
+        make = MaskGenerator(
+            sam,
             thresholds,
             exact_reference=variant.exact_reference,
             points_per_batch=variant.points_per_batch,
             threads=variant.threads,
             dtype=torch.bfloat16 if variant.half else torch.float32,
-        )
-        return generator.generate(image)
+        ).generate
+
+    def generate(image: npt.NDArray[np.uint8]) -> Generation:
+        with _running(variant):
+            return make(image)
+
+    return generate
 
 
 def measure(
@@ -107,11 +137,12 @@ def measure(
 ) -> list[tuple[Variant, Agreement]]:
     """The agreement of each variant with the plain path over the images."""
     agreements: list[list[Agreement]] = [[] for _ in chosen]
+    plain, *others = (generator_of(loaded.sam, thresholds, variant) for variant in (REFERENCE, *chosen))
     for file in track(files, "images", disable=not sys.stderr.isatty()):
         image = read_image(file)
-        reference = generate(loaded.sam, thresholds, REFERENCE, image)
-        for variant, found in zip(chosen, agreements, strict=True):
-            found.append(compare(reference, generate(loaded.sam, thresholds, variant, image), iou=SAME))
+        reference = plain(image)
+        for generate, found in zip(others, agreements, strict=True):
+            found.append(compare(reference, generate(image), iou=SAME))
     return [(variant, total(found)) for variant, found in zip(chosen, agreements, strict=True)]
 
 

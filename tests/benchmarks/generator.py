@@ -1,10 +1,11 @@
 """How fast the generator is, and whether it keeps the masks of the released one.
 
     python -m tests.benchmarks.generator --model NAME_OR_PATH --images FOLDER [--limit N] [--recipe sa1b] [--released]
-                                         [--random-seed S] [--exact-reference] [--json FILE]
+                                         [--random-seed S] [--exact-reference] [--device cuda] [--json FILE]
 
-Every side runs in a process of its own with the same weights, and images alternate: ours, theirs, ours, theirs. Seconds
-are CPU seconds of the process on a CPU, and synchronised seconds on a GPU. Other work on the machine still adds to CPU
+Every side runs in a process of its own with the same weights, and images alternate: ours, theirs, ours, theirs; but on
+a GPU ours is given all of them at once, after which theirs follow one by one. Seconds are CPU seconds of the process on
+a CPU, and synchronised seconds on a GPU. Other work on the machine still adds to CPU
 seconds, as threads spin while they wait for each other; the record holds the load average.
 Loading, and a first tiny image on which kernels are compiled, are not counted; memory is all the process ever held.
 With `--released` the recipe loses what the released generator does not have (the rule on full-image masks, dropping
@@ -64,6 +65,8 @@ class Options:
     """Values of the recipe; those of the named one where not given."""
     released: bool = False
     """Also run segment-anything 1.0."""
+    released_fast: bool = False
+    """Instead, run it as segment-anything-fast does: bfloat16, a compiled encoder, 1024 prompts at a time."""
     exact_reference: bool = False
     """Run our plain path instead of the fast one."""
     random_seed: int | None = None
@@ -106,7 +109,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     options = tyro.cli(Options, args=arguments, config=config)
     named = replace(options, thresholds=recipe(options.recipe))
     options = tyro.cli(Options, args=arguments, config=config, default=named)
-    return replace(options, thresholds=released_recipe(options.thresholds)) if options.released else options
+    rival = options.released or options.released_fast
+    return replace(options, thresholds=released_recipe(options.thresholds)) if rival else options
 
 
 @contextmanager
@@ -123,21 +127,31 @@ def checkpoint(options: Options) -> Iterator[Path]:
 
 
 def measure(options: Options, path: Path) -> Run:
-    """Runs the sides over the images, one image at a time in turn. Raises ValueError when every image fails."""
+    """Runs the sides over the images, one image at a time in turn. Raises ValueError when every image fails.
+
+    A generator of many images at once has them all first, and fails with any of them.
+    """
     files = image_files(options.images, options.limit)
-    kinds = [Kind.PLAIN if options.exact_reference else Kind.FAST] + [Kind.RELEASED] * options.released
     pairs, skipped = [], []
     with ExitStack() as sides:
-        running = [sides.enter_context(Side(_side_config(options, kind, path))) for kind in kinds]
-        for file in track(files, "images", disable=not sys.stderr.isatty()):
+        running = [sides.enter_context(Side(_side_config(options, kind, path))) for kind in kinds(options)]
+        together = running[0].generate_many(files) if running[0].config.kind is Kind.DEVICE else None
+        for number, file in enumerate(track(files, "images", disable=not sys.stderr.isatty())):
             try:
-                ours, *theirs = [side.generate(file) for side in running]
-                pairs.append(Pair(ours, theirs[0] if theirs else None))
+                ours = together[number] if together else running[0].generate(file)
+                pairs.append(Pair(ours, running[1].generate(file) if running[1:] else None))
             except ValueError as error:
                 skipped.append(str(error))
     if not pairs:
         raise ValueError(skipped[0])
     return Run(tuple(pairs), tuple(skipped))
+
+
+def kinds(options: Options) -> list[Kind]:
+    """Our side, then the one it is compared with, if any."""
+    fast = Kind.FAST if options.device == "cpu" else Kind.DEVICE
+    ours = Kind.PLAIN if options.exact_reference else fast
+    return [ours, *[Kind.RELEASED] * options.released, *[Kind.RELEASED_FAST] * options.released_fast][:2]
 
 
 def record(options: Options, loaded: LoadedModel, run: Run, rate: float) -> dict[str, Any]:

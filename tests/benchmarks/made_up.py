@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sam_core.masks.batch import Generation, MaskRecords, Rejections, StepSeconds
 from schemas.ids import content_hash
 from schemas.records import RunRecord
+from workflows.models import OneByOne
 from workflows.sources import UriReader
 
 ROWS_AT_ONCE = 65_536
@@ -55,9 +56,9 @@ def read_made_up(_: UriReader, uri: str) -> bytes:
 class NoOpSource:
     """Loads a NoOpGenerator in a worker, and has the worker read made-up images."""
 
-    def load(self, *, threads: int | None = None) -> NoOpGenerator:
+    def load(self, *, threads: int | None = None) -> OneByOne:
         UriReader.read = read_made_up  # type: ignore[method-assign]
-        return NoOpGenerator()
+        return OneByOne(NoOpGenerator().generate)
 
 
 class NoOpGenerator:

@@ -87,7 +87,7 @@ class FineUpscaling(nn.Sequential):
 class ReleasedGenerator:
     """The released generator on our model and recipe. Raises ValueError for a recipe that it cannot follow."""
 
-    def __init__(self, sam: Sam, recipe: Recipe, *, points_per_batch: int = 64) -> None:
+    def __init__(self, sam: Sam, recipe: Recipe, *, points_per_batch: int = 64, hurried: bool = False) -> None:
         if recipe != released_recipe(recipe):
             raise ValueError("the released generator has no rule on full-image masks and drops no masks of small parts")
         install_torchvision_stand_in()
@@ -95,6 +95,9 @@ class ReleasedGenerator:
 
         self._model = released_model(sam)
         self._clock = clock_of(sam.device.type)
+        self._hurried = hurried
+        if hurried:
+            self._model.image_encoder.compile(dynamic=False)
         self._generator = SamAutomaticMaskGenerator(
             self._model,
             points_per_side=recipe.points_per_side,
@@ -114,7 +117,8 @@ class ReleasedGenerator:
     def generate(self, image: npt.NDArray[np.uint8]) -> Generation:
         """Masks, rejections and seconds per step of an image uint8 RGB [H, W, 3]."""
         steps, witness = StepClock(self._clock), Witness(self._model.mask_decoder.num_multimask_outputs)
-        with self._observed(steps, witness), steps.spent_on("select"):
+        half = torch.autocast(self._model.device.type, torch.bfloat16, enabled=self._hurried)
+        with half, self._observed(steps, witness), steps.spent_on("select"):
             found = self._generator.generate(image)
         size = (image.shape[0], image.shape[1])
         return Generation(as_records(found, size), witness.rejections(), StepSeconds(**steps.seconds))

@@ -1,12 +1,14 @@
 """The two sides of a comparison, each in a process of its own, so that neither's memory or caches help the other.
 
-Our generator and the released one answer the same way: one image in, its generation and the seconds that it took out.
+Our generator and the released one answer the same way: images in, their generations and the seconds that they took out.
+Only the generator for a GPU makes use of being given several.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from multiprocessing import get_context
@@ -21,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sam_core.device_generator import DeviceGenerator
 from sam_core.generator import MaskGenerator
 from sam_core.masks.batch import Generation
 from sam_core.model.checkpoint import load_model
@@ -28,6 +31,7 @@ from sam_core.recipes import Recipe
 from tests.benchmarks.clock import clock_of, peak_bytes
 from tests.benchmarks.photographs import read_image
 from tests.benchmarks.released_run import ReleasedGenerator
+from workflows.models import OneByOne
 
 START_SECONDS = 1800  # within which a side has loaded and warmed up
 
@@ -39,8 +43,12 @@ class Kind(StrEnum):
     """Our generator as it comes."""
     PLAIN = "plain"
     """Our generator with `exact_reference`."""
+    DEVICE = "device"
+    """Our generator of many images at once."""
     RELEASED = "released"
     """segment-anything 1.0."""
+    RELEASED_FAST = "released-fast"
+    """segment-anything 1.0 as segment-anything-fast runs it: bfloat16, a compiled encoder, 1024 prompts at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +77,9 @@ class Measured:
 
 
 class Generator(Protocol):
-    """Makes the masks of an image uint8 RGB [H, W, 3]."""
+    """Makes the masks of images uint8 RGB [H, W, 3]."""
 
-    def generate(self, image: npt.NDArray[np.uint8]) -> Generation: ...
+    def attempt_many(self, images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[Generation | Exception]: ...
 
 
 class Side:
@@ -96,12 +104,16 @@ class Side:
 
     def generate(self, image: Path) -> Measured:
         """The masks of an image file. Raises ValueError, one line, when the generator fails on it."""
-        answer = self._answer(None, ask=image)
-        if isinstance(answer, Measured):
-            return answer
-        raise ValueError(f"{image.name}: the {self.config.kind} generator failed: {answer}")
+        return self.generate_many([image])[0]
 
-    def _answer(self, seconds: float | None, *, ask: Path | None = None) -> Measured | str | None:
+    def generate_many(self, images: Sequence[Path]) -> list[Measured]:
+        """The masks of image files, each with its share of the time. Raises ValueError, one line, when one fails."""
+        answer = self._answer(None, ask=images)
+        if isinstance(answer, list):
+            return answer
+        raise ValueError(f"{images[0].name}: the {self.config.kind} generator failed: {answer}")
+
+    def _answer(self, seconds: float | None, *, ask: Sequence[Path] = ()) -> list[Measured] | str | None:
         """What the process sends next. Raises ValueError when it ends instead or takes too long."""
         try:
             if ask:
@@ -120,35 +132,48 @@ def serve(config: SideConfig, pipe: Connection) -> None:
     sys.stdin.close()
     use_threads(config.threads)
     generator = make_generator(config, config.recipe)
-    make_generator(config, easy(config.recipe)).generate(noise())
+    measure(make_generator(config, easy(config.recipe)), [noise()], config.device)
+    if config.kind is Kind.DEVICE:
+        measure(generator, [noise()], config.device)  # what is compiled depends on the recipe
     pipe.send(None)
     while True:
         try:
-            path = pipe.recv()
+            paths = pipe.recv()
         except EOFError:
             return
         try:
-            pipe.send(measure(generator, read_image(path, longest_side=config.longest_side), config.device))
+            images = [read_image(path, longest_side=config.longest_side) for path in paths]
+            pipe.send(measure(generator, images, config.device))
         except Exception as error:  # reported by the other end, which knows the image
             pipe.send(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
-def measure(generator: Generator, image: npt.NDArray[np.uint8], device: str) -> Measured:
-    """Runs a generator on an image, its own steps timed by the clock of the device."""
-    clock = clock_of(device)
+def measure(generator: Generator, images: Sequence[npt.NDArray[np.uint8]], device: str) -> list[Measured]:
+    """Runs a generator on images, its own steps timed by the clock of the device. Raises what one of them raised."""
+    clock, generations = clock_of(device), []
     wall, start = time.monotonic(), clock()
     with mock.patch("time.perf_counter", clock):
-        generation = generator.generate(image)
-    seconds = clock() - start
-    return Measured(generation, seconds, time.monotonic() - wall, peak_bytes(device))
+        for answer in generator.attempt_many(images):
+            if isinstance(answer, Exception):
+                raise answer
+            generations.append(answer)
+    seconds, wall = (clock() - start) / len(images), (time.monotonic() - wall) / len(images)
+    return [Measured(generation, seconds, wall, peak_bytes(device)) for generation in generations]
 
 
 def make_generator(config: SideConfig, recipe: Recipe) -> Generator:
     """The generator of a side. Raises ValueError for a missing checkpoint or a recipe that it cannot follow."""
     sam = load_model(config.checkpoint, device=config.device).sam
-    if config.kind is Kind.RELEASED:
-        return ReleasedGenerator(sam, recipe)
-    return MaskGenerator(sam, recipe, exact_reference=config.kind is Kind.PLAIN, threads=config.threads)
+    match config.kind:
+        case Kind.DEVICE:
+            return DeviceGenerator(sam, recipe, threads=config.threads)
+        case Kind.RELEASED:
+            return OneByOne(ReleasedGenerator(sam, recipe).generate)
+        case Kind.RELEASED_FAST:
+            return OneByOne(ReleasedGenerator(sam, recipe, points_per_batch=1024, hurried=True).generate)
+        case _:
+            ours = MaskGenerator(sam, recipe, exact_reference=config.kind is Kind.PLAIN, threads=config.threads)
+            return OneByOne(ours.generate)
 
 
 def easy(recipe: Recipe) -> Recipe:

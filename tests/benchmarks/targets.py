@@ -71,6 +71,7 @@ def throughput(record: Record) -> str:
     return (
         f"**{record['images_per_second']:.1f} images/s** (limit {limit['images_per_second']:.0f}); encoder at "
         f"{100 * limit['encoder_share']:.0f} % of the matrix rate"
+        + (f"; {record['speedup']:.1f}x segment-anything-fast's recipe" if record["speedup"] else "")
     )
 
 
@@ -128,9 +129,9 @@ TARGETS = (
     Target(
         "generator_vit_h_reference_gpu",
         "one H200-class GPU, ViT-H, 32x32 grid, one window",
-        "≥ 40 images/s (limit ~110)",
-        f"{GENERATOR} --model vit_h --random-seed 0 --limit 64 --device cuda",
-        10,
+        "≥ 40 images/s (limit ~110); beats segment-anything-fast's recipe run beside it",
+        f"{GENERATOR} --model vit_h --random-seed 0 --limit 64 --device cuda --released-fast",
+        20,
         throughput,
     ),
     Target(

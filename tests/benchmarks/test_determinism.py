@@ -11,7 +11,7 @@ from PIL import Image
 from sam_core.model.checkpoint import load_model
 from sam_core.recipes import Recipe
 from tests.benchmarks import determinism
-from tests.benchmarks.determinism import ON_CPU, REFERENCE, Options, Variant, generate, measure, row
+from tests.benchmarks.determinism import ON_CPU, REFERENCE, Options, Variant, generator_of, measure, row
 
 THRESHOLDS = Recipe(points_per_side=4, min_predicted_iou=0.0, min_stability_score=0.0)
 
@@ -36,14 +36,14 @@ def test_batches_and_threads_change_nothing(tiny_checkpoint: Path, image: Path) 
 def test_half_precision_is_seen(tiny_checkpoint: Path, photo: np.ndarray) -> None:
     sam = load_model(tiny_checkpoint).sam
     half = Variant("half", exact_reference=True, half=True)
-    one, other = (generate(sam, THRESHOLDS, variant, photo[:90, :120]) for variant in (REFERENCE, half))
+    one, other = (generator_of(sam, THRESHOLDS, variant)(photo[:90, :120]) for variant in (REFERENCE, half))
     assert one.candidates == other.candidates
     assert not np.array_equal(np.sort(one.masks.predicted_iou), np.sort(other.masks.predicted_iou))
 
 
 def test_threads_are_as_before(tiny_checkpoint: Path, photo: np.ndarray) -> None:
     before = torch.get_num_threads()
-    generate(load_model(tiny_checkpoint).sam, THRESHOLDS, Variant("two", threads=2), photo[:40, :40])
+    generator_of(load_model(tiny_checkpoint).sam, THRESHOLDS, Variant("two", threads=2))(photo[:40, :40])
     assert torch.get_num_threads() == before
 
 

@@ -11,6 +11,7 @@ from sam_core.masks.batch import Reason
 from sam_core.recipes import SmallMaskRule, reference
 from tests.benchmarks import generator
 from tests.benchmarks.generator import parse, undrawn
+from tests.benchmarks.sides import Kind, SideConfig, make_generator, measure
 from tests.benchmarks.test_agreement import SMALL, generation
 
 TOP_LEVEL = {
@@ -59,6 +60,30 @@ def test_ours_beside_the_released_one(
     assert record["data"] == "photos/images"
     assert str(tmp_path) not in json.dumps(record)
     assert "speedup" in capsys.readouterr().out
+
+
+def test_every_kind_of_side_measures_what_it_makes(images: Path, tiny_checkpoint: Path) -> None:
+    """In this process; what runs on a GPU runs here on the CPU, but for compiling, which takes a minute."""
+    pictures = [np.asarray(Image.open(path)) for path in sorted(images.glob("*.*g"))]
+    thresholds = parse(["--model", "x", "--images", "y", *EVERYTHING]).thresholds
+    found = {}
+    for kind in (Kind.FAST, Kind.DEVICE, Kind.RELEASED):
+        generator_of_kind = make_generator(SideConfig(kind, tiny_checkpoint, thresholds, threads=1), thresholds)
+        found[kind] = measure(generator_of_kind, pictures, "cpu")
+    assert all([each.generation.candidates for each in side] == [48, 48] for side in found.values())
+    assert len({each.seconds for each in found[Kind.DEVICE]}) == 1
+    with pytest.raises(ValueError, match="expected a uint8 RGB image"):
+        measure(
+            make_generator(SideConfig(Kind.DEVICE, tiny_checkpoint, thresholds), thresholds), [pictures[0][0]], "cpu"
+        )
+
+
+def test_the_device_decides_which_of_our_generators_runs() -> None:
+    common = ["--model", "vit_n", "--images", "folder"]
+    assert generator.kinds(parse(common)) == [Kind.FAST]
+    assert generator.kinds(parse([*common, "--device", "cuda", "--released"])) == [Kind.DEVICE, Kind.RELEASED]
+    assert generator.kinds(parse([*common, "--device", "cuda", "--released-fast"])) == [Kind.DEVICE, Kind.RELEASED_FAST]
+    assert generator.kinds(parse([*common, "--exact-reference"])) == [Kind.PLAIN]
 
 
 def test_steps_add_up(images: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from sam_core.masks.batch import Generation
 from sam_core.recipes import Recipe
 from tests.workflows.fakes import half_mask
 from workflows import cli, generate, s3, storage
-from workflows.models import Model
+from workflows.models import Model, OneByOne
 
 VARIABLE = "CHEAP_SABOTAGE"
 SECONDS_PER_IMAGE = 0.02
@@ -58,21 +58,21 @@ class CheapSpec:
     recipe: Recipe
     device: str
     exact_reference: bool = False
+    settings: None = None
+    dtype: str = "float32"
     kernels: str = "cheap"
     sabotage: str = field(default_factory=lambda: os.environ.get(VARIABLE, ""))
 
-    def load(self, *, threads: int | None = None) -> CheapGenerator:
+    def load(self, *, threads: int | None = None) -> OneByOne:
         if self.sabotage:
             _install(Sabotage(**json.loads(self.sabotage)))
-        return CheapGenerator()
+        return OneByOne(cheap_masks)
 
 
-class CheapGenerator:
+def cheap_masks(image: NDArray[np.uint8]) -> Generation:
     """One mask per image, its score taken from the pixels, after as long as a quick model would take."""
-
-    def generate(self, image: NDArray[np.uint8]) -> Generation:
-        time.sleep(SECONDS_PER_IMAGE)
-        return half_mask(image.shape[:2], score=float(image.mean()) / 255)
+    time.sleep(SECONDS_PER_IMAGE)
+    return half_mask(image.shape[:2], score=float(image.mean()) / 255)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

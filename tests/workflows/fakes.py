@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,8 +21,9 @@ from sam_core.masks.rle import encode
 from schemas.records import RunRecord
 from workflows.image_worker import ShardJob
 from workflows.images import MAX_PIXELS
+from workflows.models import OneByOne
 
-FINE, FAILS, KILLS, HANGS, WRONG, CRAMPED = 10, 20, 30, 40, 50, 60
+FINE, FAILS, KILLS, HANGS, WRONG, CRAMPED, LOSES_GPU = 10, 20, 30, 40, 50, 60, 70
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,10 @@ class FakeSource:
     died: str = ""
     death: int = signal.SIGKILL
 
-    def load(self, *, threads: int | None = None) -> FakeGenerator:
+    def load(self, *, threads: int | None = None) -> OneByOne:
         if self.model_error:
             raise ValueError(self.model_error)
-        return FakeGenerator(self.died, self.death)
+        return OneByOne(FakeGenerator(self.died, self.death).generate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class FakeGenerator:
                 return half_mask(image.shape[:2], area=1)
             case 60 if multiprocessing.parent_process() is None:
                 raise MemoryError
+            case 70:
+                raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
         return half_mask(image.shape[:2])
 
 

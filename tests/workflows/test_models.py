@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sam_core.device_settings import DeviceSettings
 from sam_core.model.checkpoint import CheckpointError, file_sha256
 from sam_core.recipes import Recipe
 from schemas.layout import model_card_key
 from schemas.records import ModelRecord, from_json
 from tests.workflows.fakes import run_record
-from workflows.models import GeneratorSpec, find_model, load_generator, print_models, register_model
+from workflows.models import GeneratorSpec, find_model, load_generator, print_models, register_model, settings_for
 from workflows.storage import LocalStore
 
 QUICK = Recipe(points_per_side=1, min_predicted_iou=0, min_stability_score=0)
@@ -45,6 +47,18 @@ def test_a_generator_makes_masks(tiny_checkpoint: Path) -> None:
     generator = load_generator(str(tiny_checkpoint), QUICK)
     generation = generator.generate(np.zeros((20, 30, 3), np.uint8))
     assert generation.candidates == 3
+
+
+def test_only_plain_vits_on_a_gpu_go_in_batches(tiny_checkpoint: Path) -> None:
+    model, wanted = find_model(str(tiny_checkpoint)), DeviceSettings(memory_bytes=6 << 30)
+    on_gpu = settings_for(model, "cuda", wanted, exact_reference=False)
+    assert on_gpu == wanted.resolve("cuda")
+    spec = GeneratorSpec(model, QUICK, "cuda", settings=on_gpu)
+    assert (spec.dtype, spec.kernels) == ("bfloat16", "device attention=flex compile=on masks=triton")
+    assert settings_for(model, "cpu", wanted, exact_reference=False) is None
+    assert settings_for(model, "cuda", wanted, exact_reference=True) is None
+    assert settings_for(replace(model, name="vit_t"), "cuda", wanted, exact_reference=False) is None
+    assert (GeneratorSpec(model, QUICK, "cpu").dtype, GeneratorSpec(model, QUICK, "cpu").kernels) == ("float32", "fast")
 
 
 def test_another_checkpoint_at_the_same_place_is_refused(tmp_path: Path, tiny_checkpoint: Path) -> None:

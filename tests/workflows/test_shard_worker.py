@@ -6,12 +6,16 @@ import multiprocessing
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
+from sam_core.device_settings import DeviceSettings
+from sam_core.recipes import Recipe
 from schemas.catalog import connect, query
 from schemas.ids import image_id, unreadable_image_id
 from schemas.layout import in_flight_key
@@ -22,6 +26,7 @@ from workflows.failures import WorkerError
 from workflows.generate import _report
 from workflows.image_worker import ImageWorker, PlannedImage, ShardJob
 from workflows.isolation import IsolatedWorker
+from workflows.models import GeneratorSpec, find_model
 from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.runs import open_dataset
 from workflows.shard_worker import ShardWorker
@@ -109,7 +114,14 @@ def test_a_repeated_shard_leaves_the_same_masks(tmp_path: Path, store: LocalStor
 
 def test_a_shard_that_died_before_quarantines_the_killer_and_does_the_rest(tmp_path: Path, store: LocalStore) -> None:
     """Its in-flight marker is there, so every image goes through a child process."""
-    ends = {"a": fakes.FINE, "b": fakes.KILLS, "c": fakes.FINE, "d": fakes.HANGS, "e": fakes.FAILS, "f": fakes.FINE}
+    ends = {
+        "a": fakes.FINE,
+        "b": fakes.KILLS,
+        "c": fakes.FINE,
+        "d": fakes.HANGS,
+        "e": fakes.FAILS,
+        "f": fakes.LOSES_GPU,
+    }
     images = {
         name: planned(fakes.save_flat(tmp_path / f"{name}.png", end, size=(8 + n, 6)))
         for n, (name, end) in enumerate(ends.items())
@@ -125,7 +137,7 @@ def test_a_shard_that_died_before_quarantines_the_killer_and_does_the_rest(tmp_p
         "c": ("ok", None),
         "d": ("crashed", "Crashed"),
         "e": ("error", "RuntimeError"),
-        "f": ("ok", None),
+        "f": ("crashed", "Crashed"),
     }
     assert not store.exists(in_flight_key("run", 0))
 
@@ -190,6 +202,34 @@ def test_isolated_results_equal_direct_ones(tmp_path: Path) -> None:
 def test_a_model_that_does_not_load_is_not_the_image_s_fault(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match=r"^broken checkpoint$"):
         IsolatedWorker(fakes.shard_job(tmp_path, source=fakes.FakeSource(model_error="broken checkpoint")))
+
+
+def test_images_go_through_a_device_in_batches_and_leave_the_same_masks(
+    tmp_path: Path, store: LocalStore, tiny_checkpoint: Path, photo: np.ndarray
+) -> None:
+    """With one between them that cannot be decoded."""
+    for number in range(3):
+        Image.fromarray(photo[number : 90 + number, :120]).save(tmp_path / f"{number}.png")
+    (tmp_path / "1.5.png").write_text("no picture")
+    (task,) = plan(store, [planned(path) for path in sorted(tmp_path.glob("*.png"))], shard_size=10)
+    recipe = Recipe(points_per_side=4, min_predicted_iou=-10, min_stability_score=0)
+    one_by_one = GeneratorSpec(find_model(str(tiny_checkpoint)), recipe, "cpu")
+    batched = replace(one_by_one, settings=DeviceSettings(dtype="float32").resolve("cpu"))
+    found = []
+    for generator in (one_by_one, batched):
+        summary = ShardWorker(replace(fakes.shard_job(store.root), generator=generator)).work(task)
+        assert (summary.images, summary.errors, summary.masks > 3) == (4, 1, True)
+        found.append(
+            query(connect(store.root), "SELECT image_id, rle, area, point_x FROM masks ORDER BY ALL").to_pylist()
+        )
+    assert found[0] == found[1]
+
+
+def test_a_lost_gpu_ends_the_process_and_the_next_one_knows_which_image_it_was(tmp_path: Path) -> None:
+    child = IsolatedWorker(fakes.shard_job(tmp_path))
+    result = child.work(planned(fakes.save_flat(tmp_path / "a.png", fakes.LOSES_GPU)))
+    child.close()
+    assert (result.status, result.error_message) == ("crashed", "the image made its process lose the GPU")
 
 
 def test_a_failing_store_stops_the_shard_without_a_commit(
