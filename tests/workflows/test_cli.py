@@ -84,7 +84,9 @@ def test_a_corrupt_checkpoint(engine: Engine, photos: Path, tmp_path: Path) -> N
 def test_half_precision_is_for_gpus(engine: Engine, photos: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
     asked = ("--model", tiny_checkpoint, "--device", "cpu", "--dtype", "bfloat16")
     refused(engine("generate", photos, tmp_path / "data", *asked), "--dtype bfloat16 is for plain ViTs on a GPU", "cpu")
-    refused(engine("generate", photos, tmp_path / "data", *asked[:2], "--gpu-memory", "0.1"), "0.09 GiB", "at least 0.25")
+    refused(
+        engine("generate", photos, tmp_path / "data", *asked[:2], "--gpu-memory", "0.1"), "0.09 GiB", "at least 0.25"
+    )
 
 
 def test_empty_and_missing_sources(engine: Engine, tmp_path: Path) -> None:

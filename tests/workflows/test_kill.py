@@ -21,16 +21,18 @@ IMAGES = 24
 
 
 @pytest.mark.timeout(1500)
-def test_killed_six_times_with_its_ray(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_three_times_with_its_ray(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    disturb_and_compare(tmp_path / "photos", str(tmp_path / "data"), tiny_checkpoint, kills=6, seed=7)
+    disturb_and_compare(tmp_path / "photos", str(tmp_path / "data"), tiny_checkpoint, kills=3, seed=7)
 
 
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.timeout(1500)
 def test_driver_killed_on_a_cluster_with_the_data_set_on_s3(tmp_path: Path, bucket: str, tiny_checkpoint: Path) -> None:
     """The actors of a dead driver may still work for a moment, beside those of the next."""
-    disturb_and_compare(tmp_path / "photos", f"s3://{bucket}", tiny_checkpoint, kills=2, seed=1)
+    disturb_and_compare(tmp_path / "photos", f"s3://{bucket}", tiny_checkpoint, kills=3, seed=1)
 
 
 def disturb_and_compare(photos: Path, folder: str, model: Path, *, kills: int, seed: int) -> None:

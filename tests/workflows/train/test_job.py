@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import signal
 import threading
 from pathlib import Path
 
@@ -65,11 +64,17 @@ def test_a_killed_worker_resumes_and_ends_with_the_same_weights(
 def _kill_a_worker_after_a_checkpoint(out: Path, killed: list[int]) -> None:
     while not killed:
         if list(out.glob("training/*/checkpoint-*/whole.json")):
-            for process in psutil.process_iter(["cmdline"]):
-                if "RayTrainWorker" in " ".join(process.info["cmdline"] or []):
-                    os.kill(process.pid, signal.SIGKILL)
+            for process in psutil.Process().children(recursive=True):  # not those of tests that run beside this one
+                if "RayTrainWorker" in _command_line(process):
+                    process.kill()
                     killed.append(process.pid)
         threading.Event().wait(0.05)
+
+
+def _command_line(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
 
 
 @pytest.mark.usefixtures("cluster")
