@@ -19,15 +19,11 @@ if not torch.cuda.is_available():
 REPOSITORY = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Models of tests are too small to share out, and tests may run side by side."""
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _alike() -> None:
+    """Every test begins with the same seed and one thread: models are small, tests run side by side."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -25,15 +25,15 @@ IMAGES = 3
 
 def test_a_seeded_set_of_disturbed_runs_loses_and_doubles_nothing(tmp_path: Path) -> None:
     out = tmp_path / "faults.json"
-    kinds = ["worker", "in_write", "store_errors"]
-    command = [sys.executable, "-m", "tests.benchmarks.faults", "--kills", "3", "--seed", "3", "--json", str(out)]
+    kinds = ["worker", "in_write"]
+    command = [sys.executable, "-m", "tests.benchmarks.faults", "--kills", "2", "--seed", "3", "--json", str(out)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
     done = subprocess.run(
         [*command, "--kinds", *kinds], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads(out.read_text())
-    assert [record[name] for name in ("runs", "lost", "duplicated", "partial", "differing")] == [3, 0, 0, 0, 0]
+    assert [record[name] for name in ("runs", "lost", "duplicated", "partial", "differing")] == [2, 0, 0, 0, 0]
     assert sorted(record["kinds"]) == sorted(kinds)
 
 

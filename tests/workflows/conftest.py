@@ -124,7 +124,7 @@ def cluster(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         command = (
             f"{BIN / 'ray'} start --head --block --num-cpus=2 --disable-usage-stats --object-store-memory=200000000 "
             f"--node-ip-address=127.0.0.1 --port={gcs} --dashboard-port={dashboard} --ray-client-server-port={client} "
-            f"--dashboard-agent-listen-port={agent} --include-dashboard=true --temp-dir=/tmp/r{os.getpid()}"
+            f"--dashboard-agent-listen-port={agent} --include-dashboard=true --include-log-monitor=false --temp-dir=/tmp/r{os.getpid()}"
         )
         with (folder / "head.log").open("w") as log:
             head = subprocess.Popen(command.split(), stdout=log, stderr=log, start_new_session=True)

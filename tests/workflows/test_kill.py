@@ -8,42 +8,57 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 
 from tests.workflows.conftest import BIN, QUICK, mask_rows, save_photos
+from workflows.cli import main
 from workflows.sql import connect
 from workflows.storage import Store, open_store
 
 IMAGES = 24
 
 
-@pytest.mark.timeout(1500)
-def test_killed_three_times_with_its_ray(
-    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    disturb_and_compare(tmp_path / "photos", str(tmp_path / "data"), tiny_checkpoint, kills=3, seed=7)
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A folder of photographs and the mask rows that they give in peace."""
+
+    photos: Path
+    rows: pa.Table
 
 
-@pytest.mark.usefixtures("cluster")
-@pytest.mark.timeout(1500)
-def test_driver_killed_on_a_cluster_with_the_data_set_on_s3(tmp_path: Path, bucket: str, tiny_checkpoint: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(cluster: str, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder = tmp_path_factory.mktemp("whole")
+    save_photos(folder / "photos", IMAGES)
+    assert main(arguments(folder / "photos", str(folder / "data"), tiny_checkpoint)) == 0
+    rows = mask_rows(folder / "data")
+    assert len(rows) >= IMAGES
+    return Whole(folder / "photos", rows)
+
+
+@pytest.mark.timeout(900)
+def test_killed_with_its_ray(whole: Whole, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    disturb_and_compare(whole, str(tmp_path / "data"), tiny_checkpoint, kills=2, seed=7, own_ray=True)
+
+
+@pytest.mark.timeout(900)
+def test_driver_killed_on_a_cluster_with_the_data_set_on_s3(whole: Whole, bucket: str, tiny_checkpoint: Path) -> None:
     """The actors of a dead driver may still work for a moment, beside those of the next."""
-    disturb_and_compare(tmp_path / "photos", f"s3://{bucket}", tiny_checkpoint, kills=3, seed=1)
+    disturb_and_compare(whole, f"s3://{bucket}/data", tiny_checkpoint, kills=3, seed=1, own_ray=False)
 
 
-def disturb_and_compare(photos: Path, folder: str, model: Path, *, kills: int, seed: int) -> None:
+def disturb_and_compare(whole: Whole, dataset: str, model: Path, *, kills: int, seed: int, own_ray: bool) -> None:
     """A data set made under kills holds the rows of one made in peace, byte for byte."""
-    disturbed, whole = f"{folder}/disturbed", f"{folder}/whole"
-    save_photos(photos, IMAGES)
-    store = open_store(disturbed)
+    store = open_store(dataset)
     moments = random.Random(seed)
     targets = sorted(moments.sample(range(IMAGES - 4), kills - 1))
     for number, target in enumerate([None, *targets]):
-        driver = start(photos, disturbed, model)
+        driver = start(whole.photos, dataset, model, own_ray=own_ray)
         if target is None:  # somewhere in starting, listing and planning
             _wait_until(lambda: store.exists("dataset.json"), driver)
         else:
@@ -51,23 +66,25 @@ def disturb_and_compare(photos: Path, folder: str, model: Path, *, kills: int, s
         time.sleep(moments.uniform(0, 0.2))
         kill(driver, whole_group=number % 2 == 0)
         assert committed(store) < IMAGES, "killed too late to prove anything"
-    for dataset in (disturbed, whole):
-        driver = start(photos, dataset, model)
-        _, errors = driver.communicate()
-        assert driver.returncode == 0, errors
-    assert len(mask_rows(whole)) >= IMAGES
-    assert mask_rows(disturbed).equals(mask_rows(whole))
-    connection = connect(disturbed)
+    driver = start(whole.photos, dataset, model, own_ray=own_ray)
+    _, errors = driver.communicate()
+    assert driver.returncode == 0, errors
+    assert mask_rows(dataset).equals(whole.rows)
+    connection = connect(dataset)
     assert not connection.execute("SELECT * FROM problems").fetchall()
     assert connection.execute("SELECT count(*) FROM outcomes WHERE status = 'ok'").fetchall() == [(IMAGES,)]
     assert not list(store.list("in_flight"))
 
 
-def start(source: Path, dataset: str, model: Path) -> subprocess.Popen[str]:
-    """The command in a process group of its own; without a cluster it starts Ray on this machine by itself."""
-    command = [BIN / "sam-engine", "generate", source, dataset, "--model", model, *QUICK, "--shard-size", "1"]
+def arguments(source: Path, dataset: str, model: Path) -> list[str]:
+    return ["generate", str(source), dataset, "--model", str(model), *QUICK, "--shard-size", "1"]
+
+
+def start(source: Path, dataset: str, model: Path, *, own_ray: bool) -> subprocess.Popen[str]:
+    """The command in a process group of its own, on the cluster or with a Ray that it starts by itself."""
     return subprocess.Popen(
-        [str(word) for word in command],
+        [str(BIN / "sam-engine"), *arguments(source, dataset, model)],
+        env={name: value for name, value in os.environ.items() if not (own_ray and name == "RAY_ADDRESS")},
         start_new_session=True,
         text=True,
         stdout=subprocess.DEVNULL,

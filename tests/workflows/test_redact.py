@@ -62,13 +62,12 @@ def test_messages_and_run_records_hold_none(leak: str) -> None:
 def test_outcomes_hold_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(tmp_path / "data")
     (task,) = plan(store, [planned(fakes.save_flat(tmp_path / "a.png", fakes.FINE))], shard_size=1)
-    worker = ShardWorker(fakes.shard_job(store.root))
 
     def fails(*_: object) -> None:
         raise RuntimeError(LEAKS[2])
 
     monkeypatch.setattr(fakes.FakeGenerator, "generate", fails)
-    worker.work(task)
+    ShardWorker(fakes.shard_job(store.root)).work(task)
     ((message,),) = connect(store.root).execute("SELECT error_message FROM outcomes").fetchall()
     assert "a.jpg" in message
     assert SECRET not in message

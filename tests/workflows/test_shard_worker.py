@@ -212,7 +212,7 @@ def test_images_go_through_a_device_in_batches_and_leave_the_same_masks(
         Image.fromarray(photo[number : 90 + number, :120]).save(tmp_path / f"{number}.png")
     (tmp_path / "1.5.png").write_text("no picture")
     (task,) = plan(store, [planned(path) for path in sorted(tmp_path.glob("*.png"))], shard_size=10)
-    recipe = Recipe(points_per_side=4, min_predicted_iou=-10, min_stability_score=0)
+    recipe = Recipe(points_per_side=4, min_predicted_iou=0, min_stability_score=0, nms_iou=1)
     one_by_one = GeneratorSpec(find_model(str(tiny_checkpoint)), recipe, "cpu")
     batched = replace(one_by_one, settings=DeviceSettings(dtype="float32").resolve("cpu"))
     found = []
