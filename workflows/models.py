@@ -10,7 +10,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_core.device_generator import DeviceGenerator
 from sam_core.device_settings import DeviceSettings
 from sam_core.generator import MaskGenerator
 from sam_core.masks.batch import Generation
@@ -102,6 +101,8 @@ class GeneratorSpec:
         """Load the checkpoint on this machine. Raises CheckpointError when it is missing or another one."""
         sam = _load_again(self.model, self.device)
         if self.settings:
+            from sam_core.device_generator import DeviceGenerator  # torch's compilers take half a second to import
+
             return DeviceGenerator(sam, self.recipe, self.settings, threads=threads)
         return OneByOne(MaskGenerator(sam, self.recipe, exact_reference=self.exact_reference, threads=threads).generate)
 
