@@ -36,7 +36,7 @@ def expected_plain() -> Generation:
 
 
 def masks(*, threads: int | None, exact_reference: bool) -> Generation:
-    recipe = replace(draft(), points_per_side=8, crop_layers=1, min_predicted_iou=0.1, min_stability_score=0.3)
+    recipe = replace(draft(), points_per_side=5, crop_layers=1, min_predicted_iou=0.1, min_stability_score=0.3)
     generator = MaskGenerator(load_model("vit_n").sam, recipe, threads=threads, exact_reference=exact_reference)
     return generator.generate(chelsea())
 

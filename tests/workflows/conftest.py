@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import boto3
@@ -22,7 +22,12 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from schemas.tables import MASKS, deterministic_columns
+from workflows import ray_session
 from workflows.cli import main
+from workflows.failures import WorkerError
+from workflows.plans import ShardTask
+from workflows.ray_session import Pool
+from workflows.shard_worker import ShardJob, ShardSummary, ShardWorker
 from workflows.sql import connect
 
 BIN = Path(sys.executable).parent
@@ -84,6 +89,27 @@ def engine(capfd: pytest.CaptureFixture[str]) -> Engine:
     return run
 
 
+@pytest.fixture
+def engine_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """`engine` without Ray: shards are worked on here, one after the other.
+
+    For what the command makes of its input; that Ray's workers do the same is for the tests that have a cluster.
+    """
+
+    def run_shards_here(job: ShardJob, tasks: list[ShardTask], pool: Pool) -> Iterator[ShardSummary]:
+        worker = ShardWorker(job)
+        for task in tasks:
+            answer = worker(asdict(task))
+            if "failure" in answer:
+                raise WorkerError(answer["failure"])
+            yield ShardSummary(**answer)
+
+    monkeypatch.setattr(ray_session, "start_ray", lambda: None)
+    monkeypatch.setattr(ray_session, "choose_pool", lambda **_: Pool(workers=1, threads=1, gpus=0))
+    monkeypatch.setattr(ray_session, "run_shards", run_shards_here)
+    return engine
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """An S3 server that speaks HTTP; its address is in AWS_ENDPOINT_URL for every process started from here."""
@@ -124,7 +150,8 @@ def cluster(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         command = (
             f"{BIN / 'ray'} start --head --block --num-cpus=2 --disable-usage-stats --object-store-memory=200000000 "
             f"--node-ip-address=127.0.0.1 --port={gcs} --dashboard-port={dashboard} --ray-client-server-port={client} "
-            f"--dashboard-agent-listen-port={agent} --include-dashboard=true --include-log-monitor=false --temp-dir=/tmp/r{os.getpid()}"
+            f"--dashboard-agent-listen-port={agent} --include-dashboard=true --include-log-monitor=false "
+            f"--temp-dir=/tmp/r{os.getpid()}"
         )
         with (folder / "head.log").open("w") as log:
             head = subprocess.Popen(command.split(), stdout=log, stderr=log, start_new_session=True)

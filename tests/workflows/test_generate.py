@@ -36,6 +36,12 @@ def generate(cluster: str, engine: Engine, tiny_checkpoint: Path) -> Engine:
     return lambda *arguments: engine("generate", *arguments, "--model", tiny_checkpoint, *QUICK)
 
 
+@pytest.fixture
+def generate_alone(engine_alone: Engine, tiny_checkpoint: Path) -> Engine:
+    """The same without Ray."""
+    return lambda *arguments: engine_alone("generate", *arguments, "--model", tiny_checkpoint, *QUICK)
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """Six photographs, the data set made of them, and what the command said."""
@@ -105,9 +111,9 @@ def test_three_images_more_and_only_those_are_worked_on(generate: Engine, exampl
     assert len(times(example.data, "plans")) == 2
 
 
-def test_one_changed_setting_is_a_new_run_beside_the_old(generate: Engine, example: Example) -> None:
+def test_one_changed_setting_is_a_new_run_beside_the_old(generate_alone: Engine, example: Example) -> None:
     old = mask_rows(example.data)
-    assert generate(example.photos, example.data, "--crop-layers", "1").status == 0
+    assert generate_alone(example.photos, example.data, "--crop-layers", "1").status == 0
     counts = rows(example.data, "SELECT run_id, count(*) AS images FROM outcomes GROUP BY run_id")
     assert [row["images"] for row in counts] == [6, 6]
     now = mask_rows(example.data)
@@ -115,7 +121,7 @@ def test_one_changed_setting_is_a_new_run_beside_the_old(generate: Engine, examp
     assert now.filter(pc.equal(now["run_id"], old["run_id"][0])).equals(old)
 
 
-def test_every_kind_of_bad_image_costs_only_itself(generate: Engine, photos: Path, tmp_path: Path) -> None:
+def test_every_kind_of_bad_image_costs_only_itself(generate_alone: Engine, photos: Path, tmp_path: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8))
     exif = Image.Exif()
     exif[0x112] = 6
@@ -134,7 +140,7 @@ def test_every_kind_of_bad_image_costs_only_itself(generate: Engine, photos: Pat
     noise.save(photos / "moving.gif", save_all=True, append_images=[noise.rotate(90)])
     noise.rotate(3).save(photos / "фото 写真.png")
     noise.rotate(5).save(photos / ("y" * 251 + ".png"))
-    done = generate(photos, tmp_path / "data")
+    done = generate_alone(photos, tmp_path / "data")
     assert done.status == 1
     assert "Traceback" not in done.err
     bad = rows(
@@ -157,15 +163,15 @@ def test_every_kind_of_bad_image_costs_only_itself(generate: Engine, photos: Pat
 
 
 def test_unreadable_files_get_their_row_and_another_try_once_they_can_be_read(
-    generate: Engine, photos: Path, tmp_path: Path
+    generate_alone: Engine, photos: Path, tmp_path: Path
 ) -> None:
     uris = [str(photos / "photo-000.png"), str(photos / "later.png")]
     pq.write_table(pa.table({"uri": uris}), tmp_path / "list.parquet")
-    assert generate(tmp_path / "list.parquet", tmp_path / "data").status == 1
+    assert generate_alone(tmp_path / "list.parquet", tmp_path / "data").status == 1
     errors = rows(tmp_path / "data", "SELECT error_class FROM outcomes WHERE status = 'error'")
     assert errors == [{"error_class": "Unreadable"}]
     save_photos(tmp_path / "more", 1, first=50)[0].rename(photos / "later.png")
-    again = generate(tmp_path / "list.parquet", tmp_path / "data")
+    again = generate_alone(tmp_path / "list.parquet", tmp_path / "data")
     assert "masks: 1 of 1 images" in again.err
     assert rows(tmp_path / "data", "SELECT count(*) AS n FROM outcomes WHERE status = 'ok'") == [{"n": 2}]
 
@@ -196,17 +202,17 @@ def test_two_drivers_at_once_settle_on_one_plan(
 
 
 def test_a_store_that_fails_for_good_ends_in_one_line_and_the_same_command_goes_on(
-    generate: Engine, finished: Example, example: Example
+    generate_alone: Engine, finished: Example, example: Example
 ) -> None:
     for folder in ("outcomes", "masks"):
         shutil.rmtree(example.data / folder)
     (example.data / "outcomes").write_text("in the way")
-    failed = generate(example.photos, example.data)
+    failed = generate_alone(example.photos, example.data)
     assert failed.status == 2
     (line,) = [line for line in failed.err.splitlines() if line.startswith("sam-engine: ")]
     assert line.startswith(f"sam-engine: {example.data / 'outcomes'}")
     assert line.endswith("Not a directory")
     assert "Traceback" not in failed.err
     (example.data / "outcomes").unlink()
-    assert generate(example.photos, example.data).status == 0
+    assert generate_alone(example.photos, example.data).status == 0
     assert mask_rows(example.data).equals(mask_rows(finished.data))

@@ -43,13 +43,13 @@ def whole(cluster: str, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.mark.timeout(900)
 def test_killed_with_its_ray(whole: Whole, tmp_path: Path, tiny_checkpoint: Path) -> None:
-    disturb_and_compare(whole, str(tmp_path / "data"), tiny_checkpoint, kills=2, seed=7, own_ray=True)
+    disturb_and_compare(whole, str(tmp_path / "data"), tiny_checkpoint, kills=1, seed=7, own_ray=True)
 
 
 @pytest.mark.timeout(900)
 def test_driver_killed_on_a_cluster_with_the_data_set_on_s3(whole: Whole, bucket: str, tiny_checkpoint: Path) -> None:
     """The actors of a dead driver may still work for a moment, beside those of the next."""
-    disturb_and_compare(whole, f"s3://{bucket}/data", tiny_checkpoint, kills=3, seed=1, own_ray=False)
+    disturb_and_compare(whole, f"s3://{bucket}/data", tiny_checkpoint, kills=4, seed=1, own_ray=False)
 
 
 def disturb_and_compare(whole: Whole, dataset: str, model: Path, *, kills: int, seed: int, own_ray: bool) -> None:
