@@ -98,15 +98,23 @@ def _by_http(registry: str) -> bytes:
 def _unpack(tarball: bytes, folder: Path) -> None:
     """Write the wanted files of the package, none of which is trusted before its hash is known."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(fileobj=io.BytesIO(tarball)) as archive:
-        for name, digest in RUNTIME_FILES.items():
-            member = archive.extractfile(f"package/dist/{name}")
-            data = member.read() if member else b""
-            if _sha256(data) != digest:
-                raise AssetError(f"{name} of {PACKAGE} {VERSION} is not the file that was tested: hash {_sha256(data)}")
-            partial = folder / f".{name}.{os.getpid()}"
-            partial.write_bytes(data)
-            partial.replace(folder / name)
+    for name, digest in RUNTIME_FILES.items():
+        data = _member(tarball, f"package/dist/{name}")
+        if _sha256(data) != digest:
+            raise AssetError(f"{name} of {PACKAGE} {VERSION} is not the file that was tested: hash {_sha256(data)}")
+        partial = folder / f".{name}.{os.getpid()}"
+        partial.write_bytes(data)
+        partial.replace(folder / name)
+
+
+def _member(tarball: bytes, name: str) -> bytes:
+    """A file in a tarball. Raises AssetError when it has none of that name, or is no tarball."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(tarball)) as archive:
+            member = archive.extractfile(name)
+            return member.read() if member else b""
+    except (tarfile.TarError, KeyError) as error:
+        raise AssetError(f"the package of {PACKAGE} {VERSION} holds no {name}: {error}") from error
 
 
 def _sha256(data: bytes) -> str:
