@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -252,5 +253,5 @@ def _with_interval(one: Share) -> str:
 
 def _strata_words(strata: NDArray[np.bool_]) -> str:
     """Which sizes count, in words."""
-    used = [f"{low:g}–{high:g}" for low, high, use in zip(SIZE_EDGES[:-1], SIZE_EDGES[1:], strata, strict=True) if use]
+    used = [f"{low:g}–{high:g}" for (low, high), use in zip(pairwise(SIZE_EDGES), strata, strict=True) if use]
     return f"Mean over equally weighted strata of relative size {', '.join(used)}, as the paper controls for size."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -146,7 +147,7 @@ def shared(
 
 def percent_parts(edges: Sequence[float]) -> list[str]:
     """Names of bins of a share: 0–4 %, 4–8 % and so on."""
-    return [f"{100 * low:.3g}–{100 * high:.3g} %" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    return [f"{100 * low:.3g}–{100 * high:.3g} %" for low, high in pairwise(edges)]
 
 
 def _counts_table(x_label: str, parts: Sequence[str], series: Sequence[Series]) -> Table:

@@ -35,20 +35,28 @@ _LATEST = f"""
 FROM annotation_revisions WHERE stage = 'audit' AND image_id IN ({_DONE})
 QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC) = 1
 """
-_PAIRS = f"""
-WITH latest AS ({_LATEST}),
+_CORRECTED = f"""
+latest AS ({_LATEST}),
+mine AS (SELECT * FROM {{masks}}),
 corrected AS (
-    FROM latest WHERE source_mask_id IS NOT NULL
+    FROM latest SEMI JOIN mine ON latest.source_mask_id = mine.mask_id
     QUALIFY row_number() OVER (PARTITION BY source_mask_id ORDER BY created_at DESC, mask_id DESC) = 1
 )
-SELECT
-    masks.image_id, masks.area, masks.height, masks.width, masks.predicted_iou, masks.stability_score,
-    masks.rle, coalesce(corrected.rle, masks.rle) AS corrected_rle, coalesce(corrected.deleted, false) AS deleted
-FROM ({{masks}}) AS masks LEFT JOIN corrected ON corrected.source_mask_id = masks.mask_id
-WHERE masks.image_id IN ({_DONE})
-ORDER BY masks.image_id, masks.mask_id
 """
-_ADDED = f"WITH latest AS ({_LATEST}) SELECT count(*) AS added FROM latest WHERE source_mask_id IS NULL AND NOT deleted"
+_PAIRS = f"""
+WITH {_CORRECTED}
+SELECT
+    mine.image_id, mine.area, mine.predicted_iou, mine.stability_score,
+    mine.rle, coalesce(corrected.rle, mine.rle) AS corrected_rle, coalesce(corrected.deleted, false) AS deleted
+FROM mine LEFT JOIN corrected ON corrected.source_mask_id = mine.mask_id
+WHERE mine.image_id IN (SELECT image_id FROM corrected)
+ORDER BY mine.image_id, mine.mask_id
+"""
+_ADDED = f"""
+WITH {_CORRECTED}
+SELECT count(*) AS added FROM latest
+WHERE source_mask_id IS NULL AND NOT deleted AND image_id IN (SELECT image_id FROM corrected)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +118,20 @@ def quality(subject: Subject, *, target: float, target_iou: float) -> Quality | 
     """
     if subject.run_id is None:
         return None
-    masks = "SELECT * FROM audit_masks"
-    pairs = query(subject.connection, _PAIRS.format(masks=masks))
+    pairs = pairs_of(subject)
     if not len(pairs):
         return None
-    added = subject.rows(_ADDED)[0]["added"]
+    added = subject.rows(_ADDED.format(masks="audit_masks"))[0]["added"]
     return measure(pairs, added=int(str(added)), target=target, target_iou=target_iou)
+
+
+def pairs_of(subject: Subject) -> pa.Table:
+    """Every mask of the audited images beside its corrected self: the columns that `measure` reads.
+
+    An image counts when it was finished and at least one correction of it names a mask of this run: the app writes one
+    for every mask it showed.
+    """
+    return query(subject.connection, _PAIRS.format(masks="audit_masks"))
 
 
 def measure(pairs: pa.Table, *, added: int, target: float, target_iou: float) -> Quality:

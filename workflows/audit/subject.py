@@ -63,7 +63,7 @@ class Subject:
         return rows(self.connection, sql)
 
     def sample(self, images: int, seed: int) -> list[str]:
-        """Ids of so many images: those that follow a place that the seed decides, in order, then those from the start."""
+        """Ids of so many images: those after a place that the seed decides, in order, then those from the start."""
         start = literal(hashlib.sha256(f"audit {seed}".encode()).hexdigest()[:32])
         found = self.rows(f"SELECT image_id FROM audit_images ORDER BY image_id < {start}, image_id LIMIT {images}")
         return [str(row["image_id"]) for row in found]
