@@ -39,14 +39,14 @@ def correct(
         added: image_id and bitmap of masks that the run had missed.
     """
     rows = [
-        _row(number, row["image_id"], _rle_of(corrected.get(row["mask_id"], True), row["rle"]), row["height"])
+        _row(session, number, row["image_id"], _rle_of(corrected.get(row["mask_id"], True), row["rle"]), row["height"])
         | {"source_mask_id": row["mask_id"], "deleted": corrected.get(row["mask_id"], True) is None}
         | {"seconds": 4.0 + number % 5, "clicks": 2, "model_id": row["model_id"]}
         | {name: row[name] for name in ("width", "predicted_iou", "stability_score", "point_x", "point_y")}
         for number, row in enumerate(masks.to_pylist())
     ]
     rows += [
-        _row(len(rows) + number, image, rle.encode(bitmap), bitmap.shape[0])
+        _row(session, len(rows) + number, image, rle.encode(bitmap), bitmap.shape[0])
         | {"width": bitmap.shape[1], "seconds": 9.0}
         for number, (image, bitmap) in enumerate(added)
     ]
@@ -71,11 +71,11 @@ def _rle_of(change: Bitmap | bool | None, before: bytes) -> bytes:
     return rle.encode(change) if isinstance(change, np.ndarray) else before
 
 
-def _row(number: int, image_id: str, counts: bytes, height: int) -> dict[str, object]:
+def _row(session: str, number: int, image_id: str, counts: bytes, height: int) -> dict[str, object]:
     runs = parse_runs(pa.array([counts]))
     x, y, w, h = runs.boxes(np.array([height])).tolist()[0]
     return {
-        "mask_id": f"drawn-{number:05d}-{image_id[:8]}",
+        "mask_id": f"{session}-{number:05d}-{image_id[:8]}",
         "revision": 1,
         "deleted": False,
         "image_id": image_id,
