@@ -26,7 +26,7 @@ from workflows.audit.quality import PAPER, Curve, Part, Quality
 from workflows.report import text
 from workflows.report.bins import Bins
 from workflows.report.figures import Table
-from workflows.report.queries import BUCKETS
+from workflows.report.queries import BUCKETS, SIZE_CLASSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,16 @@ def mask_plots(found: Sequence[Findings], per_image: Bins) -> list[Plot]:
             edges=counts.RELATIVE_SIZES.edges.tolist(),
             log_x=True,
             sql=found[0].sizes.sql,
+        ),
+        plots.counted(
+            "bars",
+            "Size classes",
+            "By area, as COCO draws the lines: 32² and 96² pixels.",
+            x_label="size of the mask",
+            unit="masks",
+            parts=SIZE_CLASSES,
+            names=names,
+            values=[np.array([one.totals.small, one.totals.medium, one.totals.large], np.float64) for one in found],
         ),
         plots.shared(
             "Concavity",

@@ -86,7 +86,7 @@ def open_data_set(text: str, *, licences: Sequence[str] = ()) -> Subject:
         images_sql = f"({_OF_PEOPLE.strip()})"
     else:
         relation, worked_on = f"masks WHERE run_id = {literal(run_id)}", _OF_RUN.format(run=literal(run_id))
-        images_sql, label = f"outcomes WHERE status = 'ok' AND run_id = {literal(run_id)}", run_id
+        images_sql, label = f"outcomes WHERE status = 'ok' AND run_id = {literal(run_id)}", _name(connection, run_id)
     connection.execute(_IMAGES.format(worked_on=worked_on))
     allow(connection, licences)
     if licences:
@@ -120,6 +120,13 @@ def _shapes_of(connection: duckdb.DuckDBPyConnection) -> Callable[[str, str], pa
         return query(connection, f"SELECT {columns} FROM audit_masks WHERE {between} ORDER BY image_id, mask_id")
 
     return shapes
+
+
+def _name(connection: duckdb.DuckDBPyConnection, run_id: str) -> str:
+    """What a run is called: the name that it was given, where no other run has it."""
+    same = f"SELECT name FROM runs WHERE name = (SELECT name FROM runs WHERE run_id = {literal(run_id)})"
+    found = rows(connection, same)
+    return str(found[0]["name"]) if len(found) == 1 else run_id
 
 
 def _run(connection: duckdb.DuckDBPyConnection, place: str, wanted: str) -> str | None:

@@ -13,6 +13,7 @@ import pytest
 from tests.workflows.audit.conftest import IMAGES, Audited
 from tests.workflows.conftest import Engine
 from tests.workflows.report.data_sets import DataSet
+from workflows.audit.commands import AuditConfig
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +65,6 @@ def test_hostile_names_are_text(tmp_path: Path, engine: Engine, audited: Audited
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--target", "2"], "--target is 2.0; it must lie in 0 to 1"),
-        (["--pictures", "-1"], "--pictures is -1; it must be 0 or more"),
         (["--against", *"abcdefgh"], "--against names 8 data sets; 7 can be told apart"),
         (["--against", "nowhere.json"], "nowhere.json"),
     ],
@@ -75,6 +74,12 @@ def test_wrong_use_is_one_line(audited: Audited, engine: Engine, arguments: list
     assert finished.status == 2
     assert words in finished.err
     assert finished.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("wrong", [{"target": 2.0}, {"pictures": -1}, {"duplicate_iou": 0.0}])
+def test_impossible_values_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="it must"):
+        AuditConfig("data", **wrong)  # type: ignore[arg-type]
 
 
 def test_a_data_set_without_masks_has_nothing_to_audit(empty: DataSet, engine: Engine) -> None:
