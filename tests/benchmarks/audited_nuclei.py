@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.audited_nuclei FOLDER DATASET [--images 40]
 
-FOLDER holds BBBC038 as `images/` and `labels/`. Each automatic mask is "corrected" to the nucleus that it overlaps most,
-or deleted where none overlaps it by an IoU of one half; nuclei that no mask was for are added. That is stricter than the
-protocol, where people correct what they see: the outlines here were drawn without knowing the masks.
+FOLDER holds BBBC038 as `images/` and `labels/`. Each automatic mask is "corrected" to the nucleus that it overlaps
+most, or deleted where none overlaps it by an IoU of one half; nuclei that no mask was for are added. That is stricter
+than the protocol, where people correct what they see: the outlines here were drawn without knowing the masks.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ def open_coco(path: str, *, licences: Sequence[str] = ()) -> Subject:
         drawn = [row for image in chosen for row in _drawn(by_image[image], image, *sizes[image])]
         return pa.Table.from_pylist(drawn, schema=_SHAPES)
 
-    return Subject(Path(path).stem, path, connection, "audit_masks", "audit_images", shapes)
+    label = f"{Path(path).absolute().parent.name} · {Path(path).stem}"
+    return Subject(label, path, connection, "audit_masks", "audit_images", shapes)
 
 
 _SHAPES = pa.schema(
