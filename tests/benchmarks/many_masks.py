@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from time import monotonic
 
@@ -43,8 +43,9 @@ def make(folder: Path, masks: int, *, workers: int, minutes: float) -> int:
     store.put(layout.run_key(run.run_id), to_json(run).encode())
     missing = [number for number in range(shards) if not store.exists(layout.outcomes_key(run.run_id, number))]
     end = monotonic() + 60 * minutes
-    with ProcessPoolExecutor(workers, initializer=_draw) as pool:
-        list(pool.map(partial(_write_shard, str(folder), shards, end), missing))
+    write = partial(_write_shard, str(folder), shards, end)
+    with ProcessPoolExecutor(workers) as pool:
+        list(map(write, missing) if workers == 1 else pool.map(write, missing))
     return sum(not store.exists(layout.outcomes_key(run.run_id, number)) for number in range(shards))
 
 
@@ -111,21 +112,17 @@ def shard_tables(number: int, shards: int, drawn: pa.Table) -> tuple[pa.Table, p
     return _images(images), _table(MASKS, rows, columns, same), _outcomes(number, images, run.run_id)
 
 
-_drawn: pa.Table | None = None
-
-
-def _draw() -> None:
-    """The outlines of a worker process, drawn once."""
-    global _drawn
-    _drawn = outlines(OUTLINES)
+@cache
+def _drawn() -> pa.Table:
+    """The outlines of a process, drawn once."""
+    return outlines(OUTLINES)
 
 
 def _write_shard(folder: str, shards: int, end: float, number: int) -> None:
     """Masks, then images, then outcomes, as a worker does; nothing once the time is up."""
     if monotonic() > end:
         return
-    assert _drawn is not None
-    images, masks, outcomes = shard_tables(number, shards, _drawn)
+    images, masks, outcomes = shard_tables(number, shards, _drawn())
     store, run_id = LocalStore(folder), run_record().run_id
     store.put(layout.masks_key(run_id, number), to_parquet_bytes(masks))
     store.put(layout.images_key(f"{number:08d}"), to_parquet_bytes(images))

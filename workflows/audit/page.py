@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from workflows.audit import figures
 from workflows.audit.commands import AuditConfig
 from workflows.audit.examine import Examined, comparable_strata, stratified_concavity
+from workflows.audit.examples import Group
 from workflows.audit.figures import Findings
 from workflows.audit.intervals import Share
 from workflows.audit.licences import Licence
@@ -40,6 +41,7 @@ class Audit:
     licences: Sequence[Licence]
     geography: Geography
     looked: Looked
+    examples: Sequence[Group]
     quality: Quality | None
     protocol: str
 

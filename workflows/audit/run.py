@@ -13,6 +13,7 @@ import numpy as np
 from workflows.audit import counts, quality
 from workflows.audit.commands import AuditConfig
 from workflows.audit.examine import examine
+from workflows.audit.examples import examples
 from workflows.audit.figures import Findings
 from workflows.audit.licences import licences
 from workflows.audit.page import Audit, render
@@ -56,6 +57,7 @@ def audit(config: AuditConfig) -> Audit:
         licences=licences(subject, config.licence),
         geography=geography(subject, looked.positions),
         looked=looked,
+        examples=examples(subject, seed=config.seed) if config.pictures else (),
         quality=quality.quality(subject, target=config.target, target_iou=config.target_iou),
         protocol=quality.command(subject),
     )
@@ -83,7 +85,7 @@ def _numbers(found: Audit) -> dict[str, object]:
     """The findings without pictures, as JSON can hold them."""
     values = asdict(found)
     values["looked"] = {name: values["looked"][name] for name in ("images", "unreadable", "alike")}
-    del values["per_image"]
+    del values["per_image"], values["examples"]
     return _plain(values)  # type: ignore[return-value]
 
 

@@ -53,6 +53,12 @@ def test_every_place_has_its_plot(page: str) -> None:
             assert len(plot["edges"]) == len(plot["parts"]) + 1
 
 
+def test_every_group_has_its_examples(page: str) -> None:
+    counts = [int(count) for count in re.findall(r"photo-\d+.jpg · (\d+) mask", page)]
+    assert 4 <= len(counts) <= 8  # of images with up to 10 and with up to 14 masks
+    assert counts == sorted(counts)
+
+
 def test_hostile_names_are_text(tmp_path: Path, engine: Engine, audited: Audited) -> None:
     import shutil
 
