@@ -153,7 +153,7 @@ def _image_ids(number: int, shards: int) -> list[str]:
 def _images(images: pa.Array) -> pa.Table:
     columns = {
         "image_id": images,
-        "uri": pc.binary_join_element_wise("s3://made-up-photographs", images, "/"),
+        "uri": pc.binary_join_element_wise("/made-up-photographs", images, "/"),
         "content_sha256": pc.binary_join_element_wise(images, "0" * 32, ""),
     }
     same = {"bytes": 300_000, "format": "jpeg", "height": HEIGHT, "width": WIDTH, "exif_orientation": 1}

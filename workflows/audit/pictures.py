@@ -101,13 +101,19 @@ def near_pairs(hashes: NDArray[np.uint64], bits: int) -> tuple[NDArray[np.int64]
 
     Cut into one more piece than bits may differ, two such hashes agree in one whole piece: only those are compared.
     """
-    pieces = np.array_split(np.arange(64), bits + 1)
-    candidates = [_equal_pairs((hashes >> np.uint64(piece[0])) & np.uint64((1 << len(piece)) - 1)) for piece in pieces]
-    pairs = np.unique(np.concatenate(candidates), axis=0)
-    differ = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).astype(np.int64)
-    near = np.flatnonzero(differ <= bits)
-    near = near[np.argsort(differ[near], kind="stable")]
-    return pairs[near], differ[near]
+    found = [np.zeros((0, 2), np.int64)]
+    for piece in np.array_split(np.arange(64), bits + 1):
+        pairs = _equal_pairs((hashes >> np.uint64(piece[0])) & np.uint64((1 << len(piece)) - 1))
+        found.append(pairs[_apart(hashes, pairs) <= bits])
+    near = np.unique(np.concatenate(found), axis=0)
+    apart = _apart(hashes, near)
+    order = np.argsort(apart, kind="stable")
+    return near[order], apart[order]
+
+
+def _apart(hashes: NDArray[np.uint64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """In how many bits the hashes of each pair differ."""
+    return np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).astype(np.int64)
 
 
 def exif_position(image: Image.Image) -> tuple[float, float] | None:
