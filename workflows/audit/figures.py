@@ -45,108 +45,138 @@ class Findings:
 
 def mask_plots(found: Sequence[Findings], per_image: Bins) -> list[Plot]:
     """How many masks images have, how large they are, and of what shape."""
-    names = [one.name for one in found]
-    strata = comparable_strata([one.examined for one in found])
-    concave = [stratified_concavity(one.examined, strata)[0] for one in found]
-    concavity_edges = np.linspace(0, 1, CONCAVITY_BINS + 1).tolist()
-    coverage_edges = np.linspace(0, 1, COVERAGE_BINS + 1).tolist()
     return [
-        plots.counted(
-            "bars",
-            "Images by number of masks",
-            "The groups of the Segment Anything paper (figure 6).",
-            x_label="masks per image",
-            unit="images",
-            parts=BUCKETS,
-            names=names,
-            values=[one.buckets.values for one in found],
-            sql=found[0].buckets.sql,
-        ),
-        plots.counted(
-            "steps",
-            "Masks per image",
-            "The last bin also holds the one in a thousand above it.",
-            x_label="masks per image",
-            unit="images",
-            parts=per_image.names,
-            names=names,
-            values=[one.per_image.values for one in found],
-            edges=per_image.edges.tolist(),
-            sql=found[0].per_image.sql,
-        ),
-        plots.counted(
-            "steps",
-            "Relative mask size",
-            "Square root of mask area over image area: at 0.1, a tenth of the image's side.",
-            x_label="relative size",
-            unit="masks",
-            parts=counts.RELATIVE_SIZES.names,
-            names=names,
-            values=[one.sizes.values for one in found],
-            edges=counts.RELATIVE_SIZES.edges.tolist(),
-            log_x=True,
-            sql=found[0].sizes.sql,
-        ),
-        plots.counted(
-            "bars",
-            "Size classes",
-            "By area, as COCO draws the lines: 32² and 96² pixels.",
-            x_label="size of the mask",
-            unit="masks",
-            parts=SIZE_CLASSES,
-            names=names,
-            values=[np.array([one.totals.small, one.totals.medium, one.totals.large], np.float64) for one in found],
-        ),
-        plots.shared(
-            "Concavity",
-            f"1 − area / area of the convex hull. {_strata_words(strata)}",
-            x_label="concavity",
-            unit="masks",
-            parts=plots.percent_parts(concavity_edges),
-            names=names,
-            values=concave,
-            edges=concavity_edges,
-        ),
-        plots.counted(
-            "steps",
-            "Coverage",
-            "Share of an image's pixels that lie in at least one mask.",
-            x_label="share of pixels in a mask",
-            unit="images",
-            parts=plots.percent_parts(coverage_edges),
-            names=names,
-            values=[one.examined.coverage for one in found],
-            edges=coverage_edges,
-        ),
+        _buckets(found),
+        _masks_per_image(found, per_image),
+        _relative_sizes(found),
+        _size_classes(found),
+        _concavity(found),
+        _coverage(found),
     ]
 
 
 def centre_plots(found: Sequence[Findings]) -> list[Plot]:
     """Whether masks crowd in the middle of images."""
-    names = [one.name for one in found]
-    return [
-        plots.counted(
-            "maps",
-            "Where masks lie",
-            "Centres of the masks' boxes over the image; the darker, the more.",
-            x_label="",
-            unit="masks",
-            parts=[],
-            names=names,
-            values=[one.centres.values for one in found],
-        ),
-        plots.counted(
-            "bars",
-            "From the middle to the border",
-            "Ten frames of equal area around the middle. Without bias each holds a tenth of the centres.",
-            x_label="frame, from the middle (1) to the border (10)",
-            unit="masks",
-            parts=[str(ring + 1) for ring in range(counts.RINGS)],
-            names=names,
-            values=[one.rings.values for one in found],
-            sql=found[0].rings.sql,
-        ),
-    ]
+    return [_centre_maps(found), _rings(found)]
+
+
+def _names(found: Sequence[Findings]) -> list[str]:
+    return [one.name for one in found]
+
+
+def _buckets(found: Sequence[Findings]) -> Plot:
+    return plots.counted(
+        "bars",
+        "Images by number of masks",
+        "The groups of the Segment Anything paper (figure 6).",
+        x_label="masks per image",
+        unit="images",
+        parts=BUCKETS,
+        names=_names(found),
+        values=[one.buckets.values for one in found],
+        sql=found[0].buckets.sql,
+    )
+
+
+def _masks_per_image(found: Sequence[Findings], bins: Bins) -> Plot:
+    return plots.counted(
+        "steps",
+        "Masks per image",
+        "The last bin also holds the one in a thousand above it.",
+        x_label="masks per image",
+        unit="images",
+        parts=bins.names,
+        names=_names(found),
+        values=[one.per_image.values for one in found],
+        edges=bins.edges.tolist(),
+        sql=found[0].per_image.sql,
+    )
+
+
+def _relative_sizes(found: Sequence[Findings]) -> Plot:
+    return plots.counted(
+        "steps",
+        "Relative mask size",
+        "Square root of mask area over image area: at 0.1, a tenth of the image's side.",
+        x_label="relative size",
+        unit="masks",
+        parts=counts.RELATIVE_SIZES.names,
+        names=_names(found),
+        values=[one.sizes.values for one in found],
+        edges=counts.RELATIVE_SIZES.edges.tolist(),
+        log_x=True,
+        sql=found[0].sizes.sql,
+    )
+
+
+def _size_classes(found: Sequence[Findings]) -> Plot:
+    return plots.counted(
+        "bars",
+        "Size classes",
+        "By area, as COCO draws the lines: 32² and 96² pixels.",
+        x_label="size of the mask",
+        unit="masks",
+        parts=SIZE_CLASSES,
+        names=_names(found),
+        values=[np.array([one.totals.small, one.totals.medium, one.totals.large], np.float64) for one in found],
+    )
+
+
+def _concavity(found: Sequence[Findings]) -> Plot:
+    strata = comparable_strata([one.examined for one in found])
+    edges = np.linspace(0, 1, CONCAVITY_BINS + 1).tolist()
+    return plots.shared(
+        "Concavity",
+        f"1 − area / area of the convex hull. {_strata_words(strata)}",
+        x_label="concavity",
+        unit="masks",
+        parts=plots.percent_parts(edges),
+        names=_names(found),
+        values=[stratified_concavity(one.examined, strata)[0] for one in found],
+        edges=edges,
+    )
+
+
+def _coverage(found: Sequence[Findings]) -> Plot:
+    edges = np.linspace(0, 1, COVERAGE_BINS + 1).tolist()
+    return plots.counted(
+        "steps",
+        "Coverage",
+        "Share of an image's pixels that lie in at least one mask.",
+        x_label="share of pixels in a mask",
+        unit="images",
+        parts=plots.percent_parts(edges),
+        names=_names(found),
+        values=[one.examined.coverage for one in found],
+        edges=edges,
+    )
+
+
+def _centre_maps(found: Sequence[Findings]) -> Plot:
+    return plots.counted(
+        "maps",
+        "Where masks lie",
+        "Centres of the masks' boxes over the image; the darker, the more.",
+        x_label="",
+        unit="masks",
+        parts=[],
+        names=_names(found),
+        values=[one.centres.values for one in found],
+    )
+
+
+def _rings(found: Sequence[Findings]) -> Plot:
+    return plots.counted(
+        "bars",
+        "From the middle to the border",
+        "Ten frames of equal area around the middle. Without bias each holds a tenth of the centres.",
+        x_label="frame, from the middle (1) to the border (10)",
+        unit="masks",
+        parts=[str(ring + 1) for ring in range(counts.RINGS)],
+        names=_names(found),
+        values=[one.rings.values for one in found],
+        sql=found[0].rings.sql,
+    )
 
 
 def country_plot(countries: Sequence[Group], shown: int = 24) -> Plot:
