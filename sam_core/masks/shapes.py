@@ -54,7 +54,8 @@ def pair_ious(lengths: Ints, first: Ints, pairs: Ints) -> Floats:
     overlap = _overlaps(lengths, first, pairs)
     areas = mask_areas(lengths, first)
     union = areas[pairs[:, 0]] + areas[pairs[:, 1]] - overlap
-    return overlap / np.maximum(union, 1)
+    ious: Floats = overlap / np.maximum(union, 1)
+    return ious
 
 
 def mask_areas(lengths: Ints, first: Ints) -> Ints:
