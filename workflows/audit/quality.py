@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,7 @@ PAPER = ((0.9, 0.94), (0.75, 0.97))
 PAPER_PEOPLE = "85 to 91 %"
 """IoU between two people who outline the same object, as the paper quotes it."""
 SIZES = (("small, below 32² px", 0, 32**2), ("medium", 32**2, 96**2), ("large, from 96² px", 96**2, 2**62))
-_SCORE_EDGES = (0.0, 0.7, 0.8, 0.88, 0.92, 0.96, 1.0)
+_SCORE_GROUPS = 5
 _THRESHOLDS = 100
 
 _DONE = """
@@ -178,9 +179,11 @@ def _parts(
 
 
 def _score_groups(score: NDArray[np.float64]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Masks by score. A score beyond the edges counts in the nearest group."""
-    group = np.clip(np.searchsorted(_SCORE_EDGES, score, side="right") - 1, 0, len(_SCORE_EDGES) - 2)
-    return [(f"{low:g} to {_SCORE_EDGES[n + 1]:g}", group == n) for n, low in enumerate(_SCORE_EDGES[:-1])]
+    """Masks by score, in groups of about equal number: what scores are common depends on the model."""
+    edges = np.unique(np.quantile(score, np.arange(_SCORE_GROUPS + 1) / _SCORE_GROUPS))
+    group = np.clip(np.searchsorted(edges, score, side="right") - 1, 0, max(0, len(edges) - 2))
+    spans = list(pairwise(edges)) or [(edges[0], edges[0])]
+    return [(f"{low:.2f}–{high:.2f}", group == n) for n, (low, high) in enumerate(spans)]
 
 
 def _curve(

@@ -165,7 +165,7 @@ class Plot {
         const x = this.x(n + 0.5);
         if (longest * 6.5 <= room) node(this.svg, "text", { class: "mid", x, y }, part);
         else if (room >= 13) {
-          const short = part.length > 11 ? `${part.slice(0, 10)}…` : part;
+          const short = part.length > 13 ? `${part.slice(0, 12)}…` : part;
           node(this.svg, "text", { class: "end", transform: `translate(${x + 3} ${y - 8}) rotate(-32)`, "font-size": 10 }, short);
         }
       });

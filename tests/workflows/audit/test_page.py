@@ -54,7 +54,7 @@ def test_every_place_has_its_plot(page: str) -> None:
 
 
 def test_every_group_has_its_examples(page: str) -> None:
-    counts = [int(count) for count in re.findall(r"photo-\d+.jpg · (\d+) mask", page)]
+    counts = [int(count) for count in re.findall(r"(\d+) masks? · photo-\d+.jpg", page)]
     assert 4 <= len(counts) <= 8  # of images with up to 10 and with up to 14 masks
     assert counts == sorted(counts)
 
