@@ -40,7 +40,7 @@ def main() -> None:
     options = tyro.cli(Options)
     demo, audited = (str(options.folder.absolute() / name) for name in ("demo", "audited"))
     sam_engine(["generate", "samples", demo])
-    sam_engine(["generate", "samples", demo, "--run", "stricter", "--min-predicted-iou", "0.8"])
+    sam_engine(["generate", "samples", demo, "--run", "stricter", "--min-predicted-iou", "0.45"])
     with _bucket_of(Path(demo)) as address:
         variables = {"SAM_ENGINE_DATASET": demo, "SAM_ENGINE_AUDITED": audited}
         for path in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
