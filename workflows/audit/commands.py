@@ -21,7 +21,7 @@ class AuditConfig:
     """Write the numbers of the page here as well."""
     licence: tuple[str, ...] = ()
     """Audit only images whose licence fits one of these patterns, such as "CC BY*"; capitals do not matter."""
-    images: int = 10_000
+    images: int = 5_000
     """Images whose masks are looked at for shape, coverage and duplicates; counts and sizes are of all images."""
     pictures: int = 1_000
     """Images whose files are opened for duplicates and positions; 0 opens none."""

@@ -20,7 +20,7 @@ CONCAVITY_BINS = 25
 COVERAGE_BINS = 20
 LEAST_IN_STRATUM = 20
 """Masks that a data set must have in a stratum before it counts."""
-_MASKS_AT_ONCE = 20_000
+_MASKS_AT_ONCE = 50_000
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
