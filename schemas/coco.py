@@ -40,7 +40,7 @@ Segmentation = tuple[Polygon, ...] | CompressedRle | PlainRle
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image; height and width in px."""
+    """One image; height and width in px. LVIS names its files by `coco_url` alone."""
 
     id: int
     file_name: str
@@ -162,7 +162,7 @@ def _rle_of_polygons(polygons: tuple[Polygon, ...], height: int, width: int) -> 
 def _image(entry: JsonObject) -> Image:
     return Image(
         id=entry.integer("id"),
-        file_name=entry.text("file_name"),
+        file_name=entry.text("file_name") if entry.has("file_name") else entry.text("coco_url").rpartition("/")[2],
         height=entry.integer("height"),
         width=entry.integer("width"),
         license=entry.integer("license") if entry.has("license") else None,

@@ -13,6 +13,7 @@ from tyro.conf import subcommand
 
 from sam_core.recipes import recipe, recommended_recipe
 from workflows.annotate.commands import AnnotateConfig, EmbedConfig
+from workflows.audit.commands import AuditConfig
 from workflows.commands import (
     AUTO,
     GenerateConfig,
@@ -35,6 +36,7 @@ Command = (
     | TrainCommand
     | EmbedConfig
     | AnnotateConfig
+    | AuditConfig
     | StatusConfig
     | PlanConfig
 )
@@ -48,6 +50,7 @@ _COMMANDS = (
     | Annotated[ModelsConfig, subcommand("models")]
     | Annotated[EmbedConfig, subcommand("embed")]
     | Annotated[AnnotateConfig, subcommand("annotate")]
+    | Annotated[AuditConfig, subcommand("audit")]
     | Annotated[StatusConfig, subcommand("status")]
     | Annotated[PlanConfig, subcommand("plan")]
 )
@@ -117,6 +120,10 @@ def run(config: Command) -> int:
             return embed(config)
         case AnnotateConfig():
             return _annotate(config)
+        case AuditConfig():
+            from workflows.audit.run import audit_command
+
+            return audit_command(config)
         case StatusConfig():
             from workflows.status import status
 

@@ -21,12 +21,13 @@ BUCKETS = ("≤10", "11–50", "51–100", "101–200", ">200")
 """Masks per image as the paper groups them (section 5, figure 6)."""
 SIZE_CLASSES = ("small", "medium", "large")
 """COCO's classes of mask area."""
-_BUCKET = """CASE
+BUCKET_SQL = """CASE
     WHEN n_masks <= 10 THEN 0
     WHEN n_masks <= 50 THEN 1
     WHEN n_masks <= 100 THEN 2
     WHEN n_masks <= 200 THEN 3
     ELSE 4 END"""
+"""The number of an image's bucket, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def problems(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int]]:
 
 def masks_per_image_buckets(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str]) -> Numbers:
     """How many finished images lie in each of BUCKETS."""
-    return _counted(connection, run_ids, _BUCKET, len(BUCKETS), _finished(run_ids))
+    return _counted(connection, run_ids, BUCKET_SQL, len(BUCKETS), _finished(run_ids))
 
 
 def masks_per_image_bins(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str]) -> tuple[Bins, Numbers]:

@@ -1,6 +1,6 @@
 """Data sets made by hand with the writers of the project, for tests of what reads them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,9 +36,12 @@ class DataSet:
         record = DatasetRecord(name=self.root.name, created_at=NOON)
         self.store.put(layout.DATASET_KEY, to_json(record).encode())
 
-    def add_images(self, paths: Sequence[Path], part: str = "0") -> list[str]:
-        """Rows of `images` for files, which need not be images; their image_ids."""
-        rows = [_image_row(path) for path in paths]
+    def add_images(
+        self, paths: Sequence[Path], part: str = "0", facts: Sequence[Mapping[str, object]] = ()
+    ) -> list[str]:
+        """Rows of `images` for files, which need not be images, with further columns if given; their image_ids."""
+        more = facts or [{}] * len(paths)
+        rows = [_image_row(path) | dict(known) for path, known in zip(paths, more, strict=True)]
         table = pa.Table.from_pylist(rows, schema=IMAGES)
         check_images(table)
         self.store.put(layout.images_key(part), to_parquet_bytes(table))

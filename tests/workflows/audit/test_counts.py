@@ -1,0 +1,117 @@
+"""What DuckDB counts against numpy over the same rows, for data sets of ours and for COCO files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.workflows.audit.conftest import IMAGES, LICENCES, Audited
+from workflows.audit import counts
+from workflows.audit.examine import examine
+from workflows.audit.licences import licences
+from workflows.audit.reference import open_coco
+from workflows.audit.subject import Subject, open_data_set
+
+SQUARES = ((10, 10, 20, 20), (30, 5, 10, 10), (0, 0, 64, 48))
+
+
+@pytest.fixture(scope="module")
+def subject(audited: Audited) -> Subject:
+    return open_data_set(f"{audited.root}@first")
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    """Two images; the first has three squares and a crowd, the second none; as in LVIS, without file names."""
+    images = [
+        {"id": 1, "coco_url": "http://images.cocodataset.org/val2017/1.jpg", "width": 64, "height": 48, "license": 4},
+        {"id": 2, "coco_url": "http://images.cocodataset.org/val2017/2.jpg", "width": 64, "height": 48},
+    ]
+    annotations = [
+        {"id": n, "image_id": 1, "category_id": 1, "area": w * h, "bbox": [x, y, w, h]}
+        | {"segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]]}
+        for n, (x, y, w, h) in enumerate(SQUARES)
+    ]
+    crowd = {"id": 9, "image_id": 1, "category_id": 1, "area": 6, "bbox": [0, 0, 2, 3], "iscrowd": 1}
+    annotations.append(crowd | {"segmentation": {"size": [48, 64], "counts": [0, 6, 48 * 64 - 6]}})
+    path = tmp_path / "instances.json"
+    licence = {"id": 4, "name": "Attribution License"}
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [], "licenses": [licence]}))
+    return path
+
+
+def test_totals_and_buckets(subject: Subject) -> None:
+    per_image = np.array([row["n_masks"] for row in subject.rows("SELECT n_masks FROM audit_images")], int)
+    found = counts.totals(subject)
+    assert (found.images, found.masks) == (IMAGES - 1, per_image.sum())
+    assert (found.masks_per_image, found.median_masks_per_image) == (per_image.mean(), np.median(per_image))
+    assert found.small + found.medium + found.large == found.masks
+    np.testing.assert_array_equal(counts.buckets(subject).values[:2], [(per_image <= 10).sum(), (per_image > 10).sum()])
+
+
+def test_sizes_and_places(subject: Subject) -> None:
+    rows = subject.rows("SELECT area, height, width, bbox_x, bbox_y, bbox_w, bbox_h FROM audit_masks")
+    area, height, width, x, y, w, h = (np.array([row[name] for row in rows], float) for name in rows[0])
+    sizes = np.sqrt(area / (height * width))
+    edges = counts.RELATIVE_SIZES.edges
+    expected = np.histogram(sizes, edges)[0]
+    np.testing.assert_array_equal(counts.relative_sizes(subject).values, expected)
+    centre_x, centre_y = (x + w / 2) / width, (y + h / 2) / height
+    rings = np.maximum(abs(2 * centre_x - 1), abs(2 * centre_y - 1)) ** 2
+    np.testing.assert_array_equal(counts.rings(subject).values, np.histogram(rings, 10, (0, 1))[0])
+    grid = np.histogram2d(centre_y, centre_x, 32, [[0, 1], [0, 1]])[0]
+    np.testing.assert_array_equal(counts.centres(subject).values.reshape(32, 32), grid)
+    assert counts.totals(subject).border == pytest.approx(rings.mean())
+
+
+def test_evenly_spread_masks_have_no_bias() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 200_000))
+    rings = np.maximum(abs(2 * x - 1), abs(2 * y - 1)) ** 2
+    np.testing.assert_allclose(np.histogram(rings, 10, (0, 1))[0] / 200_000, 0.1, atol=0.005)
+
+
+def test_sql_that_is_shown_can_be_asked_again(subject: Subject) -> None:
+    for found in (counts.buckets(subject), counts.relative_sizes(subject), counts.rings(subject)):
+        assert sum(int(str(row["times"])) for row in subject.rows(found.sql)) == found.values.sum()
+
+
+def test_a_licence_rule_leaves_images_out(audited: Audited) -> None:
+    one = open_data_set(f"{audited.root}@first", licences=["cc by 4*"])
+    allowed = sum(LICENCES[number % 4] == "CC BY 4.0" for number in range(IMAGES - 1))
+    assert counts.totals(one).images == allowed
+    assert counts.totals(one).masks == counts.relative_sizes(one).values.sum()
+    assert {licence.name: licence.allowed for licence in licences(one, ["cc by 4*"])} == {
+        "CC BY 4.0": True,
+        "CC BY-NC 4.0": False,
+        "none stated": False,
+    }
+    assert sum(licence.images for licence in licences(one, ["cc by 4*"])) == IMAGES - 1
+
+
+def test_annotations_are_audited_without_audits(audited: Audited) -> None:
+    found = counts.totals(open_data_set(f"{audited.root}@annotations"))
+    assert found.masks == 5  # those of the drawing session, not those of the audit
+
+
+def test_coco_and_lvis_files_are_references(coco: Path) -> None:
+    subject = open_coco(str(coco))
+    found = counts.totals(subject)
+    assert (found.images, found.masks, found.small, found.large) == (2, 3, 2, 0)
+    shapes = examine(subject, images=10, seed=0, duplicate_iou=0.9)
+    assert (shapes.images, shapes.masks, shapes.duplicates) == (2, 3, 0)
+    assert shapes.covered == pytest.approx(1.0)  # the whole first image, nothing of the second
+    assert shapes.concavity_sums.sum() == pytest.approx(0, abs=1e-9)
+    assert [licence.name for licence in licences(subject, [])] == ["Attribution License", "none stated"]
+
+
+@pytest.mark.parametrize(
+    ("text", "licence", "words"),
+    [("@third", [], "no run 'third'"), ("@first", ["MIT"], "no image has a licence like MIT")],
+)
+def test_what_is_not_there_is_refused(audited: Audited, text: str, licence: list[str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        open_data_set(f"{audited.root}{text}", licences=licence)

@@ -1,0 +1,81 @@
+"""Shapes, coverage and duplicates of a data set against plain pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sam_core.masks import rle
+from tests.workflows.audit.conftest import IMAGES, SIZE, Audited
+from workflows.audit import examine as module
+from workflows.audit.examine import Examined, comparable_strata, examine, stratified_concavity
+from workflows.audit.subject import Subject, open_data_set
+
+
+@pytest.fixture(scope="module")
+def subject(audited: Audited) -> Subject:
+    return open_data_set(f"{audited.root}@second")
+
+
+@pytest.fixture(scope="module")
+def bitmaps(subject: Subject) -> dict[str, list[NDArray[np.bool_]]]:
+    """All masks of each image, in order."""
+    found: dict[str, list[NDArray[np.bool_]]] = {}
+    for row in subject.rows("SELECT image_id, rle FROM audit_masks ORDER BY mask_id"):
+        counts = row["rle"]
+        assert isinstance(counts, bytes)
+        found.setdefault(str(row["image_id"]), []).append(rle.decode(counts, SIZE))
+    return found
+
+
+def same(one: Examined, other: Examined) -> None:
+    for name in Examined.__dataclass_fields__:
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name))
+
+
+def test_coverage_is_the_share_of_pixels_in_any_mask(
+    subject: Subject, bitmaps: dict[str, list[NDArray[np.bool_]]]
+) -> None:
+    found = examine(subject, images=100, seed=0, duplicate_iou=0.9)
+    shares = [np.any(masks, axis=0).mean() for masks in bitmaps.values()]
+    assert found.images == IMAGES - 1
+    assert found.covered == pytest.approx(sum(shares))
+    np.testing.assert_array_equal(found.coverage, np.histogram(shares, 20, (0, 1))[0])
+
+
+def test_duplicates_are_masks_with_a_twin_before_them(
+    subject: Subject, bitmaps: dict[str, list[NDArray[np.bool_]]]
+) -> None:
+    def has_twin(masks: list[NDArray[np.bool_]], number: int) -> bool:
+        ious = [(masks[number] & other).sum() / (masks[number] | other).sum() for other in masks[:number]]
+        return max(ious, default=0) >= 0.9
+
+    expected = sum(has_twin(masks, number) for masks in bitmaps.values() for number in range(len(masks)))
+    assert expected > 10
+    assert examine(subject, images=100, seed=0, duplicate_iou=0.9).duplicates == expected
+
+
+def test_pieces_add_up_to_the_whole(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = examine(subject, images=100, seed=0, duplicate_iou=0.9)
+    monkeypatch.setattr(module, "_MASKS_AT_ONCE", 20)
+    same(examine(subject, images=100, seed=3, duplicate_iou=0.9), whole)
+
+
+def test_a_sample_is_drawn_by_its_seed(subject: Subject) -> None:
+    assert subject.sample(4, 1) == subject.sample(4, 1)
+    assert len({tuple(subject.sample(4, seed)) for seed in range(8)}) > 1
+    assert examine(subject, images=4, seed=0, duplicate_iou=0.9).images == 4
+
+
+def test_concavity_is_compared_where_all_have_enough() -> None:
+    def examined(counts: list[int], concave: float) -> Examined:
+        histogram = np.zeros((6, 25))
+        histogram[:, int(concave * 25)] = counts
+        return Examined(1, sum(counts), histogram, histogram.sum(axis=1) * concave, np.zeros(20), 0.0, 0)
+
+    one, other = examined([500, 30, 0, 5, 0, 0], 0.1), examined([30, 500, 0, 50, 0, 0], 0.5)
+    strata = comparable_strata([one, other])
+    assert strata.tolist() == [True, True, False, False, False, False]
+    assert stratified_concavity(one, strata)[1] == pytest.approx(0.1)
+    assert stratified_concavity(other, strata)[0].sum() == pytest.approx(1)

@@ -1,0 +1,71 @@
+"""Every notebook runs from top to bottom on a small data set, and ends without an error."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.workflows.audit.conftest import Audited
+
+nbformat = pytest.importorskip("nbformat", reason="needs the extra `notebooks`")
+nbclient = pytest.importorskip("nbclient", reason="needs the extra `notebooks`")
+
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+
+
+def execute(path: Path, monkeypatch: pytest.MonkeyPatch, **variables: str | Path) -> list[str]:
+    """Run a notebook in a kernel with these environment variables; the texts that its cells printed or returned."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    notebook = nbformat.read(path, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(path.parent)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return [output.get("text") or str(output.get("data", {}).get("text/plain", "")) for output in outputs]
+
+
+def test_all_are_here() -> None:
+    assert [path.name[:2] for path in NOTEBOOKS] == ["1_", "2_", "3_", "4_", "5_"]
+
+
+def test_quickstart(
+    audited: Audited, tiny_checkpoint: Path, tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    shutil.copy(audited.root.parent / "photos" / "photo-03.jpg", tmp_path / "photos")
+    said = execute(
+        NOTEBOOKS[0], monkeypatch, SAM_ENGINE_SOURCE=tmp_path / "photos", SAM_ENGINE_DATASET=tmp_path / "data"
+    )
+    assert any("vit_n" in text for text in said)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_questions_to_a_local_data_set(audited: Audited, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert execute(NOTEBOOKS[number], monkeypatch, SAM_ENGINE_DATASET=audited.root)
+
+
+def test_quality(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = execute(NOTEBOOKS[3], monkeypatch, SAM_ENGINE_AUDITED=f"{audited.root}@first")
+    assert f"{audited.masks} masks on 8 images" in said[0]
+
+
+def test_questions_to_a_bucket(audited: Audited, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = boto3.client("s3")
+    for file in (path for path in audited.root.rglob("*") if path.is_file()):
+        client.upload_file(str(file), bucket, f"masks/{file.relative_to(audited.root).as_posix()}")
+    said = execute(NOTEBOOKS[4], monkeypatch, SAM_ENGINE_DATASET=f"s3://{bucket}/masks")
+    assert any("one image:" in text for text in said)
+
+
+def test_outputs_are_kept_for_reading() -> None:
+    for path in NOTEBOOKS:
+        cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in cells), f"{path.name}: python -m tests.benchmarks.notebooks"
+        assert not any(output.output_type == "error" for cell in cells for output in cell.outputs)

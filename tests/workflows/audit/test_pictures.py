@@ -1,0 +1,69 @@
+"""Pictures that look alike, and positions in EXIF."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from tests.workflows.audit.conftest import IMAGES, NAIROBI, Audited
+from workflows.audit.pictures import difference_hash, exif_position, look, near_pairs
+from workflows.audit.subject import open_data_set
+
+
+def test_twins_and_positions_are_found(audited: Audited) -> None:
+    found = look(open_data_set(f"{audited.root}@first"), images=100, seed=0)
+    assert (found.images, found.unreadable, found.alike) == (IMAGES - 1, 0, 2)
+    assert [set(pair.names) for pair in found.pairs] == [{"photo-00.jpg", "photo-01.jpg"}]
+    assert found.pairs[0].thumbnails[0].startswith("data:image/webp;base64,")
+    assert found.positions == {audited.images[-2]: pytest.approx(NAIROBI, abs=1e-4)}
+
+
+def test_no_files_are_opened_when_none_are_wanted(audited: Audited) -> None:
+    assert look(open_data_set(str(audited.root)), images=0, seed=0).images == 0
+
+
+def test_a_picture_keeps_its_hash_when_it_is_scaled_brightened_and_recompressed(photo: np.ndarray) -> None:
+    picture = Image.fromarray(photo)
+    buffer = io.BytesIO()
+    ImageEnhance.Brightness(picture.resize((200, 140))).enhance(1.1).save(buffer, "jpeg", quality=60)
+    other = difference_hash(Image.open(buffer))
+    mirrored = difference_hash(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    own = difference_hash(picture)
+    assert own is not None
+    assert other is not None
+    assert mirrored is not None
+    assert (own ^ other).bit_count() <= 3
+    assert (own ^ mirrored).bit_count() > 15
+
+
+def test_a_flat_picture_has_no_hash() -> None:
+    assert difference_hash(Image.new("L", (50, 50), 90)) is None
+
+
+def test_near_pairs_are_those_of_a_double_loop() -> None:
+    rng = np.random.default_rng(2)
+    hashes = rng.integers(0, 2**63, 60, dtype=np.uint64)
+    for number in range(1, 60, 3):  # every third differs from the one before in a few bits
+        flips = rng.choice(64, rng.integers(0, 7), replace=False)
+        hashes[number] = hashes[number - 1] ^ np.bitwise_or.reduce(np.uint64(1) << flips.astype(np.uint64), initial=0)
+    pairs, bits = near_pairs(hashes, 4)
+    expected = {
+        (a, b): int(hashes[a] ^ hashes[b]).bit_count()
+        for a in range(60)
+        for b in range(a + 1, 60)
+        if int(hashes[a] ^ hashes[b]).bit_count() <= 4
+    }
+    assert {tuple(pair): n for pair, n in zip(pairs.tolist(), bits.tolist(), strict=True)} == expected
+    assert (np.diff(bits) >= 0).all()
+
+
+@pytest.mark.parametrize("tags", [{}, {1: "N"}, {1: "N", 2: (400.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)}])
+def test_a_broken_position_is_none(tags: dict[int, object]) -> None:
+    exif = Image.Exif()
+    exif[0x8825] = tags
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "jpeg", exif=exif)
+    assert exif_position(Image.open(buffer)) is None

@@ -1,0 +1,76 @@
+"""The quality protocol against what the corrections are known to be, and intervals against a bootstrap."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.workflows.audit.conftest import AUDITED, Audited
+from workflows.audit import quality
+from workflows.audit.intervals import share
+from workflows.audit.subject import open_data_set
+
+
+@pytest.fixture(scope="module")
+def found(audited: Audited) -> quality.Quality:
+    measured = quality.quality(open_data_set(f"{audited.root}@first"), target=0.9, target_iou=0.9)
+    assert measured is not None
+    return measured
+
+
+def test_pairs_are_every_mask_of_finished_images(found: quality.Quality, audited: Audited) -> None:
+    assert (found.images, found.masks) == (AUDITED, audited.masks)
+    assert (found.deleted, found.added) == (audited.deleted, audited.added)
+    np.testing.assert_allclose(np.sort(found.ious), np.sort(audited.ious), atol=1e-12)
+    assert found.changed == (audited.ious < 1).sum()
+
+
+def test_shares_count_deleted_masks_as_nothing(found: quality.Quality, audited: Audited) -> None:
+    kept = audited.ious[audited.ious > 0]
+    for (least, _), all_masks, without in zip(quality.PAPER, found.shares, found.kept_shares, strict=True):
+        assert all_masks.value == pytest.approx((audited.ious > least).mean())
+        assert without.value == pytest.approx((kept > least).mean())
+        assert all_masks.low < (all_masks.value or 0) < all_masks.high
+
+
+def test_parts_add_up_to_all(found: quality.Quality) -> None:
+    for parts in (found.by_size, found.by_score, found.by_stability):
+        assert sum(part.shares[0].masks for part in parts) == found.masks
+        assert sum(part.shares[0].good for part in parts) == found.shares[0].good
+
+
+def test_threshold_reaches_the_target_where_the_score_tells(audited: Audited) -> None:
+    """A score that is the IoU itself: from 0.9 on all masks are good, and no lower threshold would do."""
+    pairs = quality.pairs_of(open_data_set(f"{audited.root}@first"))
+    known = np.where(pairs["deleted"].to_numpy(), 0, quality._ious(pairs)).astype(np.float32)
+    pairs = pairs.set_column(pairs.column_names.index("predicted_iou"), "predicted_iou", [known])
+    curve = quality.measure(pairs, added=0, target=1.0, target_iou=0.9).curves[0]
+    assert curve.reaching is not None
+    assert curve.reaching.share.value == 1
+    assert curve.reaching.at == pytest.approx(known[known > 0.9].min())
+    assert curve.surely is None  # eight images cannot say so
+
+
+@pytest.mark.parametrize("masks", ["second", "annotations"])
+def test_corrections_of_another_run_say_nothing(audited: Audited, masks: str) -> None:
+    assert quality.quality(open_data_set(f"{audited.root}@{masks}"), target=0.9, target_iou=0.9) is None
+
+
+def test_interval_is_that_of_a_bootstrap_over_images() -> None:
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(20, 120, 60)
+    image = np.repeat(np.arange(60), sizes)
+    good = rng.random(len(image)) < np.repeat(rng.beta(9, 2, 60), sizes)  # images differ in quality
+    found = share(good, image)
+    hits = np.bincount(image, weights=good)
+    draws = rng.multinomial(60, np.full(60, 1 / 60), 4000)
+    low, high = np.quantile((draws @ hits) / (draws @ sizes), [0.025, 0.975])
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.012), pytest.approx(high, abs=0.012))
+    naive = share(good, np.arange(len(image)))
+    assert naive.high - naive.low < 0.6 * (found.high - found.low)
+
+
+def test_interval_of_a_perfect_score_counts_images() -> None:
+    found = share(np.ones(900, bool), np.repeat(np.arange(30), 30))
+    assert found.value == 1
+    assert found.low == pytest.approx(30 / (30 + 1.959964**2))  # Wilson's bound for 30 of 30

@@ -1,0 +1,123 @@
+"""COCO and LVIS JSON files as reference data sets: the relations of workflows/audit/subject.py from their annotations.
+
+Crowds are no masks and are left out. Areas and boxes are those of the file; outlines are drawn only for the images that
+are sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from schemas import coco
+from schemas.ids import unreadable_image_id
+from workflows.audit.subject import Subject, allow
+from workflows.sources import UriReader
+
+_IMAGES = """
+CREATE TABLE audit_all_images AS
+SELECT incoming.* EXCLUDE (metadata), metadata::JSON AS metadata, coalesce(masks, 0) AS n_masks
+FROM incoming LEFT JOIN (SELECT image_id, count(*) AS masks FROM coco_masks GROUP BY image_id) USING (image_id)
+WHERE height * width > 0
+ORDER BY image_id
+"""
+
+
+def open_coco(path: str, *, licences: Sequence[str] = ()) -> Subject:
+    """A COCO JSON. Raises ValueError or OSError (one line) when it is none, or cannot be read."""
+    document = coco.from_json(UriReader().read(str(Path(path).absolute())), where=path)
+    ids = {image.id: unreadable_image_id(f"{path}#{image.id}") for image in document.images}
+    annotations = [one for one in document.annotations if not one.iscrowd and one.image_id in ids]
+    connection = duckdb.connect()
+    _create(connection, "CREATE TABLE coco_masks AS FROM incoming", _masks(document, annotations, ids))
+    _create(connection, _IMAGES, _images(document, _folder(path, document), ids))
+    allow(connection, licences)
+    connection.execute("CREATE VIEW audit_masks AS FROM coco_masks SEMI JOIN audit_images USING (image_id)")
+    by_image: dict[str, list[coco.Annotation]] = {}
+    for one in annotations:
+        by_image.setdefault(ids[one.image_id], []).append(one)
+    sizes = {ids[image.id]: (image.height, image.width) for image in document.images}
+
+    def shapes(low: str, high: str) -> pa.Table:
+        chosen = sorted(image for image in by_image if low <= image <= high)
+        drawn = [row for image in chosen for row in _drawn(by_image[image], image, *sizes[image])]
+        return pa.Table.from_pylist(drawn, schema=_SHAPES)
+
+    label = f"{Path(path).absolute().parent.name} · {Path(path).stem}"
+    return Subject(label, path, connection, "audit_masks", "audit_images", shapes)
+
+
+_SHAPES = pa.schema(
+    [
+        ("mask_id", pa.string()),
+        ("image_id", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("area", pa.int64()),
+        ("rle", pa.binary()),
+        ("predicted_iou", pa.float32()),
+        ("stability_score", pa.float32()),
+    ]
+)
+
+
+def _create(connection: duckdb.DuckDBPyConnection, sql: str, table: pa.Table) -> None:
+    connection.register("incoming", table)
+    connection.execute(sql)
+    connection.unregister("incoming")
+
+
+def _masks(document: coco.Document, annotations: list[coco.Annotation], ids: dict[int, str]) -> pa.Table:
+    sizes = {image.id: (image.height, image.width) for image in document.images}
+    boxes = np.array([one.bbox for one in annotations], np.float64).reshape(-1, 4)
+    shape = np.array([sizes[one.image_id] for one in annotations], np.int64).reshape(-1, 2)
+    return pa.table(
+        {
+            "mask_id": [str(one.id) for one in annotations],
+            "image_id": pa.array([ids[one.image_id] for one in annotations], pa.string()),
+            "height": shape[:, 0],
+            "width": shape[:, 1],
+            "area": np.array([one.area for one in annotations], np.float64),
+            **{f"bbox_{side}": boxes[:, column] for column, side in enumerate("xywh")},
+        }
+    )
+
+
+def _images(document: coco.Document, folder: Path, ids: dict[int, str]) -> pa.Table:
+    licences = {licence.id: licence.name for licence in document.licenses}
+    names = [licences.get(image.license) if image.license is not None else None for image in document.images]
+    return pa.table(
+        {
+            "image_id": [ids[image.id] for image in document.images],
+            "uri": [str(folder / image.file_name) for image in document.images],
+            "files": [1] * len(names),
+            "height": [image.height for image in document.images],
+            "width": [image.width for image in document.images],
+            "licence": pa.array(names, pa.string()),
+            "metadata": pa.nulls(len(names), pa.string()),
+        }
+    )
+
+
+def _folder(path: str, document: coco.Document) -> Path:
+    """Where the pictures of a JSON file lie: in `images` beside it if the first one is there, else beside it."""
+    beside = Path(path).absolute().parent
+    inside = beside / "images"
+    return inside if document.images and (inside / document.images[0].file_name).exists() else beside
+
+
+def _drawn(annotations: list[coco.Annotation], image_id: str, height: int, width: int) -> list[dict[str, object]]:
+    """Rows of _SHAPES; outlines that enclose nothing are left out."""
+    found: list[dict[str, object]] = []
+    for one in annotations:
+        try:
+            rle = coco.rle_of(one.segmentation, height=height, width=width)
+        except ValueError:
+            continue
+        size: dict[str, object] = {"height": height, "width": width, "area": round(one.area)}
+        found.append({"mask_id": str(one.id), "image_id": image_id, "rle": rle} | size)
+    return found

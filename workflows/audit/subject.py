@@ -1,0 +1,143 @@
+"""What is audited: a data set of ours or a COCO JSON, brought to the same relations in DuckDB.
+
+    audit_all_images   image_id, uri, files, height, width, licence, metadata, n_masks: the images that were worked on
+    audit_images       those of them whose licence is allowed
+    audit_masks        their masks: image_id, height, width, area, bbox_x, bbox_y, bbox_w, bbox_h
+
+Image ids are hashes, so images whose ids follow one another are as good as drawn at random, and lie together on disk:
+that is how samples are taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from schemas.catalog import query
+from workflows.report.queries import literal, rows
+from workflows.sql import connect
+
+ANNOTATIONS = "annotations"
+_NEWEST_RUN = """
+SELECT run_id FROM runs WHERE run_id IN (SELECT DISTINCT run_id FROM masks) ORDER BY created_at DESC, run_id DESC
+"""
+_OF_RUN = "SELECT image_id, n_masks FROM outcomes WHERE status = 'ok' AND run_id = {run}"
+_OF_PEOPLE = """
+SELECT image_id, count(mask_id) AS n_masks FROM (
+    SELECT image_id, mask_id FROM annotations WHERE stage <> 'audit'
+    UNION ALL
+    SELECT DISTINCT image_id, NULL FROM events WHERE action = 'finish' AND stage <> 'audit'
+) GROUP BY image_id
+"""
+_IMAGES = """
+CREATE TEMP TABLE audit_all_images AS
+SELECT image_id, uri, len(uris) AS files, height, width, licence, metadata, n_masks
+FROM images JOIN ({worked_on}) USING (image_id)
+WHERE height * width > 0
+ORDER BY image_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One data set under audit. `masks_sql` and `images_sql` are its relations as anybody can ask for them.
+
+    `shapes` gives rows mask_id, image_id, height, width, area, rle and scores of the masks of images whose ids lie
+    between two, both counted, in the order of image_id.
+    """
+
+    label: str
+    place: str
+    connection: duckdb.DuckDBPyConnection
+    masks_sql: str
+    images_sql: str
+    shapes: Callable[[str, str], pa.Table]
+    run_id: str | None = None
+
+    def rows(self, sql: str) -> list[dict[str, object]]:
+        """The answer to a query, one dict per row."""
+        return rows(self.connection, sql)
+
+    def sample(self, images: int, seed: int) -> list[str]:
+        """Ids of so many images: those after a place that the seed decides, in order, then those from the start."""
+        start = literal(hashlib.sha256(f"audit {seed}".encode()).hexdigest()[:32])
+        found = self.rows(f"SELECT image_id FROM audit_images ORDER BY image_id < {start}, image_id LIMIT {images}")
+        return [str(row["image_id"]) for row in found]
+
+
+def open_data_set(text: str, *, licences: Sequence[str] = ()) -> Subject:
+    """A data set of ours: DATASET, DATASET@RUN (its id or name), or DATASET@annotations.
+
+    Args:
+        licences: patterns of which an image's licence must fit one; all images when empty.
+
+    Raises:
+        ValueError: one line: no data set, no such run, nothing to audit.
+    """
+    place, _, wanted = text.partition("@")
+    connection = connect(place)
+    run_id = None if wanted == ANNOTATIONS else _run(connection, place, wanted)
+    if run_id is None:
+        relation, worked_on, label = "annotations WHERE stage <> 'audit'", _OF_PEOPLE, ANNOTATIONS
+        images_sql = f"({_OF_PEOPLE.strip()})"
+    else:
+        relation, worked_on = f"masks WHERE run_id = {literal(run_id)}", _OF_RUN.format(run=literal(run_id))
+        images_sql, label = f"outcomes WHERE status = 'ok' AND run_id = {literal(run_id)}", _name(connection, run_id)
+    connection.execute(_IMAGES.format(worked_on=worked_on))
+    allow(connection, licences)
+    if licences:
+        relation += " AND image_id IN (SELECT image_id FROM audit_images)"
+    connection.execute(f"CREATE TEMP VIEW audit_masks AS SELECT * FROM {relation}")
+    name = f"{place.rstrip('/').rsplit('/', 1)[-1]} · {label}"
+    return Subject(name, text, connection, relation, images_sql, _shapes_of(connection), run_id)
+
+
+def allow(connection: duckdb.DuckDBPyConnection, licences: Sequence[str]) -> None:
+    """Create audit_images out of audit_all_images. Raises ValueError when no image has an allowed licence."""
+    connection.execute(f"CREATE TEMP VIEW audit_images AS FROM audit_all_images WHERE {allowed_sql(licences)}")
+    if licences and not rows(connection, "SELECT 1 FROM audit_images LIMIT 1"):
+        found = [
+            str(row["licence"]) for row in rows(connection, "SELECT DISTINCT licence FROM audit_all_images LIMIT 9")
+        ]
+        raise ValueError(f"no image has a licence like {' or '.join(licences)}; there are {', '.join(sorted(found))}")
+
+
+def allowed_sql(licences: Sequence[str]) -> str:
+    """The condition that a licence fits one of some patterns, in which * stands for any text; true for none."""
+    fits = [f"lower(coalesce(licence, '')) GLOB {literal(pattern.lower())}" for pattern in licences]
+    return f"({' OR '.join(fits)})" if fits else "true"
+
+
+def _shapes_of(connection: duckdb.DuckDBPyConnection) -> Callable[[str, str], pa.Table]:
+    columns = "mask_id, image_id, height, width, area, rle, predicted_iou, stability_score"
+
+    def shapes(low: str, high: str) -> pa.Table:
+        between = f"image_id BETWEEN {literal(low)} AND {literal(high)}"
+        return query(connection, f"SELECT {columns} FROM audit_masks WHERE {between} ORDER BY image_id, mask_id")
+
+    return shapes
+
+
+def _name(connection: duckdb.DuckDBPyConnection, run_id: str) -> str:
+    """What a run is called: the name that it was given, where no other run has it."""
+    same = f"SELECT name FROM runs WHERE name = (SELECT name FROM runs WHERE run_id = {literal(run_id)})"
+    found = rows(connection, same)
+    return str(found[0]["name"]) if len(found) == 1 else run_id
+
+
+def _run(connection: duckdb.DuckDBPyConnection, place: str, wanted: str) -> str | None:
+    """The id of the run that is meant, the newest if none is; None for the annotations where there are only those."""
+    if wanted:
+        matches = f"{literal(wanted)} IN (run_id, name) ORDER BY created_at DESC LIMIT 1"
+        if found := rows(connection, f"SELECT run_id FROM runs WHERE {matches}"):
+            return str(found[0]["run_id"])
+        raise ValueError(f"{place} has no run {wanted!r}; see: sam-engine sql {place} 'SELECT run_id, name FROM runs'")
+    if found := rows(connection, _NEWEST_RUN):
+        return str(found[0]["run_id"])
+    if rows(connection, "SELECT 1 FROM annotations WHERE stage <> 'audit' LIMIT 1"):
+        return None
+    raise ValueError(f"{place} has no masks to audit: `sam-engine generate` makes some")
