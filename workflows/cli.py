@@ -24,6 +24,7 @@ from workflows.commands import (
     StatusConfig,
     TrainCommand,
 )
+from workflows.evaluate.commands import EvaluateCommand
 from workflows.failures import one_line
 
 Command = (
@@ -35,6 +36,7 @@ Command = (
     | TrainCommand
     | EmbedConfig
     | AnnotateConfig
+    | EvaluateCommand
     | StatusConfig
     | PlanConfig
 )
@@ -48,6 +50,7 @@ _COMMANDS = (
     | Annotated[ModelsConfig, subcommand("models")]
     | Annotated[EmbedConfig, subcommand("embed")]
     | Annotated[AnnotateConfig, subcommand("annotate")]
+    | Annotated[EvaluateCommand, subcommand("evaluate")]
     | Annotated[StatusConfig, subcommand("status")]
     | Annotated[PlanConfig, subcommand("plan")]
 )
@@ -117,6 +120,10 @@ def run(config: Command) -> int:
             return embed(config)
         case AnnotateConfig():
             return _annotate(config)
+        case EvaluateCommand():
+            from workflows.evaluate.job import evaluate_command
+
+            return evaluate_command(config.task)
         case StatusConfig():
             from workflows.status import status
 

@@ -40,7 +40,9 @@ def generate(config: GenerateConfig) -> int:
     Raises ValueError or OSError, one line each, when the input cannot be used or a store fails for good.
     """
     references = list_images(config.source, image_folder=config.image_folder)
-    spec = GeneratorSpec(find_model(config.model), config.thresholds, _device(config.device), config.exact_reference)
+    spec = GeneratorSpec(
+        find_model(config.model), config.thresholds, choose_device(config.device), config.exact_reference
+    )
     store = open_store(config.dataset)
     open_dataset(store)
     with ingest(references, store, max_pixels=config.max_pixels) as listing:
@@ -72,7 +74,7 @@ def _work(config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorS
             progress.add(images=summary.images, masks=summary.masks, errors=summary.errors)
 
 
-def _device(wanted: str) -> str:
+def choose_device(wanted: str) -> str:
     """The torch device of the workers: a GPU if the cluster, or this machine without one, has any."""
     if wanted != "auto":
         return wanted
