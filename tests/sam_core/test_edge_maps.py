@@ -45,6 +45,14 @@ def test_nms_leaves_the_ridge() -> None:
     assert not edge_nms(np.zeros((9, 9), np.float32)).any()
 
 
+def test_ridges_fade_towards_the_border_of_the_image() -> None:
+    rows = np.indices((30, 40))[0]
+    found = edge_nms(np.exp(-(((rows - 15) / 2.0) ** 2)).astype(np.float32))
+    assert found[15, [0, 1, 5, 20]].tolist() == pytest.approx([0, 0.2, 1, 1])
+    last = edge_nms((rows == 28).astype(np.float32))
+    assert last.max() == pytest.approx(0.2)
+
+
 def test_the_strongest_mask_counts_and_the_map_ends_at_one() -> None:
     frame = frame_of((64, 64), image_size=64)
     logits = torch.full((2, 16, 16), -8.0)
@@ -66,4 +74,4 @@ def test_masks_are_those_of_the_generator() -> None:
     assert len(masks_of_grid(sam, image, recipe)) == sum(area > 0 for area in found.areas)
     edges = edge_map(sam, image, recipe)
     assert edges.shape == (48, 64)
-    assert edges.max() == pytest.approx(1, abs=1e-6)
+    assert 0 < edges.max() <= 1

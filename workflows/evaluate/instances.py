@@ -131,7 +131,8 @@ def masks_of_boxes(sam: Sam, image: NDArray[np.uint8], xyxy: NDArray[np.float32]
 
 def _refined(sam: Sam, embedding: ImageEmbedding, boxes: torch.Tensor) -> Iterator[Drawn]:
     first = decode(sam, embedding, Prompts(boxes=boxes), multimask=True)
-    best = first.logits[torch.arange(len(boxes)), first.iou.argmax(1)][:, None]
+    chosen = first.iou.argmax(1)
+    best = first.logits[torch.arange(len(boxes), device=chosen.device), chosen][:, None]
     second = decode(sam, embedding, Prompts(boxes=boxes, mask_logits=best), multimask=False)
     for mask, iou in zip(second.masks()[:, 0].cpu().numpy(), second.iou[:, 0].tolist(), strict=True):
         yield Drawn(rle.encode(mask), iou)
