@@ -4,8 +4,8 @@
 
 What the paper leaves open: "outer boundary pixels" are taken as the pixels on both sides of a mask's border, since the
 slope of the probabilities peaks between them; the border of the image is none. Edge NMS keeps the ridges of the map: a
-pixel stays when it is no weaker than its two neighbours in the direction in which the map changes most around it. Ridges fade over the last
-pixels before the image's border, as edge detectors commonly have it in this benchmark.
+pixel stays when it is no weaker than its two neighbours in the direction in which the map changes most around it.
+Ridges fade over the last pixels before the image's border, as edge detectors commonly have it in this benchmark.
 """
 
 from __future__ import annotations
