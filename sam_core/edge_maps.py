@@ -81,7 +81,7 @@ def strength(masks: DrawnMasks) -> Map:
 
 def border_slope(probability: Map) -> Map:
     """Sobel magnitude of probabilities [H, W] on the pixels at both sides of the border of the mask above 0.5."""
-    slope = cv2.magnitude(
+    slope: Map = cv2.magnitude(
         cv2.Sobel(probability, cv2.CV_32F, 1, 0, borderType=cv2.BORDER_REPLICATE),
         cv2.Sobel(probability, cv2.CV_32F, 0, 1, borderType=cv2.BORDER_REPLICATE),
     )
@@ -110,8 +110,7 @@ def edge_nms(edges: Map, *, smoothing: float = 2.0) -> Map:
 def _fade(size: tuple[int, ...]) -> Map:
     """0 at the border of an image of this size, rising to 1 over FRAME px."""
     down, across = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in size)
-    faded: Map = np.minimum(np.minimum(down[:, None], across), FRAME) / np.float32(FRAME)
-    return faded
+    return (np.minimum(np.minimum(down[:, None], across), FRAME) / FRAME).astype(np.float32)
 
 
 def _steepest_direction(edges: Map, smoothing: float) -> Map:

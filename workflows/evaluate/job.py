@@ -85,8 +85,9 @@ def evaluate(config: Measurable, *, pool: Pool | None = None) -> Evaluated:
     missing = sorted(set(shards.tolist()) - _finished(store, evaluation))
     if missing:
         job = EvaluationJob(store.root, evaluation, task, model, device, config.threads or 2, config.max_pixels)
+        answers = (pool or on_ray)(job, missing, config)  # before the progress, since Ray takes over standard error
         with Progress(task_name(config), int(np.isin(shards, missing).sum())) as progress:
-            for done in (pool or on_ray)(job, missing, config):
+            for done in answers:
                 progress.add(images=done["images"], errors=done["errors"])
     return _finish(config, store, evaluation, task)
 

@@ -25,7 +25,7 @@ def as_table(task: str, model: str, figures: Sequence[Figure]) -> Table:
     """The table that `show` prints."""
     names = list(dict.fromkeys(figure.figure for figure in figures))
     table = Table(title=f"{task}: {model}")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for name in names:
         table.add_column(name, justify="right")
     for origin, prefix in ((MEASURED, ""), (PAPER, "paper: ")):
