@@ -198,12 +198,16 @@ def _candidates(predicted: Mask, true: Mask, radius: float) -> tuple[Integers, I
 def _assign(rows: Integers, columns: Integers, distances: Floats) -> tuple[Integers, Integers]:
     """The most pairs, and of those the closest: numbers of the pixels in a pair, of both sides.
 
-    Every predicted pixel also has a partner of its own that stands for none, so that a full matching exists. Distances
-    gain 1, since sparse matrices hold no zeros, which changes every full matching alike.
+    Every pixel of the smaller side also has a partner of its own that stands for none, so that a full matching exists;
+    of the larger side many would be without one, and each of those costs a search through all that it could displace.
+    Distances gain 1, since sparse matrices hold no zeros, which changes every full matching alike.
     """
     left, row = np.unique(rows, return_inverse=True)
     right, column = np.unique(columns, return_inverse=True)
     n, m = len(left), len(right)
+    if n > m:
+        other_side, this_side = _assign(columns, rows, distances)
+        return this_side, other_side
     each = np.arange(n)
     weights = np.concatenate([distances + 1, np.full(n, _UNPAIRED)])
     place = (np.concatenate([row, each]), np.concatenate([column, m + each]))
