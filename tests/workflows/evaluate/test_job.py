@@ -8,15 +8,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from sam_core.masks.batch import Generation, MaskRecords, StepSeconds
 from sam_core.masks.rle import encode
 from sam_core.metrics.single_point import Sample, evaluate_clicks
 from sam_core.model.checkpoint import load_model
@@ -26,7 +28,7 @@ from schemas.evaluation import figures_key, images_key, rows_key
 from tests.workflows.conftest import Engine
 from tests.workflows.evaluate.conftest import picture
 from workflows.cli import parse
-from workflows.evaluate import instances
+from workflows.evaluate import instances, proposals
 from workflows.evaluate.commands import (
     EdgesConfig,
     FairnessConfig,
@@ -136,20 +138,81 @@ def test_an_image_at_fault_is_left_out_and_named(labelled: Path, common: dict[st
     assert error.startswith("labelled/1: not an image")
 
 
-def test_proposals_agree_with_cocoeval(lvis: Path, common: dict[str, Any]) -> None:
+class ColourGenerator:
+    """In the place of MaskGenerator: regions of one colour, moved down by 0, 2, 5 and 9 px, the last ranked first."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def generate(self, image: np.ndarray) -> Generation:
+        colours = np.unique(image.reshape(-1, 3), axis=0)
+        regions = [(image == colour).all(2) for colour in colours]
+        masks = [np.roll(region, shift, 0) for shift in (0, 2, 5, 9) for region in regions]
+        ranks = np.linspace(0.2, 0.9, len(masks)).astype(np.float32)
+        none = np.zeros((len(masks), 4), np.int64)
+        return Generation(
+            MaskRecords(
+                size=image.shape[:2],
+                rle=tuple(encode(mask) for mask in masks),
+                boxes=none,
+                areas=none[:, 0],
+                predicted_iou=ranks,
+                stability_score=ranks,
+                points=none[:, :2].astype(np.float32),
+                crop_boxes=none.astype(np.int32),
+            ),
+            cast("Any", None),
+            StepSeconds(),
+        )
+
+
+def coco_recall(truth: Path, proposals: int) -> list[float]:
+    """AR of COCOeval for the masks of ColourGenerator, all true masks of one category: all, small, medium."""
+    reference = COCO()
+    reference.dataset = json.loads(truth.read_text())
+    for entry in reference.dataset["annotations"]:
+        entry |= {"category_id": 1, "iscrowd": 0}
+    found = []
+    for image in reference.dataset["images"]:
+        pixels = np.asarray(Image.open(truth.parent / "images" / image["coco_url"].rpartition("/")[2]))
+        masks = ColourGenerator().generate(pixels).masks
+        for counts, score in zip(masks.rle, masks.predicted_iou.tolist(), strict=True):
+            shape = {"size": list(masks.size), "counts": counts}
+            found.append({"image_id": image["id"], "category_id": 1, "segmentation": shape, "score": score})
+    with contextlib.redirect_stdout(io.StringIO()):
+        reference.createIndex()
+        evaluation = COCOeval(reference, reference.loadRes(found), "segm")
+        evaluation.params.catIds, evaluation.params.maxDets = [1], [proposals]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation.eval["recall"][:, 0, :3, 0].mean(0).tolist()
+
+
+@pytest.mark.parametrize("most", [1000, 9])
+def test_proposals_agree_with_cocoeval(
+    lvis: Path, common: dict[str, Any], monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(proposals, "MaskGenerator", ColourGenerator)
+    done = run(ProposalsConfig(data=(str(lvis),), image_folder=str(lvis.parent), proposals=most, **common))
+    expected = coco_recall(lvis, most)
+    assert value(done, "all") == pytest.approx(expected[0], abs=1e-9)
+    assert 0.3 < expected[0] <= 1
+    assert (expected[0] == 1) == (most == 1000)
+    sizes = {figure.figure for figure in done.figures if figure.origin == MEASURED}
+    assert [name in sizes for name in ("small", "medium", "large")] == [mean > -1 for mean in expected[1:]] + [False]
+    assert value(done, "all", "SAM", PAPER) == 0.593
+
+
+def test_proposals_of_a_model_by_frequency(lvis: Path, common: dict[str, Any]) -> None:
     config = ProposalsConfig(data=(str(lvis),), image_folder=str(lvis.parent), points_per_side=4, **common)
     done = run(config)
-    assert value(done, "masks") == 9
-    assert value(done, "small") >= 0
-    assert value(done, "all", "SAM", PAPER) == 0.593
-    found = {row["subset"]: row for row in rows_of(config, done) if row["name"] == "images/0.png"}
-    assert {name: row["true"] for name, row in found.items() if name in ("all", "frequent", "common", "rare")} == {
+    found = {row["subset"]: row["true"] for row in rows_of(config, done) if row["name"] == "images/0.png"}
+    assert {name: found[name] for name in ("all", "frequent", "common", "rare")} == {
         "all": 3,
         "frequent": 1,
         "common": 1,
         "rare": 1,
     }
-    assert value(done, "all") == pytest.approx(np.mean([value(done, name) for name in ("frequent", "common", "rare")]))
+    assert value(done, "masks") == 9
 
 
 def worn_boxes(_: object, image: np.ndarray, xyxy: np.ndarray) -> Iterator[Drawn]:
