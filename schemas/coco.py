@@ -64,11 +64,12 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A kind of object."""
+    """A kind of object. frequency: LVIS's f, c or r, "" elsewhere."""
 
     id: int
     name: str
     supercategory: str = ""
+    frequency: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,11 @@ class Document:
 
 def to_json(document: Document) -> str:
     """The text of an instances file."""
-    return json.dumps(asdict(document), separators=(",", ":"), allow_nan=False)
+    fields = asdict(document)
+    for category in fields["categories"]:
+        if not category["frequency"]:
+            del category["frequency"]
+    return json.dumps(fields, separators=(",", ":"), allow_nan=False)
 
 
 def from_json(text: str | bytes, *, where: str) -> Document:
@@ -159,10 +164,15 @@ def _rle_of_polygons(polygons: tuple[Polygon, ...], height: int, width: int) -> 
     return counts
 
 
+def name_of_url(url: str) -> str:
+    """`val2017/000000397133.jpg` of the address by which LVIS names a picture of COCO."""
+    return "/".join(url.split("/")[-2:])
+
+
 def _image(entry: JsonObject) -> Image:
     return Image(
         id=entry.integer("id"),
-        file_name=entry.text("file_name") if entry.has("file_name") else entry.text("coco_url").rpartition("/")[2],
+        file_name=entry.text("file_name") if entry.has("file_name") else name_of_url(entry.text("coco_url")),
         height=entry.integer("height"),
         width=entry.integer("width"),
         license=entry.integer("license") if entry.has("license") else None,
@@ -201,7 +211,8 @@ def _polygon(value: object, where: str) -> Polygon:
 
 def _category(entry: JsonObject) -> Category:
     supercategory = entry.text("supercategory") if entry.has("supercategory") else ""
-    return Category(entry.integer("id"), entry.text("name"), supercategory)
+    frequency = entry.text("frequency") if entry.has("frequency") else ""
+    return Category(entry.integer("id"), entry.text("name"), supercategory, frequency)
 
 
 def _license(entry: JsonObject) -> License:

@@ -25,6 +25,7 @@ from workflows.commands import (
     StatusConfig,
     TrainCommand,
 )
+from workflows.evaluate.commands import EvaluateCommand
 from workflows.failures import one_line
 
 Command = (
@@ -37,6 +38,7 @@ Command = (
     | EmbedConfig
     | AnnotateConfig
     | AuditConfig
+    | EvaluateCommand
     | StatusConfig
     | PlanConfig
 )
@@ -51,6 +53,7 @@ _COMMANDS = (
     | Annotated[EmbedConfig, subcommand("embed")]
     | Annotated[AnnotateConfig, subcommand("annotate")]
     | Annotated[AuditConfig, subcommand("audit")]
+    | Annotated[EvaluateCommand, subcommand("evaluate")]
     | Annotated[StatusConfig, subcommand("status")]
     | Annotated[PlanConfig, subcommand("plan")]
 )
@@ -124,6 +127,10 @@ def run(config: Command) -> int:
             from workflows.audit.run import audit_command
 
             return audit_command(config)
+        case EvaluateCommand():
+            from workflows.evaluate.job import evaluate_command
+
+            return evaluate_command(config.task)
         case StatusConfig():
             from workflows.status import status
 

@@ -75,7 +75,7 @@ def _work(config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorS
 
 def _spec(config: GenerateConfig) -> GeneratorSpec:
     """The generator that the command asks for. Raises ValueError when the device or model cannot do it."""
-    model, device = find_model(config.model), _device(config.device)
+    model, device = find_model(config.model), choose_device(config.device)
     dtype = "bfloat16" if config.dtype == AUTO else config.dtype
     wanted = DeviceSettings(memory_bytes=int(config.gpu_memory * 1e9), dtype=dtype)
     settings = settings_for(model, device, wanted, exact_reference=config.exact_reference)
@@ -84,7 +84,7 @@ def _spec(config: GenerateConfig) -> GeneratorSpec:
     return GeneratorSpec(model, config.thresholds, device, config.exact_reference, settings)
 
 
-def _device(wanted: str) -> str:
+def choose_device(wanted: str) -> str:
     """The torch device of the workers: a GPU if the cluster, or this machine without one, has any."""
     if wanted != "auto":
         return wanted

@@ -38,7 +38,7 @@ def _joined(references: Iterable[ImageRef], rows: dict[str, dict[str, Any]]) -> 
 
 
 def _rows_by_name(path: str) -> dict[str, dict[str, Any]]:
-    table = _read(path)
+    table = read_table(path)
     key = next((name for name in _KEYS if name in table.column_names), None)
     if key is None:
         raise ValueError(f"{path}: no column 'uri' or 'file_name'; the columns are {', '.join(table.column_names)}")
@@ -46,7 +46,8 @@ def _rows_by_name(path: str) -> dict[str, dict[str, Any]]:
     return {_full(str(row.pop(key))) if key == "uri" else str(row.pop(key)): row for row in rows}
 
 
-def _read(path: str) -> pa.Table:
+def read_table(path: str) -> pa.Table:
+    """A CSV or Parquet file. Raises ValueError (one line) when it is neither."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
     try:

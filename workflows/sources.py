@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.coco import name_of_url
 from workflows.images import MAX_PIXELS, byte_limit
 from workflows.redact import redact, require_no_secrets
 from workflows.sql import s3_filesystem
@@ -229,7 +230,7 @@ def _coco(source: str, image_folder: str | None) -> Iterator[ImageRef]:
 
 def _file_name(source: str, image: Mapping[str, Any]) -> str:
     """The place of a picture below the image folder. Raises ValueError when it is anywhere else."""
-    name = image["file_name"]
+    name = image["file_name"] if "file_name" in image else name_of_url(image["coco_url"])
     if not isinstance(name, str) or not name or not _is_text(name):
         raise ValueError(f"{source}: file_name {str(name)[:60]!r} is no name of a file")
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "://" in name:

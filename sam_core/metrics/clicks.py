@@ -1,4 +1,4 @@
-"""Simulated clicks of the evaluation protocol (paper §7.1, §D.1): deterministic, as deep inside a region as possible.
+"""Simulated clicks of the evaluation protocol (paper §7.1, §D.1), by default as deep inside a region as possible.
 
 The first click is the pixel of the mask farthest from its border; each later one the pixel farthest from the border of
 the error region. What the paper leaves open:
@@ -9,12 +9,15 @@ the error region. What the paper leaves open:
 - Among equally deep pixels the first in row-major order wins.
 - Where prediction and truth agree everywhere there is nothing to click: label -1, which prompts ignore.
 
+`RandomClicks` are the paper's other kind (§6, §7.1): uniform in the mask, then uniform in the error region.
+
 Points are (x, y) pixel indices in the frame of the masks, labels 1 foreground, 0 background, -1 none.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -36,6 +39,50 @@ class Clicks(NamedTuple):
 
     xy: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
+
+
+class Clicker(Protocol):
+    """Somebody who clicks."""
+
+    def first(self, truth: Masks) -> Clicks:
+        """One click in each mask, bool [N, H, W]. Raises ValueError for an empty mask."""
+
+    def correction(self, prediction: Masks, truth: Masks) -> Clicks:
+        """The next click for each mask, both bool [N, H, W]."""
+
+
+class DeepestClicks:
+    """Clicks as deep inside as possible, the protocol's own."""
+
+    def first(self, truth: Masks) -> Clicks:
+        return first_clicks(truth)
+
+    def correction(self, prediction: Masks, truth: Masks) -> Clicks:
+        return correction_clicks(prediction, truth)
+
+
+class RandomClicks:
+    """Clicks drawn uniformly from the pixels of the mask, then of the error region; foreground where it was missed."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def first(self, truth: Masks) -> Clicks:
+        _refuse_empty([bool(mask.any()) for mask in truth])
+        return self._draw(truth, truth)
+
+    def correction(self, prediction: Masks, truth: Masks) -> Clicks:
+        return self._draw(prediction ^ truth, truth)
+
+    def _draw(self, regions: Masks, truth: Masks) -> Clicks:
+        places, labels = [], []
+        for region, true in zip(regions, truth, strict=True):
+            pixels = np.flatnonzero(region)
+            pixel = int(pixels[self._rng.integers(len(pixels))]) if len(pixels) else 0
+            y, x = divmod(pixel, region.shape[1])
+            places.append(Depth(x, y, 0.0))
+            labels.append(int(true[y, x]) if len(pixels) else -1)
+        return _as_clicks(places, labels)
 
 
 def deepest_pixel(region: Masks) -> Depth:
@@ -61,9 +108,7 @@ def first_clicks(truth: Masks) -> Clicks:
         ValueError: an empty mask.
     """
     found = [deepest_pixel(mask) for mask in truth]
-    for index, depth in enumerate(found):
-        if depth.distance == 0:
-            raise ValueError(f"mask {index} of {len(truth)} is empty: no place for a click; leave empty masks out")
+    _refuse_empty([depth.distance > 0 for depth in found])
     return _as_clicks(found, [1] * len(found))
 
 
@@ -76,6 +121,12 @@ def correction_clicks(prediction: Masks, truth: Masks) -> Clicks:
         places.append(place)
         labels.append(label if place.distance else -1)
     return _as_clicks(places, labels)
+
+
+def _refuse_empty(there: Sequence[bool]) -> None:
+    if not all(there):
+        empty = list(there).index(False)
+        raise ValueError(f"mask {empty} of {len(there)} is empty: no place for a click; leave empty masks out")
 
 
 def _as_clicks(places: list[Depth], labels: list[int]) -> Clicks:

@@ -18,6 +18,7 @@ SMALL, MEDIUM = 32.0**2, 96.0**2  # px; areas on a limit belong to both sides, a
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +48,53 @@ class AverageRecall:
     large: float
 
 
+@dataclass(frozen=True, slots=True)
+class RecallCounts:
+    """True masks of some images, and how many of them were found at each threshold: int64 [T]."""
+
+    total: int
+    found: Integers
+
+    def __add__(self, other: RecallCounts) -> RecallCounts:
+        return RecallCounts(self.total + other.total, self.found + other.found)
+
+    @property
+    def average(self) -> float:
+        """Recall averaged over the thresholds; NaN without true masks."""
+        return float((self.found / self.total).mean()) if self.total else float("nan")
+
+
+NOTHING = RecallCounts(0, np.zeros(len(THRESHOLDS), np.int64))
+SIZES = {
+    "all": (0.0, np.inf),
+    "small": (0.0, SMALL),
+    "medium": (SMALL, MEDIUM),
+    "large": (MEDIUM, np.inf),
+}
+"""Range of a true mask's area, px, by the name of the figure."""
+
+
 def average_recall(images: Sequence[Overlaps], *, limit: int = 1000) -> AverageRecall:
     """AR over a data set, of the `limit` best ranked proposals per image."""
-
-    def over(low: float, high: float) -> float:
-        kept = [(image.iou[:limit], (image.areas >= low) & (image.areas <= high)) for image in images]
-        total = sum(int(inside.sum()) for _, inside in kept)
-        found = sum((matched(iou[:, inside]) for iou, inside in kept), np.zeros(len(THRESHOLDS), np.int64))
-        return float((found / total).mean()) if total else float("nan")
-
-    return AverageRecall(over(0, np.inf), over(0, SMALL), over(SMALL, MEDIUM), over(MEDIUM, np.inf))
+    counts = {
+        name: sum((count_recall(image, of_size(image.areas, name), limit=limit) for image in images), NOTHING)
+        for name in SIZES
+    }
+    return AverageRecall(**{name: found.average for name, found in counts.items()})
 
 
-def matched(iou: Floats, thresholds: Floats = THRESHOLDS) -> npt.NDArray[np.int64]:
+def count_recall(image: Overlaps, wanted: Bools, *, limit: int = 1000) -> RecallCounts:
+    """Counts of one image over the true masks at `wanted`, bool [G]; the others are as if not there."""
+    return RecallCounts(int(wanted.sum()), matched(image.iou[:limit, wanted]))
+
+
+def of_size(areas: Floats, name: str) -> Bools:
+    """Which areas (px) lie in the range that SIZES names."""
+    low, high = SIZES[name]
+    return (areas >= low) & (areas <= high)
+
+
+def matched(iou: Floats, thresholds: Floats = THRESHOLDS) -> Integers:
     """How many true masks find a proposal at each threshold; iou [P, G] with the best ranked proposal first.
 
     Returns:
@@ -73,5 +108,5 @@ def matched(iou: Floats, thresholds: Floats = THRESHOLDS) -> npt.NDArray[np.int6
         best = gain.argmax(1)
         level = np.flatnonzero(gain.max(1) >= 0)
         free[level, best[level]] = False
-    found: npt.NDArray[np.int64] = np.count_nonzero(~free, axis=1)
+    found: Integers = np.count_nonzero(~free, axis=1)
     return found

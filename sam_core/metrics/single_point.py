@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sam_core.masks.boxes import tight_boxes
 from sam_core.metrics.calibration import iou_correlation
-from sam_core.metrics.clicks import Clicks, correction_clicks, first_clicks
+from sam_core.metrics.clicks import Clicker, Clicks, DeepestClicks
 from sam_core.metrics.iou import mask_iou
 from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, Prompts, decode, encode
@@ -110,16 +110,26 @@ def evaluate_clicks(
     return summarise(join(scores), clicks)
 
 
-def score_sample(sam: Sam, sample: Sample, *, clicks: Sequence[int], prompts_per_batch: int = 32) -> MaskScores:
-    """Scores of every mask of one image; arguments and errors as for `evaluate_clicks`."""
+def score_sample(
+    sam: Sam,
+    sample: Sample,
+    *,
+    clicks: Sequence[int],
+    prompts_per_batch: int = 32,
+    clicker: Clicker | None = None,
+) -> MaskScores:
+    """Scores of every mask of one image; arguments and errors as for `evaluate_clicks`.
+
+    clicker: where the clicks fall; as deep inside as possible when not given.
+    """
     if list(clicks) != sorted(set(clicks)) or not clicks or clicks[0] < 1:
         raise ValueError(f"click counts must increase from at least 1, got {tuple(clicks)}")
     with _evaluating(sam):
         embedding = encode(sam, [sample.image])
         return join(
             [
-                _score_masks(sam, embedding, torch.from_numpy(sample.masks[start : start + prompts_per_batch]), clicks)
-                for start in range(0, len(sample.masks), prompts_per_batch)
+                _score_masks(sam, embedding, torch.from_numpy(masks), clicks, clicker or DeepestClicks())
+                for masks in np.split(sample.masks, range(prompts_per_batch, len(sample.masks), prompts_per_batch))
             ]
         )
 
@@ -154,13 +164,15 @@ class _Answer(NamedTuple):
     predicted: Tensor
 
 
-def _score_masks(sam: Sam, embedding: ImageEmbedding, truth: Tensor, clicks: Sequence[int]) -> MaskScores:
+def _score_masks(
+    sam: Sam, embedding: ImageEmbedding, truth: Tensor, clicks: Sequence[int], clicker: Clicker
+) -> MaskScores:
     truth = truth.to(sam.device)
     box = _answer(sam, embedding, Prompts(boxes=_box_prompts(truth)), truth, multimask=True)
     # Only the scores of each answer are kept: nine answers with their masks would not fit beside a large image.
     steps = [
         (answer.chosen, oracle, answer.real, answer.predicted)
-        for answer, oracle in _click_answers(sam, embedding, truth, clicks)
+        for answer, oracle in _click_answers(sam, embedding, truth, clicks, clicker)
     ]
     chosen, oracles, real, predicted = zip(*steps, strict=True)
     reported = [count - 1 for count in clicks]
@@ -175,14 +187,17 @@ def _score_masks(sam: Sam, embedding: ImageEmbedding, truth: Tensor, clicks: Seq
 
 
 def _click_answers(
-    sam: Sam, embedding: ImageEmbedding, truth: Tensor, clicks: Sequence[int]
+    sam: Sam, embedding: ImageEmbedding, truth: Tensor, clicks: Sequence[int], clicker: Clicker
 ) -> Iterator[tuple[_Answer, Tensor]]:
     """The answer after each click and its oracle IoU [N]; the oracle has all outputs where `clicks` reports it."""
     true_masks = truth.cpu().numpy()
     given: list[Clicks] = []
     answer: _Answer | None = None
     for count in range(1, clicks[-1] + 1):
-        given.append(correction_clicks(answer.mask.cpu().numpy(), true_masks) if answer else first_clicks(true_masks))
+        if answer is None:
+            given.append(clicker.first(true_masks))
+        else:
+            given.append(clicker.correction(answer.mask.cpu().numpy(), true_masks))
         prompts = _click_prompts(given, answer.logits if answer else None, sam.device)
         answer = _answer(sam, embedding, prompts, truth, multimask=count == 1)
         oracle = answer.real.amax(1)

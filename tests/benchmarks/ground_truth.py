@@ -1,4 +1,6 @@
-"""Photographs with true masks: readers of COCO JSON, BSDS500 and label PNG folders, told apart by their contents.
+"""Photographs with true masks, told apart by their contents, and which of them the benchmarks look at.
+
+The readers are those of `workflows.evaluate.truth`.
 
 What counts as a true mask:
 
@@ -13,21 +15,17 @@ What counts as a true mask:
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-import scipy.io
-from PIL import Image
-from pycocotools.coco import COCO
 
+from sam_core.masks import rle
 from sam_core.metrics.single_point import Sample
+from workflows.evaluate.truth import open_set, read_image, read_masks
+from workflows.sources import UriReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,66 +89,22 @@ class GroundTruth:
 
 def open_ground_truth(folder: Path) -> GroundTruth:
     """The data set in a folder. Raises ValueError when it is none of the kinds above."""
-    if (folder / "instances.json").is_file():
-        return _coco(folder)
-    if (folder / "ground_truth" / "val").is_dir():
-        return _bsds(folder)
+    if (folder / "instances.json").is_file() or (folder / "ground_truth" / "val").is_dir():
+        return _set(folder, least_area=32.0**2)
     if (folder / "labels").is_dir() and (folder / "images").is_dir():
-        return _label_pngs(folder)
+        return _set(folder, least_area=0.0, masks_per_image=8)
     expected = "instances.json, ground_truth/val/*.mat or labels/*.png with images/"
     raise ValueError(f"{folder}: no ground truth recognised; expected {expected}")
 
 
-def _coco(folder: Path) -> GroundTruth:
-    coco = COCO()
-    coco.dataset = json.loads((folder / "instances.json").read_text())
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    entries = {entry["file_name"]: entry for entry in coco.dataset["images"]}
+def _set(folder: Path, *, least_area: float, masks_per_image: int | None = None) -> GroundTruth:
+    rows = {row["name"]: row for row in open_set(str(folder)).rows.to_pylist()}
+    reader = UriReader()
 
     def read(name: str) -> TrueImage:
-        image = _rgb(folder / "images" / name)
-        found = coco.loadAnns(coco.getAnnIds(imgIds=entries[name]["id"], iscrowd=False))
-        masks = [coco.annToMask(annotation).astype(np.bool_) for annotation in found]
-        return _true_image(name, image, masks, [annotation["area"] for annotation in found])
+        masks = read_masks(rows[name], reader)
+        seen = np.array([rle.area(counts) > 0 for counts in masks.rles], np.bool_)
+        masks = masks.at(np.flatnonzero(seen & ~masks.crowd))
+        return TrueImage(name, read_image(rows[name], reader), masks.dense(), masks.areas)
 
-    return GroundTruth(folder.resolve().name, 32.0**2, None, tuple(sorted(entries)), read)
-
-
-def _bsds(folder: Path) -> GroundTruth:
-    def read(name: str) -> TrueImage:
-        people = scipy.io.loadmat(folder / "ground_truth" / "val" / f"{name}.mat")["groundTruth"]
-        return _from_labels(name, _rgb(folder / "images" / "val" / f"{name}.jpg"), people[0, 0]["Segmentation"][0, 0])
-
-    return GroundTruth(folder.resolve().name, 32.0**2, None, _stems(folder / "ground_truth" / "val", ".mat"), read)
-
-
-def _label_pngs(folder: Path) -> GroundTruth:
-    def read(name: str) -> TrueImage:
-        labels = cv2.imread(str(folder / "labels" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
-        return _from_labels(name, _rgb(folder / "images" / f"{name}.png"), labels)
-
-    return GroundTruth(folder.resolve().name, 0.0, 8, _stems(folder / "labels", ".png"), read)
-
-
-def _from_labels(name: str, image: npt.NDArray[np.uint8], labels: npt.NDArray[np.integer]) -> TrueImage:
-    masks = [labels == value for value in np.unique(labels) if value != 0]
-    return _true_image(name, image, masks, [float(mask.sum()) for mask in masks])
-
-
-def _true_image(
-    name: str, image: npt.NDArray[np.uint8], masks: list[npt.NDArray[np.bool_]], areas: list[float]
-) -> TrueImage:
-    """Without masks that cover no pixel, which a sliver of a polygon can do."""
-    kept = [(mask, area) for mask, area in zip(masks, areas, strict=True) if mask.any()]
-    stack = np.array([mask for mask, _ in kept], np.bool_).reshape(-1, *image.shape[:2])
-    return TrueImage(name, image, stack, np.array([area for _, area in kept], np.float64))
-
-
-def _rgb(path: Path) -> npt.NDArray[np.uint8]:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _stems(folder: Path, suffix: str) -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in folder.iterdir() if path.suffix == suffix))
+    return GroundTruth(folder.resolve().name, least_area, masks_per_image, tuple(sorted(rows)), read)

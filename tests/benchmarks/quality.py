@@ -21,13 +21,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import tyro
-from pycocotools import mask as coco
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from sam_core.generator import MaskGenerator
-from sam_core.masks.batch import MaskRecords
+from sam_core.masks import rle
 from sam_core.metrics.recall import Overlaps, average_recall
 from sam_core.metrics.single_point import ClickFigures, MaskScores, join, score_sample, summarise
 from sam_core.model.checkpoint import LoadedModel, load_model
@@ -36,6 +35,7 @@ from tests.benchmarks.baselines import BASELINES, best_triple
 from tests.benchmarks.classical import baseline_iou, figure, stored_figures
 from tests.benchmarks.ground_truth import GroundTruth, Selection, TrueImage, open_ground_truth
 from tests.benchmarks.record import cpu_seconds, environment, write_json
+from workflows.evaluate.proposals import proposal_overlaps
 
 CLICKS = (1, 3, 5, 9)
 WORDS = ("one_click", "three_click", "five_click", "nine_click")
@@ -89,7 +89,7 @@ def measure(loaded: LoadedModel, truth: GroundTruth, options: Options) -> Measur
     for name in track(truth.chosen(options), truth.name, disable=not sys.stderr.isatty()):
         image = truth.read(name)
         if options.recall:
-            overlaps.append(proposal_overlaps(generator, image))
+            overlaps.append(image_overlaps(generator, image))
         few = truth.select(image, options)
         if len(few.masks):
             scores.append(score_sample(loaded.sam, few.sample, clicks=CLICKS))
@@ -100,19 +100,10 @@ def measure(loaded: LoadedModel, truth: GroundTruth, options: Options) -> Measur
     return Measured(join(scores), np.concatenate(discs), np.concatenate(areas), tuple(overlaps))
 
 
-def proposal_overlaps(generator: MaskGenerator, image: TrueImage) -> Overlaps:
+def image_overlaps(generator: MaskGenerator, image: TrueImage) -> Overlaps:
     """Generated masks of an image, ranked as in the paper's proposal evaluation, against all its true masks."""
     found = generator.generate(image.image).masks
-    rank = np.argsort(-rank_scores(found), kind="stable")[:1000]
-    ranked = [{"size": list(found.size), "counts": found.rle[index]} for index in rank]
-    true = coco.encode(np.asfortranarray(image.masks.transpose(1, 2, 0).astype(np.uint8)))
-    iou = np.asarray(coco.iou(ranked, true, [0] * len(true)), np.float64).reshape(len(ranked), len(true))
-    return Overlaps(iou, image.areas)
-
-
-def rank_scores(found: MaskRecords) -> npt.NDArray[np.float32]:
-    """Mean of predicted IoU and stability: float32 [N]."""
-    return (found.predicted_iou + np.nan_to_num(found.stability_score)) / 2
+    return proposal_overlaps(found, [rle.encode(mask) for mask in image.masks], image.areas)
 
 
 def figures(measured: Measured, keep: npt.NDArray[np.bool_]) -> Figures:

@@ -33,7 +33,11 @@ def coco(tmp_path: Path) -> Path:
     ]
     boxes = {"image_id": 7, "category_id": 1, "bbox": [0, 0, 1, 1]}
     image = {"id": 7, "file_name": "a.jpg", "height": 80, "width": 90}
-    content = {"images": [image], "categories": [{"id": 1}], "annotations": [entry | boxes for entry in annotations]}
+    content = {
+        "images": [image],
+        "categories": [{"id": 1, "name": "thing"}],
+        "annotations": [entry | boxes for entry in annotations],
+    }
     (tmp_path / "instances.json").write_text(json.dumps(content))
     return tmp_path
 
@@ -94,6 +98,7 @@ def test_a_draw_depends_on_seed_and_name_alone(labels: Path) -> None:
 
 def test_a_limit_draws_images(labels: Path) -> None:
     for name in "bcdef":
+        save_image(labels / "images" / f"{name}.png")
         cv2.imwrite(str(labels / "labels" / f"{name}.png"), LABELS)
     truth = open_ground_truth(labels)
     chosen = truth.chosen(Selection(limit=3, seed=1))

@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from sam_core.masks.batch import MaskRecords
 from tests.benchmarks import quality
 from tests.benchmarks.baselines import BASELINES
-from tests.benchmarks.quality import rank_scores, unmeasured
+from tests.benchmarks.quality import unmeasured
 
 TOP_LEVEL = {
     *("one_click_miou", "oracle_miou", "best_classical_miou", "three_click_miou", "five_click_miou", "nine_click_miou"),
@@ -85,18 +84,3 @@ def test_images_without_masks_are_refused(nuclei: Path, tiny_checkpoint: Path, m
         cv2.imwrite(str(nuclei / "labels" / f"{name}.png"), np.zeros((60, 80), np.uint16))
     with pytest.raises(SystemExit, match="the chosen images have no masks above 0 px"):
         run(monkeypatch, "--model", str(tiny_checkpoint), "--data", str(nuclei))
-
-
-def test_proposals_rank_by_the_mean_of_both_scores() -> None:
-    nothing = np.zeros((3, 4), np.int64)
-    found = MaskRecords(
-        size=(1, 1),
-        rle=(b"", b"", b""),
-        boxes=nothing,
-        areas=nothing[:, 0],
-        predicted_iou=np.array([0.9, 0.5, 0.4], np.float32),
-        stability_score=np.array([0.1, 0.9, np.nan], np.float32),
-        points=np.zeros((3, 2), np.float32),
-        crop_boxes=nothing.astype(np.int32),
-    )
-    np.testing.assert_allclose(rank_scores(found), [0.5, 0.7, 0.2], atol=1e-6)

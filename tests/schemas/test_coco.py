@@ -137,3 +137,16 @@ def test_segmentations_of_no_known_kind(segmentation: object) -> None:
     document["annotations"][0]["segmentation"] = segmentation
     with pytest.raises(ValueError, match=r"x\.json: annotations\[0\]"):
         from_json(json.dumps(document), where="x.json")
+
+
+def test_lvis_names_pictures_by_url_and_categories_by_frequency() -> None:
+    content = {
+        "images": [{"id": 1, "coco_url": "http://images.cocodataset.org/val2017/0001.jpg", "height": 4, "width": 5}],
+        "annotations": [],
+        "categories": [{"id": 2, "name": "hen", "frequency": "r"}, {"id": 3, "name": "cat"}],
+    }
+    document = from_json(json.dumps(content), where="lvis.json")
+    assert document.images[0].file_name == "val2017/0001.jpg"
+    assert [category.frequency for category in document.categories] == ["r", ""]
+    again = json.loads(to_json(document))["categories"]
+    assert [category.get("frequency") for category in again] == ["r", None]

@@ -156,11 +156,11 @@ def _json_file(source: str) -> Iterator[dict[str, Any]]:
         if not annotation.iscrowd:
             by_image[annotation.image_id].append(annotation)
     for image in document.images:
-        rles = [_coco_rle(annotation, image, source) for annotation in by_image[image.id]]
+        rles = [coco_rle(annotation, image, source) for annotation in by_image[image.id]]
         yield _row([uris[image.id]], height=image.height, width=image.width, rles=[rle for rle in rles if rle])
 
 
-def _coco_rle(annotation: coco.Annotation, image: coco.Image, source: str) -> bytes | None:
+def coco_rle(annotation: coco.Annotation, image: coco.Image, source: str) -> bytes | None:
     """None where polygons enclose nothing; an RLE of another size is an error."""
     try:
         return coco.rle_of(annotation.segmentation, height=image.height, width=image.width)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam_core.metrics.clicks import correction_clicks, deepest_pixel, first_clicks
+from sam_core.metrics.clicks import RandomClicks, correction_clicks, deepest_pixel, first_clicks
 
 Mask = npt.NDArray[np.bool_]
 
@@ -94,3 +94,24 @@ def test_an_empty_mask_is_refused() -> None:
 
 def test_no_masks_give_no_clicks() -> None:
     assert first_clicks(np.zeros((0, 4, 4), np.bool_)).xy.shape == (0, 2)
+
+
+def test_random_clicks_fall_in_the_mask_and_then_in_the_error() -> None:
+    truth, prediction = np.zeros((2, 6, 7), bool), np.zeros((2, 6, 7), bool)
+    truth[:, 1:4, 2:5] = True
+    prediction[0] = truth[0]
+    prediction[1, 1:4, 2:4], prediction[1, 5, 6] = True, True  # three pixels missed, one too many
+    clicker, places, kinds = RandomClicks(np.random.default_rng(0)), set(), set()
+    for _ in range(200):
+        first = clicker.first(truth)
+        assert all(truth[n, int(y), int(x)] for n, (x, y) in enumerate(first.xy))
+        assert first.labels.tolist() == [1, 1]
+        places.add(tuple(first.xy[0]))
+        second = clicker.correction(prediction, truth)
+        x, y = second.xy[1].astype(int)
+        assert prediction[1, y, x] != truth[1, y, x]
+        assert second.labels.tolist() == [-1, int(truth[1, y, x])]
+        kinds.add(int(second.labels[1]))
+    assert (len(places), kinds) == (9, {0, 1})
+    with pytest.raises(ValueError, match="mask 1 of 2 is empty"):
+        clicker.first(np.stack([truth[0], np.zeros_like(truth[0])]))

@@ -1,0 +1,39 @@
+"""Grouping columns: of the JSON, of a table, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workflows.evaluate.groups import grouped
+
+
+def groups(place: Path, by: str, table: Path | None = None) -> list[str | None]:
+    rows = grouped(str(place), by, str(table) if table else None).rows.to_pylist()
+    return [annotation["group"] for row in rows for annotation in row["annotations"] if not annotation["crowd"]]
+
+
+def test_columns_of_the_json(coco: Path) -> None:
+    assert groups(coco, "category") == ["cat", "dog", "hen"] * 3
+    assert groups(coco, "colour") == ["warm", "cold", "cold"] * 3
+    assert groups(coco.parent, "place") == ["here"] * 9
+
+
+def test_columns_of_a_table(coco: Path, tmp_path: Path) -> None:
+    table = tmp_path / "people.csv"
+    table.write_text("annotation_id,age\n1,young\n12,old\n")
+    assert groups(coco, "age", table) == ["young", None, None, None, "old", None]
+    table.write_text("file_name,country\n2.png,Kenya\n")
+    assert groups(coco, "country", table) == ["Kenya"] * 3
+
+
+def test_what_gives_no_groups_is_refused(coco: Path, labelled: Path, tmp_path: Path) -> None:
+    table = tmp_path / "people.csv"
+    table.write_text("name,age\na,1\n")
+    with pytest.raises(ValueError, match=r"needs the columns 'age' and 'annotation_id' or 'file_name'; .* name, age"):
+        grouped(str(coco), "age", str(table))
+    with pytest.raises(ValueError, match="no mask has a value of 'height of the sun'"):
+        grouped(str(coco), "height of the sun", None)
+    with pytest.raises(ValueError, match="masks are grouped where a COCO JSON"):
+        grouped(str(labelled), "age", None)

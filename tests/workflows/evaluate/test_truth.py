@@ -1,0 +1,118 @@
+"""Readers of truth: which masks an image has, in every form, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from sam_core.masks.rle import encode
+from tests.workflows.evaluate.conftest import HEIGHT, WIDTH, picture
+from workflows.evaluate.truth import TruthSet, open_set, read_boundaries, read_image, read_masks, require_size
+from workflows.images import ImageError
+from workflows.sources import UriReader
+
+READER = UriReader()
+
+
+def first(truth: TruthSet) -> dict:
+    (row,) = truth.rows.slice(0, 1).to_pylist()
+    return row
+
+
+def test_label_pngs_have_a_mask_per_id(labelled: Path) -> None:
+    truth = open_set(str(labelled))
+    assert (truth.name, len(truth.rows)) == ("labelled", 5)
+    image, labels = picture(0)
+    masks = read_masks(first(truth), READER)
+    assert masks.ids.tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(masks.dense(), [labels == value for value in (1, 2, 3)])
+    np.testing.assert_array_equal(read_image(first(truth), READER), image)
+    assert masks.at(np.array([2])).areas.tolist() == [float((labels == 3).sum())]
+
+
+def test_coco_has_crowds_categories_and_areas_as_annotated(coco: Path) -> None:
+    truth = open_set(f"pets={coco}")
+    row = first(truth)
+    assert (truth.name, row["name"], row["image_id"]) == ("pets", "0.png", 70)
+    masks = read_masks(row, READER)
+    assert masks.crowd.tolist() == [False, False, False, True]
+    assert masks.categories.tolist() == [1, 2, 3, 1]
+    assert set(masks.groups) == {None}
+    np.testing.assert_array_equal(masks.dense()[1], picture(0)[1] == 2)
+    assert open_set(str(coco.parent)).rows["name"].to_pylist() == ["0.png", "1.png", "2.png"]
+
+
+def test_lvis_names_pictures_by_url_and_has_frequencies(lvis: Path) -> None:
+    row = first(open_set(str(lvis), image_folder=str(lvis.parent)))
+    assert (row["name"], row["uris"]) == ("images/0.png", [str(lvis.parent / "images" / "0.png")])
+    assert read_masks(row, READER).groups == ("f", "c", "r")
+
+
+def test_sa1b_json(tmp_path: Path) -> None:
+    image, labels = picture(0)
+    Image.fromarray(image).save(tmp_path / "sa_1.jpg")
+    entry = {"id": 5, "bbox": [0, 0, 1, 1], "area": 1, "predicted_iou": 1.0, "stability_score": 1.0}
+    shape = {"segmentation": {"size": [HEIGHT, WIDTH], "counts": encode(labels == 2).decode()}}
+    place = {"crop_box": [0, 0, WIDTH, HEIGHT], "point_coords": [[1.0, 1.0]]}
+    info = {"image_id": 1, "width": WIDTH, "height": HEIGHT, "file_name": "sa_1.jpg"}
+    (tmp_path / "sa_1.json").write_text(json.dumps({"image": info, "annotations": [entry | shape | place]}))
+    for place_of_set in (tmp_path, tmp_path / "sa_1.json"):
+        masks = read_masks(first(open_set(str(place_of_set))), READER)
+        np.testing.assert_array_equal(masks.dense(), [labels == 2])
+
+
+def test_bsds_has_the_first_persons_regions_and_everybodys_boundaries(bsds: Path) -> None:
+    row = first(open_set(str(bsds), split="val"))
+    np.testing.assert_array_equal(read_masks(row, READER).dense()[1:], [picture(0)[1] == value for value in (1, 2, 3)])
+    people = read_boundaries(row, READER)
+    assert [person.shape for person in people] == [(HEIGHT, WIDTH)] * 3
+    assert people[2].sum() < people[0].sum()
+    with pytest.raises(ValueError, match=r"no ground_truth/test; there is val: choose with --split"):
+        open_set(str(bsds), split="test")
+
+
+def test_a_changed_label_file_is_another_plan(labelled: Path) -> None:
+    before = open_set(str(labelled)).rows
+    Image.fromarray(picture(9)[1] * 2).save(labelled / "labels" / "0.png", compress_level=0)
+    after = open_set(str(labelled)).rows
+    assert not before.equals(after)
+    assert before.slice(1).equals(after.slice(1))
+
+
+@pytest.mark.parametrize("name", ["none", "empty", "scenes"])
+def test_what_has_no_truth_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    place = name if name == "scenes" else str(tmp_path / name)
+    with pytest.raises(ValueError, match=name):
+        open_set(place)
+
+
+def test_faults_of_images_are_told(labelled: Path) -> None:
+    row = first(open_set(str(labelled)))
+    with pytest.raises(ValueError, match="masks of 64x48 px for an image of 64x47 px"):
+        require_size(read_image(row, READER)[1:], read_masks(row, READER))
+    with pytest.raises(ValueError, match="edges are measured on BSDS500"):
+        read_boundaries(row, READER)
+    (labelled / "images" / "0.png").unlink()
+    with pytest.raises(ImageError, match=r"0\.png: no such file"):
+        read_image(row, READER)
+
+
+def test_the_sample_photographs_as_pycocotools_reads_them(sample_data: Callable[[str], Path]) -> None:
+    folder = sample_data("coco128")
+    reference = COCO()
+    reference.dataset = json.loads((folder / "instances.json").read_text())
+    reference.createIndex()
+    truth = open_set(str(folder))
+    assert len(truth.rows) == 128
+    for row in truth.rows.slice(0, 6).to_pylist():
+        expected = reference.imgToAnns[row["image_id"]]
+        masks = read_masks(row, READER)
+        assert masks.areas.tolist() == [entry["area"] for entry in expected]
+        np.testing.assert_array_equal(masks.dense(), [reference.annToMask(entry) == 1 for entry in expected])

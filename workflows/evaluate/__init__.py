@@ -1,0 +1,1 @@
+"""Models against true masks and boundaries, as the paper measures them."""

@@ -1,0 +1,63 @@
+"""A grouping of true masks by any column: of a table, of a JSON's annotations or images, or the category."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.evaluation import PLAN
+from workflows.evaluate.truth import TruthSet, open_set, read_manifest
+from workflows.metadata import read_table
+
+GroupOf = Callable[[dict[str, Any], dict[str, Any]], str | None]
+"""The group of an annotation (second) of an image (first), rows of the plan; None for none."""
+
+
+def grouped(place: str, by: str, table: str | None, *, image_folder: str | None = None) -> TruthSet:
+    """A set with the group of each mask, without images that have none. Raises ValueError when nothing has a group."""
+    truth = open_set(place, image_folder=image_folder)
+    if truth.rows["annotations"].null_count:
+        raise ValueError(f"{place}: masks are grouped where a COCO JSON or a data set lists them one by one")
+    group_of = _from_table(table, by) if table else _from_json(truth.place, by)
+    rows = []
+    for row in truth.rows.to_pylist():
+        for annotation in row["annotations"]:
+            annotation["group"] = group_of(row, annotation)
+        if any(annotation["group"] is not None for annotation in row["annotations"]):
+            rows.append(row)
+    if not rows:
+        raise ValueError(f"{table or place}: no mask has a value of {by!r}")
+    return TruthSet(truth.name, truth.place, pa.Table.from_pylist(rows, PLAN))
+
+
+def _from_table(path: str, by: str) -> GroupOf:
+    table = read_table(path)
+    key = next((name for name in ("annotation_id", "file_name") if name in table.column_names), None)
+    if key is None or by not in table.column_names:
+        raise ValueError(
+            f"{path}: needs the columns {by!r} and 'annotation_id' or 'file_name'; "
+            f"the columns are {', '.join(table.column_names)}"
+        )
+    known = dict(zip(table[key].to_pylist(), map(_text, table[by].to_pylist()), strict=True))
+    if key == "annotation_id":
+        return lambda row, annotation: known.get(annotation["id"])
+    return lambda row, annotation: known.get(row["name"])
+
+
+def _from_json(place: str, by: str) -> GroupOf:
+    """A field of the annotation, else of its image; `category` is the category's name."""
+    path = place if place.endswith(".json") else f"{place.rstrip('/')}/instances.json"
+    document = json.loads(read_manifest(path))
+    if by == "category":
+        names = {category["id"]: category["name"] for category in document.get("categories", ())}
+        return lambda row, annotation: names.get(annotation["category"])
+    of_annotation = {entry["id"]: _text(entry.get(by)) for entry in document["annotations"]}
+    of_image = {entry["id"]: _text(entry.get(by)) for entry in document["images"]}
+    return lambda row, annotation: of_annotation.get(annotation["id"]) or of_image.get(row["image_id"])
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,177 @@
+"""`sam-engine evaluate`: images with truth in, rows per image and a table of figures out, exactly once.
+
+    plan the images -> settle the evaluation by what it measures -> work on the shards not committed -> figures
+
+An evaluation's identity is its task with every value, the model, the device and the planned truth; anything else is
+another one beside it. Its plan is settled once, shards have fixed names, and resuming is listing what is committed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas import evaluation as layout
+from schemas.ids import canonical_json, content_hash
+from workflows.evaluate.clicks import Fairness, SinglePoint
+from workflows.evaluate.commands import (
+    EdgesConfig,
+    FairnessConfig,
+    InstancesConfig,
+    Measurable,
+    ProposalsConfig,
+    SinglePointConfig,
+    TextConfig,
+)
+from workflows.evaluate.edges import Edges
+from workflows.evaluate.instances import Instances
+from workflows.evaluate.proposals import Proposals
+from workflows.evaluate.show import show
+from workflows.evaluate.task import Figure, Task
+from workflows.evaluate.worker import EvaluationJob, EvaluationWorker
+from workflows.generate import choose_device
+from workflows.models import Model, find_model
+from workflows.plans import default_shard_size
+from workflows.progress import Progress
+from workflows.runs import package_versions
+from workflows.storage import Store, open_store
+
+Pool = Callable[[EvaluationJob, list[int], Measurable], Iterator[dict[str, Any]]]
+"""Works on shards of a job; what each of them tells, as they end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A finished evaluation: where it lies, its figures, and the images that ended as errors."""
+
+    evaluation: str
+    figures: tuple[Figure, ...]
+    errors: tuple[str, ...]
+
+
+def evaluate_command(config: Measurable | TextConfig) -> int:
+    """The subcommand: print the table; exit status 0, or 1 when some images ended as errors."""
+    if isinstance(config, TextConfig):
+        raise ValueError(
+            f"evaluate text: {config.model} takes points, boxes and masks as prompts, no text; "
+            "this needs a model with text prompts, which this version does not have"
+        )
+    done = evaluate(config)
+    show(task_name(config), config.model, done.figures)
+    print(f"{config.out}/evaluation={done.evaluation}: plan, rows, images and figures as Parquet")
+    for error in done.errors:
+        print(f"not measured: {error}")
+    return 1 if done.errors else 0
+
+
+def evaluate(config: Measurable, *, pool: Pool | None = None) -> Evaluated:
+    """Measure, or go on measuring. Raises ValueError or OSError, one line each, when that cannot be done.
+
+    pool: who works on the shards; Ray when not given.
+    """
+    task, store = task_of(config), open_store(config.out)
+    plan = task.plan()
+    model = find_model(config.model) if task.needs_model else None
+    device = choose_device(config.device) if task.needs_model else "cpu"
+    evaluation = _settle(config, store, plan, model, device)
+    shards = layout.read_parquet(store.get(layout.plan_key(evaluation)))["shard"].to_numpy()
+    missing = sorted(set(shards.tolist()) - _finished(store, evaluation))
+    if missing:
+        job = EvaluationJob(store.root, evaluation, task, model, device, config.threads or 2, config.max_pixels)
+        answers = (pool or on_ray)(job, missing, config)  # before the progress, since Ray takes over standard error
+        with Progress(task_name(config), int(np.isin(shards, missing).sum())) as progress:
+            for done in answers:
+                progress.add(images=done["images"], errors=done["errors"])
+    return _finish(config, store, evaluation, task)
+
+
+def task_of(config: Measurable) -> Task:
+    """The task that a configuration asks for."""
+    match config:
+        case SinglePointConfig():
+            return SinglePoint(config)
+        case FairnessConfig():
+            return Fairness(config)
+        case EdgesConfig():
+            return Edges(config)
+        case ProposalsConfig():
+            return Proposals(config)
+        case InstancesConfig():
+            return Instances(config)
+
+
+def task_name(config: Measurable) -> str:
+    """As the command line spells it."""
+    names = {SinglePointConfig: "single-point"}
+    return names.get(type(config), type(config).__name__.removesuffix("Config").lower())
+
+
+def on_ray(job: EvaluationJob, shards: list[int], config: Measurable) -> Iterator[dict[str, Any]]:
+    """Work on shards with as many workers as the machine or cluster holds."""
+    from workflows.ray_session import choose_pool, map_actors, start_ray
+
+    start_ray()
+    pool = choose_pool(workers=config.workers, threads=config.threads, on_gpu=job.device == "cuda")
+    return map_actors(EvaluationWorker, replace(job, threads=pool.threads), [{"shard": n} for n in shards], pool)
+
+
+def here(job: EvaluationJob, shards: list[int], config: Measurable) -> Iterator[dict[str, Any]]:
+    """Work on shards in this process, one after the other."""
+    return map(EvaluationWorker(job).work, shards)
+
+
+def _settle(config: Measurable, store: Store, plan: pa.Table, model: Model | None, device: str) -> str:
+    """Write down what is measured, unless it is there; the evaluation's identifier."""
+    identity = {
+        "task": task_name(config),
+        "config": config.measured(),
+        "model_sha256": model.sha256 if model else None,
+        "device": device,
+        "truth_sha256": content_hash(layout.parquet_bytes(plan)),
+    }
+    evaluation = f"{identity['task']}-{content_hash(canonical_json(identity).encode())[:12]}"
+    size = config.shard_size or default_shard_size(len(plan))
+    sharded = plan.append_column("shard", pa.array(np.arange(len(plan)) // size, pa.int64()))
+    store.put_if_absent(layout.plan_key(evaluation), layout.parquet_bytes(sharded))
+    record = identity | {
+        "model": model.name if model else None,
+        "data": list(config.data),
+        "images": len(plan),
+        "versions": package_versions(),
+        "created_at": datetime.now(UTC).isoformat(),
+    }
+    store.put_if_absent(layout.evaluation_key(evaluation), json.dumps(record, indent=1).encode())
+    return evaluation
+
+
+def _finished(store: Store, evaluation: str) -> set[int]:
+    return layout.finished_shards(entry.key for entry in store.list(layout.images_prefix(evaluation)))
+
+
+def _finish(config: Measurable, store: Store, evaluation: str, task: Task) -> Evaluated:
+    """The figures of all committed rows, written down."""
+    shards = sorted(_finished(store, evaluation))
+    plan = layout.read_parquet(store.get(layout.plan_key(evaluation))).sort_by("shard")
+    images = pa.concat_tables(layout.read_parquet(store.get(layout.images_key(evaluation, n))) for n in shards)
+    rows = pa.concat_tables(layout.read_parquet(store.get(layout.rows_key(evaluation, n))) for n in shards)
+    measured = pc.is_null(images["error"])
+    if not len(rows):
+        reason = next((error for error in images["error"].to_pylist() if error), "no image has a mask to measure")
+        raise ValueError(f"nothing was measured: {reason}")
+    figures = tuple(task.figures(rows, plan.filter(measured.combine_chunks())))
+    store.put(layout.figures_key(evaluation), layout.parquet_bytes(_table(task_name(config), figures)))
+    failed = images.filter(pc.invert(measured)).to_pylist()
+    return Evaluated(evaluation, figures, tuple(f"{row['set']}/{row['name']}: {row['error']}" for row in failed))
+
+
+def _table(task: str, figures: tuple[Figure, ...]) -> pa.Table:
+    columns = ("origin", "row", "figure", "value", "low", "high", "unit")
+    rows = [{"task": task} | {name: getattr(figure, name) for name in columns} for figure in figures]
+    return pa.Table.from_pylist(rows, layout.FIGURES)

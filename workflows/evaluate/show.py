@@ -1,0 +1,50 @@
+"""The figures as a table for people: ours above, the paper's below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from workflows.evaluate.task import MEASURED, PAPER, Figure
+
+_LONGEST = 200
+"""Characters of a line where no terminal says how wide it is."""
+
+
+def show(task: str, model: str, figures: Sequence[Figure]) -> None:
+    """Print rows of sets or groups, columns of figures; percent times 100."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_LONGEST)
+    console.print(as_table(task, model, figures))
+
+
+def as_table(task: str, model: str, figures: Sequence[Figure]) -> Table:
+    """The table that `show` prints."""
+    names = list(dict.fromkeys(figure.figure for figure in figures))
+    table = Table(title=f"{task}: {model}")
+    table.add_column("", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right")
+    for origin, prefix in ((MEASURED, ""), (PAPER, "paper: ")):
+        part = [figure for figure in figures if figure.origin == origin]
+        for row in dict.fromkeys(figure.row for figure in part):
+            cells = {figure.figure: cell(figure) for figure in part if figure.row == row}
+            table.add_row(f"{prefix}{row}", *(cells.get(name, "") for name in names))
+        table.add_section()
+    return table
+
+
+def cell(figure: Figure) -> str:
+    """The number as its unit is written, with its interval if it has one."""
+    if figure.unit == "count":
+        return f"{figure.value:,.0f}"
+    if figure.unit == "points":
+        return f"{figure.value:+.1f}"
+    if figure.unit == "fraction":
+        return f"{figure.value:.3f}"
+    if figure.low is None or figure.high is None:
+        return f"{100 * figure.value:.1f}"
+    return f"{100 * figure.value:.1f} ({100 * figure.low:.1f}-{100 * figure.high:.1f})"

@@ -1,0 +1,308 @@
+"""Images with true masks: COCO and LVIS JSON, label PNGs, SA-1B JSON, BSDS500 and data sets, as rows of one plan.
+
+What a row holds or names, and which masks it stands for:
+
+- COCO and LVIS JSON: every annotation, crowds marked as such, areas as annotated; LVIS names pictures by `coco_url`.
+- Label PNGs, SA-1B JSON, data sets of this program: every id, annotation or mask.
+- BSDS500: the regions of the FIRST person of each image. People cut an image at different levels, so all of them would
+  ask for several answers to one click. Edges are measured against everybody's boundaries.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import scipy.io
+from numpy.typing import NDArray
+
+from sam_core.masks import rle
+from schemas import coco, sa1b
+from schemas.evaluation import PLAN
+from workflows.images import MAX_PIXELS, ImageError, decode
+from workflows.sources import UriReader, list_images
+from workflows.storage import S3_SCHEME, StoreError, open_store
+from workflows.train.sources import coco_rle, open_sources
+
+_BSDS = "ground_truth"
+_MANIFEST_BYTES = 16 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class TrueMasks:
+    """The N true masks of an image of `size` (height, width).
+
+    rles: COCO compressed counts. ids int64 [N]; areas float64 [N] px, as annotated; categories int64 [N]; crowd bool
+    [N]; groups: a name or None for each.
+    """
+
+    size: tuple[int, int]
+    rles: tuple[bytes, ...]
+    ids: NDArray[np.int64]
+    areas: NDArray[np.float64]
+    categories: NDArray[np.int64]
+    crowd: NDArray[np.bool_]
+    groups: tuple[str | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.rles)
+
+    def at(self, kept: NDArray[np.int64]) -> TrueMasks:
+        """Those at these places only."""
+        return TrueMasks(
+            self.size,
+            tuple(self.rles[place] for place in kept),
+            self.ids[kept],
+            self.areas[kept],
+            self.categories[kept],
+            self.crowd[kept],
+            tuple(self.groups[place] for place in kept),
+        )
+
+    def dense(self) -> NDArray[np.bool_]:
+        """bool [N, H, W]."""
+        return np.array([rle.decode(counts, self.size) for counts in self.rles], np.bool_).reshape(-1, *self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class TruthSet:
+    """A data set: its name and place, and a row of schemas.evaluation.PLAN per image, in a fixed order."""
+
+    name: str
+    place: str
+    rows: pa.Table
+
+
+def open_set(text: str, *, image_folder: str | None = None, split: str = "val") -> TruthSet:
+    """The set at a place, or NAME=PLACE. Raises ValueError or OSError (one line) when there is none to be read.
+
+    split: which part of BSDS500.
+    """
+    name, place = _named(text)
+    rows = pa.Table.from_pylist([row | {"set": name} for row in _rows(place, image_folder, split)], PLAN)
+    if not len(rows):
+        raise ValueError(f"{place}: no images with true masks")
+    return TruthSet(name, place, rows)
+
+
+def read_image(row: dict[str, Any], reader: UriReader, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """uint8 RGB [H, W, 3] of a row. Raises ImageError, StoreError when a store is at fault."""
+    for uri in row["uris"]:
+        try:
+            return decode(reader.read(uri), max_pixels=max_pixels)
+        except FileNotFoundError:
+            continue
+        except StoreError:
+            raise
+        except OSError as error:
+            raise ImageError("Unreadable", f"{uri}: {error.strerror or error}") from error
+    raise ImageError("Unreadable", f"{row['uris'][0]}: no such file")
+
+
+def read_masks(row: dict[str, Any], reader: UriReader) -> TrueMasks:
+    """All true masks of a row; annotations may cover no pixel. Raises ValueError for a damaged file."""
+    if row["truth_uri"] is None:
+        return _from_annotations((row["height"], row["width"]), row["annotations"])
+    data = reader.read(row["truth_uri"])
+    if row["truth_uri"].endswith(".json"):
+        document = sa1b.from_json(data, where=row["truth_uri"])
+        size = (document.image.height, document.image.width)
+        return _plain(size, [annotation.segmentation.counts.encode() for annotation in document.annotations])
+    labels = _first_regions(data) if row["truth_uri"].endswith(".mat") else _labels(data, row["truth_uri"])
+    values = np.unique(labels[labels != 0])
+    masks = _plain(labels.shape, [rle.encode(labels == value) for value in values])
+    return replace(masks, ids=values.astype(np.int64))
+
+
+def read_boundaries(row: dict[str, Any], reader: UriReader) -> list[NDArray[np.bool_]]:
+    """Every person's boundaries of a row of BSDS500, bool [H, W] each. Raises ValueError for other rows."""
+    if not str(row["truth_uri"]).endswith(".mat"):
+        raise ValueError(f"{row['name']}: no boundaries; edges are measured on BSDS500 (ground_truth/*.mat)")
+    people = _people(reader.read(row["truth_uri"]))
+    return [person["Boundaries"][0, 0].astype(np.bool_) for person in people]
+
+
+def require_size(image: NDArray[np.uint8], masks: TrueMasks) -> None:
+    """Raise ValueError when the masks belong to an image of another size."""
+    if image.shape[:2] != masks.size:
+        (h, w), (mask_h, mask_w) = image.shape[:2], masks.size
+        raise ValueError(f"masks of {mask_w}x{mask_h} px for an image of {w}x{h} px")
+
+
+def read_manifest(place: str) -> bytes:
+    """The bytes of a JSON file that lists truth or boxes. Raises OSError (one line)."""
+    return UriReader(max_bytes=_MANIFEST_BYTES).read(
+        place if place.startswith(S3_SCHEME) else str(Path(place).absolute())
+    )
+
+
+def _named(text: str) -> tuple[str, str]:
+    """NAME=PLACE, or a place, whose last part without its ending is the name."""
+    name, equals, place = text.partition("=")
+    if equals and "/" not in name and not Path(text).exists():
+        return name, place
+    last = PurePosixPath(text if text.startswith(S3_SCHEME) else Path(text).resolve()).name
+    return last.partition("@")[0].removesuffix(".json"), text
+
+
+def _rows(place: str, image_folder: str | None, split: str) -> Iterator[dict[str, Any]]:
+    if place.endswith(".json"):
+        return _json(place, image_folder)
+    if place.startswith(S3_SCHEME) or Path(place).is_dir():
+        store = open_store(place)
+        if store.exists("instances.json"):
+            return _json(f"{store.root}/instances.json", image_folder)
+        if next(store.list(_BSDS), None):
+            return _bsds(place, split)
+    return _source(place)
+
+
+def _json(place: str, image_folder: str | None) -> Iterator[dict[str, Any]]:
+    """COCO or LVIS; one of SA-1B is left to the readers of training."""
+    data = read_manifest(place)
+    if b'"images"' not in data:
+        yield from _source(place)
+        return
+    document = coco.from_json(data, where=place)
+    references = {json.loads(ref.metadata)["id"]: ref for ref in list_images(place, image_folder=image_folder)}
+    frequencies = {category.id: category.frequency for category in document.categories}
+    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    sizes = {image.id: image for image in document.images}
+    for annotation in document.annotations:
+        counts = coco_rle(annotation, sizes[annotation.image_id], place)
+        if counts:
+            by_image[annotation.image_id].append(
+                {
+                    "id": annotation.id,
+                    "rle": counts,
+                    "area": annotation.area,
+                    "category": annotation.category_id,
+                    "crowd": bool(annotation.iscrowd),
+                    "group": frequencies.get(annotation.category_id) or None,
+                }
+            )
+    for image in sorted(document.images, key=lambda image: image.file_name):
+        yield _row(
+            image.file_name,
+            [references[image.id].uri],
+            image_id=image.id,
+            stamp=references[image.id].stamp,
+            height=image.height,
+            width=image.width,
+            annotations=by_image[image.id],
+        )
+
+
+def _bsds(place: str, split: str) -> Iterator[dict[str, Any]]:
+    store = open_store(place)
+    entries = {entry.key: entry.stamp for entry in store.list(_BSDS) if entry.key.endswith(".mat")}
+    splits = sorted({key.split("/")[1] for key in entries})
+    if split not in splits:
+        raise ValueError(f"{place}: no {_BSDS}/{split}; there is {', '.join(splits)}: choose with --split")
+    for key, stamp in sorted(entries.items()):
+        if key.split("/")[1] == split:
+            name = PurePosixPath(key).stem
+            uri = f"{store.root}/images/{split}/{name}.jpg"
+            yield _row(name, [uri], truth_uri=f"{store.root}/{key}", stamp=stamp)
+
+
+def _source(place: str) -> Iterator[dict[str, Any]]:
+    """What training reads: label PNGs, SA-1B JSON, data sets."""
+    (source,) = open_sources((place,), need_masks=True)
+    if source.index is None:
+        raise ValueError(f"{place}: nothing to evaluate on; name images with true masks")
+    for row in source.index.to_pylist():
+        inside = None if row["rles"] is None else [_annotation(*pair) for pair in enumerate(row["rles"])]
+        yield _row(
+            PurePosixPath(row["uris"][0]).stem,
+            row["uris"],
+            truth_uri=row["masks_uri"],
+            stamp=_stamp(row["masks_uri"]),
+            height=row["height"],
+            width=row["width"],
+            annotations=inside,
+        )
+
+
+def _stamp(uri: str | None) -> str:
+    """What changes when a local file does; objects of a store are taken not to."""
+    from workflows.storage import file_stamp
+
+    return "" if uri is None or uri.startswith(S3_SCHEME) else file_stamp(uri)
+
+
+def _annotation(number: int, counts: bytes) -> dict[str, Any]:
+    area = float(rle.area(counts))
+    return {"id": number, "rle": counts, "area": area, "category": 1, "crowd": False, "group": None}
+
+
+def _row(
+    name: str,
+    uris: list[str],
+    *,
+    image_id: int | None = None,
+    stamp: str = "",
+    truth_uri: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    annotations: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "uris": uris,
+        "image_id": image_id,
+        "stamp": stamp,
+        "truth_uri": truth_uri,
+        "height": height,
+        "width": width,
+        "annotations": annotations,
+    }
+
+
+def _from_annotations(size: tuple[int, int], annotations: list[dict[str, Any]]) -> TrueMasks:
+    def column(name: str, kind: type) -> NDArray[Any]:
+        return np.array([annotation[name] for annotation in annotations], kind)
+
+    return TrueMasks(
+        size,
+        tuple(annotation["rle"] for annotation in annotations),
+        column("id", np.int64),
+        column("area", np.float64),
+        column("category", np.int64),
+        column("crowd", np.bool_),
+        tuple(annotation["group"] for annotation in annotations),
+    )
+
+
+def _plain(size: tuple[int, ...], rles: list[bytes]) -> TrueMasks:
+    """Masks of which nothing is known but their pixels, without the empty ones."""
+    annotations = [_annotation(number, counts) for number, counts in enumerate(rles)]
+    return _from_annotations((size[0], size[1]), [entry for entry in annotations if entry["area"]])
+
+
+def _labels(data: bytes, where: str) -> NDArray[np.integer]:
+    labels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if labels is None or labels.ndim != 2:
+        raise ValueError(f"{where}: not a grey label image")
+    return labels
+
+
+def _people(data: bytes) -> NDArray[Any]:
+    try:
+        people: NDArray[Any] = scipy.io.loadmat(io.BytesIO(data))["groundTruth"][0]
+    except (ValueError, KeyError, TypeError, NotImplementedError) as error:
+        raise ValueError(f"not a ground truth of BSDS500 ({error})") from error
+    return people
+
+
+def _first_regions(data: bytes) -> NDArray[np.integer]:
+    regions: NDArray[np.integer] = _people(data)[0]["Segmentation"][0, 0]
+    return regions

@@ -1,0 +1,86 @@
+"""One shard of an evaluation, from its rows of the plan to its committed files; in a Ray actor or without one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.evaluation import IMAGES, images_key, parquet_bytes, plan_key, read_parquet, rows_key
+from workflows.evaluate.task import Bench, Task
+from workflows.failures import one_line
+from workflows.images import ImageError
+from workflows.models import Model
+from workflows.storage import StoreError, open_store
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationJob:
+    """What every worker is told. model: None for a task without one."""
+
+    root: str
+    evaluation: str
+    task: Task
+    model: Model | None
+    device: str
+    threads: int
+    max_pixels: int
+
+
+class EvaluationWorker:
+    """Measures one shard after another; the model is loaded once."""
+
+    def __init__(self, job: EvaluationJob) -> None:
+        self._job = job
+        self._store = open_store(job.root)
+        self._plan = read_parquet(self._store.get(plan_key(job.evaluation)))
+        self._bench = _bench(job)
+
+    def __call__(self, row: dict[str, int]) -> dict[str, object]:
+        """For Ray Data: the number of a shard in, how many images and errors it has out, or a `failure`."""
+        try:
+            return self.work(row["shard"])
+        except (OSError, ValueError) as error:
+            return {"failure": one_line(error)}
+
+    def work(self, shard: int) -> dict[str, object]:
+        """Measure and commit a shard. Raises OSError when a store is at fault."""
+        rows, images = [], []
+        for planned in self._plan.filter(pc.equal(self._plan["shard"], shard)).to_pylist():
+            found, ended = self._measure(planned)
+            rows += found
+            images.append(ended)
+        job = self._job
+        table = pa.Table.from_pylist(rows, job.task.schema)
+        self._store.put(rows_key(job.evaluation, shard), parquet_bytes(table))
+        self._store.put(images_key(job.evaluation, shard), parquet_bytes(pa.Table.from_pylist(images, IMAGES)))
+        return {"images": len(images), "masks": len(rows), "errors": sum(bool(ended["error"]) for ended in images)}
+
+    def _measure(self, planned: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Rows of an image, and how it ended. An image at fault is an error; a store at fault ends the work."""
+        start, rows, error = time.perf_counter(), [], None
+        try:
+            rows = self._job.task.measure(planned, self._bench)
+        except StoreError:
+            raise
+        except (ImageError, ValueError, OSError) as fault:
+            error = one_line(fault)
+        ended = {"set": planned["set"], "name": planned["name"], "rows": len(rows), "error": error}
+        return rows, ended | {"seconds": time.perf_counter() - start}
+
+
+def _bench(job: EvaluationJob) -> Bench:
+    if job.model is None:
+        return Bench(None, job.max_pixels, job.threads)
+    import torch
+
+    from sam_core.model.checkpoint import CheckpointError, load_model
+
+    torch.set_num_threads(job.threads)
+    loaded = load_model(job.model.path, device=job.device)
+    if loaded.sha256 != job.model.sha256:
+        raise CheckpointError(f"{job.model.path} on this machine is not the checkpoint that the evaluation began with")
+    return Bench(loaded.sam, job.max_pixels, job.threads)
