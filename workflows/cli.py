@@ -24,6 +24,7 @@ from workflows.commands import (
     StatusConfig,
     TrainCommand,
 )
+from workflows.exchange.commands import ExportConfig, ImportConfig
 from workflows.failures import one_line
 
 Command = (
@@ -37,6 +38,8 @@ Command = (
     | AnnotateConfig
     | StatusConfig
     | PlanConfig
+    | ExportConfig
+    | ImportConfig
 )
 DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _COMMANDS = (
@@ -50,6 +53,8 @@ _COMMANDS = (
     | Annotated[AnnotateConfig, subcommand("annotate")]
     | Annotated[StatusConfig, subcommand("status")]
     | Annotated[PlanConfig, subcommand("plan")]
+    | Annotated[ExportConfig, subcommand("export")]
+    | Annotated[ImportConfig, subcommand("import")]
 )
 
 
@@ -125,6 +130,14 @@ def run(config: Command) -> int:
             from workflows.capacity import plan
 
             return plan(config)
+        case ExportConfig():
+            from workflows.exchange.export import export
+
+            return export(config)
+        case ImportConfig():
+            from workflows.exchange.importing import import_command
+
+            return import_command(config)
 
 
 def _annotate(config: AnnotateConfig) -> int:
