@@ -8,11 +8,12 @@ local access.
 """
 
 import fnmatch
-import io
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
@@ -20,9 +21,9 @@ SCHEME = "dataset"
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-class _Seekable(Protocol):
-    def seek(self, position: int) -> int: ...
-    def read(self, size: int | None) -> bytes: ...
+class _RandomAccess(Protocol):
+    def size(self) -> int: ...
+    def read_at(self, size: int, position: int) -> bytes: ...
     def close(self) -> None: ...
 
 
@@ -74,7 +75,7 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
             raise PermissionError(f"{key}: SQL only reads a data set, it does not write")
         self._size(key)
         if key in self._built_in:
-            return _File(lambda: io.BytesIO(self._built_in[key]))
+            return _File(lambda: pa.BufferReader(self._built_in[key]))
         return _File(lambda: self._filesystem.open_input_file(f"{self._root}/{key}"))
 
     def _size(self, key: str) -> int:
@@ -84,25 +85,28 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
 
 
 class _File:
-    """A file opened at its first read: DuckDB opens each twice, and over S3 every opening is a request."""
+    """A file opened at its first read: DuckDB opens each twice, and over S3 every opening is a request.
 
-    __slots__ = ("_file", "_open", "_position")
+    DuckDB seeks and reads from several threads at once, so each thread has a position of its own.
+    """
 
-    def __init__(self, open_file: Callable[[], _Seekable]) -> None:
+    def __init__(self, open_file: Callable[[], _RandomAccess]) -> None:
         self._open = open_file
-        self._file: _Seekable | None = None
-        self._position = 0
+        self._file: _RandomAccess | None = None
+        self._lock = threading.Lock()
+        self._here = threading.local()
 
     def read(self, size: int = -1) -> bytes:
-        if self._file is None:
-            self._file = self._open()
-            self._file.seek(self._position)
-        return self._file.read(None if size < 0 else size)
+        with self._lock:
+            if self._file is None:
+                self._file = self._open()
+        position = getattr(self._here, "position", 0)
+        data = self._file.read_at(self._file.size() - position if size < 0 else size, position)
+        self._here.position = position + len(data)
+        return data
 
     def seek(self, position: int) -> int:
-        if self._file is not None:
-            self._file.seek(position)
-        self._position = position
+        self._here.position = position
         return position
 
     def close(self) -> None:

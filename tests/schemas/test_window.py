@@ -1,5 +1,6 @@
 """DuckDB sees committed files of a data set, and can do nothing but read them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -61,3 +62,13 @@ def test_duckdb_reads_through_it(window: CommittedFiles) -> None:
     connection.register_filesystem(window)
     found = connection.execute("SELECT content FROM read_text('dataset://masks/*') ORDER BY 1").fetchall()
     assert found == [("built in",), ("this is a.txt",), ("this is b.txt",)]
+
+
+def test_each_thread_has_a_position_of_its_own(window: CommittedFiles) -> None:
+    """DuckDB seeks and reads in one file from several threads; a shared position gave it pages of another place."""
+    file = window.open("dataset://masks/a.txt")
+    with ThreadPoolExecutor(1) as other:
+        file.seek(8)
+        other.submit(file.seek, 0).result()
+        assert other.submit(file.read, 4).result() == b"this"
+        assert file.read(5) == b"a.txt"
