@@ -14,7 +14,7 @@ from workflows.exchange.writers import OWNED, Job, Writer
 from workflows.exchange.writers.coco import CocoWriter, LvisWriter
 from workflows.exchange.writers.huggingface import HuggingFaceWriter
 from workflows.exchange.writers.labels import LabelsWriter
-from workflows.exchange.writers.sa1b import Sa1bWriter
+from workflows.exchange.writers.sa1b import Sa1bWriter, require_scores
 from workflows.exchange.writers.webdataset import WebDatasetWriter
 from workflows.images import byte_limit
 from workflows.progress import Progress
@@ -36,6 +36,8 @@ def export(config: ExportConfig) -> int:
     """The subcommand: exit status 0. Raises ValueError or OSError, one line each."""
     selection = Selection(config)
     totals = selection.totals()
+    if config.format == "sa1b":
+        require_scores(totals)
     asked = {name: value for name, value in asdict(config).items() if name in _DECIDES}
     asked |= {"licences": list(config.licences), "committed": selection.fingerprint()}
     with tempfile.TemporaryDirectory(prefix="sam-engine-") as scratch:

@@ -86,7 +86,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How much an export holds. `unscored` masks have no predicted IoU or stability: people drew them."""
+    """How much an export holds. `unscored` masks lack what only a model says: people drew them."""
 
     images: int
     masks: int
@@ -121,7 +121,7 @@ class Selection:
         """Counts over everything, and the names that occur in it."""
         span = "true"
         counted = self._rows(
-            f"SELECT count(*) AS masks, count(*) FILTER (predicted_iou IS NULL OR stability_score IS NULL) AS unscored "
+            f"SELECT count(*) AS masks, count(*) FILTER (crop_x IS NULL) AS unscored "
             f"FROM ({self._masks(span)}) WHERE {self._where} AND image_id IN (SELECT image_id FROM ({self._images()}))"
         )[0]
         images = self._rows(f"SELECT count(*) AS images, list(DISTINCT licence) AS licences FROM ({self._images()})")[0]
@@ -138,7 +138,7 @@ class Selection:
 
     def pages(self, size: int) -> Iterator[Page]:
         """All images, so many at once, without their masks."""
-        reader = self._connection.cursor().execute(self._images()).to_arrow_reader(size)
+        reader = self._connection.cursor().sql(self._images()).to_arrow_reader(size)
         number = first_image = first_mask = 0
         waiting: list[dict[str, Any]] = []
         for batch in reader:
@@ -218,11 +218,11 @@ def _run_condition(connection: duckdb.DuckDBPyConnection, table: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]+", table):
         raise ValueError(f"@{table}: after @ stands masks, annotations, or the name or id of a run")
     found = connection.execute(
-        "SELECT run_id FROM runs WHERE run_id = ? OR name = ? ORDER BY created_at DESC LIMIT 1", [table, table]
-    ).fetchone()
-    if found is None:
+        "SELECT run_id FROM runs WHERE run_id = ? OR name = ? ORDER BY created_at DESC", [table, table]
+    ).fetchall()
+    if not found:
         raise ValueError(f"@{table}: no such run; see SELECT run_id, name FROM runs")
-    return f"run_id = '{found[0]}'"
+    return f"run_id = '{found[0][0]}'"
 
 
 def _licence_condition(connection: duckdb.DuckDBPyConnection, patterns: tuple[str, ...]) -> str:

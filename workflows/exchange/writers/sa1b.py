@@ -5,8 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas import sa1b
-from workflows.exchange.selection import ExportImage, Page
+from workflows.exchange.selection import ExportImage, Page, Totals
 from workflows.exchange.writers import Job
+
+
+def require_scores(totals: Totals) -> None:
+    """Raise ValueError (one line) when masks are chosen that SA-1B cannot hold."""
+    if totals.unscored:
+        raise ValueError(
+            f"SA-1B states scores, point and crop of every mask; {totals.unscored:,} of those chosen were drawn by "
+            "people and lack them: export DATASET@masks, or use --format coco"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +23,6 @@ class Sa1bWriter:
     """Picture and masks of each image; the last document of a page is written last and commits it."""
 
     job: Job
-
-    def __post_init__(self) -> None:
-        if self.job.totals.unscored:
-            raise ValueError(
-                f"SA-1B states predicted IoU and stability of every mask; {self.job.totals.unscored:,} of those chosen "
-                "were drawn by people and have none: export DATASET@masks, or use --format coco"
-            )
 
     def is_done(self, page: Page) -> bool:
         return self.job.target.store.exists(f"sa_{page.first_image + len(page.rows)}.json")
