@@ -24,8 +24,9 @@ from workflows.commands import (
     StatusConfig,
     TrainCommand,
 )
-from workflows.exchange.commands import ExportConfig, ImportConfig
+from workflows.exchange.commands import ExportConfig, ImportConfig, RelateConfig
 from workflows.failures import one_line
+from workflows.protect.commands import ProtectConfig
 
 Command = (
     GenerateConfig
@@ -40,6 +41,8 @@ Command = (
     | PlanConfig
     | ExportConfig
     | ImportConfig
+    | RelateConfig
+    | ProtectConfig
 )
 DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _COMMANDS = (
@@ -55,6 +58,8 @@ _COMMANDS = (
     | Annotated[PlanConfig, subcommand("plan")]
     | Annotated[ExportConfig, subcommand("export")]
     | Annotated[ImportConfig, subcommand("import")]
+    | Annotated[RelateConfig, subcommand("relate")]
+    | Annotated[ProtectConfig, subcommand("protect")]
 )
 
 
@@ -138,6 +143,14 @@ def run(config: Command) -> int:
             from workflows.exchange.importing import import_command
 
             return import_command(config)
+        case RelateConfig():
+            from workflows.relate import relate_command
+
+            return relate_command(config)
+        case ProtectConfig():
+            from workflows.protect.protect import protect
+
+            return protect(config)
 
 
 def _annotate(config: AnnotateConfig) -> int:

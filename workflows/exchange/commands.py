@@ -1,4 +1,4 @@
-"""What `sam-engine export` and `sam-engine import` can be told."""
+"""What `sam-engine export`, `import`, `relate` and `protect` can be told."""
 
 from __future__ import annotations
 
@@ -71,3 +71,22 @@ class ImportConfig:
             raise ValueError(f"--max-pixels is {self.max_pixels}; it must be positive")
         if not self.annotator.strip():
             raise ValueError("--annotator is empty; name whoever drew the masks")
+
+
+@dataclass(frozen=True, slots=True)
+class RelateConfig:
+    """Find out which masks are parts of others, and which repeat others; views relations, mask_tree, distinct_masks."""
+
+    dataset: Positional[str]
+    """A local folder or s3://bucket/prefix."""
+    containment: float = 0.9
+    """A mask is a part of a larger one when this share of its pixels lies in it."""
+    duplicate_iou: float = 0.9
+    """Masks of this IoU or more are the same; the better one is kept, `distinct_masks` shows those."""
+
+    def __post_init__(self) -> None:
+        for name in ("containment", "duplicate_iou"):
+            if not 0.5 < getattr(self, name) <= 1:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be above 0.5, at most 1"
+                )
