@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ Found = tuple[int, int, bytes]
 """Height, width and compressed counts of a mask."""
 
 
+FORMATS = ("sa1b", "coco", "lvis", "huggingface", "imagefolder", "webdataset", "labels")
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """Exports ten thousand masks in every format and reads them back."""
@@ -43,7 +46,9 @@ class Options:
     """At most so many images of nuclei."""
     json: Path | None = None
     """Where to write the record."""
-    formats: tuple[str, ...] = field(default=("sa1b", "coco", "lvis", "huggingface", "webdataset", "labels"))
+    formats: tuple[str, ...] = field(
+        default=("sa1b", "coco", "lvis", "huggingface", "imagefolder", "webdataset", "labels")
+    )
     """Which formats."""
 
 
@@ -112,6 +117,10 @@ def read_huggingface(out: Path) -> Iterator[tuple[str | None, Found]]:
                 yield mask["mask_id"], (row["height"], row["width"], mask["counts"].encode())
 
 
+def read_imagefolder(out: Path) -> Iterator[tuple[str | None, Found]]:
+    return read_huggingface(out)  # `load_dataset` sees which layout it is
+
+
 def read_webdataset(out: Path) -> Iterator[tuple[str | None, Found]]:
     import webdataset
 
@@ -138,6 +147,7 @@ READERS: Mapping[str, Callable[[Path], Iterator[tuple[str | None, Found]]]] = {
     "coco": read_coco,
     "lvis": read_lvis,
     "huggingface": read_huggingface,
+    "imagefolder": read_imagefolder,
     "webdataset": read_webdataset,
     "labels": read_labels,
 }

@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from workflows.images import MAX_PIXELS
 
-Format = Literal["sa1b", "coco", "lvis", "huggingface", "webdataset", "labels"]
+Format = Literal["sa1b", "coco", "lvis", "huggingface", "imagefolder", "webdataset", "labels"]
 Kind = Literal["auto", "sa1b", "coco", "label-studio", "cvat"]
 StageName = Literal["as-stated", "assisted-manual", "semi-automatic", "automatic"]
 
@@ -23,7 +23,7 @@ class ExportConfig:
     out: Positional[str]
     """Where to write: a local folder or s3://bucket/prefix."""
     format: Format
-    """sa1b (one JSON per image), coco, lvis, huggingface (Parquet), webdataset (tar) or labels (PNG)."""
+    """sa1b (one JSON per image), coco, lvis, huggingface (Parquet), imagefolder, webdataset (tar) or labels (PNG)."""
     where: str = "true"
     """SQL condition on the columns of `masks`, such as "predicted_iou > 0.9 AND area > 100"."""
     licences: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class ExportConfig:
     distinct: bool = False
     """Leave out masks that `sam-engine relate` found to be duplicates of better ones."""
     pictures: bool = True
-    """Write the pictures beside the masks; formats that hold them inside always do."""
+    """Write the pictures beside the masks; huggingface, imagefolder and webdataset always have them."""
     images_per_file: int = 256
     """Images that are written together, and per file of huggingface and webdataset."""
     overwrite: bool = False

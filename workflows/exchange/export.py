@@ -13,6 +13,7 @@ from workflows.exchange.target import open_target
 from workflows.exchange.writers import OWNED, Job, Writer
 from workflows.exchange.writers.coco import CocoWriter, LvisWriter
 from workflows.exchange.writers.huggingface import HuggingFaceWriter
+from workflows.exchange.writers.imagefolder import ImageFolderWriter
 from workflows.exchange.writers.labels import LabelsWriter
 from workflows.exchange.writers.sa1b import Sa1bWriter, require_scores
 from workflows.exchange.writers.webdataset import WebDatasetWriter
@@ -25,9 +26,11 @@ _WRITERS: Mapping[Format, Callable[[Job], Writer]] = {
     "coco": CocoWriter,
     "lvis": LvisWriter,
     "huggingface": HuggingFaceWriter,
+    "imagefolder": ImageFolderWriter,
     "webdataset": WebDatasetWriter,
     "labels": LabelsWriter,
 }
+_WITH_PICTURES = ("huggingface", "imagefolder", "webdataset")
 _DECIDES = ("dataset", "format", "where", "licences", "distinct", "pictures", "images_per_file")
 """Flags that decide about the content; the others may change when an export goes on."""
 
@@ -44,7 +47,8 @@ def export(config: ExportConfig) -> int:
         target = open_target(config.out, Path(scratch), asked, OWNED, overwrite=config.overwrite)
         pages = -(-totals.images // config.images_per_file)
         reader = UriReader(max_bytes=byte_limit(config.max_pixels))
-        writer = _WRITERS[config.format](Job(target, totals, pages, config.pictures, config.max_pixels, reader))
+        job = Job(target, totals, pages, config.pictures or config.format in _WITH_PICTURES, config.max_pixels, reader)
+        writer = _WRITERS[config.format](job)
         _write(selection, writer, config.images_per_file, totals.images)
     print(f"{target.store.root}: {totals.images:,} images, {totals.masks:,} masks as {config.format}")
     return 0

@@ -31,11 +31,16 @@ WHERE {{run}} AND {{span}} AND mask_id NOT IN (
     SELECT source_mask_id FROM annotation_revisions
     WHERE {{settled}} AND {{span}} AND source_mask_id IS NOT NULL AND stage <> '{Stage.AUDIT}'
 )"""
+# As the view `annotations`, but images are chosen before the newest revision is looked for: a page reads its own alone.
 _HUMAN = f"""
 SELECT mask_id, image_id, NULL::VARCHAR AS run_id, round, stage, height, width, rle, bbox_x, bbox_y, bbox_w, bbox_h,
     area, predicted_iou, stability_score, point_x, point_y, NULL::INTEGER AS crop_x, NULL::INTEGER AS crop_y,
     NULL::INTEGER AS crop_w, NULL::INTEGER AS crop_h, model_id, annotator, created_at
-FROM annotations WHERE stage <> '{Stage.AUDIT}' AND {{span}}"""
+FROM (
+    FROM annotation_revisions WHERE {{span}}
+    QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC) = 1
+)
+WHERE NOT deleted AND stage <> '{Stage.AUDIT}'"""
 _IMAGES = """
 WITH counted AS (
     SELECT image_id, count(*) AS masks, any_value(height) AS height, any_value(width) AS width

@@ -5,17 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from schemas.layout import annotations_key
+from tests.schemas import rows as made
+from tests.schemas.rows import discs
 from tests.workflows.conftest import Engine
 from tests.workflows.exchange.conftest import SIZE, Masked, replaced
 from workflows.exchange.commands import ExportConfig
@@ -128,6 +133,24 @@ def test_huggingface_by_datasets(
     assert not rows
 
 
+def test_imagefolder_by_datasets(
+    engine: Engine, masked: Masked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    export(engine, masked, tmp_path / "out", "imagefolder")
+    read = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    rows = by_id(masked)
+    assert len(read) == len(masked.images)
+    for entry in read:
+        assert np.array_equal(np.asarray(entry["image"].convert("RGB")), masked.images[entry["image_id"]])
+        for mask in entry["masks"]:
+            row = rows.pop(mask["mask_id"])
+            assert mask["counts"].encode() == row["rle"]
+            assert np.float32(mask["predicted_iou"]) == np.float32(row["predicted_iou"])
+    assert not rows
+
+
 def test_webdataset_by_webdataset(engine: Engine, masked: Masked, tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
     export(engine, masked, tmp_path / "out", "webdataset", "--images-per-file", "2")
@@ -173,7 +196,7 @@ def test_licences_choose_images(engine: Engine, masked: Masked, tmp_path: Path) 
     assert "no image has a licence like MIT; stated are: All rights reserved, CC BY 4.0, CC0 1.0" in refused.err
 
 
-@pytest.mark.parametrize("kind", ["sa1b", "coco", "lvis", "huggingface", "webdataset", "labels"])
+@pytest.mark.parametrize("kind", ["sa1b", "coco", "lvis", "huggingface", "imagefolder", "webdataset", "labels"])
 def test_an_export_that_was_broken_off_goes_on(
     engine: Engine, masked: Masked, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,3 +280,30 @@ def test_into_an_object_store(engine: Engine, masked: Masked, bucket: str) -> No
     assert {"coco/instances.json", "webdataset/train-000000.tar"} < set(keys)
     document = json.loads(client.get_object(Bucket=bucket, Key="coco/instances.json")["Body"].read())
     assert len(document["annotations"]) == len(masked.masks)
+
+
+def test_what_a_person_says_replaces_the_mask(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    """A corrected mask, a deleted one and an audited one, over a copy of the data set's tables."""
+    root = tmp_path / "dataset"
+    shutil.copytree(masked.root, root)
+    first, second, third, *_ = masked.masks.to_pylist()
+    bitmap = discs(1, height=SIZE[0], width=SIZE[1], seed=99)[0]
+    common = {"image_id": first["image_id"]}
+    said = [
+        made.annotation("mine", 1, decoded(first), source_mask_id=first["mask_id"], **common),
+        made.annotation("mine", 2, bitmap, source_mask_id=first["mask_id"], **common),
+        made.annotation("gone", 1, decoded(second), source_mask_id=second["mask_id"], deleted=True, **common),
+        made.annotation("checked", 1, bitmap, source_mask_id=third["mask_id"], **common, stage="audit"),
+    ]
+    made.put(root, annotations_key("s1", 1), pa.concat_tables(said))
+    assert engine("export", root, tmp_path / "out", "--format", "coco", "--no-pictures").status == 0
+    read = COCO(str(tmp_path / "out" / "instances.json"))
+    found = {annotation["mask_id"]: annotation for annotation in read.anns.values()}
+    expected = {row["mask_id"] for row in masked.masks.to_pylist()} - {first["mask_id"], second["mask_id"]}
+    assert found.keys() == expected | {"mine"}
+    assert np.array_equal(read.annToMask(found["mine"]), bitmap)
+    assert found["mine"]["annotator"] == "ada"
+    refused = engine("export", root, tmp_path / "sa1b", "--format", "sa1b")
+    assert refused.status == 2
+    assert "1 of those chosen were drawn by people and lack them" in refused.err
+    assert not (tmp_path / "sa1b").exists()

@@ -20,7 +20,7 @@ AT_ONCE = 16
 OWNED = re.compile(
     r"sa_\d+\.(json|jpg|png)"
     r"|instances\.json|lvis\.json"
-    r"|images/[0-9a-f]{32}\.(jpg|png)"
+    r"|(images|train)/[0-9a-f]{32}\.(jpg|png)|train/metadata\.jsonl"
     r"|labels(-\d+)?/[0-9a-f]{32}\.png|masks/[0-9a-f]{32}\.csv"
     r"|data/train-\d{5,}-of-\d{5,}\.parquet|README\.md"
     r"|train-\d{6,}\.tar"
@@ -62,14 +62,14 @@ class Job:
             for _ in ahead(workers, work, images, AT_ONCE):
                 pass
 
-    def put_pictures(self, images: list[ExportImage]) -> dict[str, str]:
-        """Write pictures under `images/` that are not there yet; the file name of each by image_id. Without pictures,
+    def put_pictures(self, images: list[ExportImage], *, folder: str = "images") -> dict[str, str]:
+        """Write pictures that are not there yet into a folder; the file name of each by image_id. Without pictures,
         the names that the files have where they lie."""
         if not self.pictures:
             return {image.image_id: plain_name(image) for image in images}
         names = {image.image_id: f"{image.image_id}{self.suffix(image)}" for image in images}
 
-        self.each_picture(images, lambda image: self.put_picture(f"images/{names[image.image_id]}", image))
+        self.each_picture(images, lambda image: self.put_picture(f"{folder}/{names[image.image_id]}", image))
         return names
 
     def put_picture(self, key: str, image: ExportImage) -> None:

@@ -101,10 +101,11 @@ class HuggingFaceWriter:
 def _row(image: ExportImage, picture: Picture) -> dict[str, Any]:
     said = {name: getattr(image, name) for name in ("image_id", "height", "width", "licence")}
     file = {"bytes": picture.data, "path": f"{image.image_id}{picture.suffix}"}
-    return said | {"image": file, "masks": [_mask(row) for row in image.masks.to_pylist()]}
+    return said | {"image": file, "masks": [mask_entry(row) for row in image.masks.to_pylist()]}
 
 
-def _mask(row: dict[str, Any]) -> dict[str, Any]:
+def mask_entry(row: dict[str, Any]) -> dict[str, Any]:
+    """A mask as both layouts have it."""
     same = {field.name: row[field.name] for field in _MASK if field.name in row}
     crop = None if row["crop_x"] is None else [row[f"crop_{side}"] for side in "xywh"]
     return same | {
