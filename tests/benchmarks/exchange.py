@@ -46,9 +46,7 @@ class Options:
     """At most so many images of nuclei."""
     json: Path | None = None
     """Where to write the record."""
-    formats: tuple[str, ...] = field(
-        default=("sa1b", "coco", "lvis", "huggingface", "imagefolder", "webdataset", "labels")
-    )
+    formats: tuple[str, ...] = FORMATS
     """Which formats."""
 
 
