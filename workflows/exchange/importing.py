@@ -140,6 +140,8 @@ def _load(source: IncomingSource, destination: Destination, shard: Shard) -> tup
     sizes = _sizes(destination.catalog, shard)
 
     def read(image_id: str) -> Taken | str:
+        if image_id not in places:
+            return f"image {image_id} is not in {source.name} any more"
         try:
             found = _merged([source.load(uri) for uri in places[image_id]])
             if image_id not in sizes:

@@ -313,3 +313,12 @@ def test_sa1b_documents_that_lie_about_their_picture(engine: Engine, masked: Mas
 def test_the_annotations_table_is_as_ever() -> None:
     """Imports write what annotators write; a new column there must be thought of here."""
     assert len(ANNOTATIONS.names) == 28
+
+
+def test_from_and_into_an_object_store(engine: Engine, masked: Masked, bucket: str) -> None:
+    assert engine("export", masked.root, f"s3://{bucket}/out", "--format", "sa1b").status == 0
+    finished = engine("import", f"s3://{bucket}/out", f"s3://{bucket}/back")
+    assert finished.status == 0, finished.err
+    assert f"{len(masked.masks)} masks imported" in finished.out
+    found = connect(f"s3://{bucket}/back").sql("SELECT * FROM masks").to_arrow_table()
+    assert stated(found) == stated(masked.masks)
