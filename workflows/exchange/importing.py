@@ -119,7 +119,7 @@ def _pending(destination: Destination) -> list[Shard]:
         shards = list(_chunks(destination.tables))
         session = destination.rules.session
         return [shard for shard in shards if not store.exists(events_key(session, shard.number + 1))]
-    images = destination.tables.execute("SELECT image_id, uri FROM places").to_arrow_table()
+    images = destination.tables.sql("SELECT image_id, uri FROM places").to_arrow_table()
     tasks = settle_plan(store, run.run_id, images, shard_size=IMAGES_PER_SHARD)
     rows = {part.number: part.table["image_id"].to_pylist() for part in read_plan(store, run.run_id)}
     done = finished_shards(store, run.run_id)
