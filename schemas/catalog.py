@@ -14,13 +14,14 @@ import pyarrow.fs as pafs
 from schemas.committed import committed_sizes, model_records, open_place, round_records, run_records
 from schemas.parquet import to_parquet_bytes
 from schemas.records import ModelRecord, RoundRecord, RunRecord, records_table
-from schemas.tables import ANNOTATIONS, EVENTS, IMAGES, MASKS, OUTCOMES
+from schemas.tables import ANNOTATIONS, EVENTS, IMAGES, MASKS, OUTCOMES, RELATIONS
 from schemas.window import SCHEME, CommittedFiles
 
 _EMPTY_TABLES = {
     "images/empty.parquet": IMAGES,
     "masks/run=none/empty.parquet": MASKS,
     "outcomes/run=none/empty.parquet": OUTCOMES,
+    "relations/run=none/empty.parquet": RELATIONS,
     "annotations/masks/empty.parquet": ANNOTATIONS,
     "annotations/events/empty.parquet": EVENTS,
 }

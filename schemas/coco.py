@@ -5,7 +5,7 @@ Field names are COCO's (cocodataset.org, "Data format"). Boxes are xywh in px; p
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,8 @@ from schemas.json_fields import JsonObject, is_number, parse_object
 from schemas.rle import parse_runs
 
 Polygon = tuple[float, ...]
+_ORIGIN_TEXTS = ("mask_id", "stage", "annotator", "run_id", "model_id")
+_ORIGIN_SCORES = ("predicted_iou", "stability_score")
 _FEWEST_COORDINATES = 6
 _MOST_PIXELS = 2**32
 
@@ -50,6 +52,24 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a mask comes from and what its maker says of it: fields beyond COCO's, which its tools pass over.
+
+    point_coords are xy in px, crop_box xywh in px; scores are fractions. None where nothing is known.
+    """
+
+    mask_id: str | None = None
+    stage: str | None = None
+    annotator: str | None = None
+    run_id: str | None = None
+    model_id: str | None = None
+    predicted_iou: float | None = None
+    stability_score: float | None = None
+    point_coords: tuple[tuple[float, float], ...] | None = None
+    crop_box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """One object; area in px, bbox xywh in px, iscrowd 1 where one RLE covers many objects."""
 
@@ -60,6 +80,7 @@ class Annotation:
     area: float
     bbox: tuple[float, float, float, float]
     iscrowd: int = 0
+    origin: Origin = field(default_factory=Origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +114,26 @@ class Document:
 
 def to_json(document: Document) -> str:
     """The text of an instances file."""
-    fields = asdict(document)
-    for category in fields["categories"]:
-        if not category["frequency"]:
-            del category["frequency"]
-    return json.dumps(fields, separators=(",", ":"), allow_nan=False)
+    whole = asdict(document) | {
+        "annotations": [annotation_entry(annotation) for annotation in document.annotations],
+        "categories": [category_entry(category) for category in document.categories],
+    }
+    return json.dumps(whole, separators=(",", ":"), allow_nan=False)
+
+
+def category_entry(category: Category) -> dict[str, object]:
+    """A category as JSON has it; LVIS alone says how frequent it is."""
+    fields = asdict(category)
+    return fields if category.frequency else {name: fields[name] for name in fields if name != "frequency"}
+
+
+def annotation_entry(annotation: Annotation) -> dict[str, object]:
+    """An annotation as JSON has it: what is known of its origin stands beside COCO's own fields."""
+    origin = {name: value for name, value in asdict(annotation.origin).items() if value is not None}
+    fields = {name: getattr(annotation, name) for name in ("id", "image_id", "category_id", "area", "bbox", "iscrowd")}
+    segmentation = annotation.segmentation
+    written = segmentation if isinstance(segmentation, tuple) else asdict(segmentation)
+    return {**fields, "segmentation": written, **origin}
 
 
 def from_json(text: str | bytes, *, where: str) -> Document:
@@ -189,7 +225,19 @@ def _annotation(entry: JsonObject) -> Annotation:
         area=entry.number("area"),
         bbox=(x, y, w, h),
         iscrowd=entry.integer("iscrowd") if entry.has("iscrowd") else 0,
+        origin=_origin(entry),
     )
+
+
+def _origin(entry: JsonObject) -> Origin:
+    mask_id, stage, annotator, run_id, model_id = (
+        entry.text(name) if entry.has(name) else None for name in _ORIGIN_TEXTS
+    )
+    predicted_iou, stability_score = (entry.number(name) if entry.has(name) else None for name in _ORIGIN_SCORES)
+    points = entry.points("point_coords") if entry.has("point_coords") else None
+    x, y, w, h = entry.numbers("crop_box", 4) if entry.has("crop_box") else (0.0, 0.0, 0.0, 0.0)
+    crop = (x, y, w, h) if entry.has("crop_box") else None
+    return Origin(mask_id, stage, annotator, run_id, model_id, predicted_iou, stability_score, points, crop)
 
 
 def _segmentation(entry: JsonObject) -> Segmentation:

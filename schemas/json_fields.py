@@ -43,6 +43,14 @@ class JsonObject:
             self._refuse(name, f"a list of {count} numbers")
         return tuple(float(value) for value in values)  # type: ignore[arg-type]
 
+    def points(self, name: str) -> tuple[tuple[float, float], ...]:
+        """A list of [x, y]. Raises ValueError."""
+        points = self.items(name)
+        pairs = [p for p in points if isinstance(p, list) and len(p) == 2 and all(map(is_number, p))]
+        if len(pairs) < len(points):
+            raise ValueError(f"{self.where}: {name} must be a list of [x, y]")
+        return tuple((float(x), float(y)) for x, y in pairs)
+
     def integers(self, name: str) -> tuple[int, ...]:
         """A list of whole numbers. Raises ValueError."""
         values = self.items(name)

@@ -14,6 +14,7 @@ IMAGES_PREFIX = "images/"
 PLANS_PREFIX = "plans/"
 MASKS_PREFIX = "masks/"
 OUTCOMES_PREFIX = "outcomes/"
+RELATIONS_PREFIX = "relations/"
 IN_FLIGHT_PREFIX = "in_flight/"
 ANNOTATIONS_PREFIX = "annotations/masks/"
 EVENTS_PREFIX = "annotations/events/"
@@ -25,7 +26,7 @@ TRAINING_PREFIX = "training/"
 
 _NAME_RULE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _NAME = re.compile(_NAME_RULE)
-_SHARD_KEY = re.compile(rf"(masks|outcomes)/run=({_NAME_RULE})/shard-(\d{{8,}})\.parquet")
+_SHARD_KEY = re.compile(rf"(masks|outcomes|relations)/run=({_NAME_RULE})/shard-(\d{{8,}})\.parquet")
 _PLAN_KEY = re.compile(rf"plans/run=({_NAME_RULE})/part-(\d{{4,}})\.parquet")
 _RUN_KEY = re.compile(rf"runs/({_NAME_RULE})\.json")
 _CHECKPOINT_KEY = re.compile(rf"training/run=({_NAME_RULE})/checkpoint-(\d{{8,}})/whole\.json")
@@ -34,12 +35,15 @@ _MODEL_KEY = re.compile(rf"models/({_NAME_RULE})/model\.json")
 _IMAGES_KEY = re.compile(rf"images/part-({_NAME_RULE})\.parquet")
 _SESSION_KEY = re.compile(rf"annotations/(masks|events)/session=({_NAME_RULE})/part-(\d{{8,}})\.parquet")
 
+ShardTable = Literal["masks", "outcomes", "relations"]
+_SHARD_TABLES: dict[str, ShardTable] = {"masks": "masks", "outcomes": "outcomes", "relations": "relations"}
+
 
 @dataclass(frozen=True, slots=True)
 class ShardKey:
-    """What the key of a masks or outcomes file says."""
+    """What the key of a masks, outcomes or relations file says."""
 
-    table: Literal["masks", "outcomes"]
+    table: ShardTable
     run_id: str
     shard: int
 
@@ -94,6 +98,11 @@ def masks_key(run_id: str, shard: int) -> str:
 def outcomes_key(run_id: str, shard: int) -> str:
     """Outcome rows of one shard of a run; written last, so that its existence commits the shard."""
     return f"outcomes/{_run(run_id)}/{shard_name(shard)}.parquet"
+
+
+def relations_key(run_id: str, shard: int) -> str:
+    """How the masks of one shard lie in one another."""
+    return f"relations/{_run(run_id)}/{shard_name(shard)}.parquet"
 
 
 def in_flight_key(run_id: str, shard: int) -> str:
@@ -178,12 +187,11 @@ def shard_name(shard: int) -> str:
 
 
 def parse_shard_key(key: str) -> ShardKey | None:
-    """Inverse of `masks_key` and `outcomes_key`; None for any other key, such as a half-written temporary file."""
+    """Inverse of `masks_key`, `outcomes_key` and `relations_key`; None for any other key, as of a half-written file."""
     match = _SHARD_KEY.fullmatch(key)
     if match is None:
         return None
-    table: Literal["masks", "outcomes"] = "masks" if match[1] == "masks" else "outcomes"
-    found = ShardKey(table, match[2], int(match[3]))
+    found = ShardKey(_SHARD_TABLES[match[1]], match[2], int(match[3]))
     return found if key.endswith(f"/{shard_name(found.shard)}.parquet") else None
 
 

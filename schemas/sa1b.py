@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.json_fields import JsonObject, is_number, parse_object
+from schemas.json_fields import JsonObject, parse_object
 
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
@@ -99,21 +99,13 @@ def _annotation(entry: JsonObject) -> Annotation:
         predicted_iou=entry.number("predicted_iou"),
         stability_score=entry.number("stability_score"),
         crop_box=_box(entry, "crop_box"),
-        point_coords=_points(entry),
+        point_coords=entry.points("point_coords"),
     )
 
 
 def _box(entry: JsonObject, name: str) -> Box:
     x, y, w, h = entry.numbers(name, 4)
     return x, y, w, h
-
-
-def _points(entry: JsonObject) -> tuple[Point, ...]:
-    points = entry.items("point_coords")
-    pairs = [point for point in points if isinstance(point, list) and len(point) == 2 and all(map(is_number, point))]
-    if len(pairs) < len(points):
-        raise ValueError(f"{entry.where}: point_coords must be a list of [x, y]")
-    return tuple((float(x), float(y)) for x, y in pairs)
 
 
 def _of_row(row: dict[str, Any], number: int) -> Annotation:

@@ -213,6 +213,27 @@ OUTCOMES = _schema(
 )
 """One row per image of a shard, written after the shard's masks: its existence commits them."""
 
+RELATIONS = _schema(
+    "relations",
+    [
+        _field("mask_id", pa.string(), "mask of a run", encoding="DELTA_BYTE_ARRAY"),
+        _image_id(),
+        _field("run_id", pa.string(), "run that made the mask"),
+        _field("parent_mask_id", pa.string(), "smallest mask that this one lies in; null at the top", nullable=True),
+        _field("whole_mask_id", pa.string(), "largest mask that this one lies in; null at the top", nullable=True),
+        _field("depth", pa.int32(), "masks above this one, following parents; 0 at the top", unit="masks"),
+        _field("parts", pa.int32(), "masks whose parent this one is", unit="masks"),
+        _score("inside", "share of the mask's pixels that lie in its parent; null at the top", nullable=True),
+        _field("duplicate_of", pa.string(), "better mask that this one repeats; null if it is kept", nullable=True),
+        _score("duplicate_iou", "IoU with that mask; null if it is kept", nullable=True),
+        _field("containment", pa.float32(), "least share that counted as lying in", unit="fraction"),
+        _field("duplicate_threshold", pa.float32(), "least IoU that counted as the same mask", unit="fraction"),
+    ],
+    sort_by="image_id,mask_id",
+    row_group_rows=65_536,
+)
+"""One row per mask of a shard, made from the shard's masks by `sam-engine relate`; made again for other thresholds."""
+
 ANNOTATIONS = _schema(
     "annotations",
     [
@@ -262,7 +283,8 @@ EVENTS = _schema(
 )
 """One row per action of an annotator."""
 
-TABLES = {schema.metadata[b"table"].decode(): schema for schema in (IMAGES, PLAN, MASKS, OUTCOMES, ANNOTATIONS, EVENTS)}
+_ALL = (IMAGES, PLAN, MASKS, OUTCOMES, RELATIONS, ANNOTATIONS, EVENTS)
+TABLES = {schema.metadata[b"table"].decode(): schema for schema in _ALL}
 """Every schema by its table's name."""
 
 

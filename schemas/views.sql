@@ -33,6 +33,22 @@ SELECT
     + seconds_select + seconds_nms + seconds_regions + seconds_rle AS seconds
 FROM read_parquet('dataset://outcomes/*.parquet', hive_partitioning = true, hive_types_autocast = false);
 
+-- How the masks of each image lie in one another, where `sam-engine relate` has looked.
+CREATE VIEW relations AS
+SELECT * EXCLUDE (run) REPLACE (run AS run_id)
+FROM read_parquet('dataset://relations/*.parquet', hive_partitioning = true, hive_types_autocast = false);
+
+-- Masks with what is above and below them; masks that nobody has related yet are not here.
+CREATE VIEW mask_tree AS
+SELECT masks.*, relations.* EXCLUDE (mask_id, image_id, run_id, containment, duplicate_threshold)
+FROM masks JOIN relations
+    ON relations.run_id = masks.run_id AND relations.image_id = masks.image_id AND relations.mask_id = masks.mask_id;
+
+-- Masks without those that repeat a better one.
+CREATE VIEW distinct_masks AS
+FROM masks ANTI JOIN (SELECT run_id, mask_id FROM relations WHERE duplicate_of IS NOT NULL) AS copies
+    ON copies.run_id = masks.run_id AND copies.mask_id = masks.mask_id;
+
 -- Every saved state of every human mask: what the work was, where `annotations` says what came of it.
 CREATE VIEW annotation_revisions AS
 FROM read_parquet('dataset://annotations/masks/*.parquet', hive_partitioning = false);
@@ -163,6 +179,15 @@ CREATE MACRO size_class(area) AS
 -- Whether a point (px, original frame) lies in a mask's box.
 CREATE MACRO box_holds(bbox_x, bbox_y, bbox_w, bbox_h, x, y) AS
     x >= bbox_x AND x < bbox_x + bbox_w AND y >= bbox_y AND y < bbox_y + bbox_h;
+
+-- Everything that lies in a mask, directly or not: FROM parts_of('RUN.IMAGE.00003').
+CREATE MACRO parts_of(mask) AS TABLE
+    WITH RECURSIVE inside AS (
+        FROM relations WHERE parent_mask_id = mask
+        UNION ALL
+        SELECT relations.* FROM relations JOIN inside ON relations.parent_mask_id = inside.mask_id
+    )
+    FROM inside ORDER BY depth, mask_id;
 
 -- Masks of one image, whose id may be cut short: FROM masks_of('3fa9').
 CREATE MACRO masks_of(image) AS TABLE

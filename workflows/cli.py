@@ -26,7 +26,9 @@ from workflows.commands import (
     TrainCommand,
 )
 from workflows.evaluate.commands import EvaluateCommand
+from workflows.exchange.commands import ExportConfig, ImportConfig, RelateConfig
 from workflows.failures import one_line
+from workflows.protect.commands import ProtectConfig
 
 Command = (
     GenerateConfig
@@ -41,6 +43,10 @@ Command = (
     | EvaluateCommand
     | StatusConfig
     | PlanConfig
+    | ExportConfig
+    | ImportConfig
+    | RelateConfig
+    | ProtectConfig
 )
 DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _COMMANDS = (
@@ -56,6 +62,10 @@ _COMMANDS = (
     | Annotated[EvaluateCommand, subcommand("evaluate")]
     | Annotated[StatusConfig, subcommand("status")]
     | Annotated[PlanConfig, subcommand("plan")]
+    | Annotated[ExportConfig, subcommand("export")]
+    | Annotated[ImportConfig, subcommand("import")]
+    | Annotated[RelateConfig, subcommand("relate")]
+    | Annotated[ProtectConfig, subcommand("protect")]
 )
 
 
@@ -139,6 +149,22 @@ def run(config: Command) -> int:
             from workflows.capacity import plan
 
             return plan(config)
+        case ExportConfig():
+            from workflows.exchange.export import export
+
+            return export(config)
+        case ImportConfig():
+            from workflows.exchange.importing import import_command
+
+            return import_command(config)
+        case RelateConfig():
+            from workflows.relate import relate_command
+
+            return relate_command(config)
+        case ProtectConfig():
+            from workflows.protect.protect import protect
+
+            return protect(config)
 
 
 def _annotate(config: AnnotateConfig) -> int:

@@ -45,6 +45,9 @@ class GenerateConfig:
     """CPU cores per worker; 2 without GPUs, a fair share of the cores with them."""
     shard_size: int | None = None
     """Images per shard, which is written at once and repeated after a failure; grows with the source if not given."""
+    licences: tuple[str, ...] = ()
+    """Only images that are stated to be under these licences; * stands for anything, case does not count. An image of
+    which places state several needs all of them allowed. All images when not given."""
     max_pixels: int = MAX_PIXELS
     """Larger images become error rows before they are decoded."""
     image_timeout: float = 3600.0
@@ -116,7 +119,7 @@ class ModelsConfig:
     action: Positional[Literal["list", "fetch"]] = "list"
     """list shows all of them, fetch downloads one."""
     name: Positional[str] = ""
-    """The model to fetch: vit_b, vit_l, vit_h or vit_t."""
+    """What to fetch: vit_b, vit_l, vit_h, vit_t, or yunet, the face detector of `protect`."""
     folder: str | None = None
     """Where to keep it; the folder that SAM_ENGINE_CHECKPOINTS names when not given."""
 

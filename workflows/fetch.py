@@ -46,6 +46,10 @@ RELEASES: Mapping[str, Release] = {
         "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt",
         "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
     ),
+    "yunet": Release(  # the face detector of `sam-engine protect`, MIT; the hash is that of its Git LFS pointer
+        "https://github.com/opencv/opencv_zoo/raw/82b38c8f98e7b52aa171400f3e4c722352d0669f/models/face_detection_yunet/face_detection_yunet_2023mar.onnx",
+        "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    ),
 }
 
 
@@ -65,7 +69,8 @@ def fetch(name: str, folder: str | None, *, releases: Mapping[str, Release] = RE
     place = folder or os.environ.get(CHECKPOINTS_VARIABLE)
     if not place:
         raise ValueError(f"say where to keep it: --folder FOLDER, or set {CHECKPOINTS_VARIABLE}")
-    release, path = releases[name], Path(place) / RELEASED_FILES[name]
+    release = releases[name]
+    path = Path(place) / file_name(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and _hash(path) == release.sha256:
         return path
@@ -79,6 +84,11 @@ def fetch(name: str, folder: str | None, *, releases: Mapping[str, Release] = RE
         raise ValueError(f"{release.url} has SHA-256 {found}, not {release.sha256}; it was removed")
     partial.replace(path)
     return path
+
+
+def file_name(name: str) -> str:
+    """The name under which a release is kept."""
+    return RELEASED_FILES.get(name) or RELEASES[name].url.rpartition("/")[2]
 
 
 def _download(url: str, partial: Path, name: str, *, stream: TextIO | None = None) -> None:

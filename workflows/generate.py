@@ -10,11 +10,15 @@ from __future__ import annotations
 import os
 import shlex
 
+import pyarrow as pa
+
 from sam_core.device_settings import DeviceSettings
 from schemas.records import RunRecord
 from workflows.commands import AUTO, GenerateConfig
 from workflows.image_worker import ShardJob
 from workflows.ingest import ingest
+from workflows.licences import allowed_licences
+from workflows.listing import Listing
 from workflows.models import GeneratorSpec, find_model, register_model, settings_for
 from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.progress import Progress
@@ -47,12 +51,24 @@ def generate(config: GenerateConfig) -> int:
     with ingest(references, store, max_pixels=config.max_pixels) as listing:
         run = settle_run(store, new_run(spec, name=config.run, recipe_name=config.recipe, config=config.record()))
         register_model(store, spec.model, run.created_at)
-        shards = settle_plan(store, run.run_id, listing.images(), shard_size=config.shard_size)
+        shards = settle_plan(store, run.run_id, _allowed(config, listing), shard_size=config.shard_size)
     tasks = pending_shards(store, run.run_id, shards)
     if tasks:
         _work(config, store, run, spec, tasks)
     clear_markers(store, run.run_id)
     return _report(config.dataset, run.run_id)
+
+
+def _allowed(config: GenerateConfig, listing: Listing) -> pa.RecordBatchReader:
+    """The images that the run may work on. Raises ValueError when a rule on licences leaves none."""
+    if not config.licences:
+        return listing.images()
+    stated = listing.licences()
+    allowed = allowed_licences(stated, config.licences)
+    if not allowed:
+        found = ", ".join(sorted(licence for licence in stated if licence)) or "none"
+        raise ValueError(f"no image has a licence like {', '.join(config.licences)}; stated are: {found}")
+    return listing.allowed_images(allowed)
 
 
 def _work(config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorSpec, tasks: list[ShardTask]) -> None:

@@ -59,7 +59,7 @@ def ingest(references: Iterable[ImageRef], store: Store, *, max_pixels: int) -> 
         _show(stated, map(partial(note_stated, store), listing.new(STATED_PER_PART, stated=True)))
     if unread := listing.count_new(stated=False):
         work = partial(ingest_chunk, store.root, max_pixels)
-        _show(unread, _on_each(work, listing.new(IMAGES_PER_PART, stated=False)))
+        _show(unread, on_each(work, listing.new(IMAGES_PER_PART, stated=False)))
     if stated or unread:
         listing.look_up(store)
     return listing
@@ -116,7 +116,7 @@ def _image_row(reader: UriReader, max_pixels: int, listed: dict[str, Any]) -> di
     }
 
 
-def _on_each(function: Callable[[pa.Table], pa.Table], chunks: Iterator[pa.Table]) -> Iterable[pa.Table]:
+def on_each(function: Callable[[pa.Table], pa.Table], chunks: Iterator[pa.Table]) -> Iterable[pa.Table]:
     """The function's answers on pieces of a table; on the cluster unless one piece makes it useless."""
     first = list(islice(chunks, 2))
     if len(first) == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import fields
@@ -25,13 +25,16 @@ _ROWS_PER_PAGE = 8192
 _ROWS_AT_ONCE = 65_536
 _TEXT = ("uri", "stamp", "licence", "metadata", "content_sha256")
 _LISTED = pa.schema([*((name, pa.string()) for name in _TEXT), ("bytes", pa.int64())])
-_KNOWN = ["image_id", "uri", "stamp", "content_sha256", "metadata"]
+_KNOWN = ["image_id", "uri", "stamp", "content_sha256", "metadata", "licence", "ingested_at"]
 
 _TABLES = """
 CREATE TABLE listing (
     uri TEXT, stamp TEXT, licence TEXT, metadata TEXT, content_sha256 TEXT, bytes BIGINT
 );
-CREATE TABLE known (image_id TEXT, uri TEXT, stamp TEXT, readable BOOLEAN, metadata TEXT);
+CREATE TABLE known (
+    image_id TEXT, uri TEXT, stamp TEXT, readable BOOLEAN, metadata TEXT, licence TEXT, ingested_at TIMESTAMP
+);
+CREATE TABLE allowed (licence TEXT);
 """
 # New to the data set: other places, other versions of a place, images that could not be read when they were last tried,
 # and images about which the source says something else than before.
@@ -41,12 +44,24 @@ SELECT listing.* FROM listing ANTI JOIN known
     AND known.stamp IS NOT DISTINCT FROM listing.stamp
     AND known.readable
     AND (listing.metadata IS NULL OR known.metadata IS NOT DISTINCT FROM listing.metadata)
+    AND (listing.licence IS NULL OR known.licence IS NOT DISTINCT FROM listing.licence)
 WHERE (content_sha256 IS NOT NULL) = {stated}
 """
 _IMAGES = """
 SELECT arg_max(known.image_id, known.readable) AS image_id, listing.uri, bool_or(known.readable) AS readable
 FROM listing JOIN known ON known.uri = listing.uri AND known.stamp IS NOT DISTINCT FROM listing.stamp
 GROUP BY listing.uri, listing.stamp
+"""
+# The newest word of each place of the source's images; other places of the same images have their say, too.
+_STATED = """
+SELECT image_id, uri, arg_max(licence, ingested_at) AS licence FROM known
+WHERE image_id IN (SELECT image_id FROM known SEMI JOIN listing USING (uri)) GROUP BY image_id, uri
+"""
+_ALLOWED = f"""
+SELECT * FROM ({_IMAGES}) SEMI JOIN (
+    SELECT image_id FROM ({_STATED}) WHERE licence IS NOT NULL
+    GROUP BY image_id HAVING bool_and(licence IN (SELECT licence FROM allowed))
+) USING (image_id)
 """
 
 
@@ -91,6 +106,16 @@ class Listing:
     def images(self) -> pa.RecordBatchReader:
         """image_id, uri and readable of every image of the source that the data set knows."""
         return self._tables.cursor().sql(_IMAGES).to_arrow_reader(_ROWS_PER_PAGE)
+
+    def licences(self) -> list[str | None]:
+        """Every licence that a place of an image of the source is stated to have."""
+        return [licence for (licence,) in self._tables.execute(f"SELECT DISTINCT licence FROM ({_STATED})").fetchall()]
+
+    def allowed_images(self, licences: Sequence[str]) -> pa.RecordBatchReader:
+        """As `images`, of those images alone whose stated licences, at least one, are all among these."""
+        self._tables.execute("DELETE FROM allowed")
+        self._tables.execute("INSERT INTO allowed SELECT unnest(?)", [list(licences)])
+        return self._tables.cursor().sql(_ALLOWED).to_arrow_reader(_ROWS_PER_PAGE)
 
     def counts(self) -> tuple[int, int, int]:
         """Places, distinct images and unreadable places of the source."""

@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -18,6 +19,7 @@ from workflows.storage import S3_SCHEME, Entry, StoreError, require_size
 
 Result = TypeVar("Result")
 
+LARGEST_PUT = 5 * 10**9
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
 _FORBIDDEN = {"403", "AccessDenied", "Forbidden"}
 _TAKEN = {"412", "PreconditionFailed"}
@@ -66,6 +68,16 @@ class S3Store:
     def put(self, key: str, data: bytes) -> None:
         self._try("write", key, lambda: self._put(key, data))
 
+    def put_file(self, key: str, path: Path) -> None:
+        if (size := path.stat().st_size) > LARGEST_PUT:
+            raise StoreError(f"cannot write {self.root}/{key}: {size:,} bytes are more than S3 takes at once (5 GB)")
+
+        def send() -> None:
+            with path.open("rb") as file:
+                self._put(key, file)
+
+        self._try("write", key, send)
+
     def put_if_absent(self, key: str, data: bytes) -> bytes:
         """As the contract says. Where the store knows no conditional put: look, write, wait, and read who came last."""
         try:
@@ -105,7 +117,7 @@ class S3Store:
     def delete(self, key: str) -> None:
         self._try("delete", key, lambda: self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key))
 
-    def _put(self, key: str, data: bytes, **condition: str) -> None:
+    def _put(self, key: str, data: bytes | BinaryIO, **condition: str) -> None:
         self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data, **condition)
 
     def _page(self, prefix: str, position: dict[str, str]) -> Any:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from workflows.redact import require_no_secrets
 
 S3_SCHEME = "s3://"
+_COPIED_AT_ONCE = 1 << 20
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK}
 
 
@@ -44,6 +46,9 @@ class Store(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """Write a whole object, replacing what the key held."""
 
+    def put_file(self, key: str, path: Path) -> None:
+        """`put` of what a local file holds, which never is in memory as a whole."""
+
     def put_if_absent(self, key: str, data: bytes) -> bytes:
         """Write unless the key exists; return the bytes that it holds now, which tells every writer who won."""
 
@@ -72,13 +77,12 @@ class LocalStore:
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _write_beside(path, data)
-        try:
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        _rename(_write_beside(path, data), path)
+
+    def put_file(self, key: str, path: Path) -> None:
+        place = self._path(key)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _rename(_copy_beside(place, path), place)
 
     def put_if_absent(self, key: str, data: bytes) -> bytes:
         path = self._path(key)
@@ -113,16 +117,36 @@ class LocalStore:
 
 def _write_beside(path: Path, data: bytes) -> Path:
     """Write and fsync a hidden temporary file in the folder of `path`; nothing stays behind on failure."""
+    return _beside(path, lambda file: file.write(data))
+
+
+def _copy_beside(path: Path, source: Path) -> Path:
+    """As `_write_beside`, with what another file holds."""
+    with source.open("rb") as read:
+        return _beside(path, lambda file: shutil.copyfileobj(read, file, _COPIED_AT_ONCE))
+
+
+def _beside(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """Give a temporary file its name, whoever has it now."""
+    try:
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
 
 
 def _link_if_absent(temporary: Path, path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_changed_file_is_another_image(store: LocalStore, photos: Path) -> Non
 
 
 def test_an_interrupted_ingest_goes_on(store: LocalStore, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_on_each", lambda function, chunks: [function(next(chunks).slice(0, 2))])
+    monkeypatch.setattr(module, "on_each", lambda function, chunks: [function(next(chunks).slice(0, 2))])
     take_in(store, photos)
     monkeypatch.undo()
     sizes: list[int] = []

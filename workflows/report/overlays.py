@@ -33,7 +33,7 @@ def overlay(image: Image, masks: MaskRecords, *, seed: int = 0) -> Image:
     return np.asarray(image * (1 - opacity) + layer[:, :, :3] * opacity + 0.5).astype(np.uint8)
 
 
-def paint(masks: MaskRecords, size: tuple[int, int], *, seed: int = 0) -> Image:
+def paint(masks: MaskRecords, size: tuple[int, int], *, seed: int = 0, palette: Image | None = None) -> Image:
     """The masks alone on a transparent ground.
 
     A smaller mask replaces what lies under it, so that every pixel lets the same share of the image through.
@@ -42,6 +42,7 @@ def paint(masks: MaskRecords, size: tuple[int, int], *, seed: int = 0) -> Image:
         masks: masks of one image, at its original size.
         size: (height, width) of the result, px; the masks are sampled at its pixels' centres.
         seed: of the colours.
+        palette: the colour of each mask, uint8 RGB [N, 3]; drawn at random when not given.
 
     Returns:
         uint8 RGBA [height, width, 4], alpha not multiplied in.
@@ -49,7 +50,8 @@ def paint(masks: MaskRecords, size: tuple[int, int], *, seed: int = 0) -> Image:
     layer = np.zeros((*size, 4), np.uint8)
     border = max(1, round(max(size) / _PIXELS_PER_BORDER))
     biggest_first = np.argsort(-masks.areas, kind="stable")
-    for mask, colour in zip(biggest_first, colours(len(masks), seed=seed), strict=True):
+    chosen = colours(len(masks), seed=seed) if palette is None else palette[biggest_first]
+    for mask, colour in zip(biggest_first, chosen, strict=True):
         rows, columns, inside = _sample(masks.rle[mask], masks.boxes[mask], masks.size, size)
         part = layer[rows, columns]
         part[inside] = (*colour, round(255 * _FILL))

@@ -1,0 +1,91 @@
+"""A data set as a run leaves it: pictures of several kinds, masks that overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from schemas.tables import MASKS
+from tests.schemas.rows import discs
+from tests.workflows.report.data_sets import DataSet, done, run_record
+from workflows.cli import main
+from workflows.sql import connect
+
+SIZE = (40, 60)
+MASKS_PER_IMAGE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """A data set of one run, and what is in it: pixels of each upright image, rows of MASKS."""
+
+    root: Path
+    photos: Path
+    images: dict[str, NDArray[np.uint8]]
+    masks: pa.Table
+
+
+@contextmanager
+def replaced(path: Path, data: bytes | None) -> Iterator[None]:
+    """A file with other bytes, or gone, for a while."""
+    before = path.read_bytes()
+    path.unlink() if data is None else path.write_bytes(data)
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.fixture(scope="session")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> Masked:
+    """Four pictures of 40x60 px (PNG, JPEG, a JPEG that EXIF turns, WebP), the last without masks."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("masked")
+    photos = folder / "photos"
+    photos.mkdir()
+    pixels = np.kron(rng.integers(0, 256, (4, 5, 6, 3)), np.ones((1, 8, 10, 1))).astype(np.uint8)
+    Image.fromarray(pixels[0]).save(photos / "a.png")
+    Image.fromarray(pixels[1]).save(photos / "b.jpg", quality=95)
+    turned = Image.fromarray(np.rot90(pixels[2]).copy())
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(photos / "c.jpg", quality=95, exif=exif)
+    Image.fromarray(pixels[3]).save(photos / "d.webp", lossless=True)
+    licences = folder / "licences.csv"
+    licences.write_text("file_name,licence\na.png,CC0 1.0\nb.jpg,CC BY 4.0\nc.jpg,All rights reserved\n")
+    root = folder / "dataset"
+    assert main(["ingest", str(photos), str(root), "--metadata", str(licences)]) == 0
+    return _with_masks(root, photos, rng)
+
+
+def _with_masks(root: Path, photos: Path, rng: np.random.Generator) -> Masked:
+    found = connect(str(root)).execute("SELECT image_id, uri, height, width FROM images").fetchall()
+    assert {(height, width) for _, _, height, width in found} == {SIZE}
+    images = {image_id: _upright(uri) for image_id, uri, _, _ in found}
+    empty = next(image_id for image_id, uri, _, _ in found if uri.endswith(".webp"))
+    results = [
+        done(image_id, [] if image_id == empty else _some_discs(number), rng=rng)
+        for number, image_id in enumerate(sorted(images))
+    ]
+    DataSet(root).add_run(results, run_record("first"))
+    table = connect(str(root)).sql(f"SELECT {', '.join(MASKS.names)} FROM masks ORDER BY mask_id").to_arrow_table()
+    return Masked(root, photos, images, table)
+
+
+def _some_discs(seed: int) -> list[NDArray[np.bool_]]:
+    return discs(MASKS_PER_IMAGE, height=SIZE[0], width=SIZE[1], seed=seed)
+
+
+def _upright(uri: str) -> NDArray[np.uint8]:
+    from PIL import ImageOps
+
+    with Image.open(uri) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

@@ -1,0 +1,309 @@
+"""What is exported is read back equal by the tools that the format is of."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from schemas.layout import annotations_key
+from tests.schemas import rows as made
+from tests.schemas.rows import discs
+from tests.workflows.conftest import Engine
+from tests.workflows.exchange.conftest import SIZE, Masked, replaced
+from workflows.exchange.commands import ExportConfig
+
+Mask = NDArray[np.bool_]
+
+
+def export(engine: Engine, masked: Masked, out: Path | str, kind: str, *more: str) -> None:
+    finished = engine("export", masked.root, out, "--format", kind, *more)
+    assert finished.status == 0, finished.err
+
+
+def decoded(row: dict[str, Any]) -> Mask:
+    return coco_mask.decode({"size": [row["height"], row["width"]], "counts": row["rle"]}).astype(bool)
+
+
+def by_id(masked: Masked) -> dict[str, dict[str, Any]]:
+    return {row["mask_id"]: row for row in masked.masks.to_pylist()}
+
+
+def same_picture(data: bytes, image_id: str, masked: Masked) -> bool:
+    """By a reader that does not look at EXIF."""
+    return np.array_equal(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), masked.images[image_id])
+
+
+def test_sa1b_as_the_released_readme_reads_it(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    export(engine, masked, tmp_path / "out", "sa1b")
+    documents = sorted((tmp_path / "out").glob("*.json"))
+    assert [path.name for path in documents] == ["sa_1.json", "sa_2.json", "sa_3.json", "sa_4.json"]
+    rows = masked.masks.to_pylist()
+    numbers = []
+    for number, path in enumerate(documents, start=1):
+        document = json.loads(path.read_text())
+        image = document["image"]
+        assert (image["image_id"], image["height"], image["width"]) == (number, *SIZE)
+        image_id = sorted(masked.images)[number - 1]
+        assert same_picture((tmp_path / "out" / image["file_name"]).read_bytes(), image_id, masked)
+        for annotation in document["annotations"]:
+            row = rows[len(numbers)]
+            assert row["image_id"] == image_id
+            assert np.array_equal(coco_mask.decode(annotation["segmentation"]), decoded(row))
+            assert annotation["bbox"] == [row[f"bbox_{side}"] for side in "xywh"]
+            assert annotation["crop_box"] == [row[f"crop_{side}"] for side in "xywh"]
+            assert annotation["point_coords"] == [[row["point_x"], row["point_y"]]]
+            for name in ("area", "predicted_iou", "stability_score"):
+                assert annotation[name] == row[name]
+            numbers.append(annotation["id"])
+    assert numbers == list(range(1, len(rows) + 1))
+
+
+def test_coco_by_pycocotools(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    export(engine, masked, tmp_path / "out", "coco")
+    read = COCO(str(tmp_path / "out" / "instances.json"))
+    rows = by_id(masked)
+    assert len(read.anns) == len(rows)
+    assert len(read.imgs) == len(masked.images)
+    for annotation in read.anns.values():
+        row = rows[annotation["mask_id"]]
+        assert np.array_equal(read.annToMask(annotation), decoded(row))
+        assert (annotation["area"], annotation["stage"]) == (row["area"], "automatic")
+    for image in read.imgs.values():
+        image_id = sorted(masked.images)[image["id"] - 1]
+        assert same_picture((tmp_path / "out" / "images" / image["file_name"]).read_bytes(), image_id, masked)
+    assert [category["name"] for category in read.cats.values()] == ["object"]
+    assert {licence["name"] for licence in read.dataset["licenses"]} == {
+        "CC0 1.0",
+        "CC BY 4.0",
+        "All rights reserved",
+    }
+
+
+def test_lvis_has_what_its_tools_ask_for(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    export(engine, masked, tmp_path / "out", "lvis", "--no-pictures")
+    document = json.loads((tmp_path / "out" / "lvis.json").read_text())
+    assert not (tmp_path / "out" / "images").exists()
+    rows = by_id(masked)
+    for image in document["images"]:
+        assert image["neg_category_ids"] == []
+        assert image["not_exhaustive_category_ids"] in ([1], [])
+    assert {image["coco_url"] for image in document["images"]} == {"a.png", "b.jpg", "c.jpg", "d.webp"}
+    (category,) = document["categories"]
+    assert (category["frequency"], category["image_count"], category["instance_count"]) == ("r", 3, len(rows))
+    lvis = pytest.importorskip("lvis")
+    read = lvis.LVIS(str(tmp_path / "out" / "lvis.json"))
+    for annotation in read.anns.values():
+        assert np.array_equal(read.ann_to_mask(annotation), decoded(rows[annotation["mask_id"]]))
+
+
+def test_huggingface_by_datasets(
+    engine: Engine, masked: Masked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    datasets = pytest.importorskip("datasets")
+    export(engine, masked, tmp_path / "out", "huggingface", "--images-per-file", "3")
+    assert len(list((tmp_path / "out" / "data").iterdir())) == 2
+    read = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    rows = by_id(masked)
+    assert len(read) == len(masked.images)
+    for entry in read:
+        assert np.array_equal(np.asarray(entry["image"].convert("RGB")), masked.images[entry["image_id"]])
+        for mask in entry["masks"]:
+            row = rows.pop(mask["mask_id"])
+            rle = {"size": [entry["height"], entry["width"]], "counts": mask["counts"]}
+            assert np.array_equal(coco_mask.decode(rle), decoded(row))
+            for name in ("area", "predicted_iou", "stability_score", "stage", "annotator", "run_id", "model_id"):
+                assert mask[name] == row[name]
+            assert mask["bbox"] == [row[f"bbox_{side}"] for side in "xywh"]
+            assert mask["point"] == [row["point_x"], row["point_y"]]
+    assert not rows
+
+
+def test_imagefolder_by_datasets(
+    engine: Engine, masked: Masked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    export(engine, masked, tmp_path / "out", "imagefolder")
+    read = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    rows = by_id(masked)
+    assert len(read) == len(masked.images)
+    for entry in read:
+        assert np.array_equal(np.asarray(entry["image"].convert("RGB")), masked.images[entry["image_id"]])
+        for mask in entry["masks"]:
+            row = rows.pop(mask["mask_id"])
+            assert mask["counts"].encode() == row["rle"]
+            assert np.float32(mask["predicted_iou"]) == np.float32(row["predicted_iou"])
+    assert not rows
+
+
+def test_webdataset_by_webdataset(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    export(engine, masked, tmp_path / "out", "webdataset", "--images-per-file", "2")
+    shards = sorted(map(str, (tmp_path / "out").glob("*.tar")))
+    assert len(shards) == 2
+    rows = by_id(masked)
+    for sample in webdataset.WebDataset(shards, shardshuffle=False).decode("rgb8"):
+        picture = next(sample[kind] for kind in ("jpg", "png") if kind in sample)
+        assert np.array_equal(picture, masked.images[sample["__key__"]])
+        for annotation in sample["json"]["annotations"]:
+            row = rows.pop(annotation["mask_id"])
+            assert np.array_equal(coco_mask.decode(annotation["segmentation"]), decoded(row))
+            assert (annotation["category"], annotation["predicted_iou"]) == ("object", row["predicted_iou"])
+    assert not rows
+
+
+def test_label_pngs_hold_every_mask_in_some_layer(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    export(engine, masked, tmp_path / "out", "labels")
+    assert (tmp_path / "out" / "labels-2").is_dir()  # the discs overlap
+    rows = by_id(masked)
+    for image_id in masked.images:
+        with (tmp_path / "out" / "masks" / f"{image_id}.csv").open() as file:
+            for said in csv.DictReader(file):
+                folder = "labels" if said["layer"] == "1" else f"labels-{said['layer']}"
+                labels = cv2.imread(str(tmp_path / "out" / folder / f"{image_id}.png"), cv2.IMREAD_UNCHANGED)
+                assert np.array_equal(labels == int(said["label"]), decoded(rows.pop(said["mask_id"])))
+    assert not rows
+
+
+def test_a_condition_chooses_masks(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    export(engine, masked, tmp_path / "out", "coco", "--where", "area > 100", "--no-pictures")
+    document = json.loads((tmp_path / "out" / "instances.json").read_text())
+    expected = {row["mask_id"] for row in masked.masks.to_pylist() if row["area"] > 100}
+    assert {annotation["mask_id"] for annotation in document["annotations"]} == expected
+
+
+def test_licences_choose_images(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    export(engine, masked, tmp_path / "out", "coco", "--licences", "cc0*", "cc by *", "--no-pictures")
+    document = json.loads((tmp_path / "out" / "instances.json").read_text())
+    assert sorted(image["file_name"] for image in document["images"]) == ["a.png", "b.jpg"]
+    refused = engine("export", masked.root, tmp_path / "none", "--format", "coco", "--licences", "MIT")
+    assert refused.status == 2
+    assert "no image has a licence like MIT; stated are: All rights reserved, CC BY 4.0, CC0 1.0" in refused.err
+
+
+@pytest.mark.parametrize("kind", ["sa1b", "coco", "lvis", "huggingface", "imagefolder", "webdataset", "labels"])
+def test_an_export_that_was_broken_off_goes_on(
+    engine: Engine, masked: Masked, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(engine, masked, tmp_path / "whole", kind, "--images-per-file", "1")
+    whole = contents(tmp_path / "whole")
+    with replaced(masked.photos / "b.jpg", None):  # one picture cannot be read: the command ends there
+        broken = engine("export", masked.root, tmp_path / "out", "--format", kind, "--images-per-file", "1")
+    assert broken.status == 2
+    assert "b.jpg is not there any more" in broken.err
+    begun = contents(tmp_path / "out")
+    assert begun.keys() < whole.keys()
+    export(engine, masked, tmp_path / "out", kind, "--images-per-file", "1")
+    assert contents(tmp_path / "out") == whole
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_another_export_is_not_mixed_in(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(engine, masked, out, "coco")
+    refused = engine("export", masked.root, out, "--format", "sa1b")
+    assert refused.status == 2
+    assert "holds another export (of another format); --overwrite begins anew" in refused.err
+    (out / "notes.txt").write_text("mine")
+    export(engine, masked, out, "sa1b", "--overwrite")
+    assert (out / "notes.txt").read_text() == "mine"
+    assert not (out / "instances.json").exists()
+    assert not list((out / "images").iterdir())
+    assert (out / "sa_1.json").exists()
+
+
+def test_a_folder_of_others_is_left_alone(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    for more in ((), ("--overwrite",)):
+        refused = engine("export", masked.root, masked.photos, "--format", "coco", *more)
+        assert refused.status == 2
+        assert "is not empty and holds no export" in refused.err
+    assert len(list(masked.photos.iterdir())) == 4
+
+
+def test_conditions_that_are_none_are_refused_in_one_line(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    finished = engine("export", masked.root, tmp_path / "out", "--format", "coco", "--where", "nonsense > 1")
+    assert finished.status == 2
+    assert "nonsense" in finished.err
+    assert finished.err.strip().count("\n") == 0
+    with pytest.raises(ValueError, match="--images-per-file is 0; it must be positive"):
+        ExportConfig("d", "o", "coco", images_per_file=0)
+
+
+def test_images_without_masks_are_images_too(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    export(engine, masked, tmp_path / "out", "coco", "--where", "area > 100000", "--no-pictures")
+    document = json.loads((tmp_path / "out" / "instances.json").read_text())
+    assert (len(document["images"]), document["annotations"]) == (4, [])
+
+
+def test_what_stands_after_the_at_sign(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    for name, message in (("@x y", "after @ stands"), ("@none", "no such run"), ("@annotations", "nothing to export")):
+        refused = engine("export", f"{masked.root}{name}", tmp_path / "out", "--format", "coco")
+        assert refused.status == 2
+        assert message in refused.err
+    assert engine("export", f"{masked.root}@first", tmp_path / "out", "--format", "coco").status == 0
+
+
+def test_a_picture_that_has_changed_is_refused(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    with replaced(masked.photos / "a.png", (masked.photos / "d.webp").read_bytes()):
+        refused = engine("export", masked.root, tmp_path / "out", "--format", "coco")
+    assert refused.status == 2
+    assert "a.png is no longer the image that was segmented" in refused.err
+
+
+def test_into_an_object_store(engine: Engine, masked: Masked, bucket: str) -> None:
+    import boto3
+
+    for kind in ("coco", "webdataset"):
+        export(engine, masked, f"s3://{bucket}/{kind}", kind)
+        export(engine, masked, f"s3://{bucket}/{kind}", kind)
+    client = boto3.client("s3")
+    keys = [item["Key"] for item in client.list_objects_v2(Bucket=bucket)["Contents"]]
+    assert {"coco/instances.json", "webdataset/train-000000.tar"} < set(keys)
+    document = json.loads(client.get_object(Bucket=bucket, Key="coco/instances.json")["Body"].read())
+    assert len(document["annotations"]) == len(masked.masks)
+
+
+def test_what_a_person_says_replaces_the_mask(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    """A corrected mask, a deleted one and an audited one, over a copy of the data set's tables."""
+    root = tmp_path / "dataset"
+    shutil.copytree(masked.root, root)
+    first, second, third, *_ = masked.masks.to_pylist()
+    bitmap = discs(1, height=SIZE[0], width=SIZE[1], seed=99)[0]
+    common = {"image_id": first["image_id"]}
+    said = [
+        made.annotation("mine", 1, decoded(first), source_mask_id=first["mask_id"], **common),
+        made.annotation("mine", 2, bitmap, source_mask_id=first["mask_id"], **common),
+        made.annotation("gone", 1, decoded(second), source_mask_id=second["mask_id"], deleted=True, **common),
+        made.annotation("checked", 1, bitmap, source_mask_id=third["mask_id"], **common, stage="audit"),
+    ]
+    made.put(root, annotations_key("s1", 1), pa.concat_tables(said))
+    assert engine("export", root, tmp_path / "out", "--format", "coco", "--no-pictures").status == 0
+    read = COCO(str(tmp_path / "out" / "instances.json"))
+    found = {annotation["mask_id"]: annotation for annotation in read.anns.values()}
+    expected = {row["mask_id"] for row in masked.masks.to_pylist()} - {first["mask_id"], second["mask_id"]}
+    assert found.keys() == expected | {"mine"}
+    assert np.array_equal(read.annToMask(found["mine"]), bitmap)
+    assert found["mine"]["annotator"] == "ada"
+    refused = engine("export", root, tmp_path / "sa1b", "--format", "sa1b")
+    assert refused.status == 2
+    assert "1 of those chosen were drawn by people and lack them" in refused.err
+    assert not (tmp_path / "sa1b").exists()

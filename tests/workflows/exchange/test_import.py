@@ -1,0 +1,318 @@
+"""Masks of others become rows, and what was exported comes back as it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from tests.schemas.rows import discs
+from tests.workflows.conftest import Engine, save_photos
+from tests.workflows.exchange.conftest import Masked, replaced
+from workflows.sql import connect
+from workflows.storage import LocalStore
+
+STATED = ["height", "width", "rle", "bbox_x", "bbox_y", "bbox_w", "bbox_h", "area", "predicted_iou", "stability_score"]
+STATED += ["point_x", "point_y", "crop_x", "crop_y", "crop_w", "crop_h", "stage", "annotator"]
+
+
+def rows(dataset: Path, sql: str) -> list[dict[str, Any]]:
+    return connect(str(dataset)).sql(sql).to_arrow_table().to_pylist()
+
+
+def stated(masks: pa.Table | list[dict[str, Any]]) -> list[tuple[object, ...]]:
+    """What a mask says of itself, whatever its identifiers are, in any order."""
+    found = masks.to_pylist() if isinstance(masks, pa.Table) else masks
+    return sorted((tuple(row[name] for name in STATED) for row in found), key=repr)
+
+
+@pytest.mark.parametrize("kind", ["sa1b", "coco"])
+def test_automatic_masks_come_back_equal(engine: Engine, masked: Masked, tmp_path: Path, kind: str) -> None:
+    out, back = tmp_path / "out", tmp_path / "back"
+    assert engine("export", masked.root, out, "--format", kind).status == 0
+    source = out if kind == "sa1b" else out / "instances.json"
+    first = engine("import", source, back)
+    assert first.status == 0, first.err
+    assert stated(rows(back, "SELECT * FROM masks")) == stated(masked.masks)
+    (run,) = rows(back, "SELECT run_id, model_name, stage FROM runs")
+    assert (run["model_name"], run["stage"]) == ("imported", "automatic")
+    assert rows(back, "SELECT sum(n_masks) AS n, count(*) AS images FROM outcomes WHERE status = 'ok'") == [
+        {"n": len(masked.masks), "images": 4}
+    ]
+    assert rows(back, "SELECT * FROM problems") == []
+    before = set(LocalStore(back).list())
+    again = engine("import", source, back)
+    assert again.status == 0
+    assert "0 masks imported" in again.out
+    assert set(LocalStore(back).list()) == before
+
+
+def test_coco_of_people_there_and_back(engine: Engine, tmp_path: Path) -> None:
+    photos = save_photos(tmp_path / "photos", 3)
+    source = tmp_path / "instances.json"
+    source.write_text(json.dumps(coco_document(photos)))
+    data, out, back = tmp_path / "data", tmp_path / "out", tmp_path / "back"
+    arguments = ("--image-folder", tmp_path / "photos", "--annotator", "ada", "--stage", "semi-automatic")
+    assert engine("import", source, data, *arguments).status == 0
+    found = rows(data, "SELECT * FROM annotations")
+    assert {(row["annotator"], row["stage"]) for row in found} == {("ada", "semi_automatic")}
+    assert engine("export", data, out, "--format", "coco").status == 0
+    before, after = COCO(str(source)), COCO(str(out / "instances.json"))
+    names = {number: category["name"] for number, category in after.cats.items()}
+    written = {(names[ann["category_id"]], after.annToMask(ann).tobytes()) for ann in after.anns.values()}
+    assert written == {
+        (before.cats[ann["category_id"]]["name"], before.annToMask(ann).tobytes())
+        for ann in before.anns.values()
+        if not ann["iscrowd"]
+    }
+    assert engine("import", out / "instances.json", back).status == 0  # stage and annotator are in the file
+    returned = rows(back, "SELECT * FROM annotations")
+    same = ["rle", "area", "stage", "annotator", "height", "width", "bbox_x", "bbox_y", "bbox_w", "bbox_h"]
+    assert sorted(repr([row[name] for name in same]) for row in found) == sorted(
+        repr([row[name] for name in same]) for row in returned
+    )
+
+
+def coco_document(photos: list[Path]) -> dict[str, Any]:
+    """Polygons, compressed and plain RLE, and a crowd."""
+    bitmap = discs(1, height=48, width=64)[0]
+    compressed = coco_mask.encode(np.asfortranarray(bitmap.astype(np.uint8)))
+    segmentations: list[Any] = [
+        [[5.5, 4.0, 30.0, 6.0, 20.0, 40.0]],
+        [[1, 1, 10, 1, 10, 10, 1, 10], [40, 20, 60, 20, 60, 40]],
+        {"size": [48, 64], "counts": compressed["counts"].decode()},
+        {"size": [48, 64], "counts": [100, 50, 48 * 64 - 150]},
+        {"size": [48, 64], "counts": [0, 1000, 48 * 64 - 1000]},
+    ]
+    images = [{"id": 7 + n, "file_name": p.name, "height": 48, "width": 64} for n, p in enumerate(photos)]
+    masks = [
+        {"id": 10 + n, "image_id": 7 + n % 2, "category_id": 1 + n % 2, "segmentation": segmentation}
+        | {"area": 1, "bbox": [0, 0, 1, 1], "iscrowd": int(n == 4)}
+        for n, segmentation in enumerate(segmentations)
+    ]
+    return {"images": images, "annotations": masks, "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]}
+
+
+def test_masks_that_are_none_are_left_out_and_said(engine: Engine, tmp_path: Path) -> None:
+    photos = save_photos(tmp_path / "images", 3)
+    document = coco_document(photos)
+    document["annotations"][0]["segmentation"] = [[1, 1, 2, 2]]
+    document["annotations"][1]["segmentation"] = {"size": [48, 64], "counts": [48 * 64]}
+    document["annotations"][2]["stage"] = "finished"
+    document["annotations"][3]["stage"] = "automatic"
+    document["images"][2]["height"] = 64
+    (tmp_path / "x.json").write_text(json.dumps(document))
+    finished = engine("import", tmp_path / "x.json", tmp_path / "data", "--crowds")
+    assert finished.status == 1
+    for words in (
+        "annotation 10 of photo-000.png: no polygon has three corners",
+        "mask 11: has no pixels",
+        "mask 12: its stage 'finished' is none of assisted_manual",
+        "mask 13: an automatic mask needs predicted_iou, stability_score, point_coords; --stage assisted-manual",
+    ):
+        assert words in finished.err
+    assert "1 masks imported" in finished.out
+    assert "4 left out" in finished.out
+
+
+def test_pictures_of_another_size_are_left_out(engine: Engine, tmp_path: Path) -> None:
+    photos = save_photos(tmp_path / "images", 2)
+    document = coco_document(photos)
+    Image.new("RGB", (10, 10)).save(photos[0])
+    (tmp_path / "x.json").write_text(json.dumps(document))
+    finished = engine("import", tmp_path / "x.json", tmp_path / "data")
+    assert finished.status == 1
+    assert "photo-000.png is 10x10 px, its masks 64x48 px" in finished.err
+
+
+def test_a_corrected_source_replaces_its_masks(engine: Engine, tmp_path: Path) -> None:
+    photos = save_photos(tmp_path / "images", 2)
+    document = coco_document(photos)
+    source = tmp_path / "x.json"
+    for corner in (40.0, 44.0):
+        document["annotations"][0]["segmentation"][0][-1] = corner
+        source.write_text(json.dumps(document))
+        assert engine("import", source, tmp_path / "data").status == 0
+    found = rows(tmp_path / "data", "SELECT mask_id, rle FROM annotations ORDER BY mask_id")
+    assert len(found) == 4
+    expected = COCO(str(source)).annToRLE(document["annotations"][0])["counts"]
+    assert found[0]["rle"] == (expected if isinstance(expected, bytes) else expected.encode())
+
+
+BRUSHED = json.loads((Path(__file__).parent / "label_studio_brush.json").read_text())
+"""A mask of 9x12 px as Label Studio's own converter packs it."""
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a Label Studio export of one picture; changes are made to its first region."""
+
+    def write(**changes: object) -> Path:
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.new("RGB", (12, 9), (10, 200, 30)).save(tmp_path / "images" / "one.png")
+        common = {"original_width": 12, "original_height": 9, "image_rotation": 0, "to_name": "image"}
+        brush = {"id": "r1", "type": "brushlabels", "value": {"format": "rle", "rle": BRUSHED["rle"]}}
+        brush["value"]["brushlabels"] = ["leaf"]
+        corners = [[0, 0], [50, 0], [50, 100], [0, 100]]
+        polygon = {"id": "r2", "type": "polygonlabels", "value": {"points": corners, "polygonlabels": ["stem"]}}
+        result = [common | brush | changes, common | polygon, {"type": "choices", "value": {"choices": ["good"]}}]
+        annotation = {"id": 5, "completed_by": {"id": 1, "email": "ada@example.org"}, "result": result}
+        annotation["created_at"] = "2026-01-31T12:00:00.000000Z"
+        cancelled = {"id": 6, "was_cancelled": True, "result": [common | polygon]}
+        task = {"id": 3, "data": {"image": "/data/upload/1/0123abcd-one.png"}, "annotations": [annotation, cancelled]}
+        (tmp_path / "tasks.json").write_text(json.dumps([task]))
+        return tmp_path / "tasks.json"
+
+    return write
+
+
+def test_label_studio(engine: Engine, labelled: Callable[..., Path], tmp_path: Path) -> None:
+    assert engine("import", labelled(), tmp_path / "data").status == 0
+    brushed, drawn = rows(tmp_path / "data", "SELECT * FROM annotations ORDER BY mask_id")
+    assert np.array_equal(bitmap_of(brushed), np.array(BRUSHED["mask"], bool))
+    left = np.zeros((9, 12), bool)
+    left[:, :6] = True
+    assert np.array_equal(bitmap_of(drawn), left)
+    assert (brushed["annotator"], str(brushed["created_at"])) == ("ada@example.org", "2026-01-31 12:00:00")
+    said = rows(tmp_path / "data", "SELECT details->>'category' AS c FROM events WHERE mask_id <> '' ORDER BY mask_id")
+    assert [row["c"] for row in said] == ["leaf", "stem"]
+
+
+def bitmap_of(row: dict[str, Any]) -> np.ndarray:
+    return coco_mask.decode({"size": [row["height"], row["width"]], "counts": row["rle"]}).astype(bool)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"type": "rectanglelabels"}, "rectanglelabels is no mask"),
+        ({"image_rotation": 90}, "was turned in Label Studio"),
+        ({"value": {"rle": BRUSHED["rle"][:-2]}}, "brush is cut off"),
+        ({"value": {"rle": [0, 0, 0, 1, 56, 0, 0, 0]}}, "its brush holds 1 values of 8 bits"),
+        ({"value": {"rle": [255, 255, 255, 255, *BRUSHED["rle"][4:]]}}, "its brush holds 4294967295 values"),
+        ({"value": {"rle": [300]}}, "its brush is no list of bytes"),
+        ({"original_width": 100_000, "original_height": 100_000}, "several sizes"),
+    ],
+)
+def test_regions_that_are_no_masks(
+    engine: Engine, labelled: Callable[..., Path], tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    finished = engine("import", labelled(**changes), tmp_path / "data", "--max-pixels", "20000000000")
+    assert finished.status == 1
+    assert message in finished.err
+
+
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><task><name>t</name></task></meta>
+<image id="0" name="one.png" width="12" height="9">
+  <polygon label="leaf" occluded="0" points="0.0,0.0;6.0,0.0;6.0,9.0;0.0,9.0" z_order="0"></polygon>
+  <mask label="stem" occluded="0" rle="1, 2, 1, 2" left="3" top="2" width="3" height="2" z_order="0"></mask>
+  {more}
+</image></annotations>
+"""
+
+
+def test_cvat(engine: Engine, labelled: Callable[..., Path], tmp_path: Path) -> None:
+    labelled()
+    (tmp_path / "tasks.xml").write_text(CVAT.format(more=""))
+    assert engine("import", tmp_path / "tasks.xml", tmp_path / "data", "--annotator", "bob").status == 0
+    drawn, masked = rows(tmp_path / "data", "SELECT * FROM annotations ORDER BY mask_id")
+    assert bitmap_of(drawn)[:, :6].all()
+    assert not bitmap_of(drawn)[:, 6:].any()
+    expected = np.zeros((9, 12), bool)
+    expected[2:4, 3:6] = [[False, True, True], [False, True, True]]
+    assert np.array_equal(bitmap_of(masked), expected)
+    assert masked["annotator"] == "bob"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ('<box label="x" xtl="0" ytl="0" xbr="2" ybr="2"></box>', "box 0.2: is no mask"),
+        ('<mask rle="1, 2" left="11" top="0" width="3" height="1"></mask>', "its box 11,0 3x1 leaves the image"),
+        ('<mask rle="1, 9" left="0" top="0" width="3" height="1"></mask>', "its run lengths do not fill its box"),
+        ('<mask rle="a" left="0" top="0" width="3" height="1"></mask>', "mask 0.2"),
+        ('<polygon label="x"></polygon>', "it has no 'points'"),
+    ],
+)
+def test_shapes_that_are_no_masks(
+    engine: Engine, labelled: Callable[..., Path], tmp_path: Path, more: str, message: str
+) -> None:
+    labelled()
+    (tmp_path / "tasks.xml").write_text(CVAT.format(more=more))
+    finished = engine("import", tmp_path / "tasks.xml", tmp_path / "data")
+    assert finished.status == 1
+    assert message in finished.err
+    assert "2 masks imported" in finished.out
+
+
+BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa">]><annotations>&a;</annotations>'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.xml", BOMB, "not a CVAT XML"),
+        ("x.xml", "<annotations>", "not a CVAT XML"),
+        ("x.xml", "<annotations></annotations>", "no <image>"),
+        ("x.xml", CVAT.replace("one.png", "../one.png.gone"), "no picture '../one.png.gone' in"),
+        ("x.xml", CVAT.replace('width="12" height="9"', 'width="99999" height="99999"'), "outside of the limits"),
+        ("x.json", "[1]", "a list that is no Label Studio export"),
+        ("x.json", "{", "is not JSON"),
+        ("x.json", '[{"data": {"a": "x", "b": "y"}, "annotations": []}]', "its data has no field 'image'"),
+        ("x.json", '{"images": [], "annotations": []}', "no images found"),
+    ],
+)
+def test_sources_that_are_none(
+    engine: Engine, labelled: Callable[..., Path], tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    labelled()
+    (tmp_path / name).write_text(text)
+    finished = engine("import", tmp_path / name, tmp_path / "data")
+    assert finished.status == 2
+    assert message in finished.err
+    assert finished.err.strip().count("\n") == 0
+    assert not (tmp_path / "data").exists()
+
+
+def test_places_that_are_none(engine: Engine, tmp_path: Path) -> None:
+    for source, message in (
+        (tmp_path / "none", "no such folder"),
+        ("https://example.org/x.json", "local paths and s3:// only"),
+        (tmp_path, "no *.json here"),
+    ):
+        finished = engine("import", source, tmp_path / "data")
+        assert finished.status == 2
+        assert message in finished.err
+
+
+def test_sa1b_documents_that_lie_about_their_picture(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert engine("export", masked.root, out, "--format", "sa1b").status == 0
+    document = json.loads((out / "sa_1.json").read_text())
+    document["image"]["file_name"] = "../../secret.jpg"
+    with replaced(out / "sa_1.json", json.dumps(document).encode()):
+        finished = engine("import", out, tmp_path / "data")
+    assert finished.status == 1
+    assert "file_name is '../../secret.jpg', the picture beside it another" in finished.err
+    assert rows(tmp_path / "data", "SELECT status, count(*) AS n FROM outcomes GROUP BY 1 ORDER BY 1") == [
+        {"status": "error", "n": 1},
+        {"status": "ok", "n": 3},
+    ]
+
+
+def test_from_and_into_an_object_store(engine: Engine, masked: Masked, bucket: str) -> None:
+    assert engine("export", masked.root, f"s3://{bucket}/out", "--format", "sa1b").status == 0
+    finished = engine("import", f"s3://{bucket}/out", f"s3://{bucket}/back")
+    assert finished.status == 0, finished.err
+    assert f"{len(masked.masks)} masks imported" in finished.out
+    found = connect(f"s3://{bucket}/back").sql("SELECT * FROM masks").to_arrow_table()
+    assert stated(found) == stated(masked.masks)

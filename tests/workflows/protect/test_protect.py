@@ -1,0 +1,155 @@
+"""New pictures in which what was found can no longer be seen, and a record of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.workflows.conftest import Engine
+from tests.workflows.protect.red_detector import save_red_detector
+from workflows.cli import main
+from workflows.protect.commands import ProtectConfig
+from workflows.protect.detect import FaceDetector
+from workflows.sql import connect
+from workflows.storage import LocalStore
+
+RED = (slice(64, 128), slice(96, 160))
+
+
+@pytest.fixture(scope="session")
+def red_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_red_detector(tmp_path_factory.mktemp("detector") / "red.onnx")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, photo: NDArray[np.uint8]) -> Path:
+    """Three pictures: one with a red square, one without, one that EXIF turns, with the square in the upright view."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    plain = np.clip(photo[:256, :320].astype(int) // 2 + [0, 60, 60], 0, 255).astype(np.uint8)
+    marked = plain.copy()
+    marked[RED] = [255, 0, 0]
+    marked[RED][::4] = [200, 0, 0]
+    Image.fromarray(marked).save(folder / "marked.png")
+    Image.fromarray(plain).save(folder / "plain.jpg", quality=90)
+    turned = Image.fromarray(np.rot90(marked).copy())
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(folder / "turned.jpg", quality=95, exif=exif)
+    return folder
+
+
+def record(out: Path) -> dict[str, dict[str, object]]:
+    found = pq.read_table(out / "protected.parquet").to_pylist()
+    return {Path(str(row["source_uri"])).name: row for row in found}
+
+
+def test_a_detector_finds_and_the_blur_hides(
+    engine: Engine, pictures: Path, red_detector: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    finished = engine("protect", pictures, out, "--detector", red_detector, "--min-score", "0.5")
+    assert finished.status == 0, finished.err
+    rows = record(out)
+    before = np.asarray(Image.open(pictures / "marked.png"))
+    for name in ("marked.png", "turned.jpg"):
+        after = np.asarray(Image.open(out / str(rows[name]["uri"])))
+        assert after.shape == before.shape
+        assert np.ptp(after[RED][8:-8, 8:-8], axis=0).max() < np.ptp(before[RED][8:-8, 8:-8], axis=0).max()
+        assert rows[name]["n_regions"]
+        assert np.abs(after[200:].astype(int) - before[200:]).max() <= (0 if name == "marked.png" else 30)
+        regions = json.loads(str(rows[name]["regions"]))
+        assert {region["kind"] for region in regions} == {"face"}
+        assert min(region["score"] for region in regions) >= 0.5
+    assert (out / str(rows["plain.jpg"]["uri"])).read_bytes() == (pictures / "plain.jpg").read_bytes()
+    again = FaceDetector(str(red_detector), min_score=0.5)
+    assert rows["marked.png"]["blurred_by"] == f"detector {again.sha256}"
+
+
+def test_detections_lie_where_the_square_is(red_detector: Path, pictures: Path) -> None:
+    image = np.asarray(Image.open(pictures / "marked.png"))
+    regions = FaceDetector(str(red_detector), min_score=0.5).regions(image)
+    covered = np.zeros(image.shape[:2], bool)
+    for region in regions:
+        y, x = round(region.y), round(region.x)
+        covered[max(0, y) : y + round(region.h), max(0, x) : x + round(region.w)] = True
+    expected = np.zeros_like(covered)
+    expected[RED] = True
+    assert (covered & expected).sum() / expected.sum() > 0.8  # boxes are centred on corners of cells
+    assert (covered & ~expected).sum() / expected.sum() < 0.5
+
+
+def test_a_table_says_what_to_blur_and_the_result_is_a_source(engine: Engine, pictures: Path, tmp_path: Path) -> None:
+    table = tmp_path / "boxes.csv"
+    table.write_text(f"file_name,x,y,w,h,kind\nmarked.png,{RED[1].start},{RED[0].start},64,64,plate\n")
+    out = tmp_path / "out"
+    assert engine("protect", pictures, out, "--boxes", table).status == 0
+    rows = record(out)
+    (region,) = json.loads(str(rows["marked.png"]["regions"]))
+    assert region == {"x": 96, "y": 64, "w": 64, "h": 64, "kind": "plate", "score": None}
+    assert (rows["plain.jpg"]["n_regions"], rows["turned.jpg"]["n_regions"]) == (0, 0)
+    assert engine("ingest", out / "protected.parquet", tmp_path / "data").status == 0
+    found = connect(str(tmp_path / "data")).sql("SELECT count(*), min(height) FROM images").fetchall()
+    assert found == [(3, 256)]
+    before = {entry.key: entry.stamp for entry in LocalStore(out).list("images")}
+    assert engine("protect", pictures, out, "--boxes", table).status == 0
+    assert {entry.key: entry.stamp for entry in LocalStore(out).list("images")} == before
+
+
+def test_pictures_that_cannot_be_read_are_left_out(engine: Engine, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "broken.png").write_bytes(b"none")
+    (tmp_path / "boxes.csv").write_text("file_name,x,y,w,h\nmarked.png,1,1,5,5\n")
+    finished = engine("protect", pictures, tmp_path / "out", "--boxes", tmp_path / "boxes.csv")
+    assert finished.status == 1
+    assert "broken.png: not an image in a known format" in finished.err
+    assert "3 pictures, 1 regions blurred, 1 left out" in finished.out
+    assert sorted(record(tmp_path / "out")) == ["marked.png", "plain.jpg", "turned.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,x,y,w,h\n", "no column uri or file_name"),
+        ("uri,x,y\na,1,2\n", "no column w, h"),
+        ("uri,x,y,w,h\na,1,2,three,4\n", "row 0: x, y, w and h must be numbers"),
+        ("uri,x,y,w,h\na,1,2,0,4\n", r"row 0: a box of 0.0 x 4.0 px at 1.0, 2.0 is none"),
+    ],
+)
+def test_tables_that_are_none(engine: Engine, pictures: Path, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "boxes.csv").write_text(text)
+    finished = engine("protect", pictures, tmp_path / "out", "--boxes", tmp_path / "boxes.csv")
+    assert finished.status == 2
+    assert message in finished.err
+    assert finished.err.strip().count("\n") == 0
+
+
+def test_detectors_that_are_none(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SAM_ENGINE_CHECKPOINTS", raising=False)
+    (tmp_path / "junk.onnx").write_bytes(b"junk")
+    for detector, message in (
+        (tmp_path / "junk.onnx", "not an ONNX model that OpenCV reads"),
+        (tmp_path / "none.onnx", "no such file; --detector is an ONNX file, or yunet"),
+        ("yunet", "`sam-engine models fetch yunet` gets it"),
+    ):
+        assert main(["protect", str(pictures), str(tmp_path / "out"), "--detector", str(detector)]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_refusals() -> None:
+    for values, message in (
+        ({}, "say what to blur"),
+        ({"boxes": "b", "min_score": 1.0}, "--min-score is 1.0"),
+        ({"boxes": "b", "margin": -1.0}, "--margin is -1.0"),
+        ({"boxes": "b", "max_pixels": 0}, "--max-pixels is 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ProtectConfig("s", "o", **values)

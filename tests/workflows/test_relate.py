@@ -1,0 +1,105 @@
+"""Relations of a data set's masks as rows, views and files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from schemas.tables import MASKS, RELATIONS
+from tests.workflows.conftest import Engine
+from tests.workflows.report.data_sets import DataSet, done, photos, run_record
+from workflows.exchange.commands import RelateConfig
+from workflows.relate import relation_rows
+from workflows.sql import connect
+from workflows.storage import LocalStore
+
+SIZE = (24, 36)
+
+
+def box(y: int, x: int, h: int, w: int) -> NDArray[np.bool_]:
+    mask = np.zeros(SIZE, bool)
+    mask[y : y + h, x : x + w] = True
+    return mask
+
+
+STREET, CAR, WHEEL, COPY = box(2, 0, 22, 36), box(8, 4, 14, 25), box(16, 6, 5, 5), box(8, 4, 14, 26)
+
+
+@pytest.fixture
+def nested(tmp_path: Path) -> Path:
+    """Two images in two shards; the first has a wheel in a car, a copy of the car, and a street around them."""
+    rng = np.random.default_rng(0)
+    data = DataSet(tmp_path / "data")
+    first, second = data.add_images(photos(tmp_path / "photos", 2, rng=rng))
+    run = run_record("one")
+    data.add_run([done(first, [CAR, WHEEL, STREET, COPY], rng=rng)], run, shard=0)
+    data.add_run([done(second, [WHEEL], rng=rng)], run, shard=1)
+    return tmp_path / "data"
+
+
+def ask(dataset: Path, sql: str) -> list[tuple[object, ...]]:
+    return connect(str(dataset)).sql(sql).fetchall()
+
+
+def test_views(engine: Engine, nested: Path) -> None:
+    assert ask(nested, "SELECT count(*) FROM relations") == [(0,)]
+    assert ask(nested, "SELECT count(*) FROM distinct_masks") == [(5,)]
+    finished = engine("relate", nested)
+    assert finished.status == 0, finished.err
+    assert "5 masks, 3 are parts of others, 1 repeat better ones" in finished.out
+    number = "right(mask_id, 5)::INT"
+    tree = ask(
+        nested,
+        f"SELECT {number}, right(parent_mask_id, 1)::INT, right(whole_mask_id, 1)::INT, depth, parts, "
+        "right(duplicate_of, 1)::INT FROM mask_tree ORDER BY mask_id",
+    )
+    assert sorted(tree, key=str) == sorted(
+        [
+            (0, 2, 2, 1, 1, None),
+            (1, 0, 2, 2, 0, None),
+            (2, None, None, 0, 2, None),
+            (3, 2, 2, 1, 0, 0),
+            (0, None, None, 0, 0, None),
+        ],
+        key=str,
+    )
+    assert ask(nested, "SELECT count(*) FROM distinct_masks") == [(4,)]
+    street = ask(nested, "SELECT mask_id FROM mask_tree WHERE parts = 2")[0][0]
+    assert [row[0] for row in ask(nested, f"SELECT depth FROM parts_of('{street}')")] == [1, 1, 2]
+
+
+def test_again_writes_nothing_other_thresholds_everything(engine: Engine, nested: Path) -> None:
+    assert engine("relate", nested).status == 0
+    store = LocalStore(nested)
+    first = list(store.list("relations"))
+    assert [entry.key.rpartition("/")[2] for entry in first] == ["shard-00000000.parquet", "shard-00000001.parquet"]
+    assert engine("relate", nested).status == 0
+    assert list(store.list("relations")) == first
+    assert engine("relate", nested, "--duplicate-iou", "0.99").status == 0
+    assert list(store.list("relations")) != first
+    assert ask(nested, "SELECT count(*) FROM distinct_masks") == [(5,)]
+
+
+def test_exports_can_leave_copies_out(engine: Engine, nested: Path, tmp_path: Path) -> None:
+    assert engine("relate", nested).status == 0
+    out = tmp_path / "out"
+    assert engine("export", nested, out, "--format", "coco", "--distinct", "--no-pictures").status == 0
+    assert "4 masks" in engine("export", nested, out, "--format", "coco", "--distinct", "--no-pictures").out
+
+
+def test_refusals(engine: Engine, tmp_path: Path) -> None:
+    assert engine("relate", tmp_path).status == 2
+    DataSet(tmp_path / "data")
+    empty = engine("relate", tmp_path / "data")
+    assert empty.status == 2
+    assert "no finished images to relate masks of" in empty.err
+    for values in ({"containment": 0.5}, {"duplicate_iou": 2.0}):
+        with pytest.raises(ValueError, match=r"it must be above 0\.5, at most 1"):
+            RelateConfig("d", **values)
+
+
+def test_no_masks_have_no_relations() -> None:
+    assert relation_rows(MASKS.empty_table(), containment=0.9, duplicate_iou=0.9) == RELATIONS.empty_table()

@@ -1,0 +1,1 @@
+"""Masks out of a data set into the formats of others, and the other way round."""

@@ -1,0 +1,242 @@
+"""`sam-engine import`: masks of others into the tables, where they are as all other masks are.
+
+    read the source -> note its pictures -> shards of images -> annotations and events, masks and outcomes
+
+Where a model made masks the import is a run with a plan, as if this program had made them, and outcomes commit each
+shard. Where only people did, a part of events commits the annotations before it. Events say, mask by mask, what else
+the source said: its own id, the category. The same command adds nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import chain
+
+import duckdb
+import pyarrow as pa
+
+from schemas.ids import canonical_json, content_hash
+from schemas.layout import annotations_key, events_key, masks_key, outcomes_key
+from schemas.parquet import to_parquet_bytes
+from schemas.records import RunRecord
+from schemas.tables import ANNOTATIONS, Stage, Status
+from schemas.validate import RowError, check_outcomes
+from workflows.convert import ImageResult, checked, mask_table, outcome_table
+from workflows.exchange.commands import ImportConfig
+from workflows.exchange.imported_run import imported_run
+from workflows.exchange.incoming_rows import Rules, Taken, annotation_rows, automatic_result, event_rows, take
+from workflows.exchange.readers import IncomingImage, IncomingSource
+from workflows.exchange.readers.opening import open_source
+from workflows.failures import one_line
+from workflows.ingest import ingest
+from workflows.plans import finished_shards, read_plan, settle_plan
+from workflows.progress import Progress
+from workflows.runs import open_dataset, settle_run
+from workflows.scratch import open_scratch
+from workflows.sources import ImageRef
+from workflows.sql import connect
+from workflows.storage import Store, open_store
+
+IMAGES_PER_SHARD = 256
+_READERS = 16
+_LINES_SHOWN = 20
+_LEFT_OUT = "LeftOut"
+_IMAGES = "SELECT DISTINCT image_id FROM places ORDER BY image_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Images that are written together; shards count from 0."""
+
+    number: int
+    image_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where masks go. `run` is there when models made some of them; `tables` knows the places of each image."""
+
+    store: Store
+    run: RunRecord | None
+    rules: Rules
+    tables: duckdb.DuckDBPyConnection
+    catalog: duckdb.DuckDBPyConnection
+
+
+def import_command(config: ImportConfig) -> int:
+    """The subcommand: exit status 0, or 1 when masks or images were left out, which lines on standard error tell.
+
+    Raises ValueError or OSError (one line) when the source, or a picture that it names, cannot be used at all.
+    """
+    source = open_source(config)
+    references = _some(source)
+    store = open_store(config.dataset)
+    open_dataset(store)
+    with ingest(references, store, max_pixels=config.max_pixels) as listing, open_scratch() as tables:
+        tables.register("incoming", listing.images())
+        tables.execute("CREATE TABLE places AS SELECT image_id, uri FROM incoming")
+        tables.unregister("incoming")
+        stage = None if config.stage == "as-stated" else Stage(config.stage.replace("-", "_"))
+        automatic = stage == Stage.AUTOMATIC or (stage is None and source.automatic)
+        run = settle_run(store, imported_run(source)) if automatic else None
+        rules = _rules(config, source, stage, tables)
+        with closing(connect(config.dataset)) as catalog:
+            destination = Destination(store, run, rules, tables, catalog)
+            masks, refused = _take_all(source, destination, _pending(destination))
+    _tell(refused)
+    print(f"{store.root}: {masks:,} masks imported from {source.name}, {len(refused):,} left out")
+    return 1 if refused else 0
+
+
+def _some(source: IncomingSource) -> Iterator[ImageRef]:
+    """The pictures of a source. Raises ValueError when there are none, before a data set is begun for them."""
+    references = source.references()
+    first = next(references, None)
+    if first is None:
+        raise ValueError(f"{source.name}: no pictures with masks")
+    return chain([first], references)
+
+
+def _rules(
+    config: ImportConfig, source: IncomingSource, stage: Stage | None, tables: duckdb.DuckDBPyConnection
+) -> Rules:
+    images = [image for (image,) in tables.execute(_IMAGES).fetchall()]
+    what = [source.digest, stage, config.annotator, config.crowds, content_hash("".join(images).encode())]
+    session = f"import-{content_hash(canonical_json(what).encode())[:16]}"
+    default = Stage.AUTOMATIC if source.kind == "sa1b" else Stage.ASSISTED_MANUAL
+    return Rules(source.name, session, stage, default, config.annotator, datetime.now(UTC).replace(tzinfo=None))
+
+
+def _pending(destination: Destination) -> list[Shard]:
+    """The shards that are not committed yet."""
+    store, run = destination.store, destination.run
+    if run is None:
+        shards = list(_chunks(destination.tables))
+        session = destination.rules.session
+        return [shard for shard in shards if not store.exists(events_key(session, shard.number + 1))]
+    images = destination.tables.sql("SELECT image_id, uri FROM places").to_arrow_table()
+    tasks = settle_plan(store, run.run_id, images, shard_size=IMAGES_PER_SHARD)
+    rows = {part.number: part.table["image_id"].to_pylist() for part in read_plan(store, run.run_id)}
+    done = finished_shards(store, run.run_id)
+    shards = [Shard(task.shard, tuple(rows[task.part][task.start : task.stop])) for task in tasks]
+    return [shard for shard in shards if shard.number not in done]
+
+
+def _chunks(tables: duckdb.DuckDBPyConnection) -> Iterator[Shard]:
+    images = [image for (image,) in tables.execute(_IMAGES).fetchall()]
+    for number, start in enumerate(range(0, len(images), IMAGES_PER_SHARD)):
+        yield Shard(number, tuple(images[start : start + IMAGES_PER_SHARD]))
+
+
+def _take_all(source: IncomingSource, destination: Destination, shards: Sequence[Shard]) -> tuple[int, list[str]]:
+    """Work on the shards; how many masks were taken, and a line for everything that was left out."""
+    masks, refused = 0, list[str]()
+    with Progress("importing", sum(len(shard.image_ids) for shard in shards)) as progress:
+        for shard in shards:
+            taken, lines = _load(source, destination, shard)
+            lines += _write(destination, shard, taken)
+            count = sum(len(image.masks) for image in taken)
+            masks, refused = masks + count, refused + lines
+            progress.add(images=len(shard.image_ids), masks=count, errors=len(lines))
+    return masks, refused
+
+
+def _load(source: IncomingSource, destination: Destination, shard: Shard) -> tuple[list[Taken], list[str]]:
+    """The images of a shard that can be used, and lines about what cannot."""
+    places = _places(destination.tables, shard)
+    sizes = _sizes(destination.catalog, shard)
+
+    def read(image_id: str) -> Taken | str:
+        if image_id not in places:
+            return f"image {image_id} is not in {source.name} any more"
+        try:
+            found = _merged([source.load(uri) for uri in places[image_id]])
+            if image_id not in sizes:
+                return f"{places[image_id][0]}: cannot be read as an image"
+            height, width = sizes[image_id]
+            if found.masks and (found.height, found.width) != (height, width):
+                return f"{places[image_id][0]} is {width}x{height} px, its masks {found.width}x{found.height} px"
+            return take(image_id, replace(found, height=height, width=width), destination.rules)
+        except (ValueError, OSError) as error:
+            return one_line(error)
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        answers = list(readers.map(read, shard.image_ids))
+    taken = [answer for answer in answers if isinstance(answer, Taken)]
+    lines = [answer for answer in answers if isinstance(answer, str)]
+    return taken, lines + [line for image in taken for line in image.refused]
+
+
+def _merged(found: Sequence[IncomingImage]) -> IncomingImage:
+    """What several places of one picture say, together."""
+    if len({(image.height, image.width) for image in found if image.masks}) > 1:
+        raise ValueError("the same picture is stated to be of several sizes")
+    first = max(found, key=lambda image: len(image.masks))
+    masks = tuple(mask for image in found for mask in image.masks)
+    return IncomingImage(first.height, first.width, masks, tuple(line for image in found for line in image.refused))
+
+
+def _write(destination: Destination, shard: Shard, taken: Sequence[Taken]) -> list[str]:
+    """Write one shard, what commits it last; a line for each image whose rows break a rule."""
+    store, rules, run = destination.store, destination.rules, destination.run
+    lines: list[str] = []
+    human = [rows for image in taken if len(rows := _annotations(image, rules, lines))]
+    part = shard.number + 1
+    if human:
+        store.put(annotations_key(rules.session, part), to_parquet_bytes(pa.concat_tables(human)))
+    events = event_rows(taken, rules, run.run_id if run else None, shard.number)
+    store.put(events_key(rules.session, part), to_parquet_bytes(events))
+    if run is not None:
+        results = checked(run, _results(shard, taken, run))
+        lines += [str(result.error_message) for result in results if result.error_class not in (None, _LEFT_OUT)]
+        outcomes = outcome_table(run.run_id, shard.number, results)
+        check_outcomes(outcomes)
+        store.put(masks_key(run.run_id, shard.number), to_parquet_bytes(mask_table(run, results)))
+        store.put(outcomes_key(run.run_id, shard.number), to_parquet_bytes(outcomes))
+    return lines
+
+
+def _annotations(image: Taken, rules: Rules, lines: list[str]) -> pa.Table:
+    """The human masks of an image; none, and a line, when one of them breaks a rule."""
+    try:
+        return annotation_rows(image, rules)
+    except RowError as error:
+        lines.append(one_line(error))
+        return ANNOTATIONS.empty_table()
+
+
+def _results(shard: Shard, taken: Sequence[Taken], run: RunRecord) -> list[ImageResult]:
+    """How each image of the shard ended in the run."""
+    found = {image.image_id: image for image in taken}
+    now = run.created_at
+    left_out = "its masks could not be imported"
+    return [
+        automatic_result(found[image_id], now)
+        if image_id in found
+        else ImageResult(image_id, Status.ERROR, now, now, error_class=_LEFT_OUT, error_message=left_out)
+        for image_id in shard.image_ids
+    ]
+
+
+def _places(tables: duckdb.DuckDBPyConnection, shard: Shard) -> dict[str, list[str]]:
+    """Every place of each image of a shard."""
+    sql = "SELECT image_id, list(DISTINCT uri ORDER BY uri) FROM places WHERE image_id IN (SELECT unnest(?)) GROUP BY 1"
+    return dict(tables.execute(sql, [list(shard.image_ids)]).fetchall())
+
+
+def _sizes(catalog: duckdb.DuckDBPyConnection, shard: Shard) -> dict[str, tuple[int, int]]:
+    """(height, width) px of the images of a shard that could be read."""
+    sql = "SELECT image_id, height, width FROM images WHERE height > 0 AND image_id IN (SELECT unnest(?))"
+    return {image: (height, width) for image, height, width in catalog.execute(sql, [list(shard.image_ids)]).fetchall()}
+
+
+def _tell(refused: Sequence[str]) -> None:
+    for line in refused[:_LINES_SHOWN]:
+        print(f"left out: {line}", file=sys.stderr)
+    if len(refused) > _LINES_SHOWN:
+        print(f"... and {len(refused) - _LINES_SHOWN:,} more", file=sys.stderr)

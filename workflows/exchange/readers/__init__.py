@@ -1,0 +1,54 @@
+"""One file per format that masks are imported from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from schemas.coco import Origin
+from workflows.sources import ImageRef
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingMask:
+    """One mask as its source states it.
+
+    key      what names the mask in its source
+    rle      COCO compressed counts over the whole image
+    origin   stage, annotator and scores; None where the source says nothing
+    details  whatever else it says, such as `category`; values are JSON
+    """
+
+    key: str
+    rle: bytes
+    origin: Origin = field(default_factory=Origin)
+    details: Mapping[str, object] = field(default_factory=dict)
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingImage:
+    """What a source says of one image: height and width of its masks, px, and a line for each mask left out."""
+
+    height: int
+    width: int
+    masks: tuple[IncomingMask, ...]
+    refused: tuple[str, ...] = ()
+
+
+class IncomingSource(Protocol):
+    """Masks of others. `automatic` says whether any mask may be of the automatic stage, `digest` (hexadecimal) what the
+    source holds."""
+
+    name: str
+    kind: str
+    digest: str
+    automatic: bool
+
+    def references(self) -> Iterator[ImageRef]:
+        """The pictures that the source has masks for."""
+
+    def load(self, uri: str) -> IncomingImage:
+        """The masks of a picture. Raises ValueError or OSError (one line) when none of them can be used."""

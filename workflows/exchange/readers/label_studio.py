@@ -1,0 +1,149 @@
+"""Label Studio's JSON export: tasks with annotations; brushes and polygons become masks.
+
+Polygons are in percent of the picture. Boxes, points, ellipses and text are no masks and are left out with a line.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas.coco import Origin
+from schemas.ids import content_hash
+from schemas.json_fields import JsonObject, as_object, is_number
+from workflows.exchange.readers import IncomingImage, IncomingMask
+from workflows.exchange.readers.names import PictureFolder
+from workflows.exchange.readers.rasters import brush_rle, polygon_rle
+from workflows.sources import ImageRef
+
+_MASKS = ("brushlabels", "brush", "polygonlabels", "polygon")
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """A region of an annotation, and whose it is."""
+
+    key: str
+    annotator: str | None
+    created_at: datetime | None
+    entry: JsonObject
+
+
+class LabelStudioSource:
+    """The whole export is in memory.
+
+    Raises ValueError (one line) when it is none, or a picture cannot be found.
+    """
+
+    kind = "label-studio"
+    automatic = False
+
+    def __init__(self, name: str, data: bytes, tasks: object, folder: PictureFolder, *, max_pixels: int) -> None:
+        self.name, self.digest, self._max_pixels = name, content_hash(data), max_pixels
+        if not isinstance(tasks, list):
+            raise ValueError(f"{name}: a Label Studio export is a list of tasks")
+        self._references: dict[str, ImageRef] = {}
+        self._regions: dict[str, list[_Region]] = defaultdict(list)
+        for index, task in enumerate(tasks):
+            self._add(as_object(task, f"{name}: task {index}"), folder)
+
+    def references(self) -> Iterator[ImageRef]:
+        return iter(self._references.values())
+
+    def load(self, uri: str) -> IncomingImage:
+        masks: list[IncomingMask] = []
+        refused: list[str] = []
+        sizes = {self._size(region.entry) for region in self._regions[uri]}
+        if len(sizes) > 1:
+            raise ValueError(f"{self.name}: {uri} is stated to be of several sizes: {sorted(sizes)}")
+        height, width = next(iter(sizes), (0, 0))
+        for region in self._regions[uri]:
+            try:
+                masks.append(_mask(region, height, width))
+            except ValueError as error:
+                refused.append(f"{region.entry.where}: {error}")
+        return IncomingImage(height, width, tuple(masks), tuple(refused))
+
+    def _add(self, task: JsonObject, folder: PictureFolder) -> None:
+        data = task.child("data")
+        try:
+            reference = folder.find(_picture(data))
+        except ValueError as error:
+            raise ValueError(f"{task.where}: {error}") from error
+        self._references[reference.uri] = reference
+        for annotation in task.children("annotations") if task.has("annotations") else ():
+            if annotation.values.get("was_cancelled"):
+                continue
+            for index, entry in enumerate(annotation.children("result")):
+                region = f"{task.values.get('id')}.{annotation.values.get('id')}.{entry.values.get('id', index)}"
+                who, when = _person(annotation), _time(annotation)
+                if "value" in entry.values and entry.has("original_width"):
+                    self._regions[reference.uri].append(_Region(region, who, when, entry))
+
+    def _size(self, entry: JsonObject) -> tuple[int, int]:
+        height, width = entry.integer("original_height"), entry.integer("original_width")
+        if not 0 < height * width <= self._max_pixels:
+            raise ValueError(f"{entry.where}: {width}x{height} px is more than the limit of {self._max_pixels:,} px")
+        return height, width
+
+
+def is_export(document: object) -> bool:
+    """Whether a JSON document looks like one of Label Studio."""
+    first = document[0] if isinstance(document, list) and document else None
+    return isinstance(first, dict) and "data" in first and "annotations" in first
+
+
+def _mask(region: _Region, height: int, width: int) -> IncomingMask:
+    entry = region.entry
+    kind = entry.text("type")
+    if kind not in _MASKS:
+        raise ValueError(f"{kind[:40]} is no mask")
+    if entry.has("image_rotation") and entry.number("image_rotation"):
+        raise ValueError("the picture was turned in Label Studio; its masks do not lie on the file")
+    value = entry.child("value")
+    if kind.startswith("brush"):
+        rle = brush_rle(value.integers("rle"), height=height, width=width)
+    else:
+        corners = [(x / 100 * width, y / 100 * height) for x, y in value.points("points")]
+        rle = polygon_rle(corners, height=height, width=width)
+    return IncomingMask(
+        region.key,
+        rle,
+        Origin(annotator=region.annotator),
+        {"id": region.key} | _category(value, kind),
+        region.created_at,
+    )
+
+
+def _category(value: JsonObject, kind: str) -> dict[str, object]:
+    labels = value.values.get(kind)
+    return {"category": str(labels[0])} if isinstance(labels, list) and labels else {}
+
+
+def _picture(data: JsonObject) -> str:
+    """The picture of a task: the field `image`, or the only one that is a text."""
+    if data.has("image"):
+        return data.text("image")
+    texts = [value for value in data.values.values() if isinstance(value, str)]
+    if len(texts) != 1:
+        raise ValueError("its data has no field 'image'")
+    return texts[0]
+
+
+def _person(annotation: JsonObject) -> str | None:
+    """Who made an annotation: e-mail, else number."""
+    person = annotation.values.get("completed_by")
+    if isinstance(person, dict):
+        known = person.get("email") or person.get("id")
+        return None if known is None else str(known)
+    return f"user {int(person)}" if is_number(person) else None
+
+
+def _time(annotation: JsonObject) -> datetime | None:
+    text = annotation.values.get("created_at")
+    try:
+        return datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None

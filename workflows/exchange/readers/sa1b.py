@@ -1,0 +1,65 @@
+"""SA-1B: a folder or S3 prefix of JSON documents, each beside its picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from schemas import coco, sa1b
+from schemas.ids import content_hash
+from schemas.tables import Stage
+from workflows.exchange.readers import IncomingImage, IncomingMask
+from workflows.sources import ImageRef, UriReader, list_images
+from workflows.storage import open_store
+
+_MOST_BYTES = 1 << 30
+
+
+class Sa1bSource:
+    """Nothing is kept of the documents: each is read when its picture's turn comes.
+
+    Raises ValueError (one line) when there is no picture.
+    """
+
+    kind = "sa1b"
+    automatic = True
+
+    def __init__(self, folder: str) -> None:
+        self.name = open_store(folder).root
+        self.digest = content_hash(self.name.encode())
+        self._reader = UriReader(max_bytes=_MOST_BYTES)
+
+    def references(self) -> Iterator[ImageRef]:
+        """Pictures that have a document beside them."""
+        store = open_store(self.name)
+        documents = {entry.key.removesuffix(".json") for entry in store.list() if entry.key.endswith(".json")}
+        if not documents:
+            raise ValueError(f"{self.name}: no *.json here; SA-1B has one beside each picture")
+        for reference in list_images(self.name):
+            if reference.uri.removeprefix(f"{self.name}/").rpartition(".")[0] in documents:
+                yield reference
+
+    def load(self, uri: str) -> IncomingImage:
+        place = f"{uri.rpartition('.')[0]}.json"
+        document = sa1b.from_json(self._reader.read(place), where=place)
+        if document.image.file_name != PurePosixPath(uri).name:
+            raise ValueError(f"{place}: file_name is {document.image.file_name[:100]!r}, the picture beside it another")
+        size = (document.image.height, document.image.width)
+        masks: list[IncomingMask] = []
+        refused: list[str] = []
+        for found in document.annotations:
+            segmentation = coco.CompressedRle(found.segmentation.size, found.segmentation.counts)
+            try:
+                rle = coco.rle_of(segmentation, height=size[0], width=size[1])
+            except ValueError as error:
+                refused.append(f"{place}: annotation {found.id}: {error}")
+                continue
+            origin = coco.Origin(
+                stage=Stage.AUTOMATIC,
+                predicted_iou=found.predicted_iou,
+                stability_score=found.stability_score,
+                point_coords=found.point_coords,
+                crop_box=found.crop_box,
+            )
+            masks.append(IncomingMask(str(found.id), rle, origin, {"id": found.id}))
+        return IncomingImage(*size, tuple(masks), tuple(refused))

@@ -1,0 +1,245 @@
+"""What an export holds: committed masks in pages of whole images, in the order of image_id, one page in memory at once.
+
+A mask that a person accepted, changed or deleted is left out where that person's own stands for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from schemas.catalog import QueryError, query
+from schemas.ids import content_hash
+from schemas.tables import MASKS, Stage
+from workflows.exchange.commands import ExportConfig
+from workflows.licences import allowed_licences
+from workflows.sql import connect
+
+IMPORT_ACTION = "import"
+"""Action of the event that keeps what the source of an imported mask said of it."""
+
+_TABLES = ("", "masks", "annotations")
+_COLUMNS = ", ".join(MASKS.names)
+_AUTOMATIC = f"""
+SELECT {_COLUMNS} FROM masks
+WHERE {{run}} AND {{span}} AND mask_id NOT IN (
+    SELECT source_mask_id FROM annotation_revisions
+    WHERE {{settled}} AND {{span}} AND source_mask_id IS NOT NULL AND stage <> '{Stage.AUDIT}'
+)"""
+# As the view `annotations`, but images are chosen before the newest revision is looked for: a page reads its own alone.
+_HUMAN = f"""
+SELECT mask_id, image_id, NULL::VARCHAR AS run_id, round, stage, height, width, rle, bbox_x, bbox_y, bbox_w, bbox_h,
+    area, predicted_iou, stability_score, point_x, point_y, NULL::INTEGER AS crop_x, NULL::INTEGER AS crop_y,
+    NULL::INTEGER AS crop_w, NULL::INTEGER AS crop_h, model_id, annotator, created_at
+FROM (
+    FROM annotation_revisions WHERE {{span}}
+    QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC) = 1
+)
+WHERE NOT deleted AND stage <> '{Stage.AUDIT}'"""
+_IMAGES = """
+WITH counted AS (
+    SELECT image_id, count(*) AS masks, any_value(height) AS height, any_value(width) AS width
+    FROM ({masks}) WHERE {where} GROUP BY image_id
+),
+finished AS (SELECT DISTINCT image_id FROM outcomes WHERE status = 'ok' AND {run} AND {automatic})
+SELECT image_id, uris, coalesce(images.height, counted.height) AS height,
+    coalesce(images.width, counted.width) AS width, format, exif_orientation, licence,
+    coalesce(masks, 0) AS n_masks
+FROM images LEFT JOIN counted USING (image_id)
+WHERE (masks > 0 OR image_id IN (SELECT image_id FROM finished)) AND {licence}
+ORDER BY image_id"""
+_CATEGORIES = f"""
+SELECT mask_id, arg_max(details::JSON->>'category', happened_at) AS category FROM events
+WHERE action = '{IMPORT_ACTION}' AND mask_id IS NOT NULL AND {{span}} GROUP BY mask_id"""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportImage:
+    """One image and its chosen masks.
+
+    number      from 1, in the order of image_id; the whole number that formats want as an identifier
+    first_mask  number of its first mask, from 1 through the whole export
+    masks       rows of the columns of MASKS and `category`, in the order of mask_id; what human masks lack is null
+    """
+
+    number: int
+    first_mask: int
+    image_id: str
+    uris: tuple[str, ...]
+    height: int
+    width: int
+    format: str | None
+    orientation: int | None
+    licence: str | None
+    masks: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Images that are written together; pages count from 0. `rows` are of the listing, without masks."""
+
+    number: int
+    rows: tuple[dict[str, Any], ...]
+    first_image: int
+    first_mask: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How much an export holds. `unscored` masks lack what only a model says: people drew them."""
+
+    images: int
+    masks: int
+    unscored: int
+    categories: tuple[str, ...]
+    licences: tuple[str, ...]
+
+
+class Selection:
+    """The masks that an export was asked for, as they were committed when it began.
+
+    Raises ValueError (one line): no data set, no such run, a condition that DuckDB refuses, or nothing chosen.
+    """
+
+    def __init__(self, config: ExportConfig) -> None:
+        self.dataset, _, table = config.dataset.partition("@")
+        self._connection = connect(self.dataset)
+        self._where = f"({config.where})"
+        self._run = _run_condition(self._connection, table)
+        self._tables = _tables(table)
+        self._settled = "true" if len(self._tables) == 2 else "false"
+        self._licence = _licence_condition(self._connection, config.licences)
+        if config.distinct:
+            self._where += " AND mask_id NOT IN (SELECT mask_id FROM relations WHERE duplicate_of IS NOT NULL)"
+
+    def fingerprint(self) -> str:
+        """Of the committed files that it reads: another one means that the data set has changed."""
+        files = query(self._connection, "SELECT file FROM glob('dataset://*') ORDER BY file")["file"].to_pylist()
+        return content_hash("\0".join(files).encode())
+
+    def totals(self) -> Totals:
+        """Counts over everything, and the names that occur in it."""
+        span = "true"
+        counted = self._rows(
+            f"SELECT count(*) AS masks, count(*) FILTER (crop_x IS NULL) AS unscored "
+            f"FROM ({self._masks(span)}) WHERE {self._where} AND image_id IN (SELECT image_id FROM ({self._images()}))"
+        )[0]
+        images = self._rows(f"SELECT count(*) AS images, list(DISTINCT licence) AS licences FROM ({self._images()})")[0]
+        if not images["images"]:
+            raise ValueError(f"{self.dataset}: no image or mask is chosen; nothing to export")
+        names = self._rows(f"SELECT DISTINCT category FROM ({_CATEGORIES.format(span=span)}) ORDER BY 1")
+        return Totals(
+            images["images"],
+            counted["masks"],
+            counted["unscored"],
+            tuple(row["category"] for row in names if row["category"]),
+            tuple(sorted(name for name in images["licences"] or [] if name)),
+        )
+
+    def pages(self, size: int) -> Iterator[Page]:
+        """All images, so many at once, without their masks."""
+        reader = self._connection.cursor().sql(self._images()).to_arrow_reader(size)
+        number = first_image = first_mask = 0
+        waiting: list[dict[str, Any]] = []
+        for batch in reader:
+            waiting += batch.to_pylist()
+            while len(waiting) >= size:
+                rows, waiting = tuple(waiting[:size]), waiting[size:]
+                yield Page(number, rows, first_image, first_mask)
+                number, first_image = number + 1, first_image + len(rows)
+                first_mask += sum(row["n_masks"] for row in rows)
+        if waiting:
+            yield Page(number, tuple(waiting), first_image, first_mask)
+
+    def load(self, page: Page) -> list[ExportImage]:
+        """The images of a page with their masks."""
+        span = f"image_id BETWEEN '{page.rows[0]['image_id']}' AND '{page.rows[-1]['image_id']}'"
+        masks = query(
+            self._connection,
+            f"SELECT chosen.*, category FROM (FROM ({self._masks(span)}) WHERE {self._where}) AS chosen "
+            f"LEFT JOIN ({_CATEGORIES.format(span=span)}) USING (mask_id) ORDER BY image_id, mask_id",
+        )
+        starts = _starts(masks)
+        images: list[ExportImage] = []
+        first_mask = page.first_mask + 1
+        for index, row in enumerate(page.rows):
+            images.append(
+                ExportImage(
+                    number=page.first_image + index + 1,
+                    first_mask=first_mask,
+                    image_id=row["image_id"],
+                    uris=tuple(row["uris"]),
+                    height=row["height"],
+                    width=row["width"],
+                    format=row["format"],
+                    orientation=row["exif_orientation"],
+                    licence=row["licence"],
+                    masks=masks.slice(*starts.get(row["image_id"], (0, 0))),
+                )
+            )
+            first_mask += row["n_masks"]
+        return images
+
+    def _masks(self, span: str) -> str:
+        parts = [part.format(run=self._run, span=span, settled=self._settled) for part in self._tables]
+        return " UNION ALL BY NAME ".join(parts)
+
+    def _images(self) -> str:
+        automatic = "true" if _AUTOMATIC in self._tables else "false"
+        return _IMAGES.format(
+            masks=self._masks("true"), where=self._where, run=self._run, automatic=automatic, licence=self._licence
+        )
+
+    def _rows(self, sql: str) -> list[dict[str, Any]]:
+        return list(query(self._connection, sql).to_pylist())
+
+
+def _tables(table: str) -> list[str]:
+    """The queries for what stands after @: both for nothing, automatic masks alone for a run."""
+    if not table:
+        return [_AUTOMATIC, _HUMAN]
+    return [_HUMAN] if table == "annotations" else [_AUTOMATIC]
+
+
+def _starts(masks: pa.Table) -> dict[str, tuple[int, int]]:
+    """Where the masks of each image begin in a table ordered by image, and how many they are."""
+    counts = masks["image_id"].value_counts().to_pylist()
+    found, start = {}, 0
+    for count in sorted(counts, key=lambda row: row["values"]):
+        found[count["values"]] = (start, count["counts"])
+        start += count["counts"]
+    return found
+
+
+def _run_condition(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+    """The condition on run_id that the text after @ asks for; raises ValueError when there is no such run."""
+    if table in _TABLES:
+        return "true"
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", table):
+        raise ValueError(f"@{table}: after @ stands masks, annotations, or the name or id of a run")
+    found = connection.execute(
+        "SELECT run_id FROM runs WHERE run_id = ? OR name = ? ORDER BY created_at DESC", [table, table]
+    ).fetchall()
+    if not found:
+        raise ValueError(f"@{table}: no such run; see SELECT run_id, name FROM runs")
+    return f"run_id = '{found[0][0]}'"
+
+
+def _licence_condition(connection: duckdb.DuckDBPyConnection, patterns: tuple[str, ...]) -> str:
+    if not patterns:
+        return "true"
+    stated = [licence for (licence,) in connection.execute("SELECT DISTINCT licence FROM images").fetchall()]
+    allowed = allowed_licences(stated, patterns)
+    if not allowed:
+        raise QueryError(f"no image has a licence like {', '.join(patterns)}; stated are: {_listed(stated)}")
+    quoted = ", ".join("'" + licence.replace("'", "''") + "'" for licence in allowed)
+    return f"licence IN ({quoted})"
+
+
+def _listed(stated: list[str | None]) -> str:
+    return ", ".join(sorted(licence for licence in stated if licence)) or "none"

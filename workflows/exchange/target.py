@@ -1,0 +1,76 @@
+"""Where an export goes: a folder or S3 prefix that holds one export, which is begun, gone on with, or begun anew."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from workflows.storage import Store, open_store
+
+RECORD_KEY = "export.record"
+"""What was exported, as JSON. Not called .json, which readers of SA-1B would take for masks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The place of an export, and a folder of this machine for files that are too large for memory."""
+
+    store: Store
+    scratch: Path
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Write an object from a local file, which is then removed."""
+        self.store.put_file(key, path)
+        path.unlink()
+
+
+def open_target(
+    out: str, scratch: Path, asked: Mapping[str, object], owned: re.Pattern[str], *, overwrite: bool
+) -> Target:
+    """The place of an export, with its record.
+
+    Args:
+        asked: what decides about the content; an export that was begun with something else is not gone on with.
+        owned: keys that an export of any format may have written; nothing else is deleted.
+
+    Raises ValueError (one line) when the place holds another export, or files that no export wrote.
+    """
+    store = open_store(out)
+    text = json.dumps(dict(asked), indent=2, sort_keys=True) + "\n"
+    if overwrite:
+        _clear(store, owned)
+    elif not store.exists(RECORD_KEY) and next(iter(store.list()), None) is not None:
+        raise ValueError(f"{store.root} is not empty and holds no export; choose another place")
+    held = store.put_if_absent(RECORD_KEY, text.encode())
+    if held != text.encode():
+        raise ValueError(
+            f"{store.root} holds another export ({_difference(held, asked)}); "
+            "--overwrite begins anew, or choose another place"
+        )
+    return Target(store, scratch)
+
+
+def _clear(store: Store, owned: re.Pattern[str]) -> None:
+    """Remove an earlier export, its record last, so that a deletion that is broken off can be repeated."""
+    if not store.exists(RECORD_KEY):
+        if next(iter(store.list()), None) is not None:
+            raise ValueError(f"{store.root} is not empty and holds no export; nothing there is overwritten")
+        return
+    for entry in store.list():
+        if owned.fullmatch(entry.key):
+            store.delete(entry.key)
+    store.delete(RECORD_KEY)
+
+
+def _difference(held: bytes, asked: Mapping[str, object]) -> str:
+    try:
+        before = json.loads(held)
+        names = [name for name in asked if before.get(name) != asked[name]]
+    except (ValueError, AttributeError):
+        return "its record cannot be read"
+    if names == ["committed"]:
+        return "the data set has changed since"
+    return "of another " + ", ".join(names)

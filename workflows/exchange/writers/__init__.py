@@ -1,0 +1,82 @@
+"""One file per format that masks are exported to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from sam_core.lanes import ahead
+from workflows.exchange.pictures import Picture, plain_name, read_picture, suffix_of
+from workflows.exchange.selection import ExportImage, Page, Totals
+from workflows.exchange.target import Target
+from workflows.sources import UriReader
+
+AT_ONCE = 16
+"""Pictures that are read or written at the same time."""
+
+OWNED = re.compile(
+    r"sa_\d+\.(json|jpg|png)"
+    r"|instances\.json|lvis\.json"
+    r"|(images|train)/[0-9a-f]{32}\.(jpg|png)|train/metadata\.jsonl"
+    r"|labels(-\d+)?/[0-9a-f]{32}\.png|masks/[0-9a-f]{32}\.csv"
+    r"|data/train-\d{5,}-of-\d{5,}\.parquet|README\.md"
+    r"|train-\d{6,}\.tar"
+)
+"""Every key that a writer may write."""
+
+
+class Writer(Protocol):
+    """Writes the pages of an export in order, each as whole objects."""
+
+    def is_done(self, page: Page) -> bool:
+        """Whether an earlier command has written everything of this page."""
+
+    def write(self, page: Page, images: list[ExportImage]) -> None:
+        """Write a page. Raises ValueError or OSError, one line each."""
+
+    def finish(self) -> None:
+        """Write what holds all pages together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all writers are told. `pages` is how many there will be."""
+
+    target: Target
+    totals: Totals
+    pages: int
+    pictures: bool
+    max_pixels: int
+    reader: UriReader
+
+    def picture(self, image: ExportImage) -> Picture:
+        """The picture of an image. Raises ValueError (one line)."""
+        return read_picture(image, self.reader, max_pixels=self.max_pixels)
+
+    def each_picture(self, images: list[ExportImage], work: Callable[[ExportImage], None]) -> None:
+        """Do something about the picture of each image, several at the same time."""
+        with ThreadPoolExecutor(AT_ONCE) as workers:
+            for _ in ahead(workers, work, images, AT_ONCE):
+                pass
+
+    def put_pictures(self, images: list[ExportImage], *, folder: str = "images") -> dict[str, str]:
+        """Write pictures that are not there yet into a folder; the file name of each by image_id. Without pictures,
+        the names that the files have where they lie."""
+        if not self.pictures:
+            return {image.image_id: plain_name(image) for image in images}
+        names = {image.image_id: f"{image.image_id}{self.suffix(image)}" for image in images}
+
+        self.each_picture(images, lambda image: self.put_picture(f"{folder}/{names[image.image_id]}", image))
+        return names
+
+    def put_picture(self, key: str, image: ExportImage) -> None:
+        """Write one picture unless it is there: its name says what it holds."""
+        if not self.target.store.exists(key):
+            self.target.store.put(key, self.picture(image).data)
+
+    def suffix(self, image: ExportImage) -> str:
+        """The ending of the picture's name."""
+        return suffix_of(image, self.reader, max_pixels=self.max_pixels)

@@ -1,0 +1,19 @@
+"""Which licences are allowed: the rule that leaves images out of runs and exports."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Sequence
+
+
+def allowed_licences(stated: Iterable[str | None], patterns: Sequence[str]) -> list[str]:
+    """Those of the licences that stand in a data set that match one of the patterns; an unstated one never does.
+
+    In a pattern * stands for anything and ? for one character; case does not count.
+    """
+    wanted = [pattern.casefold() for pattern in patterns]
+    return sorted(
+        licence
+        for licence in set(stated)
+        if licence and any(fnmatch.fnmatchcase(licence.casefold(), pattern) for pattern in wanted)
+    )

@@ -1,0 +1,182 @@
+"""`sam-engine protect`: pictures in, blurred pictures and a record of every region out.
+
+Pictures in which nothing is to be blurred keep their bytes; the others are written upright, without EXIF, as JPEG where
+they were JPEG, else as PNG. A page of pictures is done when its part of the record is there. In the end the parts
+become `protected.parquet`, which is a source for `ingest` and `generate`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+from schemas.ids import canonical_json, content_hash, image_id_of_hash
+from workflows.failures import one_line
+from workflows.images import ImageError, byte_limit, decode, read_header
+from workflows.progress import Progress
+from workflows.protect.blur import Region, blur
+from workflows.protect.commands import ProtectConfig
+from workflows.protect.detect import FaceDetector
+from workflows.protect.table import BoxTable
+from workflows.sources import ImageRef, UriReader, list_images
+from workflows.storage import S3_SCHEME, Store, open_store
+
+MANIFEST_KEY = "protected.parquet"
+IMAGES_PER_PAGE = 256
+_THREADS = 4
+_LINES_SHOWN = 20
+_QUALITY = 95
+_SUFFIXES = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "jpeg2000": ".jp2", "mpo": ".jpg"}
+
+RECORD = pa.schema(
+    [
+        ("uri", pa.string()),  # of the new picture; null where there is none
+        ("source_uri", pa.string()),
+        ("source_sha256", pa.string()),
+        ("sha256", pa.string()),  # of the new picture
+        ("licence", pa.string()),
+        ("n_regions", pa.int32()),
+        ("regions", pa.string()),  # JSON: x, y, w, h in px of the upright picture, kind, score
+        ("blurred_by", pa.string()),  # hash of the detector, name of the table
+        ("error", pa.string()),  # why there is no new picture; null where there is
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Blurrer:
+    """Where regions come from, and how they are blurred. Safe to use from several threads."""
+
+    config: ProtectConfig
+    detector: FaceDetector | None
+    table: BoxTable | None
+    reader: UriReader
+    store: Store
+
+    @property
+    def name(self) -> str:
+        """What decides about regions, for the record."""
+        parts = [self.detector and f"detector {self.detector.sha256}", self.table and f"table {self.table.name}"]
+        return ", ".join(part for part in parts if part)
+
+    def protect(self, reference: ImageRef) -> dict[str, Any]:
+        """Write the new picture of one image; its row of RECORD. Raises OSError when the store fails."""
+        row: dict[str, Any] = {"source_uri": reference.uri, "licence": reference.licence or None, "n_regions": 0}
+        row["blurred_by"] = self.name
+        try:
+            data = self.reader.read(reference.uri)
+            header = read_header(data, max_pixels=self.config.max_pixels)
+            pixels = decode(data, max_pixels=self.config.max_pixels)
+        except (ImageError, OSError) as error:
+            return row | {"error": one_line(error)}
+        regions = self._regions(reference.uri, pixels)
+        digest = content_hash(data)
+        blurred = _encoded(blur(pixels, regions, margin=self.config.margin), header.format) if regions else data
+        suffix = _SUFFIXES.get(header.format, f".{header.format}") if not regions else _blurred_suffix(header.format)
+        key = f"images/{image_id_of_hash(digest)}{suffix}"
+        self.store.put(key, blurred)
+        uri = f"{self.store.root}/{key}" if self.store.root.startswith(S3_SCHEME) else key
+        said = json.dumps([asdict(region) for region in regions])
+        hashes = {"source_sha256": digest, "sha256": content_hash(blurred)}
+        return row | hashes | {"uri": uri, "n_regions": len(regions), "regions": said}
+
+    def _regions(self, uri: str, pixels: NDArray[np.uint8]) -> list[Region]:
+        drawn = self.table.regions(uri) if self.table else []
+        return [*drawn, *(self.detector.regions(pixels) if self.detector else [])]
+
+
+def protect(config: ProtectConfig) -> int:
+    """The subcommand: exit status 0, or 1 when pictures could not be read and so were left out."""
+    references = list_images(config.source, image_folder=config.image_folder)
+    detector = FaceDetector(config.detector, min_score=config.min_score) if config.detector else None
+    table = BoxTable(config.boxes) if config.boxes else None
+    reader = UriReader(max_bytes=byte_limit(config.max_pixels))
+    blurrer = Blurrer(config, detector, table, reader, open_store(config.out))
+    keys = list(_write_pages(blurrer, references))
+    images, regions, errors = _write_manifest(blurrer.store, keys)
+    for row in errors[:_LINES_SHOWN]:
+        print(f"left out: {row['source_uri']}: {row['error']}", file=sys.stderr)
+    print(
+        f"{blurrer.store.root}: {images:,} pictures, {regions:,} regions blurred, {len(errors):,} left out; "
+        f"the record, and a source for generate, is {MANIFEST_KEY}"
+    )
+    return 1 if errors else 0
+
+
+def _write_pages(blurrer: Blurrer, references: Iterable[ImageRef]) -> Iterator[str]:
+    """Do every page that is not done; the keys of the parts of the record, in order."""
+    iterator = iter(references)
+    with Progress("protecting", 0) as progress, ThreadPoolExecutor(_THREADS) as workers:
+        for number in itertools.count():
+            page = list(itertools.islice(iterator, IMAGES_PER_PAGE))
+            if not page:
+                return
+            key = _part_key(blurrer, number, page)
+            errors = 0
+            if not blurrer.store.exists(key):
+                rows = list(workers.map(blurrer.protect, page))
+                errors = sum("error" in row for row in rows)
+                blurrer.store.put(key, _parquet(pa.Table.from_pylist(rows, schema=RECORD)))
+            progress.add(images=len(page), errors=errors)
+            yield key
+
+
+def _part_key(blurrer: Blurrer, number: int, page: list[ImageRef]) -> str:
+    """A page is the same page when its pictures, what finds regions, and what blurs them are the same."""
+    config = blurrer.config
+    table = hashlib.sha256(Path(config.boxes).read_bytes()).hexdigest() if config.boxes else ""
+    what = [blurrer.name, table, config.min_score, config.margin, config.max_pixels]
+    listed = [[reference.uri, reference.stamp] for reference in page]
+    return f"record/part-{number:05d}-{content_hash(canonical_json([what, listed]).encode())[:16]}.parquet"
+
+
+def _write_manifest(store: Store, keys: list[str]) -> tuple[int, int, list[dict[str, Any]]]:
+    """Join the parts of the record; how many pictures and regions there are, and the rows of what was left out."""
+    images = regions = 0
+    errors: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="sam-engine-") as scratch:
+        path = Path(scratch) / MANIFEST_KEY
+        with pq.ParquetWriter(path, RECORD, compression="zstd") as file:
+            for key in keys:
+                table = pq.read_table(pa.BufferReader(store.get(key)))
+                good = table.filter(pa.compute.is_valid(table["uri"]))
+                file.write_table(good.cast(RECORD))
+                images, regions = images + len(good), regions + sum(good["n_regions"].to_pylist())
+                errors += table.filter(pa.compute.is_null(table["uri"])).to_pylist()
+        store.put_file(MANIFEST_KEY, path)
+    return images, regions, errors
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _blurred_suffix(kind: str) -> str:
+    return ".jpg" if kind in ("jpeg", "mpo") else ".png"
+
+
+def _encoded(pixels: NDArray[np.uint8], kind: str) -> bytes:
+    """A picture file without any metadata."""
+    buffer = io.BytesIO()
+    if _blurred_suffix(kind) == ".jpg":
+        Image.fromarray(pixels).save(buffer, "jpeg", quality=_QUALITY, subsampling=0)
+    else:
+        Image.fromarray(pixels).save(buffer, "png", compress_level=1)
+    return buffer.getvalue()
