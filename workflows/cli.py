@@ -25,6 +25,7 @@ from workflows.commands import (
     TrainCommand,
 )
 from workflows.failures import one_line
+from workflows.rounds.commands import RoundsConfig
 
 Command = (
     GenerateConfig
@@ -37,6 +38,7 @@ Command = (
     | AnnotateConfig
     | StatusConfig
     | PlanConfig
+    | RoundsConfig
 )
 DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _COMMANDS = (
@@ -50,6 +52,7 @@ _COMMANDS = (
     | Annotated[AnnotateConfig, subcommand("annotate")]
     | Annotated[StatusConfig, subcommand("status")]
     | Annotated[PlanConfig, subcommand("plan")]
+    | Annotated[RoundsConfig, subcommand("rounds")]
 )
 
 
@@ -125,6 +128,10 @@ def run(config: Command) -> int:
             from workflows.capacity import plan
 
             return plan(config)
+        case RoundsConfig():
+            from workflows.rounds.run import rounds
+
+            return rounds(config)
 
 
 def _annotate(config: AnnotateConfig) -> int:

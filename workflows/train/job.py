@@ -188,7 +188,7 @@ def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:
         checkpoint_activations=command.checkpoint_activations,
     )
     _fit(job, command.workers, gpus=gpus)
-    return register(store, stage.record, stage.config, validate=command.validate)
+    return register(store, stage.record, stage.config, validate=command.validate, round=command.round)
 
 
 def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
