@@ -152,7 +152,7 @@ SELECT
     model_after AS model_id,
     promoted
 FROM rounds
-WHERE details -> '$.snapshot' IS NOT NULL
+WHERE (details -> '$.snapshot') IS NOT NULL
 ORDER BY number;
 
 -- One line per run, the newest last. `images` counts those that are done; seconds are those of the steps, summed.

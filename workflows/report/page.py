@@ -15,6 +15,7 @@ from workflows.report import queries, text
 from workflows.report.figures import Figure, candidate_figure, mask_figures, seconds_figure
 from workflows.report.gallery import Picture, pictures
 from workflows.report.queries import Failures
+from workflows.report.rounds import Rounds, read_rounds
 from workflows.report.scope import Run, differing_settings, read_runs
 from workflows.report.training import Training
 from workflows.report.work import Work, work
@@ -45,6 +46,7 @@ class Page:
     failures: Failures
     problems: Sequence[tuple[str, int]]
     training: Training | None = None
+    rounds: Rounds | None = None
 
     @property
     def tiles(self) -> list[tuple[str, str]]:
@@ -91,6 +93,7 @@ def gather(
         work=work(connection),
         failures=queries.failures(connection, [run.run_id for run in runs], limit=FAILURES_LISTED),
         problems=queries.problems(connection),
+        rounds=read_rounds(connection, runs, seed=seed),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +14,9 @@ import pytest
 from schemas.catalog import connect
 from schemas.layout import snapshot_key
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
-from schemas.tables import ANNOTATIONS, EVENTS, SNAPSHOT, deterministic_columns
+from schemas.tables import SNAPSHOT
 from tests.workflows.rounds.conftest import Document, Opened
+from tests.workflows.rounds.state import state_of
 from workflows.rounds import steps
 from workflows.rounds.config import EngineConfig, parse_engine
 from workflows.rounds.engine import Engine, WaitingError, run_rounds
@@ -25,7 +25,6 @@ from workflows.rounds.steps import STEPS
 from workflows.storage import LocalStore, Store
 
 KILLS = 10
-CLOCKS = {"seconds", "human_hours", "machine_hours", "cost"}
 
 
 class KilledError(BaseException):
@@ -34,32 +33,6 @@ class KilledError(BaseException):
 
 def finish(engine: Engine) -> None:
     assert run_rounds(engine, STEPS, tell=lambda _: None)
-
-
-def state_of(root: Path) -> dict[str, Any]:
-    """Everything that a data set says and no clock decides."""
-    connection = connect(root)
-    rounds = connection.execute(
-        "SELECT number, state, model_before, model_after, promoted, reason, metrics, details FROM rounds ORDER BY 1"
-    ).fetchall()
-    told = [(*row[:6], _without(row[6]), _without(row[7])) for row in rounds]
-    tables = {
-        name: connection.sql(
-            f"SELECT {', '.join(deterministic_columns(schema))} FROM {view} ORDER BY ALL"
-        ).to_arrow_table()
-        for name, view, schema in (("a", "annotation_revisions", ANNOTATIONS), ("e", "events", EVENTS))
-    }
-    masks = connection.sql("SELECT mask_id, area, rle, round, stage FROM masks ORDER BY 1").to_arrow_table()
-    files = {
-        key: (root / key).read_bytes()
-        for key in sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-        if key.endswith(("snapshot.parquet", "detector.safetensors", "model.safetensors"))
-    }
-    return {"rounds": told, "masks": masks, "files": files, **tables}
-
-
-def _without(text: str) -> dict[str, Any]:
-    return {name: value for name, value in json.loads(text).items() if name not in CLOCKS}
 
 
 def test_unattended_to_the_end(config: EngineConfig, opened: Opened) -> None:
