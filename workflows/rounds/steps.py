@@ -5,10 +5,6 @@ Whatever it writes besides has a name that follows from the round, so a step tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import pyarrow as pa
-
 from sam_core.detector import ObjectDetector
 from sam_core.recipes import recipe
 from schemas.ids import content_hash
@@ -42,6 +38,7 @@ from workflows.rounds.outcomes import (
 from workflows.rounds.pictures import Desk
 from workflows.rounds.proposals import Judged, as_generation, choose_threshold, judge, propose, together
 from workflows.rounds.small_run import small_run, write_run
+from workflows.train.loop import WorkersLostError
 
 _STANDING = """
 SELECT mask_id, revision, image_id, round, stage, height, width, rle FROM annotations
@@ -122,7 +119,7 @@ def annotate(now: Round) -> Annotated:
 def snapshot(now: Round) -> Snapshot:
     """Freeze the human masks that stand, those of rounds that are not trusted left out."""
     standing = now.engine.connect().sql(_STANDING, params=[list(now.distrusted)]).to_arrow_table()
-    rows = pa.Table.from_pylist(standing.to_pylist(), schema=SNAPSHOT)
+    rows = standing.replace_schema_metadata(SNAPSHOT.metadata)
     data, key = to_parquet_bytes(rows), snapshot_key(now.number)
     now.engine.store.put(key, data)
     images = len(rows["image_id"].unique())
@@ -138,6 +135,8 @@ def train(now: Round) -> Trained:
     try:
         _require_intact(now, frozen)
         finished = now.engine.means.train(_command(now, settings))
+    except WorkersLostError:  # machines, not data: the same command tries again
+        raise
     except ValueError as error:
         return Trained(failure=one_line(error))
     return Trained(run_id=finished.run_id, model_id=finished.model_id)
@@ -261,10 +260,6 @@ def _command(now: Round, settings: TrainingSettings) -> TrainCommand:
         threads=settings.threads or now.engine.config.threads,
         **given,
     )
-
-
-def _steps(*steps: Step) -> Sequence[Step]:
-    return steps
 
 
 _STAGE, _ANNOTATE = Step(Staged, stage), Step(Annotated, annotate)
