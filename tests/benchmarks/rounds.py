@@ -15,18 +15,26 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import tyro
 import yaml
 
+from sam_core.masks import rle
+from schemas.ids import content_hash
+from schemas.layout import snapshot_key
+from schemas.parquet import from_parquet_bytes, to_parquet_bytes
+from schemas.tables import SNAPSHOT
 from tests.benchmarks.record import environment_fields, write_json
 from workflows.report import write_report
 from workflows.rounds.config import EngineConfig, parse_engine
-from workflows.rounds.engine import Means, open_engine, run_rounds
+from workflows.rounds.engine import Engine, Means, open_engine, run_rounds
+from workflows.rounds.outcomes import Snapshot, from_details, to_details
 from workflows.rounds.steps import STEPS
 from workflows.sql import connect
 from workflows.train.job import train
@@ -56,6 +64,8 @@ class Options:
     """Held-out images that a model is measured on."""
     recipe: str = "draft"
     """Of stage 3."""
+    corrupt: int | None = None
+    """Displace every mask of this round's snapshot before it is trained on, to see what the gate makes of it."""
     others: str = ""
     """What else ran on the machine, for the record."""
 
@@ -76,6 +86,8 @@ def run(options: Options, work: Path) -> int:
     config = parse_engine(yaml.safe_load((work / "engine.yaml").read_text()), where="engine.yaml")
     engine = open_engine(config, Means(train), simulate=True)
     while not run_rounds(engine, STEPS, most=1, tell=lambda line: print(line, flush=True)):
+        if options.corrupt:
+            displace(engine, options.corrupt)
         if options.minutes and time.monotonic() - started > 60 * options.minutes:
             print("stopped; the same command goes on", flush=True)
             return NOT_DONE
@@ -121,12 +133,12 @@ def settings(options: Options, work: Path) -> dict[str, Any]:
 
 def split(data: Path, to: Path, place: int) -> None:
     """Copy the images at even (0) or odd (1) places of the sorted names, with their masks."""
-    (to / "images").mkdir(parents=True)
+    (to / "images").mkdir(parents=True, exist_ok=True)
     files = sorted(path for path in (data / "images").iterdir() if path.suffix in (".png", ".jpg"))[place::2]
     for path in files:
         shutil.copy(path, to / "images")
     if (data / "labels").is_dir():
-        (to / "labels").mkdir()
+        (to / "labels").mkdir(exist_ok=True)
         for path in files:
             shutil.copy(data / "labels" / f"{path.stem}.png", to / "labels")
         return
@@ -136,6 +148,27 @@ def split(data: Path, to: Path, place: int) -> None:
     kept = {image["id"] for image in document["images"]}
     document["annotations"] = [each for each in document["annotations"] if each["image_id"] in kept]
     (to / "instances.json").write_text(json.dumps(document))
+
+
+def displace(engine: Engine, number: int) -> None:
+    """Once round `number` has its snapshot and no more: move every mask by half the image, and let the hash agree."""
+    record = engine.read(number)
+    if record is None or record.state != Snapshot.step:
+        return
+    table = from_parquet_bytes(engine.store.get(snapshot_key(number)))
+    rows = [row | {"rle": _moved(row)} for row in table.to_pylist()]
+    data = to_parquet_bytes(pa.Table.from_pylist(rows, schema=SNAPSHOT))
+    engine.store.put(snapshot_key(number), data)
+    frozen = from_details(Snapshot, record.details)
+    assert frozen, "the state says so"
+    agreed = to_details(replace(frozen, sha256=content_hash(data)))
+    engine.write(replace(record, details={**record.details, Snapshot.step: agreed}))
+    print(f"round {number}: every mask displaced", flush=True)
+
+
+def _moved(row: dict[str, Any]) -> bytes:
+    size = (row["height"], row["width"])
+    return rle.encode(np.roll(rle.decode(row["rle"], size), (size[0] // 2, size[1] // 2), (0, 1)))
 
 
 def source(folder: Path) -> str:
@@ -157,7 +190,8 @@ def record(options: Options, config: EngineConfig) -> dict[str, Any]:
         "engine_minutes": minutes,
         "targets": targets(rounds, minutes),
         "config": {
-            name: str(getattr(options, name)) for name in ("rounds", "images", "iterations", "held_out", "recipe")
+            name: str(getattr(options, name))
+            for name in ("rounds", "images", "iterations", "held_out", "recipe", "corrupt")
         },
         "others": options.others,
         **environment_fields(),
@@ -167,6 +201,7 @@ def record(options: Options, config: EngineConfig) -> dict[str, Any]:
 def targets(rounds: Sequence[dict[str, Any]], minutes: float) -> dict[str, Any]:
     """Each target with its figure and whether it is met; stage 3 has neither clicks nor a model people click with."""
     people = [line for line in rounds if line["stage"] != "automatic"]
+    # Rounds without a model have no figures after them.
     measured = [line for line in people if line["held_out_miou"] is not None]
     first, last = people[0]["base_clicks_to_090"], measured[-1]["clicks_to_090"]
     clicks = [line["clicks_per_mask"] for line in people if line["clicks_per_mask"] is not None]

@@ -79,7 +79,7 @@ def test_killed_anywhere_it_ends_in_the_same_state(
             countdown[0] = int(np.random.default_rng(kills).integers(1, 14))
             try:
                 finish(opened(config))
-                break
+                shutil.rmtree(root)  # done before its moment: begin anew
             except KilledError:
                 kills += 1
     finish(opened(config))
