@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -189,11 +189,7 @@ def record(options: Options, config: EngineConfig) -> dict[str, Any]:
         "step_seconds": seconds,
         "engine_minutes": minutes,
         "targets": targets(rounds, minutes),
-        "config": {
-            name: str(getattr(options, name))
-            for name in ("rounds", "images", "iterations", "held_out", "recipe", "corrupt")
-        },
-        "others": options.others,
+        "config": {name: str(value) for name, value in asdict(options).items() if name not in ("data", "json", "work")},
         **environment_fields(),
     }
 
