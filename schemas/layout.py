@@ -120,6 +120,16 @@ def round_key(number: int) -> str:
     return f"rounds/{_number(number, 'round')}.json"
 
 
+def snapshot_key(number: int) -> str:
+    """The masks that an engine round trains on, frozen."""
+    return f"rounds/{_number(number, 'round')}/snapshot.parquet"
+
+
+def detector_key(number: int) -> str:
+    """Weights of the object detector that an engine round prefills with."""
+    return f"rounds/{_number(number, 'round')}/detector.safetensors"
+
+
 def model_card_key(model_id: str) -> str:
     """Record of a registered model."""
     return f"models/{checked_name(model_id, 'model')}/model.json"

@@ -283,7 +283,24 @@ EVENTS = _schema(
 )
 """One row per action of an annotator."""
 
-_ALL = (IMAGES, PLAN, MASKS, OUTCOMES, RELATIONS, ANNOTATIONS, EVENTS)
+SNAPSHOT = _schema(
+    "snapshot",
+    [
+        _field("mask_id", pa.string(), "object drawn or accepted by a person"),
+        _field("revision", pa.int32(), "the state of it that was the latest then"),
+        _image_id(),
+        _field("round", pa.int32(), "engine round that the mask comes from; null outside of rounds", nullable=True),
+        _field("stage", pa.string(), "stage of the data engine: " + ", ".join(Stage)),
+        _pixels("height", "height of the upright image, and of the RLE"),
+        _pixels("width", "width of the upright image, and of the RLE"),
+        _field("rle", pa.binary(), "COCO compressed counts, column-major over the whole image", encoding="PLAIN"),
+    ],
+    sort_by="image_id,mask_id",
+    row_group_rows=65_536,
+)
+"""One row per mask that an engine round trains on: annotations go on changing, a snapshot does not."""
+
+_ALL = (IMAGES, PLAN, MASKS, OUTCOMES, RELATIONS, ANNOTATIONS, EVENTS, SNAPSHOT)
 TABLES = {schema.metadata[b"table"].decode(): schema for schema in _ALL}
 """Every schema by its table's name."""
 

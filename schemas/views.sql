@@ -116,6 +116,61 @@ CREATE VIEW rounds AS
 SELECT * REPLACE (metrics::JSON AS metrics, details::JSON AS details)
 FROM round_records;
 
+-- One line per engine round. `masks` stand on the images that the round's annotators finished, those of other rounds and
+-- prefilled ones included; seconds and clicks are of masks that were worked on. `held_out_miou` is that of one click on
+-- images nobody annotates, by the round's new model; `base_miou` the same by the model that it began with. `cost` is in
+-- the currency of the engine's prices, null without prices.
+CREATE VIEW round_summary AS
+SELECT
+    number AS round,
+    stage,
+    state,
+    model_before,
+    model_after,
+    promoted,
+    reason,
+    (metrics ->> 'images')::INT AS images,
+    (metrics ->> 'masks')::INT AS masks,
+    (metrics ->> 'masks_per_image')::DOUBLE AS masks_per_image,
+    (metrics ->> 'clicks_per_mask')::DOUBLE AS clicks_per_mask,
+    (metrics ->> 'seconds_per_mask')::DOUBLE AS seconds_per_mask,
+    (metrics ->> 'base_miou')::DOUBLE AS base_miou,
+    (metrics ->> 'held_out_miou')::DOUBLE AS held_out_miou,
+    (metrics ->> 'base_clicks_to_090')::DOUBLE AS base_clicks_to_090,
+    (metrics ->> 'clicks_to_090')::DOUBLE AS clicks_to_090,
+    (metrics ->> 'held_out_masks_per_image')::DOUBLE AS held_out_masks_per_image,
+    (metrics ->> 'average_recall')::DOUBLE AS average_recall,
+    (metrics ->> 'prefill_precision')::DOUBLE AS prefill_precision,
+    (metrics ->> 'prefill_recall')::DOUBLE AS prefill_recall,
+    (metrics ->> 'human_hours')::DOUBLE AS human_hours,
+    (metrics ->> 'machine_hours')::DOUBLE AS machine_hours,
+    (metrics ->> 'cost')::DOUBLE AS cost,
+    started_at,
+    finished_at
+FROM rounds
+ORDER BY number;
+
+-- The images that an engine round's annotators work on, in order.
+CREATE VIEW round_queue AS
+SELECT number AS round, unnest(queue) AS image_id, generate_subscripts(queue, 1) AS place
+FROM (SELECT number, (details -> '$.stage.queue')::VARCHAR[] AS queue FROM rounds)
+ORDER BY round, place;
+
+-- Which data a round's model was trained on: a frozen file, its hash, and what is in it.
+CREATE VIEW round_data AS
+SELECT
+    number AS round,
+    details ->> '$.snapshot.key' AS key,
+    details ->> '$.snapshot.sha256' AS sha256,
+    (details ->> '$.snapshot.images')::INT AS images,
+    (details ->> '$.snapshot.masks')::INT AS masks,
+    details ->> '$.train.run_id' AS training_run,
+    model_after AS model_id,
+    promoted
+FROM rounds
+WHERE (details -> '$.snapshot') IS NOT NULL
+ORDER BY number;
+
 -- One line per run, the newest last. `images` counts those that are done; seconds are those of the steps, summed.
 CREATE VIEW summary AS
 SELECT

@@ -29,6 +29,7 @@ from workflows.evaluate.commands import EvaluateCommand
 from workflows.exchange.commands import ExportConfig, ImportConfig, RelateConfig
 from workflows.failures import one_line
 from workflows.protect.commands import ProtectConfig
+from workflows.rounds.commands import RoundsConfig
 
 Command = (
     GenerateConfig
@@ -47,6 +48,7 @@ Command = (
     | ImportConfig
     | RelateConfig
     | ProtectConfig
+    | RoundsConfig
 )
 DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _COMMANDS = (
@@ -66,6 +68,7 @@ _COMMANDS = (
     | Annotated[ImportConfig, subcommand("import")]
     | Annotated[RelateConfig, subcommand("relate")]
     | Annotated[ProtectConfig, subcommand("protect")]
+    | Annotated[RoundsConfig, subcommand("rounds")]
 )
 
 
@@ -165,6 +168,10 @@ def run(config: Command) -> int:
             from workflows.protect.protect import protect
 
             return protect(config)
+        case RoundsConfig():
+            from workflows.rounds.run import rounds
+
+            return rounds(config)
 
 
 def _annotate(config: AnnotateConfig) -> int:

@@ -29,6 +29,8 @@ class GenerateConfig:
     """reference, sa1b, draft, edges or proposals; auto is draft for vit_n, else reference. Flags change values."""
     run: str | None = None
     """Name of the run. The same model, recipe and name continue a run; anything else starts another beside it."""
+    round: int | None = None
+    """Engine round that the masks belong to."""
     image_folder: str | None = None
     """Where the pictures of a COCO JSON lie, if not beside it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -181,10 +183,10 @@ class TrainCommand:
     """Train a model; the same command again goes on where it stopped, and finished runs are only shown."""
 
     sources: Positional[tuple[str, ...]]
-    """Data sets (DATASET, or DATASET@annotations, @masks, @RUN), COCO or SA-1B JSON, folders of SA-1B or of images/ and
-    labels/, `scenes`; each with =WEIGHT behind it to be drawn that many times as often."""
+    """Data sets (DATASET, or DATASET@annotations, @masks, @round-N, @RUN), COCO or SA-1B JSON, folders of SA-1B or of
+    images/ and labels/, `scenes`; each with =WEIGHT behind it to be drawn that many times as often."""
     preset: str = "fine_tune"
-    """paper_vit_h, paper_vit_l, paper_vit_b, stage3_generator, fine_tune, nano or distill."""
+    """paper_vit_h, paper_vit_l, paper_vit_b, stage3_generator, fine_tune, stage3_fine_tune, nano or distill."""
     out: str | None = None
     """Data set that gets checkpoints and model; the first source that is a data set when not given."""
     start: str | None = None
@@ -221,6 +223,8 @@ class TrainCommand:
     """Another side of the input, px."""
     seed: int | None = None
     """Another seed of samples, prompts and new weights."""
+    round: int | None = None
+    """Engine round that the model belongs to."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "threads", "accumulate", "save_every", "iterations", "images", "masks_per_image"):

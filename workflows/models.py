@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -18,10 +20,10 @@ from sam_core.model.sam import Sam
 from sam_core.presets import PRESETS, ImageEncoderConfig
 from sam_core.recipes import Recipe
 from schemas.ids import model_id
-from schemas.layout import model_card_key
-from schemas.records import ModelRecord, to_json
+from schemas.layout import model_card_key, model_weights_key
+from schemas.records import ModelRecord, from_json, to_json
 from workflows.commands import ModelsConfig
-from workflows.storage import Store
+from workflows.storage import LocalStore, Store
 
 
 class Generator(Protocol):
@@ -135,6 +137,20 @@ def find_model(name_or_path: str) -> Model:
     path = find_checkpoint(name_or_path)
     loaded = load_model(path)
     return Model(loaded.name, loaded.sha256, str(path.absolute()))
+
+
+def stored_model(store: Store, model_id: str) -> Model:
+    """A model that training registered in a data set, as a checkpoint on this machine: copied out of an object store.
+
+    Raises FileNotFoundError when the data set has no weights of it.
+    """
+    card = from_json(ModelRecord, store.get(model_card_key(model_id)), where=f"{store.root}/{model_card_key(model_id)}")
+    key = model_weights_key(model_id)
+    if isinstance(store, LocalStore):
+        return Model(card.name, card.sha256, f"{store.root}/{key}")
+    folder = Path(tempfile.mkdtemp(prefix="sam-engine-"))
+    (folder / "model.safetensors").write_bytes(store.get(key))
+    return Model(card.name, card.sha256, str(folder / "model.safetensors"))
 
 
 def register_model(store: Store, model: Model, created_at: datetime) -> None:

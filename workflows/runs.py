@@ -35,7 +35,14 @@ def open_dataset(store: Store) -> DatasetRecord:
     )
 
 
-def new_run(generator: GeneratorSpec, *, name: str | None, recipe_name: str, config: Mapping[str, object]) -> RunRecord:
+def new_run(
+    generator: GeneratorSpec,
+    *,
+    name: str | None,
+    recipe_name: str,
+    config: Mapping[str, object],
+    round: int | None = None,
+) -> RunRecord:
     """The record of a run that starts now on this machine."""
     recipe = generator.recipe
     return RunRecord(
@@ -43,7 +50,7 @@ def new_run(generator: GeneratorSpec, *, name: str | None, recipe_name: str, con
         name=name,
         created_at=datetime.now(UTC),
         stage=Stage.AUTOMATIC,
-        round=None,
+        round=round,
         model_name=generator.model.name,
         model_id=generator.model.model_id,
         model_sha256=generator.model.sha256,

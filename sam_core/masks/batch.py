@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -50,6 +51,11 @@ class MaskBatch:
 
     def __len__(self) -> int:
         return len(self.logits)
+
+    def best(self) -> "MaskBatch":
+        """Of each prompt the output with the highest predicted IoU: M becomes 1."""
+        each, best = torch.arange(len(self.logits), device=self.iou.device), self.iou.argmax(1)
+        return MaskBatch(self.logits[each, best][:, None], self.iou[each, best][:, None], self.frame)
 
     def masks(self, threshold: float = 0.0) -> Tensor:
         """bool [N, M, crop height, crop width]: logits brought to the crop's own pixels, then thresholded."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import torch
+from torch import Tensor
 
 from sam_core.model.layers import DropPath
 from sam_core.model.sam import Sam
 from sam_core.model.two_way_transformer import Attention, TwoWayAttentionBlock
+
+_LAYERS = "mask_decoder.transformer.layers."
+_LAYER = re.compile(rf"{re.escape(_LAYERS)}(\d+)\.")
 
 
 @torch.no_grad()
@@ -29,6 +36,20 @@ def align_cross_attention(sam: Sam, *, gain: float = 2.0) -> None:
         assert isinstance(attention, Attention)
         attention.q_proj.weight *= gain
         attention.k_proj.weight.copy_(attention.q_proj.weight)
+
+
+def deepened(state: Mapping[str, Tensor], *, depth: int) -> dict[str, Tensor]:
+    """The state of a model whose mask decoder has `depth` two-way layers, out of one with as many or fewer.
+
+    Each layer that is missing becomes a copy of the last one; it needs training.
+    """
+    grown = dict(state)
+    layers = 1 + max(int(match[1]) for name in state if (match := _LAYER.match(name)))
+    for name, tensor in state.items():
+        if name.startswith(f"{_LAYERS}{layers - 1}."):
+            for layer in range(layers, depth):
+                grown[name.replace(f"{_LAYERS}{layers - 1}.", f"{_LAYERS}{layer}.", 1)] = tensor.clone()
+    return grown
 
 
 def set_drop_path(sam: Sam, rate: float) -> None:

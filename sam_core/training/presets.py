@@ -139,6 +139,15 @@ def fine_tune() -> tuple[TrainConfig, ...]:
     return (config,)
 
 
+def stage3_fine_tune() -> tuple[TrainConfig, ...]:
+    """The fully automatic stage's model at the size of `fine_tune`: three decoder layers, 4 points, no boxes.
+
+    Begins with a two-layer model, whose last layer is copied.
+    """
+    (config,) = fine_tune()
+    return (replace(config, three_layers=True, points=3, box_share=0.0),)
+
+
 def nano() -> tuple[TrainConfig, ...]:
     """`vit_n` on procedural scenes, on a CPU: stages of growing resolution, each from the averaged weights before it.
 
@@ -200,7 +209,8 @@ def distill() -> tuple[TrainConfig, ...]:
 
 
 TRAIN_PRESETS: dict[str, Callable[[], tuple[TrainConfig, ...]]] = {
-    f.__name__: f for f in (paper_vit_h, paper_vit_l, paper_vit_b, stage3_generator, fine_tune, nano, distill)
+    f.__name__: f
+    for f in (paper_vit_h, paper_vit_l, paper_vit_b, stage3_generator, fine_tune, stage3_fine_tune, nano, distill)
 }
 
 

@@ -58,6 +58,9 @@ def test_an_empty_data_set_has_every_view(tmp_path: Path) -> None:
             "models",
             "runs",
             "rounds",
+            "round_summary",
+            "round_queue",
+            "round_data",
             "summary",
             "problems",
         ):

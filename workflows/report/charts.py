@@ -87,15 +87,22 @@ def nice_step(span: float, steps: int) -> float:
 
 
 def grouped_bars(
-    groups: Sequence[str], heights: Shares, *, titles: Sequence[Sequence[str]], x_label: str, y_label: str
+    groups: Sequence[str],
+    heights: Shares,
+    *,
+    titles: Sequence[Sequence[str]],
+    x_label: str,
+    y_label: str,
+    unit: str = "%",
 ) -> Chart:
-    """Bars side by side in named groups, in percent.
+    """Bars side by side in named groups.
 
     Args:
         heights: float [series, groups], 0 or more.
         titles: hover text of each bar, [series][groups].
+        unit: of the heights, behind the numbers of the axis.
     """
-    top, y_ticks = _upward(float(heights.max(initial=0.0)))
+    top, y_ticks = _upward(float(heights.max(initial=0.0)), unit)
     band = 100 / len(groups)
     width = band * (1 - _GAP) / len(heights)
     bars = [
@@ -191,11 +198,13 @@ class _Scale:
         return tuple(Tick(self.percent(value), label) for value, label in values)
 
 
-def _upward(highest: float) -> tuple[float, tuple[Tick, ...]]:
-    """The top of a percent axis from 0, and its ticks."""
+def _upward(highest: float, unit: str = "%") -> tuple[float, tuple[Tick, ...]]:
+    """The top of an axis from 0, and its ticks."""
     step = nice_step(highest, 4)
     top = step * max(1, math.ceil(highest / step - 1e-9))
-    return top, tuple(Tick(_percent(100 - 100 * value / top), f"{label} %") for value, label in _multiples(0, top, 4))
+    return top, tuple(
+        Tick(_percent(100 - 100 * value / top), f"{label} {unit}".rstrip()) for value, label in _multiples(0, top, 4)
+    )
 
 
 def _multiples(low: float, high: float, steps: int) -> list[tuple[float, str]]:

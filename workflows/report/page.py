@@ -16,6 +16,7 @@ from workflows.report.figures import Figure, candidate_figure, mask_figures, sec
 from workflows.report.gallery import Picture, pictures
 from workflows.report.queries import Failures
 from workflows.report.relations import RelationsFigure, relations_figure
+from workflows.report.rounds import Rounds, read_rounds
 from workflows.report.scope import Run, differing_settings, read_runs
 from workflows.report.training import Training
 from workflows.report.work import Work, work
@@ -47,6 +48,7 @@ class Page:
     problems: Sequence[tuple[str, int]]
     relations: RelationsFigure | None = None
     training: Training | None = None
+    rounds: Rounds | None = None
 
     @property
     def tiles(self) -> list[tuple[str, str]]:
@@ -94,6 +96,7 @@ def gather(
         failures=queries.failures(connection, [run.run_id for run in runs], limit=FAILURES_LISTED),
         problems=queries.problems(connection),
         relations=relations_figure(connection, charted),
+        rounds=read_rounds(connection, runs, seed=seed),
     )
 
 

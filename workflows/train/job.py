@@ -34,7 +34,7 @@ from workflows.ray_session import has_gpus, start_ray
 from workflows.runs import open_dataset, package_versions
 from workflows.storage import Store, open_store
 from workflows.train import checkpoints
-from workflows.train.loop import TrainingError
+from workflows.train.loop import TrainingError, WorkersLostError
 from workflows.train.metrics import Progress
 from workflows.train.progress import TrainingProgress
 from workflows.train.register import Finished, register
@@ -188,7 +188,7 @@ def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:
         checkpoint_activations=command.checkpoint_activations,
     )
     _fit(job, command.workers, gpus=gpus)
-    return register(store, stage.record, stage.config, validate=command.validate)
+    return register(store, stage.record, stage.config, validate=command.validate, round=command.round)
 
 
 def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
@@ -212,8 +212,10 @@ def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
             try:
                 trainer.fit()
             except Exception as error:  # Ray Train wraps whatever a worker died of in classes of its own
-                reason = listener.failure() or f"the workers were given up: {str(error).strip().splitlines()[-1]}"
-                raise TrainingError(reason) from error
+                if told := listener.failure():
+                    raise TrainingError(told) from error
+                last_words = str(error).strip().splitlines()[-1]
+                raise WorkersLostError(f"the workers were given up: {last_words}") from error
     if failure := listener.failure():
         raise TrainingError(_with_checkpoint(job, failure))
 

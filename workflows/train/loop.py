@@ -31,6 +31,10 @@ class TrainingError(ValueError):
     """Training cannot go on; one line that says at which step and why. The last checkpoint is whole."""
 
 
+class WorkersLostError(TrainingError):
+    """The workers died too often without a word: no fault of data or configuration that is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trainer:
     """One worker's means: `teacher` for distillation; `describe` names sample n for messages; `work` to say how well

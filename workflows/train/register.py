@@ -20,8 +20,8 @@ from sam_core.training.presets import TrainConfig
 from schemas import ids
 from schemas.layout import model_card_key, model_text_key, model_weights_key, training_end_key
 from schemas.records import ModelRecord, TrainingRecord, to_json
-from workflows.models import Model
-from workflows.storage import LocalStore, Store
+from workflows.models import Model, stored_model
+from workflows.storage import Store
 from workflows.train import checkpoints
 from workflows.train.metrics import Progress, read_metrics
 from workflows.train.samples import photographs
@@ -50,14 +50,12 @@ class Finished:
 
     def model(self, store: Store) -> Model:
         """The model as a checkpoint on this machine, copied out of an object store."""
-        if isinstance(store, LocalStore):
-            return Model(self.name, self.sha256, self.weights)
-        folder = Path(tempfile.mkdtemp(prefix="sam-engine-"))
-        (folder / "model.safetensors").write_bytes(store.get(model_weights_key(self.model_id)))
-        return Model(self.name, self.sha256, str(folder / "model.safetensors"))
+        return stored_model(store, self.model_id)
 
 
-def register(store: Store, record: TrainingRecord, config: TrainConfig, *, validate: str | None) -> Finished:
+def register(
+    store: Store, record: TrainingRecord, config: TrainConfig, *, validate: str | None, round: int | None = None
+) -> Finished:
     """Write the averaged weights of the last checkpoint as a model, its record and card, and end the run."""
     saved = checkpoints.load_latest(store, record.run_id)
     assert saved, "the last step is a checkpoint"
@@ -75,7 +73,7 @@ def register(store: Store, record: TrainingRecord, config: TrainConfig, *, valid
         sha256=sha256,
         created_at=datetime.now(UTC),
         parent=record.parent,
-        round=None,
+        round=round,
         training={"run": record.run_id, "preset": record.preset, "stage": record.stage, "data": record.data}
         | {"steps": saved["step"], "config": record.config},
         metrics=metrics,

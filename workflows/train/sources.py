@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from schemas import coco
 from schemas.ids import content_hash
-from schemas.layout import DATASET_KEY
+from schemas.layout import DATASET_KEY, snapshot_key
+from schemas.parquet import from_parquet_bytes
 from workflows.sources import ImageRef, UriReader, list_images
 from workflows.sql import connect
 from workflows.storage import S3_SCHEME, open_store
@@ -35,6 +36,7 @@ INDEX = pa.schema(
     ]
 )
 _WEIGHTED = re.compile(r"(.+)=(\d+(?:\.\d+)?)")
+_SNAPSHOT = re.compile(r"round-(\d+)")
 _TABLES = ("masks", "annotations")
 _OF_TABLE = """
 SELECT images.uris AS uris, images.height AS image_height, images.width AS image_width,
@@ -116,8 +118,11 @@ def _rows(name: str, need_masks: bool) -> Iterator[dict[str, Any]]:
 
 
 def _data_set(place: str, table: str, need_masks: bool) -> Iterator[dict[str, Any]]:
-    """Masks of a run, of all runs (`@masks`), those that people drew (`@annotations`), or, unsaid, all of them."""
+    """Masks of a run, of all runs (`@masks`), those that people drew (`@annotations`), those that an engine round froze
+    (`@round-3`), or, unsaid, all of them."""
     connection = connect(place)
+    if frozen := _SNAPSHOT.fullmatch(table):
+        connection.register("snapshot", from_parquet_bytes(open_store(place).get(snapshot_key(int(frozen[1])))))
     if not need_masks:
         for (uris,) in connection.execute("SELECT uris FROM images ORDER BY image_id").fetchall():
             yield _row(uris)
@@ -134,12 +139,14 @@ def _chosen(table: str) -> list[tuple[str, str]]:
     """Tables with conditions that the text after @ names: all for none."""
     if not table:
         return [(name, "true") for name in _TABLES]
+    if _SNAPSHOT.fullmatch(table):
+        return [("snapshot", "true")]
     return [(table, "true")] if table in _TABLES else [("masks", f"run_id = '{_run_name(table)}'")]
 
 
 def _run_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]+", text):
-        raise ValueError(f"@{text}: after @ stands masks, annotations or the id of a run")
+        raise ValueError(f"@{text}: after @ stands masks, annotations, round-N or the id of a run")
     return text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -19,7 +19,7 @@ from sam_core.model.sam import Sam
 from sam_core.presets import SamConfig, at_image_size
 from sam_core.training.distillation import adopt_decoder
 from sam_core.training.flops import matrix_rate, workload
-from sam_core.training.initialise import align_cross_attention, set_drop_path
+from sam_core.training.initialise import align_cross_attention, deepened, set_drop_path
 from sam_core.training.presets import TrainConfig
 from workflows.storage import Store, open_store
 from workflows.train import checkpoints
@@ -87,7 +87,8 @@ def first_model(config: TrainConfig, start: str | None, teacher: Sam | None = No
     if start:
         loaded = load_model(start)
         require_same_model(config, loaded.sam.config, start)
-        model.load_state_dict(resize_model_state(loaded.sam.state_dict(), model.config))
+        state = resize_model_state(loaded.sam.state_dict(), model.config)
+        model.load_state_dict(deepened(state, depth=model.config.mask_decoder.depth))
     elif config.align_start:
         align_cross_attention(model)
     if teacher:
@@ -100,9 +101,11 @@ def first_model(config: TrainConfig, start: str | None, teacher: Sam | None = No
 
 
 def require_same_model(config: TrainConfig, found: SamConfig, start: str) -> None:
-    """Raises ValueError when a checkpoint holds another model than the configuration trains, input size aside."""
+    """Raises ValueError when a checkpoint holds another model than the configuration trains, input size and missing
+    layers of the mask decoder aside."""
     wanted, held = config.sam, at_image_size(found, config.image_size)
-    if (held.image_encoder, held.mask_decoder) != (wanted.image_encoder, wanted.mask_decoder):
+    decoder = replace(held.mask_decoder, depth=max(held.mask_decoder.depth, wanted.mask_decoder.depth))
+    if (held.image_encoder, decoder) != (wanted.image_encoder, wanted.mask_decoder):
         raise ValueError(
             f"{start} holds {found.name}, the preset trains {wanted.name}: choose the preset of that model, or "
             "give --model"

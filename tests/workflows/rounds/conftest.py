@@ -1,0 +1,102 @@
+"""A small engine: pictures with true masks, `vit_test`, and training in this process instead of on Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.workflows.train.conftest import picture
+from workflows.commands import TrainCommand
+from workflows.models import find_model
+from workflows.rounds.config import EngineConfig, parse_engine
+from workflows.rounds.detector_job import train_detector
+from workflows.rounds.engine import Engine, Means, open_engine
+from workflows.storage import open_store
+from workflows.train import checkpoints, job
+from workflows.train.loop import Trainer
+from workflows.train.metrics import Progress, save_metrics
+from workflows.train.register import Finished, register
+from workflows.train.samples import Sampler, numbers_of
+from workflows.train.sources import open_sources
+from workflows.train.state import TrainState
+from workflows.train.team import Team, join_encoder
+from workflows.train.worker import first_model
+
+Document = dict[str, Any]
+Opened = Callable[..., Engine]
+
+
+def save_pictures(folder: Path, seeds: range) -> Path:
+    """images/ and labels/ with one picture for each seed."""
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True)
+    for seed in seeds:
+        image, labels = picture(seed)
+        Image.fromarray(image).save(folder / "images" / f"{seed}.png")
+        Image.fromarray(labels).save(folder / "labels" / f"{seed}.png")
+    return folder
+
+
+def train_here(command: TrainCommand) -> Finished:
+    """What `workflows.train.job.train` does with one worker, without Ray."""
+    (config,) = (job.adjusted(preset, command) for preset in job.train_preset(command.preset))
+    sources = open_sources(command.sources, need_masks=True)
+    store, start = open_store(str(command.out)), find_model(str(command.start))
+    record = job._settled(store, job._proposed(command, config, sources, start, 1))
+    if done := job._finished(store, record.run_id):
+        return done
+    state = TrainState.fresh(first_model(config, start.path).train(), config)
+    sampler = Sampler(sources, config)
+    trainer = Trainer(config, Team(), join_encoder(state.model, Team(), sharded=False), sampler.describe)
+    steps = (
+        [sampler.batch(numbers_of(step, config.images, rank=0, workers=1, part=0, parts=1))]
+        for step in range(config.learning_rate.iterations)
+    )
+    rows: list[Progress] = []
+    trainer.run(state, steps, rows.append)
+    checkpoints.save(store, record.run_id, state.tensors())
+    save_metrics(store, record.run_id, rows)
+    return register(store, record, config, validate=None, round=command.round)
+
+
+@pytest.fixture
+def document(tmp_path: Path, tiny_checkpoint: Path) -> Document:
+    """An engine.yaml of one round of each stage that people work in; seconds in all."""
+    save_pictures(tmp_path / "pool", range(6))
+    save_pictures(tmp_path / "held_out", range(10, 13))
+    return {
+        "dataset": str(tmp_path / "data"),
+        "images": str(tmp_path / "pool" / "images"),
+        "held_out": str(tmp_path / "held_out"),
+        "model": str(tiny_checkpoint),
+        "stages": [
+            {"stage": "assisted_manual", "images": 2},
+            {"stage": "semi_automatic", "images": 2, "policy": "most_diverse"},
+        ],
+        "training": {"iterations": 2, "images": 2, "masks_per_image": 3, "image_size": 64, "threads": 1},
+        "detector": {"fit": {"iterations": 3, "width": 8}, "precision": 0.1, "iou": 0.01},
+        "evaluation": {"images": 2, "masks_per_image": 2, "recall_images": 1, "points_per_side": 2},
+        "gate": {"least_gain": -1.0, "distrust_loss": 2.0},
+        "simulation": {"truth": str(tmp_path / "pool"), "habits": {"clicks": 3}},
+        "prices": {"annotator_hour": 10.0, "machine_hour": 1.0},
+        "threads": 1,
+    }
+
+
+@pytest.fixture
+def config(document: Document) -> EngineConfig:
+    return parse_engine(document, where="engine.yaml")
+
+
+@pytest.fixture
+def opened() -> Opened:
+    """Opens an engine that trains in this process."""
+
+    def engine(config: EngineConfig, *, simulate: bool = True) -> Engine:
+        return open_engine(config, Means(train_here, train_detector), simulate=simulate)
+
+    return engine

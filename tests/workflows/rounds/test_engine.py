@@ -1,0 +1,186 @@
+"""The state machine: unattended to the end, killed anywhere with the same end, bad data refused, people waited for."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from schemas.catalog import connect
+from schemas.layout import snapshot_key
+from schemas.parquet import from_parquet_bytes, to_parquet_bytes
+from schemas.tables import SNAPSHOT
+from tests.workflows.rounds.conftest import Document, Opened
+from tests.workflows.rounds.state import state_of
+from workflows.rounds import steps
+from workflows.rounds.config import EngineConfig, parse_engine
+from workflows.rounds.engine import Engine, WaitingError, run_rounds
+from workflows.rounds.outcomes import Gated
+from workflows.rounds.steps import STEPS
+from workflows.storage import LocalStore, Store
+
+KILLS = 10
+
+
+class KilledError(BaseException):
+    """The process was killed."""
+
+
+def finish(engine: Engine) -> None:
+    assert run_rounds(engine, STEPS, tell=lambda _: None)
+
+
+def test_unattended_to_the_end(config: EngineConfig, opened: Opened) -> None:
+    finish(opened(config))
+    connection = connect(config.dataset)
+    first, second = connection.sql("FROM round_summary").to_arrow_table().to_pylist()
+    assert [first["stage"], second["stage"]] == ["assisted_manual", "semi_automatic"]
+    assert first["images"] == second["images"] == 2
+    assert first["masks_per_image"] >= 2
+    assert first["clicks_per_mask"] == 3  # a random model never reaches IoU 0.9
+    assert [first["promoted"], second["promoted"]] == [True, True]
+    assert second["model_before"] == first["model_after"]
+    assert first["cost"] == pytest.approx(10 * first["human_hours"] + first["machine_hours"])
+    assert {row[0] for row in connection.execute("SELECT DISTINCT round FROM annotation_work").fetchall()} == {1, 2}
+
+    data = connection.sql("FROM round_data").to_arrow_table().to_pylist()
+    assert data[1]["masks"] == connection.sql("SELECT count(*) FROM annotations").fetchone()[0]
+    assert data[0]["masks"] < data[1]["masks"]
+    known = connection.sql(
+        "SELECT model_id, round, parent FROM models WHERE round IS NOT NULL ORDER BY round"
+    ).fetchall()
+    assert known == [(data[0]["model_id"], 1, first["model_before"]), (data[1]["model_id"], 2, data[0]["model_id"])]
+    queues = connection.sql("SELECT round, list(image_id) FROM round_queue GROUP BY 1 ORDER BY 1").fetchall()
+    assert not set(queues[0][1]) & set(queues[1][1])
+    assert connection.sql("SELECT name FROM runs ORDER BY 1").fetchall() == [
+        *(("held-out-round-1",), ("held-out-round-2",), ("prefill-round-2",))
+    ]
+    assert connection.sql("SELECT count(*) FROM problems").fetchone() == (0,)
+    reviewed = connection.sql("SELECT count(*) FROM events WHERE action IN ('keep', 'delete')").fetchone()
+    assert reviewed == connection.sql("SELECT count(*) FROM masks WHERE stage = 'semi_automatic'").fetchone()
+
+
+def test_killed_anywhere_it_ends_in_the_same_state(
+    config: EngineConfig, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(config.dataset)
+    finish(opened(config))
+    calm = state_of(root)
+    shutil.rmtree(root)
+    kills = 0
+    with monkeypatch.context() as patch:
+        countdown = _kill_after(patch)
+        while kills < KILLS:
+            countdown[0] = int(np.random.default_rng(kills).integers(1, 14))
+            try:
+                finish(opened(config))
+                shutil.rmtree(root)  # done before its moment: begin anew
+            except KilledError:
+                kills += 1
+    finish(opened(config))
+    disturbed = state_of(root)
+    assert kills == KILLS
+    assert disturbed["rounds"] == calm["rounds"]
+    assert disturbed["files"] == calm["files"]
+    for table in ("a", "e", "masks"):
+        assert disturbed[table].equals(calm[table]), table
+
+
+def _kill_after(patch: pytest.MonkeyPatch) -> list[int]:
+    """Die at the n-th write from now on, before it or after it."""
+    countdown = [0]
+    for name in ("put", "put_if_absent"):
+        plain = getattr(LocalStore, name)
+
+        def write(self: LocalStore, key: str, data: bytes, *, plain: Any = plain) -> Any:
+            countdown[0] -= 1
+            if countdown[0] == 0 and len(key) % 2:
+                raise KilledError
+            answer = plain(self, key, data)
+            if countdown[0] == 0:
+                raise KilledError
+            return answer
+
+        patch.setattr(LocalStore, name, write)
+    return countdown
+
+
+def test_damaged_data_is_refused_and_the_engine_goes_on(config: EngineConfig, opened: Opened) -> None:
+    engine = opened(config)
+    run_rounds(engine, STEPS, most=3, tell=lambda _: None)  # stage, annotate, snapshot
+    _displace(engine.store)
+    finish(engine)
+    first, second = connect(config.dataset).sql("FROM round_summary").to_arrow_table().to_pylist()
+    assert (first["promoted"], first["model_after"]) == (False, None)
+    assert "snapshot.parquet is damaged" in first["reason"]
+    assert second["model_before"] == first["model_before"]
+    assert second["promoted"] is True
+
+
+def _displace(store: Store) -> None:
+    """Give every mask the pixels of another: a file that can be read and is wrong."""
+    rows = from_parquet_bytes(store.get(snapshot_key(1))).to_pylist()
+    counts = [row["rle"] for row in rows]
+    moved = [row | {"rle": other} for row, other in zip(rows, counts[1:] + counts[:1], strict=True)]
+    store.put(snapshot_key(1), to_parquet_bytes(pa.Table.from_pylist(moved, schema=SNAPSHOT)))
+
+
+def test_masks_of_a_round_that_made_the_model_worse_are_not_trained_on_again(
+    config: EngineConfig, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "gate", lambda *_: Gated(promoted=False, reason="worse by far", trusted=False))
+    finish(opened(config))
+    connection = connect(config.dataset)
+    assert connection.execute("SELECT details ->> '$.snapshot.left_out' FROM rounds").fetchall() == [("[]",), ("[1]",)]
+    rows = from_parquet_bytes(opened(config).store.get(snapshot_key(2)))
+    assert set(rows["round"].to_pylist()) == {2}
+
+
+def test_people_are_waited_for(config: EngineConfig, opened: Opened) -> None:
+    waiting = opened(config, simulate=False)
+    for _ in range(2):
+        with pytest.raises(WaitingError, match="waits for 2 of 2 images") as told:
+            finish(waiting)
+    command = str(told.value)
+    assert "sam-engine annotate" in command
+    assert "--round 1" in command
+    assert "round_queue WHERE round = 1" in command
+    assert run_rounds(opened(config), STEPS, most=6, tell=lambda _: None) is False  # the same work, simulated
+    with pytest.raises(WaitingError, match="round 2 waits") as told:
+        finish(waiting)
+    assert "--run prefill-round-2-" in str(told.value)
+
+
+def test_changes_in_the_middle_of_a_round_are_refused(document: Document, opened: Opened) -> None:
+    run_rounds(opened(parse_engine(document, where="e")), STEPS, most=1, tell=lambda _: None)
+    document["training"]["iterations"] = 3
+    changed = parse_engine(document, where="e")
+    with pytest.raises(ValueError, match="round 1 was begun with another training than"):
+        finish(opened(changed))
+
+
+def test_refusals(document: Document, opened: Opened) -> None:
+    del document["simulation"]
+    with pytest.raises(ValueError, match="--simulate needs a section `simulation`"):
+        opened(parse_engine(document, where="e"))
+    document["stages"] = [{"stage": "assisted_manual", "images": 6, "rounds": 2}]
+    document["simulation"] = {"truth": document["held_out"]}
+    with pytest.raises(ValueError, match="has no true masks of image"):
+        finish(opened(parse_engine(document, where="e")))
+
+
+def test_no_image_left(document: Document, opened: Opened) -> None:
+    document["stages"] = [{"stage": "assisted_manual", "images": 6, "rounds": 2}]
+    with pytest.raises(ValueError, match="round 2: no image is left to annotate"):
+        finish(opened(parse_engine(document, where="e")))
+
+
+@pytest.fixture(autouse=True)
+def _quiet(capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
+    yield
+    capsys.readouterr()

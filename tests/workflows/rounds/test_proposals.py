@@ -1,0 +1,59 @@
+"""Prefilled masks: matched to the truth, cut at a threshold that is precise enough, written as a run's masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from workflows.rounds.proposals import Judged, Proposals, as_generation, choose_threshold, judge, together
+
+
+def proposals(masks: np.ndarray, confidence: list[float]) -> Proposals:
+    count = len(masks)
+    boxes = np.tile(np.array([[2, 4, 10, 8]], np.float32), (count, 1))
+    scores = np.linspace(0.9, 0.5, count, dtype=np.float32)
+    return Proposals(masks, boxes, np.array(confidence), scores, scores)
+
+
+def bars(*spans: tuple[int, int]) -> np.ndarray:
+    """Masks of [20, 30] px that are full columns."""
+    masks = np.zeros((len(spans), 20, 30), np.bool_)
+    for index, (start, stop) in enumerate(spans):
+        masks[index, :, start:stop] = True
+    return masks
+
+
+def test_each_true_mask_is_matched_once_by_the_most_confident() -> None:
+    found = proposals(bars((0, 10), (0, 9), (20, 25), (12, 14)), [0.9, 0.8, 0.7, 0.6])
+    judged = judge(found, bars((0, 10), (20, 30)))
+    np.testing.assert_allclose(judged.real_iou, [1.0, 0.0, 0.5, 0.0])
+    assert judged.precision_recall(0.65, 0.4) == (pytest.approx(2 / 3), 1.0)
+    assert judged.precision_recall(0.85, 0.75) == (1.0, 0.5)
+    assert judged.precision_recall(None, 0.75) == (0.0, 0.0)
+    assert judge(found, bars()).real_iou.tolist() == [0.0] * 4
+    both = together([judged, judge(found, bars((0, 10)))])
+    assert (len(both.confidence), both.objects) == (8, 3)
+    assert together([]).objects == 0
+
+
+def test_the_threshold_is_the_lowest_that_is_precise_enough() -> None:
+    confidence = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    judged = Judged(confidence, np.array([0.9, 0.1, 0.9, 0.9, 0.9, 0.1]), 10)
+    assert choose_threshold(judged, precision=0.8, iou=0.75) == 0.5  # 4 of 5
+    assert choose_threshold(judged, precision=0.95, iou=0.75) == 0.9
+    assert choose_threshold(judged, precision=0.95, iou=0.95) is None
+    assert choose_threshold(Judged(confidence[:0], confidence[:0], 3), precision=0.5, iou=0.5) is None
+
+
+def test_they_become_a_generators_masks() -> None:
+    masks = bars((0, 10), (20, 25), (12, 14))
+    made = as_generation(proposals(masks, [0.9, 0.7, 0.2]), 0.5, (20, 30))
+    assert made.masks.boxes.tolist() == [[0, 0, 10, 20], [20, 0, 5, 20]]
+    assert made.masks.areas.tolist() == [200, 100]
+    decoded = [coco_mask.decode({"size": [20, 30], "counts": counts}).astype(bool) for counts in made.masks.rle]
+    assert (np.array(decoded) == masks[:2]).all()
+    assert made.candidates == 3
+    assert {reason.value for reason, count in made.rejections.counts().items() if count} == {"iou"}
+    nothing = as_generation(proposals(masks, [0.9, 0.7, 0.2]), None, (20, 30))
+    assert (len(nothing.masks), len(nothing.rejections)) == (0, 3)

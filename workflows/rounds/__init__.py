@@ -1,0 +1,1 @@
+"""The data engine's rounds: annotate, train, measure, promote or not, and again."""

@@ -1,0 +1,107 @@
+"""The images that may be annotated next, what is known about them, and which of them the next round gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sam_core.masks.crops import point_grid
+from sam_core.model.prompt_encoder import FOREGROUND
+from sam_core.predict import ImageEmbedding, Prompts, decode
+from workflows.images import MAX_PIXELS
+from workflows.ingest import ingest
+from workflows.models import Model
+from workflows.rounds import policies
+from workflows.rounds.config import StageSettings
+from workflows.rounds.engine import Engine
+from workflows.rounds.pictures import Desk, Truth
+from workflows.runs import open_dataset
+from workflows.sources import ImageRef, list_images
+from workflows.storage import Store
+
+_GRID = 6
+_FRESH = """
+SELECT image_id FROM images ANTI JOIN (FROM events WHERE action = 'finish') AS finished USING (image_id)
+WHERE height IS NOT NULL ORDER BY image_id
+"""
+_DONE = "SELECT DISTINCT image_id FROM events WHERE action = 'finish' ORDER BY image_id"
+_COVERED = """
+WITH shapes AS (
+    SELECT image_id, area FROM masks UNION ALL SELECT image_id, area FROM annotations WHERE stage <> 'audit'
+)
+SELECT image_id, least(1.0, sum(area) / any_value(height * width))::DOUBLE
+FROM shapes JOIN images USING (image_id) GROUP BY image_id
+"""
+
+
+def note_images(source: str, store: Store) -> None:
+    """Note the images of a source in the data set. Raises ValueError or OSError, one line."""
+    open_dataset(store)
+    with ingest(list_images(source), store, max_pixels=MAX_PIXELS):
+        pass
+
+
+def note_held_out(truth: Truth, count: int, store: Store) -> None:
+    """Note the first held-out images, whose masks are shown, in the data set."""
+    with ingest([ImageRef(uri) for uri in truth.uris(count)], store, max_pixels=MAX_PIXELS):
+        pass
+
+
+def choose_queue(engine: Engine, settings: StageSettings, model: Model, *, seed: int) -> tuple[str, ...]:
+    """The images of a round by its policy: of those that nobody has finished and that are not held out."""
+    if settings.stage == "automatic":
+        return ()
+    connection = engine.connect()
+    held_out = engine.held_out.image_ids
+    fresh = [row[0] for row in connection.execute(_FRESH).fetchall() if row[0] not in held_out]
+    if settings.policy in ("most_uncertain", "most_diverse"):  # these look at every candidate with the model
+        few = policies.random_order(fresh, seed=seed)[: max(engine.config.candidates, settings.images)]
+        fresh = [fresh[index] for index in few]
+    candidates = _known(engine, connection, settings.policy, model, fresh)
+    chosen = policies.choose(settings.policy, candidates, settings.images, seed=seed)
+    return tuple(fresh[index] for index in chosen)
+
+
+def _known(
+    engine: Engine, connection: duckdb.DuckDBPyConnection, policy: str, model: Model, image_ids: Sequence[str]
+) -> policies.Candidates:
+    """What the policy looks at."""
+    covered, uncertainty = np.zeros(len(image_ids)), np.zeros(len(image_ids))
+    features, done = np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32)
+    if policy == "least_covered":
+        found = dict(connection.execute(_COVERED).fetchall())
+        covered = np.array([found.get(image, 0.0) for image in image_ids])
+    elif policy in ("most_uncertain", "most_diverse"):
+        desk = Desk(engine.store, model, connection)
+        if policy == "most_uncertain":
+            uncertainty = np.array([_uncertainty(desk, image) for image in image_ids])
+        else:
+            annotated = [row[0] for row in connection.execute(_DONE).fetchall()]
+            features, done = _features(desk, image_ids), _features(desk, annotated)
+    return policies.Candidates(image_ids, covered, uncertainty, features, done)
+
+
+@torch.inference_mode()
+def _uncertainty(desk: Desk, image_id: str) -> float:
+    """1 minus the mean predicted IoU of the best masks at a grid of clicks."""
+    height, width = desk.sizes[image_id]
+    clicks = torch.from_numpy(point_grid(_GRID) * np.array([width, height])).float()[:, None]
+    prompts = Prompts(clicks, torch.full(clicks.shape[:2], FOREGROUND))
+    found = decode(desk.sam, desk.embedding(image_id), prompts, multimask=True)
+    return 1 - float(found.iou.amax(1).mean())
+
+
+def _features(desk: Desk, image_ids: Sequence[str]) -> NDArray[np.float32]:
+    """float32 [N, C]: the mean of each image's embedding, padding left out."""
+    rows = [_pooled(desk.embedding(image), desk.sam.config.image_size) for image in image_ids]
+    return np.array(rows, np.float32).reshape(len(rows), -1) if rows else np.zeros((0, 1), np.float32)
+
+
+def _pooled(embedding: ImageEmbedding, side: int) -> NDArray[np.float32]:
+    cells = embedding.features.embedding[0]
+    rows, columns = (-(-length * cells.shape[-1] // side) for length in embedding.frames[0].input_size)
+    return np.asarray(cells[:, :rows, :columns].mean((1, 2)).numpy(), np.float32)

@@ -1,0 +1,28 @@
+"""What `sam-engine rounds` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tyro.conf import Positional
+
+
+@dataclass(frozen=True, slots=True)
+class RoundsConfig:
+    """Run the data engine: rounds of annotating, training and measuring, as engine.yaml says; go on after any kill."""
+
+    action: Positional[Literal["run", "resume", "status"]]
+    """run begins the rounds or goes on with them, resume only goes on, status shows how far they are."""
+    engine: Positional[str] = "engine.yaml"
+    """The file that describes the engine; see docs/rounds.md."""
+    simulate: bool = False
+    """Simulated annotators take the place of people; needs a section `simulation` that names the true masks."""
+    steps: int | None = None
+    """Stop after so many steps; the same command goes on."""
+    json: bool = False
+    """status as one JSON array instead of a table."""
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"--steps is {self.steps}; it must be positive")

@@ -1,0 +1,92 @@
+"""The detector's training job: the masks of a round's snapshot and the model's embeddings in, a head's weights out.
+
+One worker of Ray Train. It takes seconds to minutes on features that are there already, so a killed job is simply done
+again; the weights are written at the end, whole or not at all.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+
+from sam_core.detector import Example, FitConfig, ObjectDetector, detector_for, fit
+from sam_core.geometry import boxes_to_input
+from sam_core.presets import SamConfig
+from schemas.layout import detector_key
+from workflows.models import Model
+from workflows.rounds.pictures import Desk
+from workflows.sql import connect
+from workflows.storage import Store, open_store
+
+_BOXES = """
+SELECT image_id, list([bbox_x, bbox_y, bbox_x + bbox_w, bbox_y + bbox_h] ORDER BY mask_id)
+FROM annotations
+WHERE stage <> 'audit' AND NOT list_contains(?::INTEGER[], coalesce(round, 0))
+GROUP BY image_id ORDER BY image_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorJob:
+    """What the worker is told. left_out: rounds whose masks are not trusted."""
+
+    root: str
+    number: int
+    model: Model
+    fit: FitConfig
+    left_out: tuple[int, ...]
+    threads: int
+
+
+def train_on_ray(job: DetectorJob) -> None:
+    """Train on Ray Train. Raises ValueError when there is nothing to train on or the worker failed."""
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from workflows.ray_session import has_gpus, start_ray
+
+    start_ray()
+    gpus = has_gpus()
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = TorchTrainer(
+            lambda settings: train_detector(settings["job"]),
+            train_loop_config={"job": job},
+            torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+            scaling_config=ScalingConfig(num_workers=1, use_gpu=gpus),
+            run_config=RunConfig(name=f"detector-{job.number}", storage_path=scratch),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:  # Ray Train wraps whatever a worker died of in classes of its own
+            raise ValueError(f"the detector was not trained: {str(error).strip().splitlines()[-1]}") from error
+
+
+def train_detector(job: DetectorJob) -> None:
+    """What the worker does. Raises ValueError when no mask is annotated."""
+    torch.set_num_threads(job.threads)
+    torch.manual_seed(job.fit.seed)
+    store = open_store(job.root)
+    connection = connect(job.root)
+    desk = Desk(store, job.model, connection)
+    rows = connection.execute(_BOXES, [list(job.left_out)]).fetchall()
+    examples = [_example(desk, image_id, boxes) for image_id, boxes in rows]
+    detector = detector_for(desk.sam.config, width=job.fit.width)
+    fit(detector, examples, job.fit)
+    store.put(detector_key(job.number), save({name: t.contiguous() for name, t in detector.state_dict().items()}))
+
+
+def load_detector(store: Store, number: int, config: SamConfig, *, width: int) -> ObjectDetector:
+    """The detector of a round, in eval mode."""
+    detector = detector_for(config, width=width)
+    detector.load_state_dict(load(store.get(detector_key(number))))
+    return detector.eval()
+
+
+def _example(desk: Desk, image_id: str, boxes: list[list[int]]) -> Example:
+    embedding = desk.embedding(image_id)
+    corners = torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4))
+    return Example(embedding.features, boxes_to_input(corners, embedding.frames[0]))

@@ -1,0 +1,255 @@
+"""The state machine: a round is a list of steps; one that has written its outcome is never done again.
+
+    stage -> prefill -> annotate -> snapshot -> train -> evaluate -> gate -> queue
+
+`rounds/<n>.json` holds what every finished step of round n came to, and is replaced as a whole after each. Nothing else
+is state: a killed engine is given the same command and goes on with the first step that has no outcome.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+
+import duckdb
+
+from schemas.layout import round_key
+from schemas.records import RoundRecord, from_json, to_json
+from workflows.models import Model, find_model, stored_model
+from workflows.rounds.config import EngineConfig, StageSettings, as_document
+from workflows.rounds.detector_job import DetectorJob, train_on_ray
+from workflows.rounds.metrics import metrics_of
+from workflows.rounds.outcomes import Gated, Kind, Outcome, Queued, Staged, Trained, from_details, to_details
+from workflows.rounds.pictures import Truth
+from workflows.sql import connect
+from workflows.storage import Store, open_store
+from workflows.train.register import Finished
+
+BEGUN, FINISHED = "begun", "finished"
+
+
+class WaitingError(Exception):
+    """A step that people have to finish first; the message says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """How models are trained: on Ray. Tests put something quicker here."""
+
+    train: Callable[..., Finished]
+    train_detector: Callable[[DetectorJob], None] = train_on_ray
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What every step may use: the configuration, the data set, and who annotates."""
+
+    config: EngineConfig
+    store: Store
+    means: Means
+    simulate: bool
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """The data set as it is now."""
+        return connect(self.config.dataset)
+
+    @cached_property
+    def held_out(self) -> Truth:
+        return Truth(self.config.held_out)
+
+    @cached_property
+    def truth(self) -> Truth:
+        assert self.config.simulation, "checked before the first step"
+        return Truth(self.config.simulation.truth)
+
+    @cached_property
+    def first_model(self) -> Model:
+        return find_model(self.config.model)
+
+    def model(self, model_id: str) -> Model:
+        """A model of an earlier step. Raises FileNotFoundError when its weights are gone."""
+        return self.first_model if model_id == self.first_model.model_id else stored_model(self.store, model_id)
+
+    def read(self, number: int) -> RoundRecord | None:
+        """The record of a round; None before it has begun."""
+        key = round_key(number)
+        try:
+            return from_json(RoundRecord, self.store.get(key), where=f"{self.store.root}/{key}")
+        except FileNotFoundError:
+            return None
+
+    def write(self, record: RoundRecord) -> None:
+        self.store.put(round_key(record.number), to_json(record).encode())
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round as far as it has got, and those before it."""
+
+    engine: Engine
+    settings: StageSettings
+    record: RoundRecord
+    earlier: Sequence[RoundRecord] = field(default_factory=tuple)
+
+    @property
+    def number(self) -> int:
+        return self.record.number
+
+    def find(self, kind: type[Kind]) -> Kind | None:
+        """What a step of this round came to; None where it is not done, or not part of the stage."""
+        return from_details(kind, self.record.details)
+
+    def outcome(self, kind: type[Kind]) -> Kind:
+        """What an earlier step of this round came to."""
+        found = self.find(kind)
+        assert found is not None, f"{kind.step} comes before"
+        return found
+
+    @property
+    def next_settings(self) -> StageSettings | None:
+        plan = self.engine.config.plan
+        return plan[self.number] if self.number < len(plan) else None
+
+    @property
+    def distrusted(self) -> tuple[int, ...]:
+        """Earlier rounds whose masks are not trained on."""
+        gated = [(record.number, from_details(Gated, record.details)) for record in self.earlier]
+        return tuple(number for number, found in gated if found and not found.trusted)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: what it writes, and the function that does it."""
+
+    kind: type[Outcome]
+    work: Callable[[Round], Outcome]
+
+    @property
+    def name(self) -> str:
+        return self.kind.step
+
+
+Steps = Mapping[str, Sequence[Step]]
+
+
+def run_rounds(engine: Engine, steps: Steps, *, most: int | None = None, tell: Callable[[str], None] = print) -> bool:
+    """Do what is not done, at most so many steps; whether all rounds are finished.
+
+    Raises WaitingError where people have to work first; ValueError or OSError, one line, when a step cannot be done.
+    """
+    done, earlier = 0, []
+    for number, settings in enumerate(engine.config.plan, start=1):
+        current = _begun(engine, number, settings, earlier)
+        for step in steps[settings.stage]:
+            if step.name in current.record.details:
+                continue
+            if done == most:
+                return False
+            current = replace(current, record=_take(step, current))
+            done += 1
+            tell(f"round {number} ({settings.stage}): {step.name} done{_remark(current, step)}")
+        if current.record.state != FINISHED:
+            current = replace(current, record=replace(current.record, state=FINISHED, finished_at=datetime.now(UTC)))
+            engine.write(current.record)
+        earlier.append(current.record)
+    return True
+
+
+def _take(step: Step, current: Round) -> RoundRecord:
+    """Do one step and write what it came to."""
+    started = time.perf_counter()
+    outcome = step.work(current)
+    seconds = time.perf_counter() - started
+    record = noted(current, outcome, seconds)
+    current.engine.write(record)
+    return record
+
+
+def noted(current: Round, outcome: Outcome, seconds: float) -> RoundRecord:
+    """The record with one more outcome: everything in it follows from the outcomes, the clock aside."""
+    record = current.record
+    spent = {**dict(record.details.get("seconds", {})), outcome.step: round(seconds, 2)}  # type: ignore[call-overload]
+    details = {**record.details, outcome.step: to_details(outcome), "seconds": spent}
+    record = replace(record, details=details, state=outcome.step)
+    match outcome:
+        case Staged():
+            record = replace(record, model_before=outcome.model_id)
+        case Trained():
+            record = replace(record, model_after=outcome.model_id)
+        case Gated():
+            record = replace(record, promoted=outcome.promoted, reason=outcome.reason)
+        case _:
+            pass
+    return replace(record, metrics=metrics_of(details, current.engine.config.prices))
+
+
+def _begun(engine: Engine, number: int, settings: StageSettings, earlier: Sequence[RoundRecord]) -> Round:
+    """A round as its record has it, or a new one. Raises ValueError when engine.yaml changed in the middle of it."""
+    record = engine.read(number)
+    if record is None:
+        record = RoundRecord(
+            number=number,
+            stage=settings.stage,
+            state=BEGUN,
+            started_at=datetime.now(UTC),
+            finished_at=None,
+            model_before=last_model(engine, earlier),
+            model_after=None,
+            promoted=None,
+            reason=None,
+            metrics={},
+            details={},
+        )
+        engine.write(record)
+    current = Round(engine, settings, record, tuple(earlier))
+    _require_same(current)
+    return current
+
+
+def last_model(engine: Engine, earlier: Sequence[RoundRecord]) -> str:
+    """Id of the last model that was promoted, else of the one that the engine begins with."""
+    promoted = [record.model_after for record in earlier if record.promoted and record.model_after]
+    return promoted[-1] if promoted else engine.first_model.model_id
+
+
+def _require_same(current: Round) -> None:
+    staged, record = current.find(Staged), current.record
+    if record.state == FINISHED or staged is None:
+        return
+    now = round_settings(current)
+    changed = [name for name, value in staged.settings.items() if now.get(name) != value]
+    if changed:
+        raise ValueError(
+            f"round {record.number} was begun with another {', '.join(changed)} than engine.yaml has now: put the old "
+            "values back until it is finished"
+        )
+
+
+def round_settings(current: Round) -> dict[str, object]:
+    """What of engine.yaml decides how a round goes on."""
+    whole = as_document(current.engine.config)
+    names = ("images", "held_out", "model", "training", "detector", "evaluation", "gate", "simulation", "seed")
+    return {name: whole[name] for name in names} | {"stage": as_document(current.settings)}
+
+
+def next_queue(earlier: Sequence[RoundRecord]) -> tuple[str, ...] | None:
+    """The images that the round before chose for this one; None for the first round."""
+    found = from_details(Queued, earlier[-1].details) if earlier else None
+    return found.queue if found else None
+
+
+def _remark(current: Round, step: Step) -> str:
+    if step.kind is Gated:
+        gated = current.outcome(Gated)
+        return f": {'promoted' if gated.promoted else 'not promoted'}, {gated.reason}"
+    return ""
+
+
+def open_engine(config: EngineConfig, means: Means, *, simulate: bool) -> Engine:
+    """Raises ValueError when simulated annotators are asked for without true masks."""
+    if simulate and config.simulation is None:
+        raise ValueError("--simulate needs a section `simulation` in engine.yaml, whose `truth` names the true masks")
+    return Engine(config, open_store(config.dataset), means, simulate)

@@ -1,0 +1,159 @@
+"""From boxes to prefilled masks: the detector proposes, SAM draws, a threshold keeps those that are probably right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sam_core.detector import Found, ObjectDetector, detect
+from sam_core.geometry import Frame
+from sam_core.masks import rle
+from sam_core.masks.batch import Generation, MaskRecords, Reason, Rejections, StepSeconds
+from sam_core.masks.boxes import tight_boxes, to_xywh
+from sam_core.metrics.iou import iou_matrix, mask_areas
+from sam_core.model.sam import Sam
+from sam_core.predict import ImageEmbedding, Prompts, decode
+
+Floats = NDArray[np.float64]
+_DUPLICATE = 0.7  # mask IoU from which the less confident of two is dropped
+_PROMPTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """Masks of one image, the most confident first. masks: bool [K, H, W]. boxes: float32 [K, 4] xyxy px, original
+    frame. confidence: float64 [K], the detector's score times the predicted IoU. predicted_iou, stability: [K]."""
+
+    masks: NDArray[np.bool_]
+    boxes: NDArray[np.float32]
+    confidence: Floats
+    predicted_iou: NDArray[np.float32]
+    stability: NDArray[np.float32]
+
+
+@torch.inference_mode()
+def propose(sam: Sam, detector: ObjectDetector, embedding: ImageEmbedding, *, most: int) -> Proposals:
+    """What detector and model find on one image; `most` boxes are looked at."""
+    frame = embedding.frames[0]
+    found = detect(detector, embedding.features, frame.input_size, limit=most)
+    boxes = boxes_to_original(found, frame)
+    drawn = [_draw(sam, embedding, boxes[at : at + _PROMPTS]) for at in range(0, len(boxes), _PROMPTS)]
+    if not drawn:
+        return _none(frame)
+    masks, iou, stability = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+    confidence = found.scores.astype(np.float64) * iou.clamp(0, 1).double().numpy()
+    order = np.argsort(-confidence, kind="stable")
+    order = order[masks[order].any(-1).any(-1).numpy()]
+    kept = order[_distinct(masks[order])]
+    scores = (iou[kept].float().numpy(), stability[kept].float().numpy())
+    return Proposals(masks[kept].numpy(), boxes[kept], confidence[kept], *scores)
+
+
+def boxes_to_original(found: Found, frame: Frame) -> NDArray[np.float32]:
+    """Boxes in px of the model input, in px of the original image."""
+    (crop_h, crop_w), (input_h, input_w) = frame.crop_size, frame.input_size
+    scale = np.array([crop_w / input_w, crop_h / input_h] * 2, np.float32)
+    return np.asarray(found.boxes * scale, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Proposals of several images against their true masks. confidence, real_iou: [K], real_iou being the IoU with the
+    true mask that a proposal was matched to, 0 for none. objects: how many true masks there are."""
+
+    confidence: Floats
+    real_iou: Floats
+    objects: int
+
+    def precision_recall(self, threshold: float | None, iou: float) -> tuple[float, float]:
+        """Of the proposals at or above a threshold; precision is 0 where there are none."""
+        taken = np.zeros(0) if threshold is None else self.real_iou[self.confidence >= threshold]
+        right = int((taken >= iou).sum())
+        return right / max(1, len(taken)), right / max(1, self.objects)
+
+
+def judge(found: Proposals, truth: NDArray[np.bool_]) -> Judged:
+    """Match proposals, the most confident first, each to the free true mask it overlaps most."""
+    real = np.zeros(len(found.masks))
+    if len(truth) and len(real):
+        overlap = iou_matrix(torch.from_numpy(found.masks), torch.from_numpy(truth)).numpy()
+        for row in range(len(overlap)):
+            best = int(overlap[row].argmax())
+            real[row] = overlap[row, best]
+            if real[row] > 0.5:  # more than half of one object cannot be more than half of another
+                overlap[:, best] = 0.0
+    return Judged(found.confidence, real, len(truth))
+
+
+def together(parts: Sequence[Judged]) -> Judged:
+    """Judged proposals of all images."""
+    confidence, real = (
+        np.concatenate([np.zeros(0), *(getattr(p, name) for p in parts)]) for name in ("confidence", "real_iou")
+    )
+    return Judged(confidence, real, sum(part.objects for part in parts))
+
+
+def choose_threshold(judged: Judged, *, precision: float, iou: float) -> float | None:
+    """The lowest confidence whose proposals, and those above it, are right often enough; None when there is none."""
+    order = np.argsort(-judged.confidence, kind="stable")
+    right = np.cumsum(judged.real_iou[order] >= iou)
+    precise = right / np.arange(1, len(order) + 1) >= precision
+    return float(judged.confidence[order[np.flatnonzero(precise)[-1]]]) if precise.any() else None
+
+
+def as_generation(found: Proposals, threshold: float | None, size: tuple[int, int]) -> Generation:
+    """Proposals as a generator's masks: those below the threshold are rejections for their predicted IoU."""
+    keep = found.confidence >= (np.inf if threshold is None else threshold)
+    masks = found.masks[keep]
+    middles = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
+    crop = np.array([[0, 0, size[1], size[0]]], np.int32)
+    records = MaskRecords(
+        size=size,
+        rle=tuple(rle.encode(mask) for mask in masks),
+        boxes=to_xywh(tight_boxes(torch.from_numpy(masks)).numpy()),
+        areas=np.count_nonzero(masks, axis=(1, 2)).astype(np.int64),
+        predicted_iou=found.predicted_iou[keep],
+        stability_score=found.stability[keep],
+        points=middles[keep],
+        crop_boxes=crop.repeat(len(masks), 0),
+    )
+    dropped = int((~keep).sum())
+    rejections = Rejections(
+        reason=np.full(dropped, Reason.IOU.code, np.int8),
+        points=middles[~keep],
+        output=np.zeros(dropped, np.int8),
+        predicted_iou=found.predicted_iou[~keep],
+        stability_score=found.stability[~keep],
+        crop_boxes=crop.repeat(dropped, 0),
+    )
+    return Generation(records, rejections, StepSeconds())
+
+
+def _draw(
+    sam: Sam, embedding: ImageEmbedding, boxes: NDArray[np.float32]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The most confident of three masks for each box: bool [N, H, W], predicted IoU [N], stability [N]."""
+    best = decode(sam, embedding, Prompts(boxes=torch.from_numpy(boxes)), multimask=True).best()
+    tight, masks, loose = (best.masks(threshold)[:, 0].cpu() for threshold in (1.0, 0.0, -1.0))
+    return masks, best.iou[:, 0].cpu(), mask_areas(tight) / mask_areas(loose).clamp(min=1)
+
+
+def _distinct(masks: torch.Tensor) -> list[int]:
+    """Indices of the masks that no earlier kept one overlaps too much."""
+    overlap = iou_matrix(masks, masks).numpy()
+    kept: list[int] = []
+    for index in range(len(masks)):
+        if not kept or overlap[index, kept].max() < _DUPLICATE:
+            kept.append(index)
+    return kept
+
+
+def _none(frame: Frame) -> Proposals:
+    empty = np.zeros(0, np.float32)
+    return Proposals(
+        np.zeros((0, *frame.original_size), np.bool_), empty.reshape(0, 4), empty.astype(np.float64), empty
+    )

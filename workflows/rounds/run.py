@@ -1,0 +1,45 @@
+"""The subcommand `rounds`: run, resume, status."""
+
+from __future__ import annotations
+
+from workflows.commands import SqlConfig
+from workflows.rounds.commands import RoundsConfig
+from workflows.rounds.config import EngineConfig, read_engine
+from workflows.rounds.engine import Means, WaitingError, open_engine, run_rounds
+from workflows.rounds.steps import STEPS
+from workflows.sql import sql
+
+_STATUS = """
+SELECT round, stage, state, promoted, masks_per_image, round(clicks_per_mask, 1) AS clicks_per_mask,
+    round(seconds_per_mask, 1) AS seconds_per_mask, round(100 * base_miou, 1) AS base_miou,
+    round(100 * held_out_miou, 1) AS held_out_miou, round(clicks_to_090, 2) AS clicks_to_090,
+    round(100 * average_recall, 1) AS average_recall, round(100 * prefill_precision, 1) AS prefill_precision,
+    model_before, model_after, reason
+FROM round_summary
+"""
+
+
+def rounds(config: RoundsConfig) -> int:
+    """The subcommand; exit status 0, also where people have to work before it can go on.
+
+    Raises ValueError or OSError, one line each.
+    """
+    described = read_engine(config.engine)
+    if config.action == "status":
+        return sql(SqlConfig(described.dataset, _STATUS, format="json" if config.json else "table"))
+    return _go_on(config, described)
+
+
+def _go_on(config: RoundsConfig, described: EngineConfig) -> int:
+    from workflows.train.job import train
+
+    engine = open_engine(described, Means(train), simulate=config.simulate)
+    if config.action == "resume" and engine.read(1) is None:
+        raise ValueError(f"{described.dataset} has no round to go on with; `sam-engine rounds run` begins the first")
+    try:
+        over = run_rounds(engine, STEPS, most=config.steps)
+    except WaitingError as waiting:
+        print(waiting)
+        return 0
+    print(f"{described.dataset}: {'all rounds are done' if over else 'stopped; the same command goes on'}")
+    return 0

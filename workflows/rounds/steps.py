@@ -1,0 +1,272 @@
+"""What each step of a round does. A step reads what earlier steps came to, and returns what it came to itself.
+
+Whatever it writes besides has a name that follows from the round, so a step that was killed can simply be done again.
+"""
+
+from __future__ import annotations
+
+from sam_core.detector import ObjectDetector
+from sam_core.recipes import recipe
+from schemas.ids import content_hash
+from schemas.layout import snapshot_key
+from schemas.parquet import to_parquet_bytes
+from schemas.tables import SNAPSHOT, Stage, Status
+from workflows.commands import GenerateConfig, TrainCommand
+from workflows.convert import ImageResult
+from workflows.failures import one_line
+from workflows.generate import generate
+from workflows.rounds import people
+from workflows.rounds.candidates import choose_queue, note_held_out, note_images
+from workflows.rounds.config import SimulationSettings, TrainingSettings
+from workflows.rounds.detector_job import DetectorJob, load_detector
+from workflows.rounds.engine import Round, Step, Steps, WaitingError, next_queue, round_settings
+from workflows.rounds.evaluate import Pace, measure, write_held_out
+from workflows.rounds.gate import gate
+from workflows.rounds.outcomes import (
+    Annotated,
+    Evaluated,
+    Figures,
+    Gated,
+    Generated,
+    Prefilled,
+    Queued,
+    Snapshot,
+    Staged,
+    Trained,
+    from_details,
+)
+from workflows.rounds.pictures import Desk
+from workflows.rounds.proposals import Judged, as_generation, choose_threshold, judge, propose, together
+from workflows.rounds.small_run import small_run, write_run
+from workflows.train.loop import WorkersLostError
+
+_STANDING = """
+SELECT mask_id, revision, image_id, round, stage, height, width, rle FROM annotations
+WHERE stage <> 'audit' AND NOT list_contains(?::INTEGER[], coalesce(round, 0)) ORDER BY image_id, mask_id
+"""
+_GENERATED = """
+SELECT count(*) FILTER (status = 'ok'), coalesce(sum(n_masks), 0)::BIGINT FROM outcomes WHERE run_id = ?
+"""
+
+
+def stage(now: Round) -> Staged:
+    """Settle model and queue. The first round also notes the images of the source in the data set."""
+    engine = now.engine
+    if now.number == 1:
+        note_images(engine.config.images, engine.store)
+    queue = next_queue(now.earlier)
+    if queue is None:
+        queue = choose_queue(engine, now.settings, engine.model(now.record.model_before), seed=engine.config.seed)
+    if not queue and now.settings.stage != "automatic":
+        raise ValueError(
+            f"round {now.number}: no image is left to annotate; take fewer rounds, or fewer images in each"
+        )
+    return Staged(model_id=now.record.model_before, queue=queue, settings=round_settings(now))
+
+
+def prefill(now: Round) -> Prefilled:
+    """Train the detector on all masks so far and prefill the queue with the masks that are probably right."""
+    engine, settings = now.engine, now.engine.config.detector
+    model = engine.model(now.record.model_before)
+    engine.means.train_detector(
+        DetectorJob(engine.store.root, now.number, model, settings.fit, now.distrusted, engine.config.threads)
+    )
+    desk = Desk(engine.store, model, engine.connect())
+    detector = load_detector(engine.store, now.number, desk.sam.config, width=settings.fit.width)
+    choosing, checking = _judged(now, desk, detector)
+    threshold = choose_threshold(choosing, precision=settings.precision, iou=settings.iou)
+    precision, recall = checking.precision_recall(threshold, settings.iou)
+    results = [_prefilled(now, desk, detector, image_id, threshold) for image_id in now.outcome(Staged).queue]
+    run = small_run(
+        model,
+        name=f"prefill-round-{now.number}",
+        round=now.number,
+        stage=Stage.SEMI_AUTOMATIC,
+        begun=now.record.started_at,
+        recipe={"threshold": threshold},
+        kernels="detector",
+    )
+    return Prefilled(
+        run_id=write_run(engine.store, run, results).run_id,
+        threshold=threshold,
+        precision=precision,
+        recall=recall,
+        held_out_masks=checking.objects,
+        images=len(results),
+        masks=sum(result.n_masks for result in results),
+    )
+
+
+def annotate(now: Round) -> Annotated:
+    """Let simulated annotators do the queue, or see whether people have. Raises WaitingError while they have not."""
+    engine, prefilled = now.engine, now.find(Prefilled)
+    run_id = prefilled.run_id if prefilled else None
+    queue, begun = now.outcome(Staged).queue, now.record.started_at
+    work = people.Assignment(now.number, now.settings.table_stage, queue, run_id, begun)
+    model = engine.model(now.record.model_before)
+    connection = engine.connect()
+    if engine.simulate:
+        assert engine.config.simulation, "checked when the engine was opened"
+        desk = Desk(engine.store, model, connection)
+        people.simulate(engine.store, desk, connection, engine.truth, engine.config.simulation, work)
+        connection = engine.connect()
+    if left := people.unfinished(connection, work):
+        command = people.invitation(engine.config.dataset, model.path, work)
+        raise WaitingError(f"round {now.number} waits for {left} of {len(queue)} images to be annotated:\n  {command}")
+    return people.told(connection, work)
+
+
+def snapshot(now: Round) -> Snapshot:
+    """Freeze the human masks that stand, those of rounds that are not trusted left out."""
+    standing = now.engine.connect().sql(_STANDING, params=[list(now.distrusted)]).to_arrow_table()
+    rows = standing.replace_schema_metadata(SNAPSHOT.metadata)
+    data, key = to_parquet_bytes(rows), snapshot_key(now.number)
+    now.engine.store.put(key, data)
+    images = len(rows["image_id"].unique())
+    return Snapshot(key=key, sha256=content_hash(data), images=images, masks=len(rows), left_out=now.distrusted)
+
+
+def train(now: Round) -> Trained:
+    """Train the round's model on its snapshot. Data that cannot be trained on is an outcome, not an end."""
+    frozen = now.outcome(Snapshot)
+    settings = now.settings.training or now.engine.config.training
+    if now.settings.stage == "automatic" and now.settings.training is None:
+        return Trained(failure="the automatic stage has no settings for training: the model before makes its masks")
+    try:
+        _require_intact(now, frozen)
+        finished = now.engine.means.train(_command(now, settings))
+    except WorkersLostError:  # machines, not data: the same command tries again
+        raise
+    except ValueError as error:
+        return Trained(failure=one_line(error))
+    return Trained(run_id=finished.run_id, model_id=finished.model_id)
+
+
+def evaluate(now: Round) -> Evaluated:
+    """Measure the new model on held-out images, and the old one where no earlier round has."""
+    engine, trained = now.engine, now.outcome(Trained)
+    settings, pace = engine.config.evaluation, _pace(engine.config.simulation)
+    before = _measured(now)
+    if before is None:
+        model = engine.model(now.record.model_before)
+        before = measure(model, engine.held_out, settings, pace, seed=engine.config.seed)
+    if trained.model_id is None:
+        return Evaluated(before=before, after=None, run_id=None)
+    model = engine.model(trained.model_id)
+    note_held_out(engine.held_out, settings.recall_images, engine.store)
+    return Evaluated(
+        before=before,
+        after=measure(model, engine.held_out, settings, pace, seed=engine.config.seed),
+        run_id=write_held_out(
+            engine.store, model, engine.held_out, settings, round=now.number, begun=now.record.started_at
+        ),
+    )
+
+
+def promote(now: Round) -> Gated:
+    """Ask the gate."""
+    return gate(now.outcome(Trained), now.outcome(Evaluated), now.engine.config.gate)
+
+
+def queue(now: Round) -> Queued:
+    """Choose the next round's images, by that round's policy and with the model that it will begin with."""
+    following = now.next_settings
+    if following is None or following.stage == "automatic":
+        return Queued(queue=())
+    engine, gated, trained = now.engine, now.outcome(Gated), now.outcome(Trained)
+    model_id = trained.model_id if gated.promoted and trained.model_id else now.record.model_before
+    seed = engine.config.seed + now.number
+    return Queued(queue=choose_queue(engine, following, engine.model(model_id), seed=seed))
+
+
+def make_all(now: Round) -> Generated:
+    """Hand over to `generate`: the stage's model and recipe on every image of the source."""
+    engine, gated, trained = now.engine, now.outcome(Gated), now.outcome(Trained)
+    model_id = trained.model_id if gated.promoted and trained.model_id else now.record.model_before
+    name = f"round-{now.number}"
+    generate(
+        GenerateConfig(
+            source=engine.config.images,
+            dataset=engine.config.dataset,
+            model=engine.model(model_id).path,
+            recipe=now.settings.recipe,
+            thresholds=recipe(now.settings.recipe),
+            run=name,
+            round=now.number,
+        )
+    )
+    connection = engine.connect()
+    (run_id,) = connection.execute(
+        "SELECT run_id FROM runs WHERE name = ? AND model_id = ?", [name, model_id]
+    ).fetchone()
+    images, masks = connection.execute(_GENERATED, [run_id]).fetchone()
+    return Generated(run_id=run_id, images=images, masks=masks)
+
+
+def _judged(now: Round, desk: Desk, detector: ObjectDetector) -> tuple[Judged, Judged]:
+    """Proposals on held-out images against the truth: those that choose the threshold, and those that check it."""
+    config = now.engine.config
+    halves: list[list[Judged]] = [[], []]
+    for place, image in enumerate(now.engine.held_out.first(2 * config.evaluation.images)):
+        found = propose(desk.sam, detector, desk.embed(image.image), most=config.detector.most)
+        halves[place % 2].append(judge(found, image.masks))
+    return together(halves[0]), together(halves[1])
+
+
+def _prefilled(now: Round, desk: Desk, detector: ObjectDetector, image_id: str, threshold: float | None) -> ImageResult:
+    """The masks that annotators of an image will find."""
+    found = propose(desk.sam, detector, desk.embedding(image_id), most=now.engine.config.detector.most)
+    generation = as_generation(found, threshold, desk.sizes[image_id])
+    return ImageResult(image_id, Status.OK, now.record.started_at, now.record.started_at, generation=generation)
+
+
+def _measured(now: Round) -> Figures | None:
+    """Figures of the model that the round began with, out of the round that made it."""
+    for record in reversed(now.earlier):
+        found = from_details(Evaluated, record.details)
+        if found and record.promoted and record.model_after == now.record.model_before:
+            return found.after
+        if found and record.model_before == now.record.model_before:
+            return found.before
+    return None
+
+
+def _pace(simulation: SimulationSettings | None) -> Pace:
+    """How fast the people of an evaluation work; real rounds are measured with the same ones."""
+    chosen = simulation or SimulationSettings(truth="")
+    return Pace(chosen.habits, chosen.costs, chosen.seconds_per_image)
+
+
+def _require_intact(now: Round, frozen: Snapshot) -> None:
+    found = content_hash(now.engine.store.get(frozen.key))
+    if found != frozen.sha256:
+        raise ValueError(f"{frozen.key} is damaged: its content is not what the round froze")
+    if not frozen.masks:
+        raise ValueError("there is no mask to train on")
+
+
+def _command(now: Round, settings: TrainingSettings) -> TrainCommand:
+    dataset = now.engine.config.dataset
+    same = ("preset", "iterations", "learning_rate", "images", "masks_per_image", "image_size", "seed", "workers")
+    given = {name: getattr(settings, name) for name in (*same, "save_every")}
+    model = now.engine.model(now.record.model_before)
+    return TrainCommand(
+        sources=(f"{dataset}@round-{now.number}",),
+        out=dataset,
+        start=model.path,
+        run=f"round-{now.number}",
+        round=now.number,
+        model=settings.model or model.name,
+        threads=settings.threads or now.engine.config.threads,
+        **given,
+    )
+
+
+_STAGE, _ANNOTATE = Step(Staged, stage), Step(Annotated, annotate)
+_MODEL = (Step(Snapshot, snapshot), Step(Trained, train), Step(Evaluated, evaluate), Step(Gated, promote))
+STEPS: Steps = {
+    "assisted_manual": (_STAGE, _ANNOTATE, *_MODEL, Step(Queued, queue)),
+    "semi_automatic": (_STAGE, Step(Prefilled, prefill), _ANNOTATE, *_MODEL, Step(Queued, queue)),
+    "automatic": (_STAGE, *_MODEL, Step(Generated, make_all)),
+}
+"""The steps of a round by its stage."""
