@@ -6,6 +6,7 @@ unseen, so every builder here randomises all parameters.
 """
 
 import sys
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -96,7 +97,9 @@ def _register(name: str, **functions: Any) -> None:
     """Puts a module called `name`, and its parents, into the import system."""
     parts = name.split(".")
     for depth in range(1, len(parts) + 1):
-        sys.modules.setdefault(".".join(parts[:depth]), ModuleType(".".join(parts[:depth])))
+        module = ModuleType(".".join(parts[:depth]))
+        module.__spec__ = ModuleSpec(module.__name__, loader=None)  # asked for by who looks whether a package is there
+        sys.modules.setdefault(module.__name__, module)
     for function, value in functions.items():
         setattr(sys.modules[name], function, value)
 

@@ -155,5 +155,5 @@ def _distinct(masks: torch.Tensor) -> list[int]:
 def _none(frame: Frame) -> Proposals:
     empty = np.zeros(0, np.float32)
     return Proposals(
-        np.zeros((0, *frame.original_size), np.bool_), empty.reshape(0, 4), empty.astype(np.float64), empty
+        np.zeros((0, *frame.original_size), np.bool_), empty.reshape(0, 4), empty.astype(np.float64), empty, empty
     )

@@ -64,4 +64,6 @@ def test_refusals(tmp_path: Path, engine: Engine) -> None:
     missing = engine("rounds", "run", tmp_path / "engine.yaml")
     assert missing.status == 2
     assert "engine.yaml: images: is missing" in missing.err
-    assert engine("rounds", "run", tmp_path / "engine.yaml", "--steps", "0").status == 2
+    with pytest.raises(SystemExit) as refused:
+        engine("rounds", "run", tmp_path / "engine.yaml", "--steps", "0")
+    assert refused.value.code == 2
