@@ -21,9 +21,9 @@ SCHEME = "dataset"
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-class _RandomAccess(Protocol):
+class _Placed(Protocol):
     def size(self) -> int: ...
-    def read_at(self, size: int, position: int) -> bytes: ...
+    def read_at(self, nbytes: int, offset: int) -> bytes: ...
     def close(self) -> None: ...
 
 
@@ -87,26 +87,29 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
 class _File:
     """A file opened at its first read: DuckDB opens each twice, and over S3 every opening is a request.
 
-    DuckDB seeks and reads from several threads at once, so each thread has a position of its own.
+    DuckDB's threads share it, and each seeks before it reads. Where a thread seeks is therefore its own, and bytes are
+    read by place: with one position for all, a thread would read where another one meant to.
     """
 
-    def __init__(self, open_file: Callable[[], _RandomAccess]) -> None:
+    __slots__ = ("_file", "_lock", "_mine", "_open")
+
+    def __init__(self, open_file: Callable[[], _Placed]) -> None:
         self._open = open_file
-        self._file: _RandomAccess | None = None
+        self._file: _Placed | None = None
         self._lock = threading.Lock()
-        self._here = threading.local()
+        self._mine = threading.local()
 
     def read(self, size: int = -1) -> bytes:
         with self._lock:
             if self._file is None:
                 self._file = self._open()
-        position = getattr(self._here, "position", 0)
+        position = getattr(self._mine, "position", 0)
         data = self._file.read_at(self._file.size() - position if size < 0 else size, position)
-        self._here.position = position + len(data)
+        self._mine.position = position + len(data)
         return data
 
     def seek(self, position: int) -> int:
-        self._here.position = position
+        self._mine.position = position
         return position
 
     def close(self) -> None:

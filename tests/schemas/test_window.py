@@ -1,10 +1,13 @@
 """DuckDB sees committed files of a data set, and can do nothing but read them."""
 
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from pathlib import Path
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 import pytest
 
 from schemas.window import CommittedFiles
@@ -64,11 +67,27 @@ def test_duckdb_reads_through_it(window: CommittedFiles) -> None:
     assert found == [("built in",), ("this is a.txt",), ("this is b.txt",)]
 
 
-def test_each_thread_has_a_position_of_its_own(window: CommittedFiles) -> None:
-    """DuckDB seeks and reads in one file from several threads; a shared position gave it pages of another place."""
+def test_each_thread_reads_where_it_sought(window: CommittedFiles) -> None:
+    """DuckDB's threads share a handle: between one's seek and its read, others seek."""
     file = window.open("dataset://masks/a.txt")
-    with ThreadPoolExecutor(1) as other:
-        file.seek(8)
-        other.submit(file.seek, 0).result()
-        assert other.submit(file.read, 4).result() == b"this"
-        assert file.read(5) == b"a.txt"
+    file.seek(8)
+    other = threading.Thread(target=lambda: (file.seek(0), file.read(2)))
+    other.start()
+    other.join()
+    assert file.read(1) == b"a"
+    assert file.read() == b".txt"
+
+
+def test_many_row_groups_are_read_whole_by_many_threads(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    numbers = np.random.default_rng(0).integers(0, 2**40, (6, 300_000))
+    table = pa.table({f"column_{n}": column for n, column in enumerate(numbers)})
+    pq.write_table(table, tmp_path / "masks" / "a.parquet", row_group_size=4096)
+    sizes = {"masks/a.parquet": (tmp_path / "masks" / "a.parquet").stat().st_size}
+    window = CommittedFiles(pafs.LocalFileSystem(), str(tmp_path), sizes=sizes, built_in={})
+    connection = duckdb.connect(config={"threads": 8})
+    connection.register_filesystem(window)
+    sums = ", ".join(f"sum(column_{n})::BIGINT" for n in range(len(numbers)))
+    for _ in range(3):
+        found = connection.execute(f"SELECT {sums} FROM read_parquet('dataset://masks/*.parquet')").fetchone()
+        assert found == tuple(numbers.sum(axis=1).tolist())
