@@ -43,11 +43,11 @@ def _rows_by_name(path: str) -> dict[str, dict[str, Any]]:
     if key is None:
         raise ValueError(f"{path}: no column 'uri' or 'file_name'; the columns are {', '.join(table.column_names)}")
     rows = table.to_pylist()
-    return {full_uri(str(row.pop(key))) if key == "uri" else str(row.pop(key)): row for row in rows}
+    return {_full(str(row.pop(key))) if key == "uri" else str(row.pop(key)): row for row in rows}
 
 
 def read_table(path: str) -> pa.Table:
-    """A local CSV or Parquet file. Raises ValueError (one line) when it is neither, or not there."""
+    """A CSV or Parquet file. Raises ValueError (one line) when it is neither."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
     try:
@@ -56,6 +56,5 @@ def read_table(path: str) -> pa.Table:
         raise ValueError(f"{path}: neither CSV nor Parquet ({str(error).splitlines()[0]})") from error
 
 
-def full_uri(uri: str) -> str:
-    """A URI as `ImageRef` has it: local paths are absolute."""
+def _full(uri: str) -> str:
     return uri if uri.startswith(S3_SCHEME) else str(Path(uri).absolute())

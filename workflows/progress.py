@@ -18,6 +18,8 @@ _BAR_WIDTH = 12
 class Progress:
     """Context manager; call `add` as work is done. Writes to standard error: standard output is for results.
 
+    `total` is how many images there will be, 0 where nobody knows.
+
     The rate is counted from the first finished work on, so that starting workers does not spoil the forecast.
     """
 
@@ -58,13 +60,16 @@ class Progress:
 
     def line(self) -> str:
         """The state in words."""
-        return f"{self._what}: {self._images:,} of {self._total:,} images, {self._details()}"
+        of = f" of {self._total:,}" if self._total else ""
+        return f"{self._what}: {self._images:,}{of} images, {self._details()}"
 
     def _details(self) -> str:
         masks = f"{self._masks:,} masks, " if self._masks else ""
         rate = self._rate()
         if not rate:
             return f"{masks}{self._errors:,} errors"
+        if not self._total:
+            return f"{masks}{self._errors:,} errors, {rate:.3g} images/s"
         left = duration((self._total - self._images) / rate)
         return f"{masks}{self._errors:,} errors, {rate:.3g} images/s, {left} left"
 
@@ -78,8 +83,9 @@ class Progress:
         view.add_column(no_wrap=True)
         view.add_column(no_wrap=True)
         view.add_column(no_wrap=True, overflow="ellipsis")
+        total = f"{self._total:,}" if self._total else "?"
         bar = ProgressBar(total=max(1, self._total), completed=self._images, width=_BAR_WIDTH)
-        view.add_row(self._what, bar, f"{self._images:,}/{self._total:,}, {self._details()}")
+        view.add_row(self._what, bar, f"{self._images:,}/{total}, {self._details()}")
         return view
 
     def _print_line(self) -> None:

@@ -65,3 +65,13 @@ def test_durations(clock: Clock, seconds: float, text: str) -> None:
     clock.now = seconds
     progress.add(images=1)
     assert progress.line().endswith(f"{text} left")
+
+
+def test_work_whose_size_nobody_knows() -> None:
+    stream = io.StringIO()
+    with Progress("protecting", 0, stream=stream) as progress:
+        progress.add(images=3)
+    first, last = stream.getvalue().splitlines()
+    assert first == "protecting: 0 images, 0 errors"
+    assert last.startswith("protecting: 3 images, 0 errors")
+    assert "left" not in last

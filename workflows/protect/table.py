@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from workflows.metadata import full_uri, read_table
+from workflows.metadata import read_table
 from workflows.protect.blur import Region
+from workflows.storage import S3_SCHEME
 
 _BOX = ("x", "y", "w", "h")
 
@@ -30,11 +31,15 @@ class BoxTable:
         self._regions: dict[str, list[Region]] = defaultdict(list)
         for number, row in enumerate(table.to_pylist()):
             name = str(row[key])
-            self._regions[full_uri(name) if key == "uri" else name].append(_region(row, f"{path} row {number}"))
+            self._regions[_full(name) if key == "uri" else name].append(_region(row, f"{path} row {number}"))
 
     def regions(self, uri: str) -> list[Region]:
         """The regions of a picture; none where the table does not name it."""
         return self._regions.get(uri) or self._regions.get(PurePosixPath(uri).name, [])
+
+
+def _full(uri: str) -> str:
+    return uri if uri.startswith(S3_SCHEME) else str(Path(uri).absolute())
 
 
 def _region(row: dict[str, Any], where: str) -> Region:
