@@ -62,7 +62,7 @@ class Costs:
     def drawing(self, clicks: Ints, brushed: Ints) -> Floats:
         """Seconds [N] of drawing masks with so many clicks and brushed px [N]."""
         brushing = np.where(brushed > 0, self.brush + self.stroke * np.sqrt(brushed), 0.0)
-        return self.find + self.click * clicks + brushing
+        return (self.find + self.click * clicks + brushing).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,8 +95,9 @@ class ObjectDetector(nn.Module):
         )
         self.centres = nn.Conv2d(width, 1, 1)
         self.sides = nn.Conv2d(width, 4, 1)
-        nn.init.constant_(self.centres.bias, -math.log((1 - _PRIOR) / _PRIOR))
-        nn.init.constant_(self.sides.bias, math.log(8.0))
+        for layer, value in ((self.centres, -math.log((1 - _PRIOR) / _PRIOR)), (self.sides, math.log(8.0))):
+            assert layer.bias is not None
+            nn.init.constant_(layer.bias, value)
 
     def forward(self, features: ImageFeatures) -> Maps:
         """Features of B images -> maps."""
@@ -215,9 +216,10 @@ def detect(
     sides = maps.sides[0][:, y, x].T
     boxes = torch.cat([middle - sides[:, :2], middle + sides[:, 2:]], 1)
     height, width = input_size
-    boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height])).cpu().numpy()
-    kept = nms(boxes, scores[:limit].cpu().numpy(), threshold=nms_iou)
-    return Found(boxes[kept], scores[:limit].cpu().numpy()[kept])
+    inside = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height])).cpu().numpy()
+    likely = scores[:limit].cpu().numpy()
+    kept = nms(inside, likely, threshold=nms_iou)
+    return Found(inside[kept], likely[kept])
 
 
 def _stacked(examples: Sequence[Example]) -> ImageFeatures:

@@ -114,9 +114,10 @@ def settings_for(model: Model, device: str, wanted: DeviceSettings, *, exact_ref
 
     That is so on a CPU, for the plain path, and for encoders that cannot be batched, such as TinyViT.
     """
-    plain_vit = isinstance(PRESETS[model.name]().image_encoder, ImageEncoderConfig)
-    batched = device == "cuda" and plain_vit and not exact_reference
-    return wanted.resolve(device) if batched else None
+    if device != "cuda" or exact_reference:
+        return None
+    encoder = load_model(model.path).sam.config.image_encoder
+    return wanted.resolve(device) if isinstance(encoder, ImageEncoderConfig) else None
 
 
 def load_generator(model: str, recipe: Recipe, *, device: str = "cpu") -> MaskGenerator:

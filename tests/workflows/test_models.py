@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from sam_core.device_settings import DeviceSettings
-from sam_core.model.checkpoint import CheckpointError, file_sha256
+from sam_core.model.checkpoint import CheckpointError, file_sha256, save_model
+from sam_core.model.sam import Sam
+from sam_core.presets import vit_t, vit_test
 from sam_core.recipes import Recipe
 from schemas.layout import model_card_key
 from schemas.records import ModelRecord, from_json
@@ -49,7 +51,7 @@ def test_a_generator_makes_masks(tiny_checkpoint: Path) -> None:
     assert generation.candidates == 3
 
 
-def test_only_plain_vits_on_a_gpu_go_in_batches(tiny_checkpoint: Path) -> None:
+def test_only_plain_vits_on_a_gpu_go_in_batches(tiny_checkpoint: Path, tmp_path: Path) -> None:
     model, wanted = find_model(str(tiny_checkpoint)), DeviceSettings(memory_bytes=6 << 30)
     on_gpu = settings_for(model, "cuda", wanted, exact_reference=False)
     assert on_gpu == wanted.resolve("cuda")
@@ -57,7 +59,10 @@ def test_only_plain_vits_on_a_gpu_go_in_batches(tiny_checkpoint: Path) -> None:
     assert (spec.dtype, spec.kernels) == ("bfloat16", "device attention=flex compile=on masks=triton")
     assert settings_for(model, "cpu", wanted, exact_reference=False) is None
     assert settings_for(model, "cuda", wanted, exact_reference=True) is None
-    assert settings_for(replace(model, name="vit_t"), "cuda", wanted, exact_reference=False) is None
+    tiny_vit = tmp_path / "tiny.safetensors"
+    encoder = replace(vit_t().image_encoder, out_chans=vit_test().mask_decoder.transformer_dim)
+    save_model(Sam(replace(vit_test(), image_encoder=encoder)), tiny_vit)
+    assert settings_for(find_model(str(tiny_vit)), "cuda", wanted, exact_reference=False) is None
     assert (GeneratorSpec(model, QUICK, "cpu").dtype, GeneratorSpec(model, QUICK, "cpu").kernels) == ("float32", "fast")
 
 

@@ -43,7 +43,7 @@ class DetectorJob:
 
 
 def train_on_ray(job: DetectorJob) -> None:
-    """Train on Ray Train. Raises ValueError when there is nothing to train on or the worker failed."""
+    """Train on Ray Train. Raises ValueError when the worker failed."""
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -66,7 +66,7 @@ def train_on_ray(job: DetectorJob) -> None:
 
 
 def train_detector(job: DetectorJob) -> None:
-    """What the worker does. Raises ValueError when no mask is annotated."""
+    """What the worker does. Without a mask to learn from the head stays as it began, and nothing it says is trusted."""
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.fit.seed)
     store = open_store(job.root)
@@ -75,7 +75,8 @@ def train_detector(job: DetectorJob) -> None:
     rows = connection.execute(_BOXES, [list(job.left_out)]).fetchall()
     examples = [_example(desk, image_id, boxes) for image_id, boxes in rows]
     detector = detector_for(desk.sam.config, width=job.fit.width)
-    fit(detector, examples, job.fit)
+    if examples:
+        fit(detector, examples, job.fit)
     store.put(detector_key(job.number), save({name: t.contiguous() for name, t in detector.state_dict().items()}))
 
 

@@ -49,7 +49,7 @@ def test_unattended_to_the_end(config: EngineConfig, opened: Opened) -> None:
     assert {row[0] for row in connection.execute("SELECT DISTINCT round FROM annotation_work").fetchall()} == {1, 2}
 
     data = connection.sql("FROM round_data").to_arrow_table().to_pylist()
-    assert data[1]["masks"] == connection.sql("SELECT count(*) FROM annotations").fetchone()[0]
+    assert data[1]["masks"] == connection.execute("SELECT count(*) FROM annotations").fetchall()[0][0]
     assert data[0]["masks"] < data[1]["masks"]
     known = connection.sql(
         "SELECT model_id, round, parent FROM models WHERE round IS NOT NULL ORDER BY round"
@@ -60,9 +60,9 @@ def test_unattended_to_the_end(config: EngineConfig, opened: Opened) -> None:
     assert connection.sql("SELECT name FROM runs ORDER BY 1").fetchall() == [
         *(("held-out-round-1",), ("held-out-round-2",), ("prefill-round-2",))
     ]
-    assert connection.sql("SELECT count(*) FROM problems").fetchone() == (0,)
-    reviewed = connection.sql("SELECT count(*) FROM events WHERE action IN ('keep', 'delete')").fetchone()
-    assert reviewed == connection.sql("SELECT count(*) FROM masks WHERE stage = 'semi_automatic'").fetchone()
+    assert connection.execute("SELECT count(*) FROM problems").fetchall() == [(0,)]
+    reviewed = connection.execute("SELECT count(*) FROM events WHERE action IN ('keep', 'delete')").fetchall()
+    assert reviewed == connection.execute("SELECT count(*) FROM masks WHERE stage = 'semi_automatic'").fetchall()
 
 
 def test_killed_anywhere_it_ends_in_the_same_state(

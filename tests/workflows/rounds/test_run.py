@@ -45,9 +45,9 @@ def test_all_stages_on_ray(document: Document, tmp_path: Path, engine: Engine) -
     made = connection.sql("SELECT model_id, round, recipe_name FROM runs WHERE name = 'round-3'").fetchall()
     assert made == [(lines[2]["model_after"], 3, "draft")]
     assert made[0][0].startswith("vit_test_stage3-")
-    assert connection.sql(
+    assert connection.execute(
         "SELECT count(*) FROM outcomes JOIN runs USING (run_id) WHERE name = 'round-3'"
-    ).fetchone() == (6,)
+    ).fetchall() == [(6,)]
 
     write_report(document["dataset"], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
