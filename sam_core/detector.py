@@ -136,7 +136,7 @@ def fit(detector: ObjectDetector, examples: Sequence[Example], config: FitConfig
         loss.backward()
         nn.utils.clip_grad_norm_(detector.parameters(), 1.0)
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     detector.eval()
     return losses
 
