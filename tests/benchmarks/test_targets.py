@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.benchmarks import bytes_per_mask, determinism, generator, table, targets
+from tests.benchmarks.record import ROOT
 from tests.benchmarks.targets import DETERMINISM, TARGETS, Options, command_line, commands
 
 RECORD = {
@@ -83,6 +84,10 @@ def test_table_of_records(results: Path) -> None:
     assert "| **54 %**: 201 of 372 bytes, 3,812 masks |" in rendered
     assert rendered.endswith("\nMeasured on 2 cores of a CPU, torch 2.13.0, commit abc.\n")
     assert len({line.count("|") for line in rendered.splitlines()[: len(TARGETS) + 2]}) == 1
+
+
+def test_the_readme_shows_what_is_recorded() -> None:
+    assert table.targets() in (ROOT / "README.md").read_text()
 
 
 def test_table_of_determinism(results: Path) -> None:
