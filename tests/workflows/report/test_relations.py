@@ -48,7 +48,7 @@ def test_counts_and_a_picture_coloured_by_depth(tmp_path: Path) -> None:
     write_report(str(root), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "Wholes and parts" in page
-    assert "2 masks, 2 deep" in page
+    assert "2 masks, 2 levels" in page
     (tmp_path / "photos" / "photo-0.png").unlink()  # counts need no photograph
     figure = relations_figure(connection, read_runs(connection))
     assert figure is not None
