@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+
 from workflows.redact import redact
+
+_LINES_SHOWN = 20
 
 
 class WorkerError(OSError):
@@ -14,3 +19,11 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return redact(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     return redact(" ".join(str(error).split())) or type(error).__name__
+
+
+def tell_left_out(lines: Sequence[str]) -> None:
+    """What a command had to leave out, on standard error; of many lines the first."""
+    for line in lines[:_LINES_SHOWN]:
+        print(f"left out: {line}", file=sys.stderr)
+    if len(lines) > _LINES_SHOWN:
+        print(f"... and {len(lines) - _LINES_SHOWN:,} more", file=sys.stderr)

@@ -17,7 +17,7 @@ from schemas.records import RunRecord
 from workflows.commands import AUTO, GenerateConfig
 from workflows.image_worker import ShardJob
 from workflows.ingest import ingest
-from workflows.licences import allowed_licences
+from workflows.licences import require_licences
 from workflows.listing import Listing
 from workflows.models import GeneratorSpec, find_model, register_model, settings_for
 from workflows.plans import ShardTask, pending_shards, settle_plan
@@ -64,12 +64,7 @@ def _allowed(config: GenerateConfig, listing: Listing) -> pa.RecordBatchReader:
     """The images that the run may work on. Raises ValueError when a rule on licences leaves none."""
     if not config.licences:
         return listing.images()
-    stated = listing.licences()
-    allowed = allowed_licences(stated, config.licences)
-    if not allowed:
-        found = ", ".join(sorted(licence for licence in stated if licence)) or "none"
-        raise ValueError(f"no image has a licence like {', '.join(config.licences)}; stated are: {found}")
-    return listing.allowed_images(allowed)
+    return listing.allowed_images(require_licences(listing.licences(), config.licences))
 
 
 def _work(config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorSpec, tasks: list[ShardTask]) -> None:

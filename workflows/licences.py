@@ -6,6 +6,15 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 
 
+def require_licences(stated: Iterable[str | None], patterns: Sequence[str]) -> list[str]:
+    """As `allowed_licences`. Raises ValueError, with what is stated, when there is none."""
+    known = sorted({licence for licence in stated if licence})
+    allowed = allowed_licences(known, patterns)
+    if not allowed:
+        raise ValueError(f"no image has a licence like {', '.join(patterns)}; stated are: {', '.join(known) or 'none'}")
+    return allowed
+
+
 def allowed_licences(stated: Iterable[str | None], patterns: Sequence[str]) -> list[str]:
     """Those of the licences that stand in a data set that match one of the patterns; an unstated one never does.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sam_core.device_settings import DeviceSettings
 from sam_core.generator import MaskGenerator
 from sam_core.masks.batch import Generation
-from sam_core.model.checkpoint import CheckpointError, find_checkpoint, load_model
+from sam_core.model.checkpoint import CheckpointError, find_checkpoint, load_model, read_checkpoint
 from sam_core.model.sam import Sam
 from sam_core.presets import PRESETS, ImageEncoderConfig
 from sam_core.recipes import Recipe
@@ -116,7 +116,7 @@ def settings_for(model: Model, device: str, wanted: DeviceSettings, *, exact_ref
     """
     if device != "cuda" or exact_reference:
         return None
-    encoder = load_model(model.path).sam.config.image_encoder
+    encoder = read_checkpoint(Path(model.path)).config.image_encoder
     return wanted.resolve(device) if isinstance(encoder, ImageEncoderConfig) else None
 
 

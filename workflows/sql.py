@@ -39,6 +39,14 @@ def connect(dataset: str) -> duckdb.DuckDBPyConnection:
     return catalog.connect(dataset, filesystem=s3_filesystem() if dataset.startswith(S3_SCHEME) else None)
 
 
+def find_run(connection: duckdb.DuckDBPyConnection, wanted: str) -> str | None:
+    """Id of the run of that id or name, the newest if several bear the name; None when there is none."""
+    found = connection.execute(
+        "SELECT run_id FROM runs WHERE ? IN (run_id, name) ORDER BY created_at DESC LIMIT 1", [wanted]
+    ).fetchall()
+    return found[0][0] if found else None
+
+
 def s3_filesystem() -> pafs.S3FileSystem:
     """S3 as boto3 sees it: the same endpoint and the same chain of credentials."""
     import boto3

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sam_core.masks import shapes
 from schemas.rle import Runs, parse_runs
+from workflows.audit.neighbours import pairs_until
 from workflows.audit.subject import Subject
 from workflows.report.queries import literal
 
@@ -142,9 +143,7 @@ def count_duplicates(runs: Runs, image: Ints, areas: Ints, least_iou: float) -> 
     place = np.log(np.maximum(areas, 1)) + image * 100.0  # an image's masks lie apart from all others: log(2**40) is 28
     order = np.argsort(place, kind="stable")
     ends = np.searchsorted(place[order], place[order] - np.log(least_iou) + 1e-9, side="right")
-    followers = np.maximum(ends - np.arange(len(order)) - 1, 0)
-    one = np.repeat(np.arange(len(order)), followers)
-    other = one + 1 + np.arange(len(one)) - np.repeat(np.cumsum(followers) - followers, followers)
+    one, other = pairs_until(ends)
     pairs = np.stack([order[one], order[other]], axis=1)
     same = shapes.pair_ious(runs.lengths, runs.first, pairs) >= least_iou
     return len(np.unique(pairs[same].max(axis=1)))

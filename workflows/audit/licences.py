@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workflows.audit.subject import Subject, allowed_sql
+from workflows.audit.subject import Subject
+from workflows.licences import allowed_licences
 
 UNKNOWN = "none stated"
 
@@ -22,10 +23,9 @@ class Licence:
 
 def licences(subject: Subject, patterns: Sequence[str]) -> list[Licence]:
     """Every licence of the images that were worked on, allowed or not, the most frequent first."""
-    allowed = f"bool_and({allowed_sql(patterns)})" if patterns else "NULL"
     found = subject.rows(
         f"SELECT coalesce(nullif(licence, ''), '{UNKNOWN}') AS name, count(*) AS images,"
-        f" sum(n_masks)::BIGINT AS masks, {allowed} AS allowed"
-        " FROM audit_all_images GROUP BY name ORDER BY images DESC, name"
+        " sum(n_masks)::BIGINT AS masks FROM audit_all_images GROUP BY name ORDER BY images DESC, name"
     )
-    return [Licence(**row) for row in found]  # type: ignore[arg-type]
+    fitting = allowed_licences((str(row["name"]) for row in found if row["name"] != UNKNOWN), patterns)
+    return [Licence(**row, allowed=row["name"] in fitting if patterns else None) for row in found]  # type: ignore[arg-type]

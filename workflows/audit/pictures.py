@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from workflows.audit.neighbours import pairs_until
 from workflows.audit.subject import Subject
 from workflows.images import MAX_PIXELS, byte_limit, read_header
 from workflows.report.gallery import data_uri, resized, small_size
@@ -151,9 +152,7 @@ def _equal_pairs(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     """All pairs of places that hold the same key, the smaller place first: int64 [P, 2]."""
     order = np.argsort(keys, kind="stable")
     ends = np.searchsorted(keys[order], keys[order], side="right")
-    followers = ends - np.arange(len(order)) - 1
-    one = np.repeat(np.arange(len(order)), followers)
-    other = one + 1 + np.arange(len(one)) - np.repeat(np.cumsum(followers) - followers, followers)
+    one, other = pairs_until(ends)
     return np.sort(np.stack([order[one], order[other]], axis=1), axis=1).astype(np.int64)
 
 

@@ -18,8 +18,9 @@ import duckdb
 import pyarrow as pa
 
 from schemas.catalog import query
+from workflows.licences import require_licences
 from workflows.report.queries import literal, rows
-from workflows.sql import connect
+from workflows.sql import connect, find_run
 
 ANNOTATIONS = "annotations"
 _NEWEST_RUN = """
@@ -98,18 +99,12 @@ def open_data_set(text: str, *, licences: Sequence[str] = ()) -> Subject:
 
 def allow(connection: duckdb.DuckDBPyConnection, licences: Sequence[str]) -> None:
     """Create audit_images out of audit_all_images. Raises ValueError when no image has an allowed licence."""
-    connection.execute(f"CREATE TEMP VIEW audit_images AS FROM audit_all_images WHERE {allowed_sql(licences)}")
-    if licences and not rows(connection, "SELECT 1 FROM audit_images LIMIT 1"):
-        found = [
-            str(row["licence"]) for row in rows(connection, "SELECT DISTINCT licence FROM audit_all_images LIMIT 9")
-        ]
-        raise ValueError(f"no image has a licence like {' or '.join(licences)}; there are {', '.join(sorted(found))}")
-
-
-def allowed_sql(licences: Sequence[str]) -> str:
-    """The condition that a licence fits one of some patterns, in which * stands for any text; true for none."""
-    fits = [f"lower(coalesce(licence, '')) GLOB {literal(pattern.lower())}" for pattern in licences]
-    return f"({' OR '.join(fits)})" if fits else "true"
+    allowed = "true"
+    if licences:
+        stated = [row["licence"] for row in rows(connection, "SELECT DISTINCT licence FROM audit_all_images")]
+        fitting = require_licences(stated, licences)
+        allowed = f"licence IN ({', '.join(map(literal, fitting))})"
+    connection.execute(f"CREATE TEMP VIEW audit_images AS FROM audit_all_images WHERE {allowed}")
 
 
 def _shapes_of(connection: duckdb.DuckDBPyConnection) -> Callable[[str, str], pa.Table]:
@@ -132,9 +127,8 @@ def _name(connection: duckdb.DuckDBPyConnection, run_id: str) -> str:
 def _run(connection: duckdb.DuckDBPyConnection, place: str, wanted: str) -> str | None:
     """The id of the run that is meant, the newest if none is; None for the annotations where there are only those."""
     if wanted:
-        matches = f"{literal(wanted)} IN (run_id, name) ORDER BY created_at DESC LIMIT 1"
-        if found := rows(connection, f"SELECT run_id FROM runs WHERE {matches}"):
-            return str(found[0]["run_id"])
+        if run_id := find_run(connection, wanted):
+            return run_id
         raise ValueError(f"{place} has no run {wanted!r}; see: sam-engine sql {place} 'SELECT run_id, name FROM runs'")
     if found := rows(connection, _NEWEST_RUN):
         return str(found[0]["run_id"])

@@ -29,7 +29,7 @@ from schemas import coco, sa1b
 from schemas.evaluation import PLAN
 from workflows.images import MAX_PIXELS, ImageError, decode
 from workflows.sources import UriReader, list_images
-from workflows.storage import S3_SCHEME, StoreError, open_store
+from workflows.storage import S3_SCHEME, StoreError, file_stamp, open_store
 from workflows.train.sources import coco_rle, open_sources
 
 _BSDS = "ground_truth"
@@ -234,8 +234,6 @@ def _source(place: str) -> Iterator[dict[str, Any]]:
 
 def _stamp(uri: str | None) -> str:
     """What changes when a local file does; objects of a store are taken not to."""
-    from workflows.storage import file_stamp
-
     return "" if uri is None or uri.startswith(S3_SCHEME) else file_stamp(uri)
 
 

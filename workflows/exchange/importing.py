@@ -9,7 +9,6 @@ the source said: its own id, the category. The same command adds nothing.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -32,7 +31,7 @@ from workflows.exchange.imported_run import imported_run
 from workflows.exchange.incoming_rows import Rules, Taken, annotation_rows, automatic_result, event_rows, take
 from workflows.exchange.readers import IncomingImage, IncomingSource
 from workflows.exchange.readers.opening import open_source
-from workflows.failures import one_line
+from workflows.failures import one_line, tell_left_out
 from workflows.ingest import ingest
 from workflows.plans import finished_shards, read_plan, settle_plan
 from workflows.progress import Progress
@@ -44,7 +43,6 @@ from workflows.storage import Store, open_store
 
 IMAGES_PER_SHARD = 256
 _READERS = 16
-_LINES_SHOWN = 20
 _LEFT_OUT = "LeftOut"
 _IMAGES = "SELECT DISTINCT image_id FROM places ORDER BY image_id"
 
@@ -88,7 +86,7 @@ def import_command(config: ImportConfig) -> int:
         with closing(connect(config.dataset)) as catalog:
             destination = Destination(store, run, rules, tables, catalog)
             masks, refused = _take_all(source, destination, _pending(destination))
-    _tell(refused)
+    tell_left_out(refused)
     print(f"{store.root}: {masks:,} masks imported from {source.name}, {len(refused):,} left out")
     return 1 if refused else 0
 
@@ -233,10 +231,3 @@ def _sizes(catalog: duckdb.DuckDBPyConnection, shard: Shard) -> dict[str, tuple[
     """(height, width) px of the images of a shard that could be read."""
     sql = "SELECT image_id, height, width FROM images WHERE height > 0 AND image_id IN (SELECT unnest(?))"
     return {image: (height, width) for image, height, width in catalog.execute(sql, [list(shard.image_ids)]).fetchall()}
-
-
-def _tell(refused: Sequence[str]) -> None:
-    for line in refused[:_LINES_SHOWN]:
-        print(f"left out: {line}", file=sys.stderr)
-    if len(refused) > _LINES_SHOWN:
-        print(f"... and {len(refused) - _LINES_SHOWN:,} more", file=sys.stderr)

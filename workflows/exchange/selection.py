@@ -13,12 +13,13 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from schemas.catalog import QueryError, query
+from schemas.catalog import query
 from schemas.ids import content_hash
 from schemas.tables import MASKS, Stage
 from workflows.exchange.commands import ExportConfig
-from workflows.licences import allowed_licences
-from workflows.sql import connect
+from workflows.licences import require_licences
+from workflows.report.queries import literal
+from workflows.sql import connect, find_run
 
 IMPORT_ACTION = "import"
 """Action of the event that keeps what the source of an imported mask said of it."""
@@ -222,24 +223,14 @@ def _run_condition(connection: duckdb.DuckDBPyConnection, table: str) -> str:
         return "true"
     if not re.fullmatch(r"[A-Za-z0-9._-]+", table):
         raise ValueError(f"@{table}: after @ stands masks, annotations, or the name or id of a run")
-    found = connection.execute(
-        "SELECT run_id FROM runs WHERE run_id = ? OR name = ? ORDER BY created_at DESC", [table, table]
-    ).fetchall()
-    if not found:
+    run_id = find_run(connection, table)
+    if run_id is None:
         raise ValueError(f"@{table}: no such run; see SELECT run_id, name FROM runs")
-    return f"run_id = '{found[0][0]}'"
+    return f"run_id = {literal(run_id)}"
 
 
 def _licence_condition(connection: duckdb.DuckDBPyConnection, patterns: tuple[str, ...]) -> str:
     if not patterns:
         return "true"
     stated = [licence for (licence,) in connection.execute("SELECT DISTINCT licence FROM images").fetchall()]
-    allowed = allowed_licences(stated, patterns)
-    if not allowed:
-        raise QueryError(f"no image has a licence like {', '.join(patterns)}; stated are: {_listed(stated)}")
-    quoted = ", ".join("'" + licence.replace("'", "''") + "'" for licence in allowed)
-    return f"licence IN ({quoted})"
-
-
-def _listed(stated: list[str | None]) -> str:
-    return ", ".join(sorted(licence for licence in stated if licence)) or "none"
+    return f"licence IN ({', '.join(map(literal, require_licences(stated, patterns)))})"

@@ -11,7 +11,6 @@ import hashlib
 import io
 import itertools
 import json
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.ids import canonical_json, content_hash, image_id_of_hash
-from workflows.failures import one_line
+from workflows.failures import one_line, tell_left_out
 from workflows.images import ImageError, byte_limit, decode, read_header
 from workflows.progress import Progress
 from workflows.protect.blur import Region, blur
@@ -39,7 +38,6 @@ from workflows.storage import S3_SCHEME, Store, open_store
 MANIFEST_KEY = "protected.parquet"
 IMAGES_PER_PAGE = 256
 _THREADS = 4
-_LINES_SHOWN = 20
 _QUALITY = 95
 _SUFFIXES = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "jpeg2000": ".jp2", "mpo": ".jpg"}
 
@@ -109,8 +107,7 @@ def protect(config: ProtectConfig) -> int:
     blurrer = Blurrer(config, detector, table, reader, open_store(config.out))
     keys = list(_write_pages(blurrer, references))
     images, regions, errors = _write_manifest(blurrer.store, keys)
-    for row in errors[:_LINES_SHOWN]:
-        print(f"left out: {row['source_uri']}: {row['error']}", file=sys.stderr)
+    tell_left_out([f"{row['source_uri']}: {row['error']}" for row in errors])
     print(
         f"{blurrer.store.root}: {images:,} pictures, {regions:,} regions blurred, {len(errors):,} left out; "
         f"the record, and a source for generate, is {MANIFEST_KEY}"

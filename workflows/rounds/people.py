@@ -175,7 +175,7 @@ class _Sitting:
             )
 
     def _events(self, masks: Sequence[SavedMask], first: int) -> Iterator[Event]:
-        """What the app would have noted: the image opened, every click, brush and decision, the image finished."""
+        """What the app would have noted, and `keep` where it notes nothing because a proposal stays as it is."""
         sequence, moment = first, self.begun
         yield Event(sequence=sequence, image_id=self.image_id, action="open", happened_at=moment)
         for mask in masks:
@@ -198,8 +198,8 @@ class _Sitting:
 
 def _actions(mask: SavedMask) -> list[str]:
     if mask.source_mask_id:
-        return ["delete" if mask.deleted else "keep"]
-    return ["click"] * mask.clicks + (["brush"] if mask.brushed else []) + ["save"]
+        return ["delete_mask" if mask.deleted else "keep"]
+    return ["click"] * mask.clicks + (["brush"] if mask.brushed else []) + ["save_mask"]
 
 
 def _proposed(connection: duckdb.DuckDBPyConnection, work: Assignment, image_id: str) -> list[Proposal]:

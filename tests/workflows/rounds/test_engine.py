@@ -61,7 +61,7 @@ def test_unattended_to_the_end(config: EngineConfig, opened: Opened) -> None:
         *(("held-out-round-1",), ("held-out-round-2",), ("prefill-round-2",))
     ]
     assert connection.execute("SELECT count(*) FROM problems").fetchall() == [(0,)]
-    reviewed = connection.execute("SELECT count(*) FROM events WHERE action IN ('keep', 'delete')").fetchall()
+    reviewed = connection.execute("SELECT count(*) FROM events WHERE action IN ('keep', 'delete_mask')").fetchall()
     assert reviewed == connection.execute("SELECT count(*) FROM masks WHERE stage = 'semi_automatic'").fetchall()
 
 
