@@ -5,8 +5,7 @@ What is left is the work of the engine alone: listing, planning, reading, checki
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from sam_core.masks.batch import Generation, MaskRecords, Rejections, StepSeconds
 from schemas.ids import content_hash
 from schemas.records import RunRecord
+from tests.workflows import fakes
 from workflows.models import OneByOne
 from workflows.sources import UriReader
 
@@ -77,22 +77,6 @@ class NoOpGenerator:
 
 def run_record() -> RunRecord:
     """A run of the no-op generator."""
-    return RunRecord(
-        run_id="no-op",
-        name=None,
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        stage="automatic",
-        round=None,
-        model_name="no-op",
-        model_id="no-op-0",
-        model_sha256="0" * 64,
-        recipe_name="none",
-        recipe={},
-        config={},
-        versions={},
-        seed=0,
-        dtype="float32",
-        device="cpu",
-        kernels="none",
-        host="here",
+    return replace(
+        fakes.run_record("no-op"), model_name="no-op", model_id="no-op-0", recipe_name="none", kernels="none"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from schemas.parquet import to_parquet_bytes
 from schemas.records import DatasetRecord, RunRecord, to_json
 from schemas.rle import parse_runs
 from schemas.tables import IMAGES, MASKS, OUTCOMES, REJECTION_REASONS, STEPS, Stage, Status
+from tests.workflows import fakes
 from workflows.storage import LocalStore
 
 HEIGHT, WIDTH = 768, 1024
@@ -51,24 +53,14 @@ def make(folder: Path, masks: int, *, workers: int, minutes: float) -> int:
 
 def run_record() -> RunRecord:
     """The run that all of these masks belong to."""
-    return RunRecord(
-        run_id=ids.run_id("00" * 32, "{}", name="many"),
+    return replace(
+        fakes.run_record(ids.run_id("00" * 32, "{}", name="many")),
         name="many",
         created_at=_BEGUN,
-        stage=Stage.AUTOMATIC,
-        round=None,
         model_name="made_up",
         model_id="made_up-000000000000",
-        model_sha256="00" * 32,
         recipe_name="sa1b",
-        recipe={},
-        config={},
-        versions={},
-        seed=0,
-        dtype="float32",
-        device="cpu",
         kernels="none",
-        host="nowhere",
     )
 
 

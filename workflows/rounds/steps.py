@@ -20,7 +20,7 @@ from workflows.rounds.candidates import choose_queue, note_held_out, note_images
 from workflows.rounds.config import SimulationSettings, TrainingSettings
 from workflows.rounds.detector_job import DetectorJob, load_detector
 from workflows.rounds.engine import Round, Step, Steps, WaitingError, next_queue, round_settings
-from workflows.rounds.evaluate import Pace, measure, write_held_out
+from workflows.rounds.evaluate import Pace, find_masks, measure, write_held_out
 from workflows.rounds.gate import gate
 from workflows.rounds.outcomes import (
     Annotated,
@@ -149,18 +149,16 @@ def evaluate(now: Round) -> Evaluated:
     before = _measured(now)
     if before is None:
         model = engine.model(now.record.model_before)
-        before = measure(model, engine.held_out, settings, pace, seed=engine.config.seed)
+        found = find_masks(model, engine.held_out, settings)
+        before = measure(model, engine.held_out, settings, pace, found, seed=engine.config.seed)
     if trained.model_id is None:
         return Evaluated(before=before, after=None, run_id=None)
     model = engine.model(trained.model_id)
     note_held_out(engine.held_out, settings.recall_images, engine.store)
-    return Evaluated(
-        before=before,
-        after=measure(model, engine.held_out, settings, pace, seed=engine.config.seed),
-        run_id=write_held_out(
-            engine.store, model, engine.held_out, settings, round=now.number, begun=now.record.started_at
-        ),
-    )
+    found = find_masks(model, engine.held_out, settings)
+    after = measure(model, engine.held_out, settings, pace, found, seed=engine.config.seed)
+    run_id = write_held_out(engine.store, model, found, settings, round=now.number, begun=now.record.started_at)
+    return Evaluated(before=before, after=after, run_id=run_id)
 
 
 def promote(now: Round) -> Gated:
