@@ -68,6 +68,7 @@ def test_every_candidate_ends_as_in_our_plain_path(sam: Sam, photo: np.ndarray, 
     ours = MaskGenerator(sam, recipe, exact_reference=True).generate(photo)
     assert theirs.candidates == ours.candidates
     assert len(theirs.masks) >= 12
+    assert compare(theirs, ours, iou=0.99).share == 1
     assert compare(theirs, ours).matched >= len(theirs.masks) - 1  # random logits near 0, and sums in another order
     for reason, count in theirs.rejections.counts().items():
         assert abs(count - ours.rejections.counts()[reason]) <= 1, reason
