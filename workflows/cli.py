@@ -25,6 +25,7 @@ from workflows.commands import (
     StatusConfig,
     TrainCommand,
 )
+from workflows.crops.commands import CropsConfig
 from workflows.evaluate.commands import EvaluateCommand
 from workflows.exchange.commands import ExportConfig, ImportConfig, RelateConfig
 from workflows.failures import one_line
@@ -49,6 +50,7 @@ Command = (
     | RelateConfig
     | ProtectConfig
     | RoundsConfig
+    | CropsConfig
 )
 DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _COMMANDS = (
@@ -69,6 +71,7 @@ _COMMANDS = (
     | Annotated[RelateConfig, subcommand("relate")]
     | Annotated[ProtectConfig, subcommand("protect")]
     | Annotated[RoundsConfig, subcommand("rounds")]
+    | Annotated[CropsConfig, subcommand("crops")]
 )
 
 
@@ -172,6 +175,10 @@ def run(config: Command) -> int:
             from workflows.rounds.run import rounds
 
             return rounds(config)
+        case CropsConfig():
+            from workflows.crops.job import crops
+
+            return crops(config)
 
 
 def _annotate(config: AnnotateConfig) -> int:
