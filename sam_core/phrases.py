@@ -18,7 +18,7 @@ PLAIN = (PLACE,)
 
 
 def embed_phrases(clip: Clip, phrases: Sequence[str], templates: Sequence[str] = PLAIN) -> TextEmbeddings:
-    """One embedding per phrase: vectors [N, width] of length 1; truncated where any of its sentences was cut off.
+    """One embedding per phrase, on the CPU: vectors of length 1; truncated where any of its sentences was cut off.
 
     Args:
         clip: what embeds texts.
@@ -32,7 +32,7 @@ def embed_phrases(clip: Clip, phrases: Sequence[str], templates: Sequence[str] =
     require_templates(templates)
     sentences = [template.replace(PLACE, phrase.strip()) for phrase in phrases for template in templates]
     each = clip.embed_texts(sentences)
-    vectors = F.normalize(each.vectors.view(len(phrases), len(templates), -1).mean(1), dim=-1)
+    vectors = F.normalize(each.vectors.float().cpu().view(len(phrases), len(templates), -1).mean(1), dim=-1)
     count = len(templates)
     cut = tuple(any(each.truncated[start : start + count]) for start in range(0, len(sentences), count))
     return TextEmbeddings(vectors, cut)

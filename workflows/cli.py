@@ -30,6 +30,7 @@ from workflows.exchange.commands import ExportConfig, ImportConfig, RelateConfig
 from workflows.failures import one_line
 from workflows.protect.commands import ProtectConfig
 from workflows.rounds.commands import RoundsConfig
+from workflows.text.commands import SegmentConfig, TagConfig
 
 Command = (
     GenerateConfig
@@ -49,6 +50,8 @@ Command = (
     | RelateConfig
     | ProtectConfig
     | RoundsConfig
+    | SegmentConfig
+    | TagConfig
 )
 DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _COMMANDS = (
@@ -69,6 +72,8 @@ _COMMANDS = (
     | Annotated[RelateConfig, subcommand("relate")]
     | Annotated[ProtectConfig, subcommand("protect")]
     | Annotated[RoundsConfig, subcommand("rounds")]
+    | Annotated[SegmentConfig, subcommand("segment")]
+    | Annotated[TagConfig, subcommand("tag")]
 )
 
 
@@ -172,6 +177,14 @@ def run(config: Command) -> int:
             from workflows.rounds.run import rounds
 
             return rounds(config)
+        case SegmentConfig():
+            from workflows.text.segment import segment
+
+            return segment(config)
+        case TagConfig():
+            from workflows.text.tag import tag
+
+            return tag(config)
 
 
 def _annotate(config: AnnotateConfig) -> int:

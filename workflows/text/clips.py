@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sam_core.clip import Clip
+from sam_core.clip import Clip, require_clip
 from sam_core.clip_transformers import ClipError, load_clip
+from sam_core.model.checkpoint import LoadedModel
 from schemas.ids import model_id
 
 
@@ -47,10 +48,23 @@ class ClipFiles:
         return clip
 
 
-def find_clip(folder: str) -> ClipFiles:
-    """Find a CLIP and read it once, so that a broken one shows before any work. Raises ClipError (one line)."""
-    clip = load_clip(folder)
+def find_clip(folder: str, model: LoadedModel | None = None) -> ClipFiles:
+    """Find a CLIP and read it once, so that a broken one shows before any work.
+
+    Raises ValueError (one line) when there is none, or it is not the one that the model, if any, was trained with.
+    """
+    clip = load_clip(folder) if model is None else open_clip(folder, model)
     return ClipFiles(str(Path(folder).absolute()), clip.name, clip.sha256)
+
+
+def open_clip(folder: str, model: LoadedModel) -> Clip:
+    """The CLIP that a model was trained with.
+
+    Raises ValueError (one line) when the model takes no text, there is no CLIP, or it is another one.
+    """
+    clip = load_clip(folder)
+    require_clip(model.sam.config, model.metadata, clip)
+    return clip
 
 
 def cut_off(text: str, context: int) -> str:

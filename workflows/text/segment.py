@@ -17,8 +17,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from sam_core.answers import answer
-from sam_core.clip import Clip, require_clip
-from sam_core.clip_transformers import load_clip
+from sam_core.clip import Clip
 from sam_core.geometry import upscale_logits
 from sam_core.masks import rle
 from sam_core.masks.batch import MaskBatch, MaskRecords
@@ -34,7 +33,7 @@ from workflows.images import decode as decode_image
 from workflows.report.overlays import overlay
 from workflows.sources import UriReader
 from workflows.storage import S3_SCHEME
-from workflows.text.clips import cut_off
+from workflows.text.clips import cut_off, open_clip
 from workflows.text.commands import SegmentConfig
 
 STABILITY_OFFSET = 1.0
@@ -85,8 +84,8 @@ def segment(config: SegmentConfig) -> int:
             vector = _vector(config, clip)
         with clock.timed("masks"):
             batch = answer(model.sam, embedding, spots.prompts(vector))
-            found = records(batch, spots)
-    _write(config, image, found, _document(config, model, clip, spots, found))
+            found, best = records(batch, spots), records(batch.best(), spots)
+    _write(config, image, best, _document(config, model, clip, spots, found))
     _tell(config, found, clock)
     return 0
 
@@ -137,9 +136,7 @@ def _clip(config: SegmentConfig, model: LoadedModel) -> Clip | None:
     if config.text is None:
         return None
     assert config.clip is not None, "checked by the configuration"
-    clip = load_clip(config.clip)
-    require_clip(model.sam.config, model.metadata, clip)
-    return clip
+    return open_clip(config.clip, model)
 
 
 def _vector(config: SegmentConfig, clip: Clip | None) -> Tensor | None:
@@ -180,21 +177,10 @@ def _document(
     }
 
 
-def _write(config: SegmentConfig, image: NDArray[np.uint8], found: MaskRecords, document: dict[str, object]) -> None:
+def _write(config: SegmentConfig, image: NDArray[np.uint8], best: MaskRecords, document: dict[str, object]) -> None:
     mask, picture, text = outputs(config.out)
-    best = rle.decode(found.rle[0], found.size)
-    Pillow.fromarray(best.astype(np.uint8) * 255).save(mask)
-    first = MaskRecords(
-        found.size,
-        found.rle[:1],
-        found.boxes[:1],
-        found.areas[:1],
-        found.predicted_iou[:1],
-        found.stability_score[:1],
-        found.points[:1],
-        found.crop_boxes[:1],
-    )
-    Pillow.fromarray(overlay(image, first)).save(picture)
+    Pillow.fromarray(rle.decode(best.rle[0], best.size).astype(np.uint8) * 255).save(mask)
+    Pillow.fromarray(overlay(image, best)).save(picture)
     text.write_text(json.dumps(document, indent=1) + "\n")
 
 
