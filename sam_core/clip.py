@@ -52,8 +52,8 @@ class Clip(Protocol):
     def embed_images(self, crops: Tensor, inside: Tensor | None = None) -> Tensor:
         """Crops [N, 3, S, S] float32 RGB in 0..1 -> [N, width] float32, rows of length 1.
 
-        inside: bool [N, S, S]; in the last layer the output sees only patches that hold a true pixel, and itself. A crop
-        without any sees all of them.
+        inside: bool [N, S, S]; in the last layer the output sees only patches that hold a true pixel, and itself. A
+        crop without any sees all of them.
         """
 
     def embed_texts(self, texts: Sequence[str]) -> TextEmbeddings:

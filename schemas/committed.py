@@ -42,8 +42,8 @@ def open_place(root: str | Path, filesystem: pafs.FileSystem | None = None) -> P
 
 
 def committed_sizes(place: Place) -> dict[str, int]:
-    """Key to size (bytes) of every table file that counts: all parts of images, annotations and events, and what every
-    shard has that is done, with outcomes and masks; masks without outcomes are still being written.
+    """Key to size (bytes) of every table file that counts: all parts of images, annotations, events and crops, and what
+    every shard has that is done, with outcomes and masks; masks without outcomes are still being written.
 
     Outcomes are listed before masks and masks before images, so that what a later step of a running job needs is there.
 
@@ -71,6 +71,7 @@ def committed_sizes(place: Place) -> dict[str, int]:
         | _listing(place, layout.ANNOTATIONS_PREFIX, layout.parse_session_key)
         | _listing(place, layout.EVENTS_PREFIX, layout.parse_session_key)
         | _listing(place, layout.IMAGES_PREFIX, layout.parse_images_key)
+        | _listing(place, layout.CROPS_PREFIX, layout.parse_crops_key)
     )
 
 

@@ -20,6 +20,7 @@ IN_FLIGHT_PREFIX = "in_flight/"
 ANNOTATIONS_PREFIX = "annotations/masks/"
 EVENTS_PREFIX = "annotations/events/"
 EMBEDDINGS_PREFIX = "embeddings/"
+CROPS_PREFIX = "crops/"
 MODELS_PREFIX = "models/"
 RUNS_PREFIX = "runs/"
 ROUNDS_PREFIX = "rounds/"
@@ -34,6 +35,7 @@ _CHECKPOINT_KEY = re.compile(rf"training/run=({_NAME_RULE})/checkpoint-(\d{{8,}}
 _ROUND_KEY = re.compile(r"rounds/(\d+)\.json")
 _MODEL_KEY = re.compile(rf"models/({_NAME_RULE})/model\.json")
 _IMAGES_KEY = re.compile(rf"images/part-({_NAME_RULE})\.parquet")
+_CROPS_KEY = re.compile(rf"crops/clip=({_NAME_RULE})/part-({_NAME_RULE})\.parquet")
 _SESSION_KEY = re.compile(rf"annotations/(masks|events)/session=({_NAME_RULE})/part-(\d{{8,}})\.parquet")
 
 ShardTable = Literal["masks", "outcomes", "relations", "tags"]
@@ -202,6 +204,11 @@ def embedding_key(model_id: str, image_id: str) -> str:
     return f"embeddings/model={checked_name(model_id, 'model')}/{image[:2]}/{image}.safetensors"
 
 
+def crops_key(clip_sha256: str, part: str) -> str:
+    """Embedded crops of some masks by one CLIP, which its first digits name; `part` follows from the masks."""
+    return f"crops/clip={checked_name(clip_sha256[:12], 'CLIP hash')}/part-{checked_name(part, 'crops part')}.parquet"
+
+
 def shard_name(shard: int) -> str:
     """`shard-00000012`: sorts as its number does."""
     return f"shard-{_number(shard, 'shard'):08d}"
@@ -236,6 +243,12 @@ def parse_images_key(key: str) -> str | None:
     """Inverse of `images_key`; None for any other key."""
     match = _IMAGES_KEY.fullmatch(key)
     return match[1] if match else None
+
+
+def parse_crops_key(key: str) -> str | None:
+    """The part that a `crops_key` names; None for any other key."""
+    match = _CROPS_KEY.fullmatch(key)
+    return match[2] if match else None
 
 
 def parse_run_key(key: str) -> str | None:

@@ -74,6 +74,12 @@ FROM (
 )
 WHERE NOT deleted;
 
+-- Crops of masks that a CLIP has embedded for text prompts (`sam-engine crops`), each once although two jobs may have
+-- written it; the same rows both times.
+CREATE VIEW crops AS
+FROM read_parquet('dataset://crops/*.parquet', hive_partitioning = false)
+QUALIFY row_number() OVER (PARTITION BY clip_sha256, mask_id, revision, draw) = 1;
+
 CREATE VIEW events AS
 FROM read_parquet('dataset://annotations/events/*.parquet', hive_partitioning = false);
 

@@ -25,6 +25,7 @@ from workflows.commands import (
     StatusConfig,
     TrainCommand,
 )
+from workflows.crops.commands import CropsConfig
 from workflows.evaluate.commands import EvaluateCommand
 from workflows.exchange.commands import ExportConfig, ImportConfig, RelateConfig
 from workflows.failures import one_line
@@ -52,6 +53,7 @@ Command = (
     | RoundsConfig
     | SegmentConfig
     | TagConfig
+    | CropsConfig
 )
 DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _COMMANDS = (
@@ -74,6 +76,7 @@ _COMMANDS = (
     | Annotated[RoundsConfig, subcommand("rounds")]
     | Annotated[SegmentConfig, subcommand("segment")]
     | Annotated[TagConfig, subcommand("tag")]
+    | Annotated[CropsConfig, subcommand("crops")]
 )
 
 
@@ -185,6 +188,10 @@ def run(config: Command) -> int:
             from workflows.text.tag import tag
 
             return tag(config)
+        case CropsConfig():
+            from workflows.crops.job import crops
+
+            return crops(config)
 
 
 def _annotate(config: AnnotateConfig) -> int:

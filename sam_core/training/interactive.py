@@ -7,7 +7,7 @@ activations are alive at a time; the encoder is walked back once at the end.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -43,16 +43,19 @@ Encoder = Callable[[Tensor], ImageFeatures]
 @dataclass(frozen=True, slots=True)
 class PromptState:
     """Sparse prompts gathered so far, as points: xy [N, P, 2] model input frame; labels [N, P] with 2 and 3 for the
-    corners of a box and -1 for the padding point; logits [N, 1, h, w] of the previous round or None."""
+    corners of a box and -1 for the padding point; logits [N, 1, h, w] of the previous round or None; text [N, W], CLIP
+    embeddings, or None."""
 
     xy: Tensor
     labels: Tensor
     logits: Tensor | None = None
+    text: Tensor | None = None
 
     @property
     def single(self) -> bool:
-        """Whether only one prompt (a point with its padding, or a box) has been given: three masks are asked for."""
-        return self.labels.shape[1] == 2
+        """Whether only one prompt (a point or a text with its padding, or a box) has been given: three masks are asked
+        for."""
+        return self.labels.shape[1] + (self.text is not None) == 2
 
     def with_clicks(self, clicks: Clicks) -> PromptState:
         """One more point per mask."""
@@ -60,7 +63,20 @@ class PromptState:
             torch.cat([self.xy, clicks.xy[:, None]], 1),
             torch.cat([self.labels, clicks.labels[:, None]], 1),
             self.logits,
+            self.text,
         )
+
+
+def text_prompts(text: Tensor, noise: float, draws: Draws) -> PromptState:
+    """CLIP embeddings [N, W] with the padding point.
+
+    noise: length of what is added at random before a row is brought back to length 1, so that a text, whose embedding
+    lies beside those of the pictures it describes, is not foreign to the model (Nukrai et al. 2022, "CapDec").
+    """
+    if noise:
+        text = F.normalize(text + draws.normal(text.shape[1]) * (noise / text.shape[1] ** 0.5), dim=-1)
+    padding = torch.full((len(text), 1), NOT_A_POINT, device=text.device)
+    return PromptState(torch.zeros(len(text), 1, 2, device=text.device), padding, text=text)
 
 
 def first_prompts(truth: Tensor, config: TrainConfig, draws: Draws) -> PromptState:
@@ -82,7 +98,8 @@ def run_round(
 ) -> tuple[RoundLoss, Tensor]:
     """Decode once; returns the losses and the chosen logits [N, 1, h, w], detached."""
     with torch.autocast(target.device.type, torch.bfloat16, enabled=config.bfloat16):
-        sparse, dense = sam.prompt_encoder.embed(prompts.xy, prompts.labels, prompts.logits)
+        embedded = sam.prompt_encoder.embed(prompts.xy, prompts.labels, prompts.logits)
+        sparse, dense = sam.with_text(embedded, prompts.text)
         positions = sam.prompt_encoder.dense_positions()
         decoded = sam.mask_decoder(features, positions, sparse, dense, multimask=prompts.single)
     loss = round_loss(decoded.logits, decoded.iou, target, config.losses)
@@ -97,7 +114,7 @@ def train_rounds(
 
     Args:
         sam: model whose input side is the batch's.
-        batch: images and masks; at least one mask.
+        batch: images and masks; at least one mask. Its embeddings, where it has any, are the first prompt.
         config: number of rounds, loss weights, precision, seed.
         step: decides the order of rounds; prompts follow each image's own number.
         encoder: stands in for the model's image encoder; called once, its result walked back once, at the end.
@@ -112,7 +129,10 @@ def train_rounds(
     draws = prompt_draws(batch, config.seed)
     rounds = interactive_rounds(config.points, step_stream(config.seed, step), refinements=config.refinements)
     target = averaged(batch.masks, 4 * encoded.embedding.shape[-1])
-    prompts = first_prompts(batch.masks, config, draws)
+    if batch.text is None:
+        prompts = first_prompts(batch.masks, config, draws)
+    else:
+        prompts = text_prompts(batch.text, config.text_noise, draws)
     losses: list[RoundLoss] = []
     for kind in rounds:
         if kind is Round.POINT:
@@ -121,7 +141,7 @@ def train_rounds(
             prompts = prompts.with_clicks(correction_points(prediction[:, 0], batch.masks, draws))
         loss, chosen = run_round(sam, leaves.take(batch.image_of), prompts, target, config)
         (loss.total * (weight / len(rounds))).backward()
-        prompts = PromptState(prompts.xy, prompts.labels, chosen)
+        prompts = replace(prompts, logits=chosen)
         losses.append(loss)
     walk_back(encoded, leaves)
     return summary(losses)

@@ -150,7 +150,7 @@ def _rivals(image: NDArray[np.uint8], masks: TrueMasks, asked: _Asked, bench: Be
     truth = [{"size": list(masks.size), "counts": masks.rles[place]} for place in asked.places]
     offered = [{"size": list(found.size), "counts": counts} for counts in found.rle]
     iou = np.asarray(coco_mask.iou(truth, offered, [0] * len(offered)), np.float64).reshape(len(truth), len(offered))
-    near = nearness(asked.phrases.text, embed_masks(bench.words, image, found.rle)).numpy()
+    near = nearness(embed_masks(bench.words, image, found.rle), asked.phrases.text).numpy()
     x, y = asked.phrases.click.numpy().astype(np.int64).T
     holds = np.array([rle.decode(counts, found.size)[y, x] for counts in found.rle], np.bool_).reshape(-1, len(x)).T
     everywhere = np.ones_like(holds)

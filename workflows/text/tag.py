@@ -185,7 +185,7 @@ class TagWorker:
 
 def tag_rows(masks: pa.Table, crops: NDArray[np.float32], listed: WordList, clip_id: str) -> pa.Table:
     """Rows of TAGS for rows of MASKS, whose embedded crops are float32 [N, C]."""
-    scores = nearness(torch.from_numpy(crops), torch.from_numpy(listed.vectors))
+    scores = nearness(torch.from_numpy(crops), torch.from_numpy(listed.vectors)).T
     shares = (SHARPNESS * scores).softmax(1)
     best = scores.argsort(dim=1, descending=True, stable=True)[:, : listed.top]
     each = np.repeat(np.arange(len(masks)), listed.top)

@@ -22,6 +22,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Queue
 
+from sam_core.clip_transformers import load_clip
 from sam_core.model.checkpoint import load_model
 from sam_core.training.distillation import require_pair
 from sam_core.training.presets import TrainConfig, train_preset
@@ -39,7 +40,7 @@ from workflows.train.metrics import Progress
 from workflows.train.progress import TrainingProgress
 from workflows.train.register import Finished, register
 from workflows.train.samples import Sampler
-from workflows.train.sources import Source, is_data_set, open_sources
+from workflows.train.sources import Source, WantedCrops, is_data_set, open_sources
 from workflows.train.stream import LOADER_CORES
 from workflows.train.worker import Told, TrainJob, require_same_model, work
 
@@ -74,9 +75,9 @@ def train(command: TrainCommand) -> Finished:
     Raises ValueError or OSError, one line each, when the input cannot be used or training cannot go on; what the last
     checkpoint holds is kept, and the same command goes on from there.
     """
-    configs = [adjusted(config, command) for config in train_preset(command.preset)]
+    configs = _with_clip([adjusted(config, command) for config in train_preset(command.preset)], command)
     _require_parts(configs, command)
-    sources = open_sources(command.sources, need_masks=configs[0].aim == "segment")
+    sources = open_sources(command.sources, need_masks=configs[0].aim == "segment", crops=_crops(configs[0]))
     store = open_store(_place(command))
     start = _first_start(configs[0], command)
     finished = None
@@ -98,6 +99,26 @@ def adjusted(config: TrainConfig, command: TrainCommand) -> TrainConfig:
     decay_at = tuple(round(step * iterations / rate.iterations) for step in rate.decay_at)
     base = rate.base if command.learning_rate is None else command.learning_rate
     return replace(config, learning_rate=replace(rate, base=base, iterations=iterations, decay_at=decay_at), **given)
+
+
+def _with_clip(configs: list[TrainConfig], command: TrainCommand) -> list[TrainConfig]:
+    """The stages with the command's CLIP. Raises ValueError when it is missing, unreadable or not asked for."""
+    wanted = any(config.text for config in configs)
+    if command.clip is None:
+        if wanted:
+            raise ValueError(f"preset {command.preset} needs --clip FOLDER, the CLIP that embedded the sources' crops")
+        return configs
+    if not wanted:
+        raise ValueError(f"--clip goes with text prompts, which preset {command.preset} does not train")
+    clip = load_clip(command.clip)
+    return [
+        replace(config, clip_name=clip.name, clip_sha256=clip.sha256, text_width=clip.width) if config.text else config
+        for config in configs
+    ]
+
+
+def _crops(config: TrainConfig) -> WantedCrops | None:
+    return WantedCrops(config.clip_sha256, config.min_source_area) if config.text else None
 
 
 def _require_parts(configs: list[TrainConfig], command: TrainCommand) -> None:
