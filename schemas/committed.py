@@ -42,8 +42,8 @@ def open_place(root: str | Path, filesystem: pafs.FileSystem | None = None) -> P
 
 
 def committed_sizes(place: Place) -> dict[str, int]:
-    """Key to size (bytes) of every table file that counts: all parts of images, annotations, events and crops, and the
-    outcomes, masks and relations of every shard that has the first two; masks without outcomes are still being written.
+    """Key to size (bytes) of every table file that counts: all parts of images, annotations, events and crops, and what
+    every shard has that is done, with outcomes and masks; masks without outcomes are still being written.
 
     Outcomes are listed before masks and masks before images, so that what a later step of a running job needs is there.
 
@@ -61,10 +61,13 @@ def committed_sizes(place: Place) -> dict[str, int]:
         )
     relations = _listing(place, layout.RELATIONS_PREFIX, layout.parse_shard_key)
     related = [layout.relations_key(shard.run_id, shard.shard) for shard in shards if shard is not None]
+    tags = _listing(place, layout.TAGS_PREFIX, layout.parse_shard_key)
+    tagged = [layout.tags_key(shard.run_id, shard.shard) for shard in shards if shard is not None]
     return (
         outcomes
         | {key: masks[key] for key in committed}
         | {key: relations[key] for key in related if key in relations}
+        | {key: tags[key] for key in tagged if key in tags}
         | _listing(place, layout.ANNOTATIONS_PREFIX, layout.parse_session_key)
         | _listing(place, layout.EVENTS_PREFIX, layout.parse_session_key)
         | _listing(place, layout.IMAGES_PREFIX, layout.parse_images_key)

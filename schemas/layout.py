@@ -15,6 +15,7 @@ PLANS_PREFIX = "plans/"
 MASKS_PREFIX = "masks/"
 OUTCOMES_PREFIX = "outcomes/"
 RELATIONS_PREFIX = "relations/"
+TAGS_PREFIX = "tags/"
 IN_FLIGHT_PREFIX = "in_flight/"
 ANNOTATIONS_PREFIX = "annotations/masks/"
 EVENTS_PREFIX = "annotations/events/"
@@ -27,7 +28,7 @@ TRAINING_PREFIX = "training/"
 
 _NAME_RULE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _NAME = re.compile(_NAME_RULE)
-_SHARD_KEY = re.compile(rf"(masks|outcomes|relations)/run=({_NAME_RULE})/shard-(\d{{8,}})\.parquet")
+_SHARD_KEY = re.compile(rf"(masks|outcomes|relations|tags)/run=({_NAME_RULE})/shard-(\d{{8,}})\.parquet")
 _PLAN_KEY = re.compile(rf"plans/run=({_NAME_RULE})/part-(\d{{4,}})\.parquet")
 _RUN_KEY = re.compile(rf"runs/({_NAME_RULE})\.json")
 _CHECKPOINT_KEY = re.compile(rf"training/run=({_NAME_RULE})/checkpoint-(\d{{8,}})/whole\.json")
@@ -37,13 +38,18 @@ _IMAGES_KEY = re.compile(rf"images/part-({_NAME_RULE})\.parquet")
 _CROPS_KEY = re.compile(rf"crops/clip=({_NAME_RULE})/part-({_NAME_RULE})\.parquet")
 _SESSION_KEY = re.compile(rf"annotations/(masks|events)/session=({_NAME_RULE})/part-(\d{{8,}})\.parquet")
 
-ShardTable = Literal["masks", "outcomes", "relations"]
-_SHARD_TABLES: dict[str, ShardTable] = {"masks": "masks", "outcomes": "outcomes", "relations": "relations"}
+ShardTable = Literal["masks", "outcomes", "relations", "tags"]
+_SHARD_TABLES: dict[str, ShardTable] = {
+    "masks": "masks",
+    "outcomes": "outcomes",
+    "relations": "relations",
+    "tags": "tags",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ShardKey:
-    """What the key of a masks, outcomes or relations file says."""
+    """What the key of a masks, outcomes, relations or tags file says."""
 
     table: ShardTable
     run_id: str
@@ -105,6 +111,11 @@ def outcomes_key(run_id: str, shard: int) -> str:
 def relations_key(run_id: str, shard: int) -> str:
     """How the masks of one shard lie in one another."""
     return f"relations/{_run(run_id)}/{shard_name(shard)}.parquet"
+
+
+def tags_key(run_id: str, shard: int) -> str:
+    """Words that name the masks of one shard."""
+    return f"tags/{_run(run_id)}/{shard_name(shard)}.parquet"
 
 
 def in_flight_key(run_id: str, shard: int) -> str:
@@ -204,7 +215,7 @@ def shard_name(shard: int) -> str:
 
 
 def parse_shard_key(key: str) -> ShardKey | None:
-    """Inverse of `masks_key`, `outcomes_key` and `relations_key`; None for any other key, as of a half-written file."""
+    """Inverse of the keys of a shard's tables, `masks_key` and so on; None for any other key, as of a partial file."""
     match = _SHARD_KEY.fullmatch(key)
     if match is None:
         return None

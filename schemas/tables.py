@@ -234,6 +234,24 @@ RELATIONS = _schema(
 )
 """One row per mask of a shard, made from the shard's masks by `sam-engine relate`; made again for other thresholds."""
 
+TAGS = _schema(
+    "tags",
+    [
+        _field("mask_id", pa.string(), "mask of a run", encoding="DELTA_BYTE_ARRAY"),
+        _image_id(),
+        _field("run_id", pa.string(), "run that made the mask"),
+        _field("rank", pa.int32(), "from 1: the word nearest to the mask"),
+        _field("word", pa.string(), "word or phrase of the list"),
+        _score("score", "cosine of CLIP's embeddings of the mask's crop and of the word, from -1"),
+        _score("share", "softmax of 100 times the score over all words of the list"),
+        _field("clip_id", pa.string(), "CLIP that was asked: name and first digits of the hash of its weights"),
+        _field("words_id", pa.string(), "hash of the list of words, the templates and how many are kept"),
+    ],
+    sort_by="image_id,mask_id,rank",
+    row_group_rows=65_536,
+)
+"""One row per mask and kept word, made from a shard's masks by `sam-engine tag`; another list or CLIP replaces it."""
+
 ANNOTATIONS = _schema(
     "annotations",
     [
@@ -319,7 +337,7 @@ CROPS = _schema(
 """One row per crop of a mask that a CLIP has embedded: what text prompts are trained on. A mask is embedded once by
 each CLIP; its draws follow from its identifier, so that doing it again gives the same rows."""
 
-_ALL = (IMAGES, PLAN, MASKS, OUTCOMES, RELATIONS, ANNOTATIONS, EVENTS, SNAPSHOT, CROPS)
+_ALL = (IMAGES, PLAN, MASKS, OUTCOMES, RELATIONS, TAGS, ANNOTATIONS, EVENTS, SNAPSHOT, CROPS)
 TABLES = {schema.metadata[b"table"].decode(): schema for schema in _ALL}
 """Every schema by its table's name."""
 

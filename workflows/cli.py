@@ -31,6 +31,7 @@ from workflows.exchange.commands import ExportConfig, ImportConfig, RelateConfig
 from workflows.failures import one_line
 from workflows.protect.commands import ProtectConfig
 from workflows.rounds.commands import RoundsConfig
+from workflows.text.commands import SegmentConfig, TagConfig
 
 Command = (
     GenerateConfig
@@ -50,6 +51,8 @@ Command = (
     | RelateConfig
     | ProtectConfig
     | RoundsConfig
+    | SegmentConfig
+    | TagConfig
     | CropsConfig
 )
 DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
@@ -71,6 +74,8 @@ _COMMANDS = (
     | Annotated[RelateConfig, subcommand("relate")]
     | Annotated[ProtectConfig, subcommand("protect")]
     | Annotated[RoundsConfig, subcommand("rounds")]
+    | Annotated[SegmentConfig, subcommand("segment")]
+    | Annotated[TagConfig, subcommand("tag")]
     | Annotated[CropsConfig, subcommand("crops")]
 )
 
@@ -175,6 +180,14 @@ def run(config: Command) -> int:
             from workflows.rounds.run import rounds
 
             return rounds(config)
+        case SegmentConfig():
+            from workflows.text.segment import segment
+
+            return segment(config)
+        case TagConfig():
+            from workflows.text.tag import tag
+
+            return tag(config)
         case CropsConfig():
             from workflows.crops.job import crops
 

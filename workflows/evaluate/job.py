@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sam_core.model.checkpoint import load_model
 from schemas import evaluation as layout
 from schemas.ids import canonical_json, content_hash
 from workflows.evaluate.clicks import Fairness, SinglePoint
@@ -35,6 +36,7 @@ from workflows.evaluate.instances import Instances
 from workflows.evaluate.proposals import Proposals
 from workflows.evaluate.show import show
 from workflows.evaluate.task import Figure, Task
+from workflows.evaluate.text import Text
 from workflows.evaluate.worker import EvaluationJob, EvaluationWorker
 from workflows.generate import choose_device
 from workflows.models import Model, find_model
@@ -42,6 +44,7 @@ from workflows.plans import default_shard_size
 from workflows.progress import Progress
 from workflows.runs import package_versions
 from workflows.storage import Store, open_store
+from workflows.text.clips import ClipSource, find_clip
 
 Pool = Callable[[EvaluationJob, list[int], Measurable], Iterator[dict[str, Any]]]
 """Works on shards of a job; what each of them tells, as they end."""
@@ -56,13 +59,8 @@ class Evaluated:
     errors: tuple[str, ...]
 
 
-def evaluate_command(config: Measurable | TextConfig) -> int:
+def evaluate_command(config: Measurable) -> int:
     """The subcommand: print the table; exit status 0, or 1 when some images ended as errors."""
-    if isinstance(config, TextConfig):
-        raise ValueError(
-            f"evaluate text: {config.model} takes points, boxes and masks as prompts, no text; "
-            "this needs a model with text prompts, which this version does not have"
-        )
     done = evaluate(config)
     show(task_name(config), config.model, done.figures)
     print(f"{config.out}/evaluation={done.evaluation}: plan, rows, images and figures as Parquet")
@@ -80,11 +78,12 @@ def evaluate(config: Measurable, *, pool: Pool | None = None) -> Evaluated:
     plan = task.plan()
     model = find_model(config.model) if task.needs_model else None
     device = choose_device(config.device) if task.needs_model else "cpu"
-    evaluation = _settle(config, store, plan, model, device)
+    clip = clip_of(config, model)
+    evaluation = _settle(config, store, plan, model, clip, device)
     shards = layout.read_parquet(store.get(layout.plan_key(evaluation)))["shard"].to_numpy()
     missing = sorted(set(shards.tolist()) - _finished(store, evaluation))
     if missing:
-        job = EvaluationJob(store.root, evaluation, task, model, device, config.threads or 2, config.max_pixels)
+        job = EvaluationJob(store.root, evaluation, task, model, device, config.threads or 2, config.max_pixels, clip)
         answers = (pool or on_ray)(job, missing, config)  # before the progress, since Ray takes over standard error
         with Progress(task_name(config), int(np.isin(shards, missing).sum())) as progress:
             for done in answers:
@@ -105,6 +104,15 @@ def task_of(config: Measurable) -> Task:
             return Proposals(config)
         case InstancesConfig():
             return Instances(config)
+        case TextConfig():
+            return Text(config)
+
+
+def clip_of(config: Measurable, model: Model | None) -> ClipSource | None:
+    """The CLIP of a task that reads text. Raises ValueError when it is missing, or not the one that the model needs."""
+    if not isinstance(config, TextConfig) or model is None:
+        return None
+    return find_clip(config.clip, load_model(model.path))
 
 
 def task_name(config: Measurable) -> str:
@@ -127,7 +135,9 @@ def here(job: EvaluationJob, shards: list[int], config: Measurable) -> Iterator[
     return map(EvaluationWorker(job).work, shards)
 
 
-def _settle(config: Measurable, store: Store, plan: pa.Table, model: Model | None, device: str) -> str:
+def _settle(
+    config: Measurable, store: Store, plan: pa.Table, model: Model | None, clip: ClipSource | None, device: str
+) -> str:
     """Write down what is measured, unless it is there; the evaluation's identifier."""
     identity = {
         "task": task_name(config),
@@ -136,6 +146,8 @@ def _settle(config: Measurable, store: Store, plan: pa.Table, model: Model | Non
         "device": device,
         "truth_sha256": content_hash(layout.parquet_bytes(plan)),
     }
+    if clip:
+        identity["clip_sha256"] = clip.sha256
     evaluation = f"{identity['task']}-{content_hash(canonical_json(identity).encode())[:12]}"
     size = config.shard_size or default_shard_size(len(plan))
     sharded = plan.append_column("shard", pa.array(np.arange(len(plan)) // size, pa.int64()))

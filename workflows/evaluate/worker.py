@@ -15,11 +15,12 @@ from workflows.failures import one_line
 from workflows.images import ImageError
 from workflows.models import Model
 from workflows.storage import StoreError, open_store
+from workflows.text.clips import ClipSource
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationJob:
-    """What every worker is told. model: None for a task without one."""
+    """What every worker is told. model, clip: None for a task without one."""
 
     root: str
     evaluation: str
@@ -28,6 +29,7 @@ class EvaluationJob:
     device: str
     threads: int
     max_pixels: int
+    clip: ClipSource | None = None
 
 
 class EvaluationWorker:
@@ -83,4 +85,5 @@ def _bench(job: EvaluationJob) -> Bench:
     loaded = load_model(job.model.path, device=job.device)
     if loaded.sha256 != job.model.sha256:
         raise CheckpointError(f"{job.model.path} on this machine is not the checkpoint that the evaluation began with")
-    return Bench(loaded.sam, job.max_pixels, job.threads)
+    clip = job.clip.load(device=job.device) if job.clip else None
+    return Bench(loaded.sam, job.max_pixels, job.threads, clip)
