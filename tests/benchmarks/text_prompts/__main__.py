@@ -3,8 +3,8 @@
     python -m tests.benchmarks.text_prompts --work DIR --minutes 6 --json tests/benchmarks/results/text_prompts.json
 
 Neither CLIP nor SAM sees a scene with one of the combinations of shape, colour and texture that are kept apart (a
-fifth), nor a phrase in one of the wordings that are kept apart; SAM sees no phrase at all, only embeddings of crops. The
-exit status is 3 when the minutes were not enough: the same command goes on where this one stopped.
+fifth), nor a phrase in one of the wordings that are kept apart; SAM sees no phrase at all, only embeddings of crops.
+The exit status is 3 when the minutes were not enough: the same command goes on where this one stopped.
 
 Targets: text to mask at least 50 mIoU on unseen combinations and above CLIP's choice among automatic masks; text with a
 click at least 10 points above the click alone where clicks are ambiguous; text at most 8 points below the embedding of

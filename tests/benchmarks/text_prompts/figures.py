@@ -70,7 +70,7 @@ def training_curve(dataset: Path) -> list[dict[str, float]]:
 
 
 def latency_ms(sam: Sam, clip: Clip, picture: Path) -> dict[str, float]:
-    """Medians on this machine: a phrase to its embedding; that to a mask in the picture's own size; the image encoder."""
+    """Medians on this machine: a phrase to its embedding, that to a mask of the picture, and the picture's encoding."""
     image = cv2.imread(str(picture))[..., ::-1].copy()
     embedding = encode(sam, [image])
     text = clip.embed_texts(["the small striped ring"]).vectors
