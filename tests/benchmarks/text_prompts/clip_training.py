@@ -82,10 +82,11 @@ def train_clip(folder: Path, work: Path, settings: ClipTraining, deadline: float
         step += 1
         if step % 20 == 0:
             curve.append({"step": step, "loss": loss, "retrieval": right})
-        if step % SAVE_EVERY == 0 or step == settings.steps:
+        if step % SAVE_EVERY == 0:
+            print(f"CLIP: step {step} of {settings.steps}, loss {loss:.3f}, right {right:.2f}", flush=True)
+        if step % SAVE_EVERY == 0 or step == settings.steps or time.monotonic() >= deadline:
             curve_file.write_text(json.dumps(curve))
             _save(state, clip, optimizer, step)
-            print(f"CLIP: step {step} of {settings.steps}, loss {loss:.3f}, right {right:.2f}", flush=True)
     if step >= settings.steps and not (folder / "model.safetensors").exists():
         clip.model.eval()
         save_clip(clip, folder)
