@@ -78,12 +78,16 @@ def evaluate(config: Measurable, *, pool: Pool | None = None) -> Evaluated:
     plan = task.plan()
     model = find_model(config.model) if task.needs_model else None
     device = choose_device(config.device) if task.needs_model else "cpu"
-    clip = clip_of(config, model)
-    evaluation = _settle(config, store, plan, model, clip, device)
+    rest = helpers_of(config, model)
+    evaluation = _settle(config, store, plan, model, rest, device)
     shards = layout.read_parquet(store.get(layout.plan_key(evaluation)))["shard"].to_numpy()
     missing = sorted(set(shards.tolist()) - _finished(store, evaluation))
     if missing:
-        job = EvaluationJob(store.root, evaluation, task, model, device, config.threads or 2, config.max_pixels, clip)
+        job = EvaluationJob(
+            *(store.root, evaluation, task, model, device, config.threads or 2, config.max_pixels),
+            clip=rest.clip,
+            rival=rest.rival,
+        )
         answers = (pool or on_ray)(job, missing, config)  # before the progress, since Ray takes over standard error
         with Progress(task_name(config), int(np.isin(shards, missing).sum())) as progress:
             for done in answers:
@@ -108,11 +112,25 @@ def task_of(config: Measurable) -> Task:
             return Text(config)
 
 
-def clip_of(config: Measurable, model: Model | None) -> ClipSource | None:
-    """The CLIP of a task that reads text. Raises ValueError when it is missing, or not the one that the model needs."""
+@dataclass(frozen=True, slots=True)
+class Helpers:
+    """What a task wants beside its model: a CLIP to read text, and another model to compare with."""
+
+    clip: ClipSource | None = None
+    rival: Model | None = None
+
+    def hashes(self) -> dict[str, str]:
+        """What they add to an evaluation's identity."""
+        named = {"clip_sha256": self.clip, "rival_sha256": self.rival}
+        return {name: helper.sha256 for name, helper in named.items() if helper}
+
+
+def helpers_of(config: Measurable, model: Model | None) -> Helpers:
+    """The helpers of a task. Raises ValueError when one is missing, or the CLIP is not the one that the model needs."""
     if not isinstance(config, TextConfig) or model is None:
-        return None
-    return find_clip(config.clip, load_model(model.path))
+        return Helpers()
+    clip = find_clip(config.clip, load_model(model.path))
+    return Helpers(clip, find_model(config.rival) if config.rival else None)
 
 
 def task_name(config: Measurable) -> str:
@@ -136,7 +154,7 @@ def here(job: EvaluationJob, shards: list[int], config: Measurable) -> Iterator[
 
 
 def _settle(
-    config: Measurable, store: Store, plan: pa.Table, model: Model | None, clip: ClipSource | None, device: str
+    config: Measurable, store: Store, plan: pa.Table, model: Model | None, helpers: Helpers, device: str
 ) -> str:
     """Write down what is measured, unless it is there; the evaluation's identifier."""
     identity = {
@@ -145,9 +163,7 @@ def _settle(
         "model_sha256": model.sha256 if model else None,
         "device": device,
         "truth_sha256": content_hash(layout.parquet_bytes(plan)),
-    }
-    if clip:
-        identity["clip_sha256"] = clip.sha256
+    } | helpers.hashes()
     evaluation = f"{identity['task']}-{content_hash(canonical_json(identity).encode())[:12]}"
     size = config.shard_size or default_shard_size(len(plan))
     sharded = plan.append_column("shard", pa.array(np.arange(len(plan)) // size, pa.int64()))

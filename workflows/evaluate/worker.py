@@ -20,7 +20,7 @@ from workflows.text.clips import ClipSource
 
 @dataclass(frozen=True, slots=True)
 class EvaluationJob:
-    """What every worker is told. model, clip: None for a task without one."""
+    """What every worker is told. model, clip, rival (another model): None for a task without one."""
 
     root: str
     evaluation: str
@@ -30,6 +30,7 @@ class EvaluationJob:
     threads: int
     max_pixels: int
     clip: ClipSource | None = None
+    rival: Model | None = None
 
 
 class EvaluationWorker:
@@ -80,10 +81,15 @@ def _bench(job: EvaluationJob) -> Bench:
     import torch
 
     from sam_core.model.checkpoint import CheckpointError, load_model
+    from sam_core.model.sam import Sam
+
+    def load(model: Model) -> Sam:
+        loaded = load_model(model.path, device=job.device)
+        if loaded.sha256 != model.sha256:
+            raise CheckpointError(f"{model.path} on this machine is not the checkpoint that the evaluation began with")
+        return loaded.sam
 
     torch.set_num_threads(job.threads)
-    loaded = load_model(job.model.path, device=job.device)
-    if loaded.sha256 != job.model.sha256:
-        raise CheckpointError(f"{job.model.path} on this machine is not the checkpoint that the evaluation began with")
     clip = job.clip.load(device=job.device) if job.clip else None
-    return Bench(loaded.sam, job.max_pixels, job.threads, clip)
+    rival = load(job.rival) if job.rival else None
+    return Bench(load(job.model), job.max_pixels, job.threads, clip, rival)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sam_core.answers import answer
 from sam_core.metrics import text_prompts
-from sam_core.metrics.text_prompts import Phrases, Way, score_phrases
+from sam_core.metrics.text_prompts import Phrases, Way, score_clicks, score_phrases
 from sam_core.model.checkpoint import load_model
 from sam_core.predict import Prompts, encode
 from tests.fake_clip import FakeClip
@@ -31,7 +31,9 @@ def test_each_way_equals_its_prompt(
     click = torch.tensor([[100.0, 100.0], [350.0, 200.0], [250.0, 150.0]])
     phrases = Phrases(truth, text, other, crop, click, click.flip(0))
     found = {score.way: score.iou for score in score_phrases(sam, embedding, phrases)}
-    assert set(found) == set(Way) - {Way.LARGEST, Way.RANKED, Way.RANKED_POINT, Way.AUTOMATIC_BEST}
+    automatic = {Way.LARGEST, Way.RANKED, Way.RANKED_POINT, Way.AUTOMATIC_BEST}
+    assert set(found) == set(Way) - automatic - {Way.RIVAL_POINT}
+    np.testing.assert_allclose(score_clicks(sam, embedding, phrases).iou, found[Way.POINT])
     label = torch.ones(1, 1, dtype=torch.int64)
     for n in range(3):
         one = slice(n, n + 1)

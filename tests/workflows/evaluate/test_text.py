@@ -95,13 +95,16 @@ _NOTHING: Any = ()
 
 
 @pytest.fixture
-def config(phrases: Path, text_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TextConfig:
+def config(
+    phrases: Path, text_checkpoint: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> TextConfig:
     monkeypatch.setattr(module, "MaskGenerator", ColourGenerator)
     monkeypatch.setattr("workflows.text.clips.load_clip", lambda folder, device="cpu": FakeClip())
     return TextConfig(
         data=(str(phrases),),
         model=str(text_checkpoint),
         clip="clip",
+        rival=str(tiny_checkpoint),
         out=str(tmp_path / "out"),
         threads=1,
         shard_size=2,
@@ -159,7 +162,10 @@ def test_a_click_on_several_masks_is_ambiguous(config: TextConfig) -> None:
     unclear = {row["text"] for row in rows_of(config, done) if row["ambiguous"]}
     assert unclear == {"green", "blue"}
     assert value(done, "boxes, ambiguous clicks: text + point", "phrases") == 6
-    assert "above the point" in {figure.figure for figure in done.figures}
+    row = "boxes, ambiguous clicks: "
+    clicks = [value(done, f"{row}{way}", "mIoU") for way in (Way.POINT, Way.RIVAL_POINT)]
+    gain = 100 * (value(done, f"{row}text + point", "mIoU") - max(clicks))
+    assert value(done, f"{row}text + point", "above the point") == pytest.approx(gain)
 
 
 def test_killed_it_ends_with_the_same_table_and_other_values_are_other_evaluations(config: TextConfig) -> None:
@@ -173,13 +179,15 @@ def test_killed_it_ends_with_the_same_table_and_other_values_are_other_evaluatio
     with pytest.raises(KeyboardInterrupt):
         evaluate(other, pool=killed)
     assert evaluate(other, pool=here) == calm
-    changed = evaluate(replace(config, templates=("a {}",), automatic=False, first_click="random"), pool=here)
-    assert changed.evaluation != calm.evaluation
+    changes = {"templates": ("a {}",), "automatic": False, "first_click": "random", "rival": None}
+    changed = evaluate(replace(config, **changes), pool=here)
+    assert len({done.evaluation for done in (calm, changed, evaluate(replace(config, rival=None), pool=here))}) == 3
     assert {row["way"] for row in rows_of(config, changed)} == set(Way) - {
         Way.LARGEST,
         Way.RANKED,
         Way.RANKED_POINT,
         Way.AUTOMATIC_BEST,
+        Way.RIVAL_POINT,
     }
     with pytest.MonkeyPatch.context() as patch:  # the same weights of SAM beside another CLIP of the same name
         patch.setattr("workflows.text.clips.load_clip", lambda folder, device="cpu": FakeClip(context=3))
