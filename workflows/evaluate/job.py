@@ -37,14 +37,14 @@ from workflows.evaluate.proposals import Proposals
 from workflows.evaluate.show import show
 from workflows.evaluate.task import Figure, Task
 from workflows.evaluate.text import Text
-from workflows.evaluate.worker import EvaluationJob, EvaluationWorker
+from workflows.evaluate.worker import EvaluationJob, EvaluationWorker, Helpers
 from workflows.generate import choose_device
 from workflows.models import Model, find_model
 from workflows.plans import default_shard_size
 from workflows.progress import Progress
 from workflows.runs import package_versions
 from workflows.storage import Store, open_store
-from workflows.text.clips import ClipSource, find_clip
+from workflows.text.clips import find_clip
 
 Pool = Callable[[EvaluationJob, list[int], Measurable], Iterator[dict[str, Any]]]
 """Works on shards of a job; what each of them tells, as they end."""
@@ -78,16 +78,13 @@ def evaluate(config: Measurable, *, pool: Pool | None = None) -> Evaluated:
     plan = task.plan()
     model = find_model(config.model) if task.needs_model else None
     device = choose_device(config.device) if task.needs_model else "cpu"
-    rest = helpers_of(config, model)
-    evaluation = _settle(config, store, plan, model, rest, device)
+    helpers = helpers_of(config, model)
+    evaluation = _settle(config, store, plan, model, helpers, device)
     shards = layout.read_parquet(store.get(layout.plan_key(evaluation)))["shard"].to_numpy()
     missing = sorted(set(shards.tolist()) - _finished(store, evaluation))
     if missing:
-        job = EvaluationJob(
-            *(store.root, evaluation, task, model, device, config.threads or 2, config.max_pixels),
-            clip=rest.clip,
-            rival=rest.rival,
-        )
+        threads = config.threads or 2
+        job = EvaluationJob(store.root, evaluation, task, model, device, threads, config.max_pixels, helpers)
         answers = (pool or on_ray)(job, missing, config)  # before the progress, since Ray takes over standard error
         with Progress(task_name(config), int(np.isin(shards, missing).sum())) as progress:
             for done in answers:
@@ -110,19 +107,6 @@ def task_of(config: Measurable) -> Task:
             return Instances(config)
         case TextConfig():
             return Text(config)
-
-
-@dataclass(frozen=True, slots=True)
-class Helpers:
-    """What a task wants beside its model: a CLIP to read text, and another model to compare with."""
-
-    clip: ClipSource | None = None
-    rival: Model | None = None
-
-    def hashes(self) -> dict[str, str]:
-        """What they add to an evaluation's identity."""
-        named = {"clip_sha256": self.clip, "rival_sha256": self.rival}
-        return {name: helper.sha256 for name, helper in named.items() if helper}
 
 
 def helpers_of(config: Measurable, model: Model | None) -> Helpers:
