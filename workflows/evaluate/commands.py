@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import subcommand
 
-from sam_core.phrases import PLAIN, require_templates
+from sam_core.templates import PLAIN, require_templates
 from workflows.images import MAX_PIXELS
 
 WORK_FIELDS = ("out", "data", "model", "image_folder", "workers", "threads", "shard_size", "device", "max_pixels")
