@@ -11,10 +11,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 
 from sam_core.clip import Clip, TextEmbeddings
-
-PLACE = "{}"
-PLAIN = (PLACE,)
-"""The phrase as it is."""
+from sam_core.templates import PLACE, PLAIN, require_templates
 
 
 def embed_phrases(clip: Clip, phrases: Sequence[str], templates: Sequence[str] = PLAIN) -> TextEmbeddings:
@@ -42,9 +39,3 @@ def require_phrases(phrases: Sequence[str]) -> None:
     """Raise ValueError where there is nothing to embed: a template would make a sentence of an empty phrase."""
     if not phrases or not all(phrase.strip() for phrase in phrases):
         raise ValueError("the text is empty: say what to segment, such as 'a wheel'")
-
-
-def require_templates(templates: Sequence[str]) -> None:
-    """Raise ValueError unless each template has one place for the phrase."""
-    if not templates or any(template.count(PLACE) != 1 for template in templates):
-        raise ValueError(f"a template is a sentence with {PLACE} once, such as 'a photo of {PLACE}.', not {templates}")

@@ -35,6 +35,7 @@ class Way(StrEnum):
     OTHER_TEXT = "another text"
     IMAGE = "image embedding"
     POINT = "point"
+    RIVAL_POINT = "point, rival model"
     TEXT_POINT = "text + point"
     OTHER_TEXT_POINT = "another text + point"
     RANDOM_POINT = "random point"
@@ -81,14 +82,28 @@ class WayScores:
 
 def score_phrases(sam: Sam, embedding: ImageEmbedding, phrases: Phrases) -> list[WayScores]:
     """What every prompt of the model brings, one entry per way, for one embedded image."""
-    starts = range(0, len(phrases), PROMPTS_AT_ONCE)
-    parts = [dict(_ways(sam, embedding, phrases.part(start, start + PROMPTS_AT_ONCE))) for start in starts]
+    parts = [dict(_ways(sam, embedding, part)) for part in _parts(phrases)]
     return [WayScores(way, np.concatenate([part[way] for part in parts])) for way in parts[0]]
 
 
+def score_clicks(sam: Sam, embedding: ImageEmbedding, phrases: Phrases) -> WayScores:
+    """What the clicks alone bring with another model, which may know nothing of text."""
+    prompts = ((part, Prompts(part.click[:, None], _labels(part))) for part in _parts(phrases))
+    iou = [_scores(sam, embedding, clicks, part.truth)[0] for part, clicks in prompts]
+    return WayScores(Way.RIVAL_POINT, np.concatenate(iou))
+
+
+def _parts(phrases: Phrases) -> Iterator[Phrases]:
+    for start in range(0, len(phrases), PROMPTS_AT_ONCE):
+        yield phrases.part(start, start + PROMPTS_AT_ONCE)
+
+
+def _labels(phrases: Phrases) -> Tensor:
+    return torch.full((len(phrases), 1), FOREGROUND)
+
+
 def _ways(sam: Sam, embedding: ImageEmbedding, phrases: Phrases) -> Iterator[tuple[Way, npt.NDArray[np.float64]]]:
-    click, somewhere = phrases.click[:, None], phrases.random[:, None]
-    label = torch.full((len(phrases), 1), FOREGROUND)
+    click, somewhere, label = phrases.click[:, None], phrases.random[:, None], _labels(phrases)
     text, best = _scores(sam, embedding, Prompts(text=phrases.text), phrases.truth)
     yield Way.TEXT, text
     yield Way.TEXT_BEST, best

@@ -29,6 +29,7 @@ def test_keys_are_those_of_the_design() -> None:
 def test_keys_and_their_inverses(name: str, number: int) -> None:
     assert layout.parse_shard_key(layout.masks_key(name, number)) == ShardKey("masks", name, number)
     assert layout.parse_shard_key(layout.outcomes_key(name, number)) == ShardKey("outcomes", name, number)
+    assert layout.parse_shard_key(layout.tags_key(name, number)) == ShardKey("tags", name, number)
     assert layout.parse_plan_key(layout.plan_key(name, number + 1)) == PlanKey(name, number + 1)
     assert layout.parse_session_key(layout.annotations_key(name, number + 1)) == SessionKey("masks", name, number + 1)
     assert layout.parse_session_key(layout.events_key(name, number + 1)) == SessionKey("events", name, number + 1)

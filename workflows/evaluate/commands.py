@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import subcommand
 
-from sam_core.phrases import PLAIN, require_templates
+from sam_core.templates import PLAIN, require_templates
 from workflows.images import MAX_PIXELS
 
 WORK_FIELDS = ("out", "data", "model", "image_folder", "workers", "threads", "shard_size", "device", "max_pixels")
@@ -146,6 +146,8 @@ class TextConfig(TaskConfig):
     """Sentences with {} in the place of a phrase; their embeddings are averaged."""
     first_click: Literal["centre", "random"] = "centre"
     """Of the point beside a text: deepest inside the mask, or anywhere in it."""
+    rival: str | None = None
+    """Another model for the automatic masks and for clicks alone, as training on text may cost a model both."""
     automatic: bool = True
     """Make automatic masks and choose among them, which costs most of the time."""
     draws: int = 2000
@@ -158,8 +160,8 @@ class TextConfig(TaskConfig):
             raise ValueError(f"--draws is {self.draws}; it must be positive")
 
     def measured(self) -> dict[str, object]:
-        """Without the folder of CLIP: its hash is part of the identity."""
-        return {name: value for name, value in TaskConfig.measured(self).items() if name != "clip"}
+        """Without the places of CLIP and of the rival: their hashes are part of the identity."""
+        return {name: value for name, value in TaskConfig.measured(self).items() if name not in ("clip", "rival")}
 
 
 Measurable = SinglePointConfig | EdgesConfig | ProposalsConfig | InstancesConfig | FairnessConfig | TextConfig

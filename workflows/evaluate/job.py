@@ -37,14 +37,14 @@ from workflows.evaluate.proposals import Proposals
 from workflows.evaluate.show import show
 from workflows.evaluate.task import Figure, Task
 from workflows.evaluate.text import Text
-from workflows.evaluate.worker import EvaluationJob, EvaluationWorker
+from workflows.evaluate.worker import EvaluationJob, EvaluationWorker, Helpers
 from workflows.generate import choose_device
 from workflows.models import Model, find_model
 from workflows.plans import default_shard_size
 from workflows.progress import Progress
 from workflows.runs import package_versions
 from workflows.storage import Store, open_store
-from workflows.text.clips import ClipSource, find_clip
+from workflows.text.clips import find_clip
 
 Pool = Callable[[EvaluationJob, list[int], Measurable], Iterator[dict[str, Any]]]
 """Works on shards of a job; what each of them tells, as they end."""
@@ -78,12 +78,13 @@ def evaluate(config: Measurable, *, pool: Pool | None = None) -> Evaluated:
     plan = task.plan()
     model = find_model(config.model) if task.needs_model else None
     device = choose_device(config.device) if task.needs_model else "cpu"
-    clip = clip_of(config, model)
-    evaluation = _settle(config, store, plan, model, clip, device)
+    helpers = helpers_of(config, model)
+    evaluation = _settle(config, store, plan, model, helpers, device)
     shards = layout.read_parquet(store.get(layout.plan_key(evaluation)))["shard"].to_numpy()
     missing = sorted(set(shards.tolist()) - _finished(store, evaluation))
     if missing:
-        job = EvaluationJob(store.root, evaluation, task, model, device, config.threads or 2, config.max_pixels, clip)
+        threads = config.threads or 2
+        job = EvaluationJob(store.root, evaluation, task, model, device, threads, config.max_pixels, helpers)
         answers = (pool or on_ray)(job, missing, config)  # before the progress, since Ray takes over standard error
         with Progress(task_name(config), int(np.isin(shards, missing).sum())) as progress:
             for done in answers:
@@ -108,11 +109,12 @@ def task_of(config: Measurable) -> Task:
             return Text(config)
 
 
-def clip_of(config: Measurable, model: Model | None) -> ClipSource | None:
-    """The CLIP of a task that reads text. Raises ValueError when it is missing, or not the one that the model needs."""
+def helpers_of(config: Measurable, model: Model | None) -> Helpers:
+    """The helpers of a task. Raises ValueError when one is missing, or the CLIP is not the one that the model needs."""
     if not isinstance(config, TextConfig) or model is None:
-        return None
-    return find_clip(config.clip, load_model(model.path))
+        return Helpers()
+    clip = find_clip(config.clip, load_model(model.path))
+    return Helpers(clip, find_model(config.rival) if config.rival else None)
 
 
 def task_name(config: Measurable) -> str:
@@ -136,7 +138,7 @@ def here(job: EvaluationJob, shards: list[int], config: Measurable) -> Iterator[
 
 
 def _settle(
-    config: Measurable, store: Store, plan: pa.Table, model: Model | None, clip: ClipSource | None, device: str
+    config: Measurable, store: Store, plan: pa.Table, model: Model | None, helpers: Helpers, device: str
 ) -> str:
     """Write down what is measured, unless it is there; the evaluation's identifier."""
     identity = {
@@ -145,9 +147,7 @@ def _settle(
         "model_sha256": model.sha256 if model else None,
         "device": device,
         "truth_sha256": content_hash(layout.parquet_bytes(plan)),
-    }
-    if clip:
-        identity["clip_sha256"] = clip.sha256
+    } | helpers.hashes()
     evaluation = f"{identity['task']}-{content_hash(canonical_json(identity).encode())[:12]}"
     size = config.shard_size or default_shard_size(len(plan))
     sharded = plan.append_column("shard", pa.array(np.arange(len(plan)) // size, pa.int64()))

@@ -38,12 +38,13 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a worker works with: the model and the CLIP, unless the task has none, and a reader of files."""
+    """What a worker works with: models and CLIP, as far as the task has any, and a reader of files."""
 
     sam: Sam | None
     max_pixels: int = MAX_PIXELS
     threads: int = 1
     clip: Clip | None = None
+    rival: Sam | None = None
     reader: UriReader = field(default_factory=UriReader)
 
     @property

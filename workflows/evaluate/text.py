@@ -23,7 +23,7 @@ from sam_core.generator import MaskGenerator
 from sam_core.masks import rle
 from sam_core.metrics.bootstrap import mean_interval
 from sam_core.metrics.clicks import Clicks, DeepestClicks, RandomClicks
-from sam_core.metrics.text_prompts import Phrases, Way, WayScores, score_phrases
+from sam_core.metrics.text_prompts import Phrases, Way, WayScores, score_clicks, score_phrases
 from sam_core.phrases import embed_phrases
 from sam_core.predict import encode
 from sam_core.recipes import recipe, recommended_recipe
@@ -64,6 +64,8 @@ class Text:
         asked = _ask(row, named, image, masks, bench, self.config)
         with torch.inference_mode():
             scores = score_phrases(bench.model, encode(bench.model, [image]), asked.phrases)
+            if bench.rival:
+                scores.append(score_clicks(bench.rival, encode(bench.rival, [image]), asked.phrases))
         if self.config.automatic:
             scores += list(_rivals(image, masks, asked, bench))
         return [
@@ -145,7 +147,8 @@ def _ambiguous(clicks: Clicks, masks: TrueMasks, dense: NDArray[np.bool_]) -> ND
 
 def _rivals(image: NDArray[np.uint8], masks: TrueMasks, asked: _Asked, bench: Bench) -> Iterator[WayScores]:
     """What the automatic masks of an image offer, by CLIP or without it; 0 where there is none to choose."""
-    generator = MaskGenerator(bench.model, recipe(recommended_recipe(bench.model.config.name)), threads=bench.threads)
+    sam = bench.rival or bench.model
+    generator = MaskGenerator(sam, recipe(recommended_recipe(sam.config.name)), threads=bench.threads)
     found = generator.generate(image).masks
     truth = [{"size": list(masks.size), "counts": masks.rles[place]} for place in asked.places]
     offered = [{"size": list(found.size), "counts": counts} for counts in found.rle]
@@ -170,7 +173,7 @@ def _chosen(iou: Floats, rank: NDArray[Any], allowed: NDArray[np.bool_]) -> Floa
 
 
 def _part_figures(row: str, rows: pa.Table, config: TextConfig) -> list[Figure]:
-    """Means by way over the phrases of a part, and how far the text is above its strongest rival and below a crop."""
+    """Means by way over the phrases of a part, and how far the text is above its rivals."""
     found, means = [], {}
     for way in Way:
         part = rows.filter(pc.equal(rows["way"], way.value))
@@ -185,15 +188,17 @@ def _part_figures(row: str, rows: pa.Table, config: TextConfig) -> list[Figure]:
         found.append(Figure(name, "mIoU", around.mean, low=around.low, high=around.high))
         found.append(Figure(name, "P@0.5", float((iou > HIT).mean())))
         found.append(Figure(name, "phrases", len(part), "count"))
-    for way, other, figure in _DIFFERENCES:
-        if way in means and other in means:
-            found.append(Figure(f"{row}: {way.value}", figure, 100 * (means[way] - means[other]), "points"))
+    for way, others, figure in _DIFFERENCES:
+        against = [means[other] for other in others if other in means]
+        if way in means and against:
+            found.append(Figure(f"{row}: {way.value}", figure, 100 * (means[way] - max(against)), "points"))
     return found
 
 
 _DIFFERENCES = (
-    (Way.TEXT, Way.RANKED, "above CLIP ranking"),
-    (Way.TEXT_POINT, Way.RANKED_POINT, "above CLIP ranking"),
-    (Way.TEXT_POINT, Way.POINT, "above the point"),
-    (Way.TEXT, Way.IMAGE, "above image embedding"),
+    (Way.TEXT, (Way.RANKED,), "above CLIP ranking"),
+    (Way.TEXT_POINT, (Way.RANKED_POINT,), "above CLIP ranking"),
+    (Way.TEXT_POINT, (Way.POINT, Way.RIVAL_POINT), "above the point"),
+    (Way.TEXT, (Way.IMAGE,), "above image embedding"),
 )
+"""A way, what it is compared with (the best of them), and what the difference is called."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from sam_core.phrases import PLAIN, require_templates
+from sam_core.templates import PLAIN, require_templates
 from workflows.images import MAX_PIXELS
 
 Device = Literal["auto", "cpu", "cuda"]

@@ -153,6 +153,7 @@ def measure(places: Places, model: Path, deadline: float) -> bool:
             data=(f"{about.name}={places.test(about) / 'instances.json'}",),
             clip=str(places.clip),
             model=str(model),
+            rival="vit_n",
             out=str(places.work / "evaluations"),
             threads=2,
             shard_size=10,

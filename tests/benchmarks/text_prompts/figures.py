@@ -41,9 +41,10 @@ def ways(name: str, figures: Sequence[Mapping[str, Any]]) -> dict[str, dict[str,
 def targets(table: Mapping[str, Ways], text_to_mask_ms: float) -> dict[str, Any]:
     """Each target with its figure and whether it is met; unseen combinations, in wordings that CLIP was trained on."""
     whole = table["unseen_combinations"][""]
-    clicked = table["unseen_combinations"].get(AMBIGUOUS, {Way.TEXT_POINT: float("nan"), Way.POINT: float("nan")})
+    none = dict.fromkeys((Way.TEXT_POINT, Way.POINT, Way.RIVAL_POINT), float("nan"))
+    clicked = table["unseen_combinations"].get(AMBIGUOUS, none)
     above_ranking = whole[Way.TEXT] - whole[Way.RANKED]
-    above_point = clicked[Way.TEXT_POINT] - clicked[Way.POINT]
+    above_point = clicked[Way.TEXT_POINT] - max(clicked[Way.POINT], clicked[Way.RIVAL_POINT])
     gap = whole[Way.IMAGE] - whole[Way.TEXT]
     return {
         "text_miou": _target(whole[Way.TEXT], whole[Way.TEXT] >= 50),

@@ -46,6 +46,8 @@ class App {
     $("dataset").textContent = `${dataset} · ${stage.replaceAll("_", " ")}${round === null ? "" : ` · round ${round}`}`;
     $("person").textContent = this.#annotator;
     this.#decoder = new Decoder(this.#project.model);
+    this.#decoder.onNote = complain;
+    $("ask").hidden = !this.#project.model.text_prompts;
     await this.#decoder.load();
     const { where, threads } = this.#decoder;
     $("decoder").textContent = where === "browser" ? `decoding here, ${threads} thread${threads > 1 ? "s" : ""}` : "decoding on the server";
@@ -206,18 +208,20 @@ class App {
     const editor = this.#editor;
     if (!editor) return;
     const started = performance.now();
-    const { candidates, chosen, mask, points, box } = editor.model;
-    const wasPrompted = points.length > 0 || box !== null;
+    const { candidates, chosen, mask, points, box, text } = editor.model;
+    const wasPrompted = points.length > 0 || box !== null || text !== null;
     const previous = wasPrompted ? (candidates[chosen]?.logits ?? null) : null;
     editor.clicks++;
     editor.setModel(change);
-    this.#note(action);
+    this.#note(action, change.text ? { details: { text: change.text } } : {});
     const asked = editor.model;
-    const isCurrent = () => this.#editor === editor && editor.model.points === asked.points && editor.model.box === asked.box;
+    const parts = ["points", "box", "text"];
+    const isCurrent = () => this.#editor === editor && parts.every((part) => editor.model[part] === asked[part]);
     const show = (found) => isCurrent() && editor.answer({ candidates: found, chosen: 0, mask: found[0].mask });
     this.#setBusy(true);
     try {
-      const prompt = { points: asked.points, box: asked.box, previous, base: mask };
+      const from = change.text ? { previous: null, base: null } : { previous, base: mask };
+      const prompt = { points: asked.points, box: asked.box, text: asked.text, ...from };
       const answer = await this.#decoder.decode(prompt, (first) => {
         show([first]);
         this.lastClick = performance.now() - started;
@@ -228,6 +232,13 @@ class App {
     } finally {
       this.#setBusy(false);
     }
+  }
+
+  /** Begins anew with what a text means; clicks and a box that are there already count beside it. */
+  #ask() {
+    const text = $("phrase").value.trim();
+    if (text) this.#prompt("text", { text });
+    $("viewport").focus();
   }
 
   #setBusy(busy) {
@@ -414,6 +425,7 @@ class App {
       smaller: () => this.#resizeBrush(this.#tools.brushSize / 1.25 - 0.5),
       larger: () => this.#resizeBrush(this.#tools.brushSize * 1.25 + 0.5),
       candidate: () => this.#candidate(value),
+      ask: () => $("ask").hidden || $("phrase").select(),
       save: () => this.#save(),
       discard: () => this.#discard(),
       delete: () => this.#deleteInWork(),
@@ -465,6 +477,8 @@ class App {
     for (const [id, action] of Object.entries(buttons)) $(id).addEventListener("click", () => this.#act(action));
     $("brush-size").addEventListener("input", (event) => this.#resizeBrush(Number(event.target.value)));
     $("person").addEventListener("click", () => (localStorage.removeItem("annotator"), location.reload()));
+    $("ask").addEventListener("submit", (event) => (event.preventDefault(), this.#ask()));
+    $("phrase").addEventListener("keydown", (event) => event.key === "Escape" && $("viewport").focus());
     addEventListener("keydown", (event) => this.#key(event));
     this.#act("tool:points");
   }
