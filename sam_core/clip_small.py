@@ -27,7 +27,7 @@ _WORD = re.compile(r"[\w']+")
 class SmallClipConfig:
     """image_size, patch_size: px. width: of both transformers. embedding: size of the shared space. context: tokens."""
 
-    image_size: int = 48
+    image_size: int = 40
     patch_size: int = 8
     width: int = 96
     heads: int = 4

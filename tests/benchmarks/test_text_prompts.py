@@ -12,7 +12,8 @@ import pytest
 
 from sam_core.clip_small import SmallClipConfig
 from sam_core.clip_transformers import load_clip
-from sam_core.scenes.captioned import held_out, looks
+from sam_core.scenes.captioned import Look, Phrase, Thing, held_out, looks
+from sam_core.scenes.captioned.phrases import Description, Needs, Relation
 from tests.benchmarks.text_prompts import clip_training
 from tests.benchmarks.text_prompts.clip_training import ClipTraining, train_clip
 from tests.benchmarks.text_prompts.data import SEEN, TEST_SETS, UNSEEN, training_scene, write_test, write_training
@@ -75,3 +76,22 @@ def test_figures_become_a_table_and_targets() -> None:
     assert all(target["met"] for target in found.values())
     assert found["text_and_point_above_point_on_ambiguous_clicks"]["value"] == pytest.approx(25)
     assert found["image_embedding_above_text"]["value"] == pytest.approx(5)
+
+
+def test_phrases_are_true_of_what_they_fit() -> None:
+    things = [
+        Thing(Look("star", "red", "plain"), True, 0, 0, 1),
+        Thing(Look("star", "blue", "plain"), True, 0, 0, 1),
+        Thing(Look("star", "red", "striped"), False, 0, 0, 1),
+    ]
+    said = [
+        Description(shape="star"),
+        Description(colour="red", large=True),
+        Description(colour="red", relation=Relation("on", "blue", "ring")),
+    ]
+    phrases = [Phrase("", each, Needs.LOOKS) for each in said]
+    assert clip_training.true_of(things, phrases).tolist() == [
+        [True, True, False],
+        [True, False, False],
+        [True, False, False],
+    ]
