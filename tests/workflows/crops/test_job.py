@@ -141,7 +141,8 @@ def test_what_training_reads(engine_here: Engine, data: DataSet, clip: Path) -> 
     assert larger[0].sha256 != sources[0].sha256
 
 
-def test_refusals(engine_here: Engine, data: DataSet, clip: Path, tmp_path: Path, labelled: Path) -> None:
+def test_refusals(engine_here: Engine, data: DataSet, clip: Path, tmp_path: Path) -> None:
+    coco = write_coco(tmp_path / "coco")
     for arguments, complaint in (
         (("crops", data.root, "--clip", tmp_path / "none"), "there is no folder"),
         (("crops", data.root, "--clip", clip, "--min-area", "900"), "no mask of 900 px or more"),
@@ -151,7 +152,7 @@ def test_refusals(engine_here: Engine, data: DataSet, clip: Path, tmp_path: Path
         (("train", data.root, "--clip", clip), "--clip goes with text prompts, which preset fine_tune"),
         (("train", data.root, "--preset", "text_nano", "--clip", clip), "has crops that this CLIP embedded"),
         (
-            ("train", labelled, "--preset", "text_nano", "--clip", clip, "--out", tmp_path / "o"),
+            ("train", coco, "--preset", "text_nano", "--clip", clip, "--out", tmp_path / "o"),
             "text prompts are trained on data sets, whose crops `sam-engine crops` embeds",
         ),
     ):
