@@ -23,6 +23,7 @@ from tests.workflows.conftest import Engine
 from tests.workflows.report.data_sets import DataSet, done, photos, run_record
 from tests.workflows.train.conftest import picture, small_config
 from workflows import ray_session
+from workflows.crops.commands import CropsConfig
 from workflows.crops.job import draws_of, embed_crops
 from workflows.ray_session import Pool
 from workflows.sql import connect
@@ -146,7 +147,6 @@ def test_refusals(engine_here: Engine, data: DataSet, clip: Path, tmp_path: Path
     for arguments, complaint in (
         (("crops", data.root, "--clip", tmp_path / "none"), "there is no folder"),
         (("crops", data.root, "--clip", clip, "--min-area", "900"), "no mask of 900 px or more"),
-        (("crops", data.root, "--clip", clip, "--draws", "0"), "--draws is 0; it must be positive"),
         (("crops", tmp_path, "--clip", clip), "not a data set"),
         (("train", data.root, "--preset", "text_nano"), "preset text_nano needs --clip FOLDER"),
         (("train", data.root, "--clip", clip), "--clip goes with text prompts, which preset fine_tune"),
@@ -160,6 +160,12 @@ def test_refusals(engine_here: Engine, data: DataSet, clip: Path, tmp_path: Path
         assert ran.status == 2, arguments
         assert complaint in ran.err
         assert len(ran.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["draws", "min_area", "workers", "threads"])
+def test_counts_are_positive(name: str) -> None:
+    with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is 0; it must be positive"):
+        CropsConfig(dataset="data", clip="clip", **{name: 0})
 
 
 def write_coco(folder: Path) -> Path:
@@ -203,7 +209,6 @@ def test_from_coco_to_a_model_that_takes_texts(
     assert text_nano()[0].text_noise > 0
 
     other = write_small_clip(tmp_path / "other", seed=1)
-    assert engine("crops", data, "--clip", other, "--min-area", "64", "--draws", "1").status == 0
     again = (*command[:5], other, "--start", weights, *command[8:])
     refused = engine(*again)
     assert (refused.status, "belongs to the CLIP small" in refused.err) == (2, True), refused.err
