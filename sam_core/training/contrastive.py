@@ -26,8 +26,8 @@ def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor | float, also:
 def mean_gap(images: Tensor, texts: Tensor) -> Tensor:
     """Squared distance between the means of both [N, W]; scalar.
 
-    A contrastive loss alone leaves pictures and texts in two cones (Liang et al. 2022, "Mind the gap"), and a model that
-    was trained on the ones is then foreign to the others.
+    A contrastive loss alone leaves pictures and texts in two cones (Liang et al. 2022, "Mind the gap"), and what was
+    trained on the ones does not know the others.
     """
     return (images.mean(0) - texts.mean(0)).square().sum()
 
