@@ -29,6 +29,7 @@ from workflows.rounds.detector_job import DetectorJob, train_on_ray
 from workflows.rounds.metrics import metrics_of
 from workflows.rounds.outcomes import Gated, Kind, Outcome, Queued, Staged, Trained, from_details, to_details
 from workflows.rounds.pictures import Truth
+from workflows.rounds.simulated import SimulationJob, simulate_on_ray
 from workflows.sql import connect
 from workflows.storage import Store, open_store
 from workflows.train.register import Finished
@@ -42,10 +43,11 @@ class WaitingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """How models are trained: on Ray. Tests put something quicker here."""
+    """Who does the long work of the steps: workers on Ray. Tests put something quicker here."""
 
     train: Callable[..., Finished]
     train_detector: Callable[[DetectorJob], None] = train_on_ray
+    annotate: Callable[[SimulationJob, list[dict[str, Any]]], None] = simulate_on_ray
 
 
 @dataclass(frozen=True)

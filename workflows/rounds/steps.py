@@ -37,6 +37,7 @@ from workflows.rounds.outcomes import (
 )
 from workflows.rounds.pictures import Desk
 from workflows.rounds.proposals import Judged, as_generation, choose_threshold, judge, propose, together
+from workflows.rounds.simulated import SimulationJob, left_to_do
 from workflows.rounds.small_run import write_run
 from workflows.runs import run_record
 from workflows.train.loop import WorkersLostError
@@ -110,8 +111,9 @@ def annotate(now: Round) -> Annotated:
     connection = engine.connect()
     if engine.simulate:
         assert engine.config.simulation, "checked when the engine was opened"
-        desk = Desk(engine.store, model, connection)
-        people.simulate(engine.store, desk, connection, engine.truth, engine.config.simulation, work)
+        job = SimulationJob(engine.store.root, model, engine.config.simulation, work, engine.config.threads)
+        if todo := left_to_do(job, engine.store, connection, engine.truth):
+            engine.means.annotate(job, todo)
         connection = engine.connect()
     if left := people.unfinished(connection, work):
         command = people.invitation(engine.config.dataset, model.path, work)

@@ -15,6 +15,7 @@ from workflows.models import find_model
 from workflows.rounds.config import EngineConfig, parse_engine
 from workflows.rounds.detector_job import train_detector
 from workflows.rounds.engine import Engine, Means, open_engine
+from workflows.rounds.simulated import simulate_here
 from workflows.storage import open_store
 from workflows.train import checkpoints, job
 from workflows.train.loop import Trainer
@@ -97,6 +98,6 @@ def opened() -> Opened:
     """Opens an engine that trains in this process."""
 
     def engine(config: EngineConfig, *, simulate: bool = True) -> Engine:
-        return open_engine(config, Means(train_here, train_detector), simulate=simulate)
+        return open_engine(config, Means(train_here, train_detector, simulate_here), simulate=simulate)
 
     return engine
