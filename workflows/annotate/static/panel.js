@@ -41,6 +41,30 @@ export function showTool(tools) {
   $("brush-size").value = $("brush-size-text").textContent = tools.brushSize;
 }
 
+/** The task and the person. */
+export function showTask({ dataset, stage, round }, annotator) {
+  $("dataset").textContent = `${dataset} · ${stage.replaceAll("_", " ")}${round === null ? "" : ` · round ${round}`}`;
+  $("person").textContent = annotator;
+}
+
+/** Where clicks are decoded. */
+export function showDecoder({ where, threads }) {
+  const here = `decoding here, ${threads} thread${threads > 1 ? "s" : ""}`;
+  $("decoder").textContent = where === "browser" ? here : "decoding on the server";
+}
+
+/** Whether the saved masks are shown. */
+export function showToggle(shown) {
+  $("toggle-masks").setAttribute("aria-pressed", shown);
+  $("toggle-masks").firstChild.textContent = shown ? "Shown " : "Hidden ";
+}
+
+/** Suggests to move on from a mask that takes long. */
+export function showReminder(seconds) {
+  $("reminder").textContent = `This mask has taken over ${Math.round(seconds)} s. If it is hard, leave it and go on.`;
+  $("reminder").hidden = false;
+}
+
 export function showImage(item, reviewing) {
   $("image-name").textContent = item ? `${item.name}  ·  ${item.width} × ${item.height}` : "Nothing left to do";
   $("image-status").hidden = !item;
