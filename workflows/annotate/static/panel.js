@@ -1,6 +1,7 @@
 // The page around the picture. Text from outside only ever becomes textContent.
 
-import { areaOf, eachStrip } from "./rle.js";
+import { areaOf } from "./rle.js";
+import { drawThumbnails } from "./thumbnails.js";
 import { TOOLS } from "./tools.js";
 
 export const $ = (id) => document.getElementById(id);
@@ -55,8 +56,7 @@ export function showDecoder({ where, threads }) {
 
 /** Whether the saved masks are shown. */
 export function showToggle(shown) {
-  $("toggle-masks").setAttribute("aria-pressed", shown);
-  $("toggle-masks").firstChild.textContent = shown ? "Shown " : "Hidden ";
+  $("toggle-masks").firstChild.textContent = shown ? "Hide all " : "Show all ";
 }
 
 /** Suggests to move on from a mask that takes long. */
@@ -84,33 +84,17 @@ export function showSaving({ waiting, offline, refused }) {
 
 /** Candidates as small pictures with their scores. */
 export function showCandidates({ candidates, chosen }, height, choose) {
+  const pictures = drawThumbnails(candidates.map(({ mask }) => mask), height, $("photo"));
   $("candidates").replaceChildren(
-    ...candidates.map(({ iou, mask }, index) => {
-      const canvas = element("canvas", { width: 104, height: 72 });
-      drawThumbnail(canvas, mask, height);
+    ...candidates.map(({ iou }, index) => {
       const score = element("span", { textContent: `${index + 1}  ·  ${iou.toFixed(2)}` });
-      const button = element("button", { type: "button", onclick: () => choose(index) }, canvas, score);
+      const button = element("button", { type: "button", onclick: () => choose(index) }, pictures[index], score);
       button.setAttribute("role", "radio");
       button.setAttribute("aria-checked", index === chosen);
       button.setAttribute("aria-label", `Candidate ${index + 1}, predicted IoU ${iou.toFixed(2)}`);
       return button;
     }),
   );
-}
-
-function drawThumbnail(canvas, mask, height) {
-  const total = mask.ends.at(-1);
-  const width = total / height;
-  const scale = Math.min(canvas.width / width, canvas.height / height);
-  const context = canvas.getContext("2d");
-  context.translate((canvas.width - width * scale) / 2, (canvas.height - height * scale) / 2);
-  context.fillStyle = "#2a2e34";
-  context.fillRect(0, 0, width * scale, height * scale);
-  context.fillStyle = "#38e1ff";
-  const every = Math.max(1, Math.floor(1 / scale));
-  eachStrip(mask, height, (x, top, bottom) => {
-    if (x % every === 0) context.fillRect(x * scale, top * scale, Math.max(1, every * scale), Math.max(0.5, (bottom - top) * scale));
-  });
 }
 
 /** The state of the mask in work. */
