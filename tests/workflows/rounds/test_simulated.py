@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.layout import EVENTS_PREFIX
 from tests.workflows.rounds.conftest import Document, Opened, train_here
 from workflows.rounds.config import parse_engine
 from workflows.rounds.detector_job import train_detector
@@ -17,8 +18,7 @@ from workflows.rounds.steps import STEPS
 
 def written(root: Path) -> dict[str, bytes]:
     """What annotators leave behind: rows and embeddings."""
-    kinds = ("annotations", "events", "embeddings")
-    files = [path for kind in kinds for path in (root / kind).rglob("*") if path.is_file()]
+    files = [path for kind in ("annotations", "embeddings") for path in (root / kind).rglob("*") if path.is_file()]
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
@@ -32,5 +32,5 @@ def test_workers_write_what_one_process_writes(document: Document, opened: Opene
     for engine in (opened(here), open_engine(there, Means(train_here, train_detector), simulate=True)):
         run_rounds(engine, STEPS, most=1, tell=lambda _: None)
     found = written(Path(here.dataset))
-    assert len([key for key in found if key.startswith("events/")]) == 5
+    assert len([key for key in found if key.startswith(EVENTS_PREFIX)]) == 5
     assert written(Path(there.dataset)) == found
