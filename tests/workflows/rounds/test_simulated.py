@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from schemas.layout import EVENTS_PREFIX
-from tests.workflows.rounds.conftest import Document, Opened, train_here
+from tests.workflows.rounds.conftest import Document, Opened
+from tests.workflows.train.here import train_here
 from workflows.rounds.config import parse_engine
 from workflows.rounds.detector_job import train_detector
 from workflows.rounds.engine import Means, open_engine, run_rounds
