@@ -23,6 +23,7 @@ from schemas.ids import canonical_json, content_hash
 from workflows.evaluate.clicks import Fairness, SinglePoint
 from workflows.evaluate.commands import (
     EdgesConfig,
+    EvaluateCommand,
     FairnessConfig,
     InstancesConfig,
     Measurable,
@@ -56,8 +57,9 @@ class Evaluated:
     errors: tuple[str, ...]
 
 
-def evaluate_command(config: Measurable | TextConfig) -> int:
+def evaluate_command(command: EvaluateCommand) -> int:
     """The subcommand: print the table; exit status 0, or 1 when some images ended as errors."""
+    config = command.task
     if isinstance(config, TextConfig):
         raise ValueError(
             f"evaluate text: {config.model} takes points, boxes and masks as prompts, no text; "

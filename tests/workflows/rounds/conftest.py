@@ -14,6 +14,7 @@ from tests.workflows.train.here import train_here
 from workflows.rounds.config import EngineConfig, parse_engine
 from workflows.rounds.detector_job import train_detector
 from workflows.rounds.engine import Engine, Means, open_engine
+from workflows.rounds.simulated import simulate_here
 
 Document = dict[str, Any]
 Opened = Callable[..., Engine]
@@ -64,6 +65,6 @@ def opened() -> Opened:
     """Opens an engine that trains in this process."""
 
     def engine(config: EngineConfig, *, simulate: bool = True) -> Engine:
-        return open_engine(config, Means(train_here, train_detector), simulate=simulate)
+        return open_engine(config, Means(train_here, train_detector, simulate_here), simulate=simulate)
 
     return engine
