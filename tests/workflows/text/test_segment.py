@@ -157,7 +157,7 @@ def test_contradictory_flags(values: dict[str, Any], complaint: str) -> None:
 
 def test_what_cannot_be_segmented(engine: Engine, tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "no.png").write_bytes(b"no picture")
-    for image, complaint in (("no.png", "not an image"), ("gone.png", "No such file")):
+    for image, complaint in (("no.png", "no.png: not an image"), ("gone.png", "gone.png: no such file")):
         ran = engine("segment", tmp_path / image, "--point", "1,1", "--model", tiny_checkpoint)
         assert (ran.status, complaint in ran.err) == (2, True), ran.err
 
