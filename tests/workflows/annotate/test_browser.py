@@ -208,6 +208,10 @@ def test_words_find_a_mask_and_clicks_go_on_from_it(
     ada.page.reload()
     ada.ready()
     expect(ada.page.locator("#work-facts")).to_contain_text("“a red wheel”")
+    ada.press("t")
+    ada.page.keyboard.type("a blue wheel")
+    ada.press("Enter")
+    ada.answered()
     ada.press("b")
     ada.drag((0.1, 0.1), (0.3, 0.15))
     ada.press("Enter")
@@ -215,7 +219,7 @@ def test_words_find_a_mask_and_clicks_go_on_from_it(
     actions = (
         connect(config.dataset).sql("SELECT action, details ->> 'text' FROM events WHERE action = 'text'").fetchall()
     )
-    assert actions == [("text", "a red wheel")]
+    assert actions == [("text", "a blue wheel")]
 
 
 def test_a_reload_in_the_middle_of_a_mask_loses_nothing(
