@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sam_core.clip_transformers import TransformersClip
+from sam_core.clip_transformers import TransformersClip, without_progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -27,7 +27,7 @@ _WORD = re.compile(r"[\w']+")
 class SmallClipConfig:
     """image_size, patch_size: px. width: of both transformers. embedding: size of the shared space. context: tokens."""
 
-    image_size: int = 48
+    image_size: int = 40
     patch_size: int = 8
     width: int = 96
     heads: int = 4
@@ -72,7 +72,8 @@ def save_clip(clip: TransformersClip, folder: Path) -> None:
     clip.tokenizer.save_pretrained(folder)
     pixels = {"image_mean": clip.mean, "image_std": clip.std}
     (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
-    clip.model.save_pretrained(folder)
+    with without_progress():
+        clip.model.save_pretrained(folder)
 
 
 def _tokenizer(words: tuple[str, ...]) -> PreTrainedTokenizerFast:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,8 +144,9 @@ def load_clip(folder: str | Path, *, device: torch.device | str = "cpu") -> Tran
     except ModuleNotFoundError as error:
         raise ClipError(f"text prompts need {error.name}: pip install 'sam-data-engine[text]'") from error
     try:
-        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        with without_progress():
+            model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever the library trips over
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ClipError(f"{folder}: this CLIP cannot be read: {reason}") from error
@@ -157,6 +159,20 @@ def load_clip(folder: str | Path, *, device: torch.device | str = "cpu") -> Tran
         mean=pixels.get("image_mean", CLIP_MEAN),
         std=pixels.get("image_std", CLIP_STD),
     )
+
+
+@contextmanager
+def without_progress() -> Iterator[None]:
+    """The library's progress bars are switched off inside: it loads and saves in a second."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def clip_sha256(weights: Sequence[Path]) -> str:

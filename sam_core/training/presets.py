@@ -29,6 +29,7 @@ class TrainConfig:
         clip_name, clip_sha256, text_width: the CLIP that belongs to `text`, and the size of its embeddings; said by
             the command, not by a preset.
         text_noise: length of the noise added to those embeddings (`interactive.text_prompts`).
+        text_share: share of masks whose first prompt it is; the others keep a model used to points and boxes alone.
         max_mask_share: masks that cover more of their image are left out. min_area: smaller ones too, px of the input.
         min_source_area: masks of fewer px of their own image are left out too; for `text` alone.
         jitter: bounds of the random factor on the image's size (large-scale jitter); (1, 1) for none.
@@ -56,6 +57,7 @@ class TrainConfig:
     clip_sha256: str = ""
     text_width: int = 0
     text_noise: float = 0.0
+    text_share: float = 1.0
     max_mask_share: float = 0.9
     min_area: int = 1
     min_source_area: int = 1
@@ -78,7 +80,8 @@ class TrainConfig:
         _require(self.learning_rate.iterations > 0, "a run has at least one iteration")
         _require(0 < low <= high, "jitter is a range of positive factors, the smaller one first")
         _require(self.points >= 0 and self.refinements in (0, 1, 2), "points are 0 or more, refinements 0, 1 or 2")
-        _require(all(0 <= p <= 1 for p in (self.box_share, self.max_mask_share, self.flip)), "shares lie in 0..1")
+        shares = (self.box_share, self.max_mask_share, self.flip, self.text_share)
+        _require(all(0 <= p <= 1 for p in shares), "shares lie in 0..1")
         _require(0 <= self.drop_path < 1 and 0 <= self.average < 1, "drop_path and average lie in [0, 1)")
         _require(self.aim == "segment" or bool(self.teacher), "distillation needs a teacher")
         _require(not self.text or self.aim == "segment", "text prompts are trained on masks")
@@ -214,7 +217,8 @@ def text_nano() -> tuple[TrainConfig, ...]:
     """Text prompts for `vit_n` on small pictures, on a CPU in half an hour: ours.
 
     Begins with the model in the box at 128 px, as crops of small pictures are embedded by a small CLIP. One correction;
-    noise on the embeddings, because a small CLIP leaves a gap between what it says of pictures and of texts.
+    a quarter of the masks begin with a point or a box, so that one model does both; noise on the embeddings, because a
+    small CLIP leaves a gap between what it says of pictures and of texts.
     """
     config = TrainConfig(
         model="vit_n",
@@ -224,7 +228,9 @@ def text_nano() -> tuple[TrainConfig, ...]:
         masks_per_image=4,
         learning_rate=LearningRate(base=8e-4, warmup=50, iterations=1500),
         text=True,
-        text_noise=0.3,
+        text_noise=0.5,
+        text_share=0.75,
+        box_share=0.2,
         points=1,
         refinements=0,
         min_area=38,

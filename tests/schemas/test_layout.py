@@ -35,6 +35,7 @@ def test_keys_and_their_inverses(name: str, number: int) -> None:
     assert layout.parse_session_key(layout.events_key(name, number + 1)) == SessionKey("events", name, number + 1)
     assert layout.parse_run_key(layout.run_key(name)) == name
     assert layout.parse_images_key(layout.images_key(name)) == name
+    assert layout.parse_crops_key(layout.crops_key(f"{number:064d}", name)) == name
     assert layout.parse_model_key(layout.model_card_key(name)) == name
     assert layout.parse_round_key(layout.round_key(number)) == number
 

@@ -71,7 +71,7 @@ def crops(config: CropsConfig) -> int:
     ((total,),) = connection.execute(f"SELECT count(*) {_WANTED}", {"least": config.min_area}).fetchall()
     if not total:
         raise ValueError(f"{config.dataset}: no mask of {config.min_area:,} px or more on a readable image")
-    missing = connection.execute(_MISSING, asked).fetch_record_batch(MASKS_AT_ONCE)
+    missing = connection.sql(_MISSING, params=asked).to_arrow_reader(MASKS_AT_ONCE)
     failures = list(_work(config, missing))
     for failure in failures:
         print(f"not embedded: {failure}")

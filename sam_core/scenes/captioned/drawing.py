@@ -71,9 +71,14 @@ def pattern_fields() -> UInt8:
 
 
 def _other(colour: Float64) -> Float64:
-    """The colour of stripes, dots and checks: the same hue, darker on what is light and lighter on what is dark."""
-    light = float(colour @ (0.3, 0.59, 0.11)) > 0.2
-    return colour * 0.35 if light else colour + 0.55 * (1 - colour)
+    """The colour of stripes, dots and checks: the same hue, darker on what is light and lighter on what is dark.
+
+    White stays light and black stays dark, so that they are not taken for each other.
+    """
+    light = float(colour @ (0.3, 0.59, 0.11))
+    if light < 0.2:
+        return np.asarray(colour + 0.3 * (1 - colour))
+    return np.asarray(colour * (0.6 if light > 0.8 else 0.35))
 
 
 def _plain_outline(rng: Rng, shape: str) -> Contours:

@@ -142,4 +142,4 @@ def _developed(rng: Rng, canvas: Canvas) -> UInt8:
     """The picture with a little noise and a slight cast."""
     cast = np.exp(rng.normal(0, 0.03, 3)).astype(np.float32)
     noise = rng.normal(0, 3, canvas.colour.shape).astype(np.float32)
-    return np.clip(canvas.colour * cast * 255 + noise, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(canvas.colour * cast * 255 + noise, 0, 255), np.uint8)

@@ -17,6 +17,7 @@ from sam_core.clip_crops import CropBatch, crop, crop_batch, draw_crops
 from sam_core.clip_small import SmallClipConfig, new_clip, save_clip, vocabulary
 from sam_core.clip_transformers import TransformersClip
 from sam_core.scenes.captioned import CaptionedScene, Phrase, Thing, describe, words_of_all
+from sam_core.scenes.captioned.things import COLOURS, SHAPES, TEXTURES
 from sam_core.training.contrastive import contrastive_loss, retrieval
 from sam_core.training.schedule import LearningRate
 from tests.benchmarks.text_prompts.data import CLIP_SEED, SIZE, training_scene
@@ -26,13 +27,14 @@ POOL, NEW_PER_STEP = 400, 4
 MOST_SCALE = 30.0
 """Cosines are multiplied by no more: larger factors pull pictures and texts apart as a whole."""
 SAVE_EVERY = 100
+UNSAID = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipTraining:
     """steps, batch: pairs of crop and phrase. The learning rate falls to zero along a cosine."""
 
-    steps: int = 3000
+    steps: int = 2000
     batch: int = 128
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
@@ -82,10 +84,11 @@ def train_clip(folder: Path, work: Path, settings: ClipTraining, deadline: float
         step += 1
         if step % 20 == 0:
             curve.append({"step": step, "loss": loss, "retrieval": right})
-        if step % SAVE_EVERY == 0 or step == settings.steps:
+        if step % SAVE_EVERY == 0:
+            print(f"CLIP: step {step} of {settings.steps}, loss {loss:.3f}, right {right:.2f}", flush=True)
+        if step % SAVE_EVERY == 0 or step == settings.steps or time.monotonic() >= deadline:
             curve_file.write_text(json.dumps(curve))
             _save(state, clip, optimizer, step)
-            print(f"CLIP: step {step} of {settings.steps}, loss {loss:.3f}, right {right:.2f}", flush=True)
     if step >= settings.steps and not (folder / "model.safetensors").exists():
         clip.model.eval()
         save_clip(clip, folder)
@@ -109,18 +112,17 @@ def draw_pairs(scenes: list[CaptionedScene], count: int, size: int, rng: np.rand
 
 def true_of(things: list[Thing], phrases: list[Phrase]) -> Tensor:
     """Bool [N, N], [thing, phrase]: all that a phrase says is so, and it says nothing but looks and size."""
-    return torch.tensor([[_true_of(thing, phrase) for phrase in phrases] for thing in things])
+    are = torch.tensor([_codes(t.look.shape, t.look.colour, t.look.texture, t.large) for t in things])
+    said = [phrase.description for phrase in phrases]
+    say = torch.tensor([_codes(d.shape, d.colour, d.texture, d.large) for d in said])
+    more = torch.tensor([bool(d.place or d.relation) for d in said])
+    return ((say == UNSAID) | (say == are[:, None])).all(-1) & ~more
 
 
-def _true_of(thing: Thing, phrase: Phrase) -> bool:
-    said = phrase.description
-    pairs = (
-        (said.shape, thing.look.shape),
-        (said.colour, thing.look.colour),
-        (said.texture, thing.look.texture),
-        (said.large, thing.large),
-    )
-    return not (said.place or said.relation) and all(wanted in (None, found) for wanted, found in pairs)
+def _codes(shape: str | None, colour: str | None, texture: str | None, large: bool | None) -> tuple[int, ...]:
+    """Numbers of the words, UNSAID where there is none."""
+    words = ((SHAPES, shape), (COLOURS, colour), (TEXTURES, texture), ((False, True), large))
+    return tuple(UNSAID if word is None else known.index(word) for known, word in words)
 
 
 def _step(clip: TransformersClip, pairs: Pairs, optimizer: torch.optim.Optimizer) -> tuple[float, float]:

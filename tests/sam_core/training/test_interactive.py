@@ -9,7 +9,7 @@ from sam_core.model.prompt_encoder import Prompts
 from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
 from sam_core.training.draws import prompt_draws
-from sam_core.training.interactive import first_prompts, run_round, text_prompts, train_rounds
+from sam_core.training.interactive import first_prompts, prompt_tokens, run_round, text_prompts, train_rounds
 from sam_core.training.presets import nano
 from sam_core.training.prompt_sampler import first_points
 from sam_core.training.targets import TrainBatch, averaged, merge, normalised
@@ -130,12 +130,28 @@ def test_a_text_alone_asks_for_three_masks_and_a_click_makes_it_clear() -> None:
     data = text_batch()
     assert data.text is not None
     draws = prompt_draws(data, 0)
-    prompts = text_prompts(data.text, 0.0, draws)
+    prompts = text_prompts(data.masks, data.text, TEXT_CONFIG, draws)
     assert prompts.single
     torch.testing.assert_close(prompts.text, data.text)
     clicked = prompts.with_clicks(first_points(data.masks, draws))
     assert not clicked.single
-    assert clicked.labels.tolist() == [[-1, 1]] * 4
+    assert clicked.labels.tolist() == [[-1, -1, 1]] * 4
+
+
+def test_some_masks_begin_with_a_point_or_a_box() -> None:
+    data, config = text_batch(), replace(TEXT_CONFIG, text_share=0.5, box_share=0.5)
+    assert data.text is not None
+    kinds = set()
+    for seed in range(20):
+        draws = prompt_draws(data, seed)
+        prompts = text_prompts(data.masks, data.text, config, draws)
+        assert prompts.spoken is not None
+        kinds |= {(bool(s), *row) for s, row in zip(prompts.spoken, prompts.labels.tolist(), strict=True)}
+    assert kinds == {(True, -1, -1), (False, 1, -1), (False, 2, 3)}
+    sam = text_model()
+    none = replace(prompts, spoken=torch.zeros(4, dtype=torch.bool))
+    plain = sam.prompt_encoder.embed(prompts.xy, prompts.labels, None)
+    torch.testing.assert_close(prompt_tokens(sam, none).sparse, plain.sparse)
 
 
 def test_training_sees_a_text_as_prediction_does() -> None:
@@ -143,14 +159,10 @@ def test_training_sees_a_text_as_prediction_does() -> None:
     assert data.text is not None
     draws = prompt_draws(data, 0)
     clicks = first_points(data.masks, draws)
-    for state, prompts in (
-        (text_prompts(data.text, 0.0, draws), Prompts(text=data.text)),
-        (
-            text_prompts(data.text, 0.0, draws).with_clicks(clicks),
-            Prompts(clicks.xy[:, None], clicks.labels[:, None], text=data.text),
-        ),
-    ):
-        trained = sam.with_text(sam.prompt_encoder.embed(state.xy, state.labels, None), state.text).sparse
+    alone = text_prompts(data.masks, data.text, TEXT_CONFIG, draws)
+    clicked = Prompts(clicks.xy[:, None], clicks.labels[:, None], text=data.text)
+    for state, prompts in ((alone, Prompts(text=data.text)), (alone.with_clicks(clicks), clicked)):
+        trained = prompt_tokens(sam, state).sparse
         predicted = sam.with_text(sam.prompt_encoder(prompts), prompts.text).sparse
         torch.testing.assert_close(trained.sum(1), predicted.sum(1))  # the order of tokens is of no consequence
 
@@ -158,12 +170,13 @@ def test_training_sees_a_text_as_prediction_does() -> None:
 def test_noise_keeps_the_length_and_follows_the_seed() -> None:
     data = text_batch()
     assert data.text is not None
-    one, same, other = (text_prompts(data.text, 0.5, prompt_draws(data, seed)).text for seed in (0, 0, 1))
+    noisy = replace(TEXT_CONFIG, text_noise=0.5)
+    one, same, other = (text_prompts(data.masks, data.text, noisy, prompt_draws(data, seed)).text for seed in (0, 0, 1))
     assert one is not None
     torch.testing.assert_close(one.norm(dim=1), torch.ones(4))
     torch.testing.assert_close(one, same)
     assert not torch.equal(one, other)
-    assert 0.5 < float((one * data.text).sum(1).mean()) < 0.99
+    assert 0.7 < float((one * data.text).sum(1).mean()) < 0.99
 
 
 def test_batches_with_and_without_embeddings_do_not_mix() -> None:
