@@ -74,9 +74,9 @@ def decode(
 
 def _to_input(prompts: Prompts, frame: Frame, sam: Sam) -> Prompts:
     """The prompts on the model's device, coordinates in the frame of the model input."""
-    points, labels, boxes, mask_logits = (
+    points, labels, boxes, mask_logits, text = (
         None if part is None else part.to(sam.device)
-        for part in (prompts.points, prompts.labels, prompts.boxes, prompts.mask_logits)
+        for part in (prompts.points, prompts.labels, prompts.boxes, prompts.mask_logits, prompts.text)
     )
     _require_labels(labels)
     _require_mask_size(mask_logits, sam.config.low_res_size)
@@ -85,6 +85,7 @@ def _to_input(prompts: Prompts, frame: Frame, sam: Sam) -> Prompts:
         labels=labels,
         boxes=None if boxes is None else boxes_to_input(boxes, frame),
         mask_logits=mask_logits,
+        text=text,
     )
 
 

@@ -116,19 +116,24 @@ class MaskDecoderConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamConfig:
-    """Everything that shapes a model. pixel_mean, pixel_std: RGB in 0..255."""
+    """Everything that shapes a model.
+
+    pixel_mean, pixel_std: RGB in 0..255. text_width: size of the CLIP embeddings that it takes as prompts, 0 for none.
+    """
 
     name: str
     image_encoder: EncoderConfig
     mask_decoder: MaskDecoderConfig = field(default_factory=MaskDecoderConfig)
     pixel_mean: RGB = IMAGENET_MEAN
     pixel_std: RGB = IMAGENET_STD
+    text_width: int = 0
 
     def __post_init__(self) -> None:
         same = self.image_encoder.out_chans == self.mask_decoder.transformer_dim
         _require(same, "out_chans of the encoder differs from transformer_dim of the decoder", self)
         _require(len(self.pixel_mean) == len(self.pixel_std) == 3, "pixel_mean and pixel_std need 3 values", self)
         _require(min(self.pixel_std) > 0, "pixel_std is not positive", self)
+        _require(_all_within((self.text_width,), 0, _LARGEST_SIZE), f"text_width is not in 0..{_LARGEST_SIZE}", self)
 
     @property
     def image_size(self) -> int:
@@ -141,8 +146,11 @@ class SamConfig:
         return 4 * self.image_encoder.grid
 
     def to_json(self) -> str:
-        """One line of JSON, the same for equal configurations."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """One line of JSON, the same for equal configurations; models without text prompts do not mention them."""
+        fields = asdict(self)
+        if not self.text_width:
+            del fields["text_width"]
+        return json.dumps(fields, sort_keys=True)
 
     @staticmethod
     def from_json(text: str) -> "SamConfig":
@@ -251,6 +259,11 @@ def stage_three(config: SamConfig) -> SamConfig:
 def at_image_size(config: SamConfig, image_size: int) -> SamConfig:
     """The same model for square inputs of `image_size` px; its position tables change shape."""
     return replace(config, image_encoder=replace(config.image_encoder, image_size=image_size))
+
+
+def with_text(config: SamConfig, text_width: int) -> SamConfig:
+    """The same model with prompts that are CLIP embeddings of this width, 0 for none."""
+    return replace(config, text_width=text_width)
 
 
 def _released(

@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 from schemas.committed import committed_sizes, model_records, open_place, round_records, run_records
 from schemas.parquet import to_parquet_bytes
 from schemas.records import ModelRecord, RoundRecord, RunRecord, records_table
-from schemas.tables import ANNOTATIONS, EVENTS, IMAGES, MASKS, OUTCOMES, RELATIONS
+from schemas.tables import ANNOTATIONS, CROPS, EVENTS, IMAGES, MASKS, OUTCOMES, RELATIONS, TAGS
 from schemas.window import SCHEME, CommittedFiles
 
 _EMPTY_TABLES = {
@@ -22,8 +22,10 @@ _EMPTY_TABLES = {
     "masks/run=none/empty.parquet": MASKS,
     "outcomes/run=none/empty.parquet": OUTCOMES,
     "relations/run=none/empty.parquet": RELATIONS,
+    "tags/run=none/empty.parquet": TAGS,
     "annotations/masks/empty.parquet": ANNOTATIONS,
     "annotations/events/empty.parquet": EVENTS,
+    "crops/clip=none/empty.parquet": CROPS,
 }
 """Files without rows that give every view its columns and types before there is any data."""
 

@@ -42,8 +42,8 @@ def open_place(root: str | Path, filesystem: pafs.FileSystem | None = None) -> P
 
 
 def committed_sizes(place: Place) -> dict[str, int]:
-    """Key to size (bytes) of every table file that counts: all parts of images, annotations and events, and the
-    outcomes, masks and relations of every shard that has the first two; masks without outcomes are still being written.
+    """Key to size (bytes) of every table file that counts: all parts of images, annotations, events and crops, and what
+    every shard has that is done, with outcomes and masks; masks without outcomes are still being written.
 
     Outcomes are listed before masks and masks before images, so that what a later step of a running job needs is there.
 
@@ -59,15 +59,18 @@ def committed_sizes(place: Place) -> dict[str, int]:
             f"{place.path} is damaged: {lost[0]} is gone although its outcomes are there; "
             "delete that outcomes file and run the same command again"
         )
-    relations = _listing(place, layout.RELATIONS_PREFIX, layout.parse_shard_key)
-    related = [layout.relations_key(shard.run_id, shard.shard) for shard in shards if shard is not None]
+    derived = _listing(place, layout.RELATIONS_PREFIX, layout.parse_shard_key)
+    derived |= _listing(place, layout.TAGS_PREFIX, layout.parse_shard_key)
+    done = [shard for shard in shards if shard is not None]
+    wanted = [key(shard.run_id, shard.shard) for shard in done for key in (layout.relations_key, layout.tags_key)]
     return (
         outcomes
         | {key: masks[key] for key in committed}
-        | {key: relations[key] for key in related if key in relations}
+        | {key: derived[key] for key in wanted if key in derived}
         | _listing(place, layout.ANNOTATIONS_PREFIX, layout.parse_session_key)
         | _listing(place, layout.EVENTS_PREFIX, layout.parse_session_key)
         | _listing(place, layout.IMAGES_PREFIX, layout.parse_images_key)
+        | _listing(place, layout.CROPS_PREFIX, layout.parse_crops_key)
     )
 
 

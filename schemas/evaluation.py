@@ -52,6 +52,15 @@ PLAN = pa.schema(
     ]
 )
 SHARDED = PLAN.append(pa.field("shard", pa.int64()))
+PHRASE = pa.struct(
+    [
+        pa.field("annotation", pa.int32()),  # place of the mask that it names among the image's annotations
+        pa.field("text", pa.string()),
+        pa.field("split", pa.string()),  # part of the set that it belongs to; null for none
+        pa.field("other", pa.string()),  # a phrase that reads otherwise, drawn from the set; null where there is none
+    ]
+)
+CAPTIONED_PLAN = PLAN.append(pa.field("phrases", pa.list_(PHRASE)))
 
 IMAGES = pa.schema(
     [
@@ -116,6 +125,20 @@ INSTANCE_ROWS = pa.schema(
     ]
 )
 """instances: one row per box, best of its image and category first."""
+TEXT_ROWS = pa.schema(
+    [
+        *_IMAGE,
+        pa.field("annotation", pa.int64()),
+        pa.field("split", pa.string()),  # null for none
+        pa.field("text", pa.string()),
+        pa.field("truncated", pa.bool_()),  # whether the text was longer than CLIP reads
+        pa.field("ambiguous", pa.bool_()),  # whether the click lies in another true mask, too
+        pa.field("area", pa.float64()),  # px
+        pa.field("way", pa.string()),  # what was asked: text, text + point, CLIP ranking, ...
+        pa.field("iou", pa.float64()),
+    ]
+)
+"""text: one row per phrase and way to a mask."""
 
 FIGURES = pa.schema(
     [

@@ -15,10 +15,12 @@ PLANS_PREFIX = "plans/"
 MASKS_PREFIX = "masks/"
 OUTCOMES_PREFIX = "outcomes/"
 RELATIONS_PREFIX = "relations/"
+TAGS_PREFIX = "tags/"
 IN_FLIGHT_PREFIX = "in_flight/"
 ANNOTATIONS_PREFIX = "annotations/masks/"
 EVENTS_PREFIX = "annotations/events/"
 EMBEDDINGS_PREFIX = "embeddings/"
+CROPS_PREFIX = "crops/"
 MODELS_PREFIX = "models/"
 RUNS_PREFIX = "runs/"
 ROUNDS_PREFIX = "rounds/"
@@ -26,22 +28,28 @@ TRAINING_PREFIX = "training/"
 
 _NAME_RULE = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _NAME = re.compile(_NAME_RULE)
-_SHARD_KEY = re.compile(rf"(masks|outcomes|relations)/run=({_NAME_RULE})/shard-(\d{{8,}})\.parquet")
+_SHARD_KEY = re.compile(rf"(masks|outcomes|relations|tags)/run=({_NAME_RULE})/shard-(\d{{8,}})\.parquet")
 _PLAN_KEY = re.compile(rf"plans/run=({_NAME_RULE})/part-(\d{{4,}})\.parquet")
 _RUN_KEY = re.compile(rf"runs/({_NAME_RULE})\.json")
 _CHECKPOINT_KEY = re.compile(rf"training/run=({_NAME_RULE})/checkpoint-(\d{{8,}})/whole\.json")
 _ROUND_KEY = re.compile(r"rounds/(\d+)\.json")
 _MODEL_KEY = re.compile(rf"models/({_NAME_RULE})/model\.json")
 _IMAGES_KEY = re.compile(rf"images/part-({_NAME_RULE})\.parquet")
+_CROPS_KEY = re.compile(rf"crops/clip=({_NAME_RULE})/part-({_NAME_RULE})\.parquet")
 _SESSION_KEY = re.compile(rf"annotations/(masks|events)/session=({_NAME_RULE})/part-(\d{{8,}})\.parquet")
 
-ShardTable = Literal["masks", "outcomes", "relations"]
-_SHARD_TABLES: dict[str, ShardTable] = {"masks": "masks", "outcomes": "outcomes", "relations": "relations"}
+ShardTable = Literal["masks", "outcomes", "relations", "tags"]
+_SHARD_TABLES: dict[str, ShardTable] = {
+    "masks": "masks",
+    "outcomes": "outcomes",
+    "relations": "relations",
+    "tags": "tags",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ShardKey:
-    """What the key of a masks, outcomes or relations file says."""
+    """What the key of a masks, outcomes, relations or tags file says."""
 
     table: ShardTable
     run_id: str
@@ -103,6 +111,11 @@ def outcomes_key(run_id: str, shard: int) -> str:
 def relations_key(run_id: str, shard: int) -> str:
     """How the masks of one shard lie in one another."""
     return f"relations/{_run(run_id)}/{shard_name(shard)}.parquet"
+
+
+def tags_key(run_id: str, shard: int) -> str:
+    """Words that name the masks of one shard."""
+    return f"tags/{_run(run_id)}/{shard_name(shard)}.parquet"
 
 
 def in_flight_key(run_id: str, shard: int) -> str:
@@ -196,13 +209,18 @@ def embedding_key(model_id: str, image_id: str) -> str:
     return f"embeddings/model={checked_name(model_id, 'model')}/{image[:2]}/{image}.safetensors"
 
 
+def crops_key(clip_sha256: str, part: str) -> str:
+    """Embedded crops of some masks by one CLIP, which its first digits name; `part` follows from the masks."""
+    return f"crops/clip={checked_name(clip_sha256[:12], 'CLIP hash')}/part-{checked_name(part, 'crops part')}.parquet"
+
+
 def shard_name(shard: int) -> str:
     """`shard-00000012`: sorts as its number does."""
     return f"shard-{_number(shard, 'shard'):08d}"
 
 
 def parse_shard_key(key: str) -> ShardKey | None:
-    """Inverse of `masks_key`, `outcomes_key` and `relations_key`; None for any other key, as of a half-written file."""
+    """Inverse of the keys of a shard's tables, `masks_key` and so on; None for any other key, as of a partial file."""
     match = _SHARD_KEY.fullmatch(key)
     if match is None:
         return None
@@ -230,6 +248,12 @@ def parse_images_key(key: str) -> str | None:
     """Inverse of `images_key`; None for any other key."""
     match = _IMAGES_KEY.fullmatch(key)
     return match[1] if match else None
+
+
+def parse_crops_key(key: str) -> str | None:
+    """The part that a `crops_key` names; None for any other key."""
+    match = _CROPS_KEY.fullmatch(key)
+    return match[2] if match else None
 
 
 def parse_run_key(key: str) -> str | None:

@@ -32,7 +32,7 @@ def to_parquet_bytes(table: pa.Table) -> bytes:
         compression_level=_ZSTD_LEVEL,
         use_dictionary=[name for name, encoding in encodings.items() if encoding == "dictionary"],
         column_encoding={name: encoding for name, encoding in encodings.items() if encoding != "dictionary"},
-        write_statistics=[name for name in schema.names if name != "rle"],
+        write_statistics=[name for name in schema.names if name not in ("rle", "vector")],
         sorting_columns=[pq.SortingColumn(schema.get_field_index(key)) for key in sort_keys(schema)],
     )
     return buffer.getvalue()

@@ -234,6 +234,24 @@ RELATIONS = _schema(
 )
 """One row per mask of a shard, made from the shard's masks by `sam-engine relate`; made again for other thresholds."""
 
+TAGS = _schema(
+    "tags",
+    [
+        _field("mask_id", pa.string(), "mask of a run", encoding="DELTA_BYTE_ARRAY"),
+        _image_id(),
+        _field("run_id", pa.string(), "run that made the mask"),
+        _field("rank", pa.int32(), "from 1: the word nearest to the mask"),
+        _field("word", pa.string(), "word or phrase of the list"),
+        _score("score", "cosine of CLIP's embeddings of the mask's crop and of the word, from -1"),
+        _score("share", "softmax of 100 times the score over all words of the list"),
+        _field("clip_id", pa.string(), "CLIP that was asked: name and first digits of the hash of its weights"),
+        _field("words_id", pa.string(), "hash of the list of words, the templates and how many are kept"),
+    ],
+    sort_by="image_id,mask_id,rank",
+    row_group_rows=65_536,
+)
+"""One row per mask and kept word, made from a shard's masks by `sam-engine tag`; another list or CLIP replaces it."""
+
 ANNOTATIONS = _schema(
     "annotations",
     [
@@ -300,7 +318,26 @@ SNAPSHOT = _schema(
 )
 """One row per mask that an engine round trains on: annotations go on changing, a snapshot does not."""
 
-_ALL = (IMAGES, PLAN, MASKS, OUTCOMES, RELATIONS, ANNOTATIONS, EVENTS, SNAPSHOT)
+CROPS = _schema(
+    "crops",
+    [
+        _field("mask_id", pa.string(), "mask of a run, or object drawn by a person", encoding="DELTA_BYTE_ARRAY"),
+        _field("revision", pa.int32(), "state of a human mask; 0 for masks of runs, which do not change"),
+        _image_id(),
+        _field("clip_sha256", pa.string(), "CLIP that embedded the crop: whole hash of its weights"),
+        _field("draw", pa.int32(), "from 0: several crops of a mask differ in what was drawn at random"),
+        _field("grow", pa.float32(), "factor on the mask's box", unit="fraction", encoding="PLAIN"),
+        _field("background", pa.bool_(), "false where pixels outside the mask were zero", encoding="PLAIN"),
+        _field("area", pa.int64(), "pixels of the mask", unit="px", frame="original"),
+        _field("vector", pa.binary(), "embedding of length 1: float16, little-endian", encoding="PLAIN"),
+    ],
+    sort_by="image_id,mask_id,revision,draw",
+    row_group_rows=8_192,
+)
+"""One row per crop of a mask that a CLIP has embedded: what text prompts are trained on. A mask is embedded once by
+each CLIP; its draws follow from its identifier, so that doing it again gives the same rows."""
+
+_ALL = (IMAGES, PLAN, MASKS, OUTCOMES, RELATIONS, TAGS, ANNOTATIONS, EVENTS, SNAPSHOT, CROPS)
 TABLES = {schema.metadata[b"table"].decode(): schema for schema in _ALL}
 """Every schema by its table's name."""
 

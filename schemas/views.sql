@@ -49,6 +49,18 @@ CREATE VIEW distinct_masks AS
 FROM masks ANTI JOIN (SELECT run_id, mask_id FROM relations WHERE duplicate_of IS NOT NULL) AS copies
     ON copies.run_id = masks.run_id AND copies.mask_id = masks.mask_id;
 
+-- Words that name masks, the nearest first, where `sam-engine tag` has looked.
+CREATE VIEW tags AS
+SELECT * EXCLUDE (run) REPLACE (run AS run_id)
+FROM read_parquet('dataset://tags/*.parquet', hive_partitioning = true, hive_types_autocast = false);
+
+-- All masks, each with its nearest word; null where nobody has looked.
+CREATE VIEW tagged_masks AS
+SELECT masks.*, tags.word AS tag, tags.score AS tag_score, tags.share AS tag_share
+FROM masks LEFT JOIN tags
+    ON tags.run_id = masks.run_id AND tags.image_id = masks.image_id AND tags.mask_id = masks.mask_id
+    AND tags.rank = 1;
+
 -- Every saved state of every human mask: what the work was, where `annotations` says what came of it.
 CREATE VIEW annotation_revisions AS
 FROM read_parquet('dataset://annotations/masks/*.parquet', hive_partitioning = false);
@@ -61,6 +73,12 @@ FROM (
     QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC) = 1
 )
 WHERE NOT deleted;
+
+-- Crops of masks that a CLIP has embedded for text prompts (`sam-engine crops`), each once although two jobs may have
+-- written it; the same rows both times.
+CREATE VIEW crops AS
+FROM read_parquet('dataset://crops/*.parquet', hive_partitioning = false)
+QUALIFY row_number() OVER (PARTITION BY clip_sha256, mask_id, revision, draw) = 1;
 
 CREATE VIEW events AS
 FROM read_parquet('dataset://annotations/events/*.parquet', hive_partitioning = false);

@@ -9,14 +9,24 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from sam_core.clip import clip_metadata
 from sam_core.model.checkpoint import save_model
 from sam_core.model.sam import Sam
-from sam_core.presets import vit_test
+from sam_core.presets import vit_test, with_text
+from tests.fake_clip import FakeClip
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported; its own functions need it, too
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that use Ray go to one process of pytest-xdist, which starts one cluster; any other file goes anywhere."""
+    with_ray = {item.path for item in items if "ray_head" in getattr(item, "fixturenames", ())}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("ray" if item.path in with_ray else str(item.path)))
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +66,21 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     save_model(Sam(vit_test()), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def text_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with text prompts that belong to FakeClip."""
+    path = tmp_path_factory.mktemp("checkpoint") / "vit_test_text.safetensors"
+    torch.manual_seed(0)
+    save_model(Sam(with_text(vit_test(), FakeClip().width)), path, clip_metadata(FakeClip()))
+    return path
+
+
+@pytest.fixture
+def fake_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever folder is named, a FakeClip is loaded from it."""
+    monkeypatch.setattr("workflows.text.clips.load_clip", lambda folder, device="cpu": FakeClip())
 
 
 @pytest.fixture(scope="session")

@@ -26,11 +26,13 @@ from workflows.commands import (
     StatusConfig,
     TrainCommand,
 )
+from workflows.crops.commands import CropsConfig
 from workflows.evaluate.commands import EvaluateCommand
 from workflows.exchange.commands import ExportConfig, ImportConfig, RelateConfig
 from workflows.failures import one_line
 from workflows.protect.commands import ProtectConfig
 from workflows.rounds.commands import RoundsConfig
+from workflows.text.commands import SegmentConfig, TagConfig
 
 DONE, WRONG_USE, INTERRUPTED = 0, 2, 130
 
@@ -80,6 +82,9 @@ SUBCOMMANDS = (
     Subcommand("relate", RelateConfig, "workflows.relate:relate_command"),
     Subcommand("protect", ProtectConfig, "workflows.protect.protect:protect"),
     Subcommand("rounds", RoundsConfig, "workflows.rounds.run:rounds"),
+    Subcommand("segment", SegmentConfig, "workflows.text.segment:segment"),
+    Subcommand("tag", TagConfig, "workflows.text.tag:tag"),
+    Subcommand("crops", CropsConfig, "workflows.crops.job:crops"),
 )
 
 

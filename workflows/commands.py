@@ -186,7 +186,8 @@ class TrainCommand:
     """Data sets (DATASET, or DATASET@annotations, @masks, @round-N, @RUN), COCO or SA-1B JSON, folders of SA-1B or of
     images/ and labels/, `scenes`; each with =WEIGHT behind it to be drawn that many times as often."""
     preset: str = "fine_tune"
-    """paper_vit_h, paper_vit_l, paper_vit_b, stage3_generator, fine_tune, stage3_fine_tune, nano or distill."""
+    """paper_vit_h, paper_vit_l, paper_vit_b, stage3_generator, text, fine_tune, stage3_fine_tune, nano, text_nano or
+    distill."""
     out: str | None = None
     """Data set that gets checkpoints and model; the first source that is a data set when not given."""
     start: str | None = None
@@ -211,6 +212,8 @@ class TrainCommand:
     """Another model than the preset's."""
     teacher: str | None = None
     """Another teacher than the preset's, for distillation."""
+    clip: str | None = None
+    """Folder of the CLIP that embedded the sources' crops (`sam-engine crops`), for text and text_nano."""
     iterations: int | None = None
     """Another number of steps; decay steps move with it."""
     learning_rate: float | None = None

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam_core.model.layers import LayerNorm2d
@@ -18,10 +17,11 @@ NOT_A_POINT, BACKGROUND, FOREGROUND, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 0, 1, 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """N prompts, at least one, for one image. Each is made of any of: P points, one box, one mask.
+    """N prompts, at least one, for one image. Each is made of any of: P points, one box, one mask, one text.
 
     points: float [N, P, 2], xy, px. labels: int [N, P], 1 foreground, 0 background, -1 padding.
     boxes: float [N, 4], xyxy, px. mask_logits: float [N, 1, 4h, 4w], low-resolution logits of an earlier decode.
+    text: float [N, W], CLIP embeddings of length 1, for models that take them (`SamConfig.text_width`).
     Coordinates are in the frame that the function taking them names. Raises ValueError when the parts do not fit.
     """
 
@@ -29,18 +29,20 @@ class Prompts:
     labels: Tensor | None = None
     boxes: Tensor | None = None
     mask_logits: Tensor | None = None
+    text: Tensor | None = None
 
     def __post_init__(self) -> None:
         if (self.points is None) != (self.labels is None):
             raise ValueError("points and labels of a prompt come together; one of them is missing")
         if not self.parts:
-            raise ValueError("a prompt needs points, a box or mask logits; it has none")
+            raise ValueError("a prompt needs points, a box, mask logits or a text; it has none")
         _check("points", self.points, (None, None, 2))
         _check("labels", self.labels, (None, None))
         _check("boxes", self.boxes, (None, 4))
         _check("mask_logits", self.mask_logits, (None, 1, None, None))
-        if any(part is not None and not part.is_floating_point() for part in (self.points, self.boxes)):
-            raise ValueError("points and boxes of a prompt are floating-point tensors")
+        _check("text", self.text, (None, None))
+        if any(part is not None and not part.is_floating_point() for part in (self.points, self.boxes, self.text)):
+            raise ValueError("points, boxes and text embeddings of a prompt are floating-point tensors")
         if self.points is not None and self.labels is not None and self.labels.shape != self.points.shape[:2]:
             raise ValueError(f"{tuple(self.points.shape)} points need labels of shape {tuple(self.points.shape[:2])}")
         if len({len(part) for part in self.parts}) > 1:
@@ -54,7 +56,7 @@ class Prompts:
     @property
     def parts(self) -> list[Tensor]:
         """The tensors that are given."""
-        return [p for p in (self.points, self.labels, self.boxes, self.mask_logits) if p is not None]
+        return [p for p in (self.points, self.labels, self.boxes, self.mask_logits, self.text) if p is not None]
 
 
 class PromptEmbeddings(NamedTuple):
@@ -106,7 +108,8 @@ class PromptEncoder(nn.Module):
         """Embeddings of `prompts`, whose coordinates are in the frame of the model input.
 
         As in the released code, tokens of points come before those of box corners, and points without a box are
-        followed by one padding point.
+        followed by one padding point. A text is not looked at (`Sam.with_text` adds its token), but asks for that
+        padding point as points do.
         """
         points, labels = _as_points(prompts)
         return self.embed(points, labels, prompts.mask_logits)
@@ -145,9 +148,11 @@ def _as_points(prompts: Prompts) -> tuple[Tensor, Tensor]:
     points = [like.new_empty(len(prompts), 0, 2)]
     labels = [like.new_empty(len(prompts), 0, dtype=torch.int64)]
     if prompts.points is not None and prompts.labels is not None:
-        padding = 1 if prompts.boxes is None else 0
-        points.append(F.pad(prompts.points, (0, 0, 0, padding)))
-        labels.append(F.pad(prompts.labels, (0, padding), value=NOT_A_POINT))
+        points.append(prompts.points)
+        labels.append(prompts.labels)
+    if prompts.boxes is None and (prompts.points is not None or prompts.text is not None):
+        points.append(like.new_zeros(len(prompts), 1, 2))
+        labels.append(labels[0].new_full((len(prompts), 1), NOT_A_POINT))
     if prompts.boxes is not None:
         points.append(prompts.boxes.view(-1, 2, 2))
         labels.append(labels[0].new_tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]).expand(len(prompts), 2))

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from sam_core.model.image_encoder import ImageEncoder, ImageFeatures
 from sam_core.model.mask_decoder import MaskDecoder, MaskPredictions
-from sam_core.model.prompt_encoder import PromptEncoder, Prompts
+from sam_core.model.prompt_encoder import PromptEmbeddings, PromptEncoder, Prompts
+from sam_core.model.text_prompt import TextPrompt
 from sam_core.model.tiny_vit import TinyViT
 from sam_core.presets import RGB, SamConfig, TinyEncoderConfig
 
@@ -23,6 +24,7 @@ class Sam(nn.Module):
         self.image_encoder = TinyViT(encoder) if isinstance(encoder, TinyEncoderConfig) else ImageEncoder(encoder)
         self.prompt_encoder = PromptEncoder(decoder.transformer_dim, grid=encoder.grid, image_size=encoder.image_size)
         self.mask_decoder = MaskDecoder(decoder)
+        self.text_prompt = TextPrompt(config.text_width, decoder.transformer_dim) if config.text_width else None
         self.register_buffer("pixel_mean", _pixel(config.pixel_mean), persistent=False)
         self.register_buffer("pixel_std", _pixel(config.pixel_std), persistent=False)
 
@@ -36,10 +38,21 @@ class Sam(nn.Module):
 
         features: of one image that all prompts share, or one per prompt (see `ImageFeatures.take`).
         """
-        sparse, dense = self.prompt_encoder(prompts)
+        sparse, dense = self.with_text(self.prompt_encoder(prompts), prompts.text)
         image_pe = self.prompt_encoder.dense_positions()
         predictions: MaskPredictions = self.mask_decoder(features, image_pe, sparse, dense, multimask=multimask)
         return predictions
+
+    def with_text(self, prompts: PromptEmbeddings, text: Tensor | None) -> PromptEmbeddings:
+        """Embedded prompts with the token of each one's CLIP embedding [N, text_width] before the others.
+
+        Raises ValueError when the model takes none, or embeddings of another width.
+        """
+        if text is None:
+            return prompts
+        if self.text_prompt is None:
+            raise ValueError(f"{self.config.name} takes no text prompts; train one that does with --preset text")
+        return PromptEmbeddings(torch.cat([self.text_prompt(text), prompts.sparse], dim=1), prompts.dense)
 
     def forward(self, images: Tensor, prompts: Prompts, image_index: Tensor, *, multimask: bool) -> MaskPredictions:
         """Encodes images [B, 3, S, S] and decodes N prompts, prompt i looking at image `image_index[i]`."""

@@ -6,7 +6,7 @@ random factor; what is too large is cropped at a random place, what is too small
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -79,6 +79,8 @@ def photo_batch(
     config: TrainConfig,
     rng: np.random.Generator,
     number: int,
+    *,
+    texts: Sequence[NDArray[np.float16]] | None = None,
 ) -> TrainBatch | None:
     """One photograph as a batch of one image, with at least one mask.
 
@@ -88,6 +90,7 @@ def photo_batch(
         config: size, jitter, most masks, and which masks are left out.
         rng: decides framing and masks.
         number: of the image in the run.
+        texts: for each mask CLIP embeddings of its crop [D, W], one of which is drawn.
 
     Returns:
         The batch; None when the image has no mask that the configuration admits.
@@ -97,8 +100,9 @@ def photo_batch(
     for attempt in range(TRIES + 1):
         whole = attempt == TRIES
         framing = whole_framing(height, width, config.image_size) if whole else draw_framing(height, width, config, rng)
-        framed = _admitted([masks[i] for i in order], framing, config)
-        if framed:
+        admitted = _admitted(masks, order, framing, config)
+        if admitted:
+            chosen, framed = zip(*admitted, strict=True)
             pixels = frame_image(image, framing, config.image_size)
             return TrainBatch(
                 images=torch.from_numpy(pixels)[None],
@@ -106,19 +110,29 @@ def photo_batch(
                 masks=torch.from_numpy(np.stack(framed)),
                 image_of=torch.zeros(len(framed), dtype=torch.int64),
                 numbers=torch.tensor([number]),
+                text=None if texts is None else _drawn([texts[i] for i in chosen], rng),
             )
     return None
 
 
-def _admitted(masks: list[Callable[[], Mask]], framing: Framing, config: TrainConfig) -> list[Mask]:
-    """The first masks, framed, that cover neither too little of the sample nor too much of their image."""
-    kept: list[Mask] = []
-    for read in masks:
-        mask = read()
+def _drawn(texts: Sequence[NDArray[np.float16]], rng: np.random.Generator) -> torch.Tensor:
+    """One of each mask's embeddings [D, W]: float32 [N, W]."""
+    rows = [embeddings[int(rng.integers(len(embeddings)))] for embeddings in texts]
+    return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+
+def _admitted(
+    masks: list[Callable[[], Mask]], order: NDArray[np.intp], framing: Framing, config: TrainConfig
+) -> list[tuple[int, Mask]]:
+    """The first masks in that order, framed, with their places in the list, that cover neither too little of the sample
+    nor too much of their image."""
+    kept: list[tuple[int, Mask]] = []
+    for place in order.tolist():
+        mask = masks[place]()
         if mask.mean() <= config.max_mask_share:
             framed = frame_mask(mask, framing, config.image_size)
             if framed.sum() >= max(1, config.min_area):
-                kept.append(framed)
+                kept.append((place, framed))
         if len(kept) == config.masks_per_image:
             break
     return kept

@@ -7,14 +7,14 @@ activations are alive at a time; the encoder is walked back once at the end.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sam_core.model.image_encoder import ImageFeatures
-from sam_core.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NOT_A_POINT
+from sam_core.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NOT_A_POINT, PromptEmbeddings
 from sam_core.model.sam import Sam
 from sam_core.training.draws import Draws, prompt_draws, step_stream
 from sam_core.training.losses import RoundLoss, round_loss
@@ -43,24 +43,57 @@ Encoder = Callable[[Tensor], ImageFeatures]
 @dataclass(frozen=True, slots=True)
 class PromptState:
     """Sparse prompts gathered so far, as points: xy [N, P, 2] model input frame; labels [N, P] with 2 and 3 for the
-    corners of a box and -1 for the padding point; logits [N, 1, h, w] of the previous round or None."""
+    corners of a box and -1 for the padding point; logits [N, 1, h, w] of the previous round or None; text: CLIP
+    embeddings [N, W] or None, whose tokens take the first place where `spoken`, bool [N], is true."""
 
     xy: Tensor
     labels: Tensor
     logits: Tensor | None = None
+    text: Tensor | None = None
+    spoken: Tensor | None = None
 
     @property
     def single(self) -> bool:
-        """Whether only one prompt (a point with its padding, or a box) has been given: three masks are asked for."""
+        """Whether only one prompt (a point or a text with its padding, or a box) has been given: three masks are asked
+        for."""
         return self.labels.shape[1] == 2
 
     def with_clicks(self, clicks: Clicks) -> PromptState:
         """One more point per mask."""
-        return PromptState(
-            torch.cat([self.xy, clicks.xy[:, None]], 1),
-            torch.cat([self.labels, clicks.labels[:, None]], 1),
-            self.logits,
-        )
+        xy = torch.cat([self.xy, clicks.xy[:, None]], 1)
+        return replace(self, xy=xy, labels=torch.cat([self.labels, clicks.labels[:, None]], 1))
+
+
+def text_prompts(truth: Tensor, text: Tensor, config: TrainConfig, draws: Draws) -> PromptState:
+    """A CLIP embedding with the padding point for `text_share` of the masks [N, S, S] bool, as `first_prompts` for the
+    others.
+
+    text: [N, W], of each mask's crop. Noise of the length `text_noise` is added before a row is brought back to length
+    1, so that a text, whose embedding lies beside those of the pictures it describes, is not foreign to the model
+    (Nukrai et al. 2022, "CapDec").
+    """
+    width = text.shape[1]
+    if config.text_noise:
+        text = F.normalize(text + draws.normal(width) * (config.text_noise / width**0.5), dim=-1)
+    spoken = draws.uniform() < config.text_share
+    others = first_prompts(truth, config, draws)
+    return PromptState(
+        torch.where(spoken[:, None, None], 0.0, others.xy),
+        torch.where(spoken[:, None], NOT_A_POINT, others.labels),
+        text=text,
+        spoken=spoken,
+    )
+
+
+def prompt_tokens(sam: Sam, prompts: PromptState) -> PromptEmbeddings:
+    """The prompts as the mask decoder takes them."""
+    embedded = sam.prompt_encoder.embed(prompts.xy, prompts.labels, prompts.logits)
+    if prompts.text is None:
+        return embedded
+    assert prompts.spoken is not None
+    assert sam.text_prompt is not None, "a configuration with text has a model with text prompts"
+    first = torch.where(prompts.spoken[:, None, None], sam.text_prompt(prompts.text), embedded.sparse[:, :1])
+    return PromptEmbeddings(torch.cat([first, embedded.sparse[:, 1:]], 1), embedded.dense)
 
 
 def first_prompts(truth: Tensor, config: TrainConfig, draws: Draws) -> PromptState:
@@ -82,7 +115,7 @@ def run_round(
 ) -> tuple[RoundLoss, Tensor]:
     """Decode once; returns the losses and the chosen logits [N, 1, h, w], detached."""
     with torch.autocast(target.device.type, torch.bfloat16, enabled=config.bfloat16):
-        sparse, dense = sam.prompt_encoder.embed(prompts.xy, prompts.labels, prompts.logits)
+        sparse, dense = prompt_tokens(sam, prompts)
         positions = sam.prompt_encoder.dense_positions()
         decoded = sam.mask_decoder(features, positions, sparse, dense, multimask=prompts.single)
     loss = round_loss(decoded.logits, decoded.iou, target, config.losses)
@@ -97,7 +130,7 @@ def train_rounds(
 
     Args:
         sam: model whose input side is the batch's.
-        batch: images and masks; at least one mask.
+        batch: images and masks; at least one mask. Embeddings, where it has any, are first prompts.
         config: number of rounds, loss weights, precision, seed.
         step: decides the order of rounds; prompts follow each image's own number.
         encoder: stands in for the model's image encoder; called once, its result walked back once, at the end.
@@ -112,7 +145,10 @@ def train_rounds(
     draws = prompt_draws(batch, config.seed)
     rounds = interactive_rounds(config.points, step_stream(config.seed, step), refinements=config.refinements)
     target = averaged(batch.masks, 4 * encoded.embedding.shape[-1])
-    prompts = first_prompts(batch.masks, config, draws)
+    if batch.text is None:
+        prompts = first_prompts(batch.masks, config, draws)
+    else:
+        prompts = text_prompts(batch.masks, batch.text, config, draws)
     losses: list[RoundLoss] = []
     for kind in rounds:
         if kind is Round.POINT:
@@ -121,7 +157,7 @@ def train_rounds(
             prompts = prompts.with_clicks(correction_points(prediction[:, 0], batch.masks, draws))
         loss, chosen = run_round(sam, leaves.take(batch.image_of), prompts, target, config)
         (loss.total * (weight / len(rounds))).backward()
-        prompts = PromptState(prompts.xy, prompts.labels, chosen)
+        prompts = replace(prompts, logits=chosen)
         losses.append(loss)
     walk_back(encoded, leaves)
     return summary(losses)

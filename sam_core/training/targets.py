@@ -16,6 +16,7 @@ class TrainBatch:
     images: [B, S, S, 3] uint8 RGB. sizes: [B, 2] int64 (height, width) before padding at the right and bottom.
     masks: [N, S, S] bool, none empty. image_of: [N] int64, the image of each mask, never falling.
     numbers: [B] int64, each image's number in the run, which decides everything that is drawn at random for it.
+    text: [N, W] float32, the CLIP embedding of each mask's crop, rows of length 1; None where no prompt is a text.
     """
 
     images: Tensor
@@ -23,10 +24,13 @@ class TrainBatch:
     masks: Tensor
     image_of: Tensor
     numbers: Tensor
+    text: Tensor | None = None
 
     def __post_init__(self) -> None:
         if len(self.masks) != len(self.image_of):
             raise ValueError(f"{len(self.masks)} masks but {len(self.image_of)} image indices")
+        if self.text is not None and len(self.text) != len(self.masks):
+            raise ValueError(f"{len(self.masks)} masks but {len(self.text)} embeddings")
         if len(self.images) != len(self.numbers):
             raise ValueError(f"{len(self.images)} images but {len(self.numbers)} numbers")
         if self.masks.shape[1:] != self.images.shape[1:3]:
@@ -39,7 +43,8 @@ class TrainBatch:
         images, sizes, masks, image_of = (
             tensor.to(device, non_blocking=True) for tensor in (self.images, self.sizes, self.masks, self.image_of)
         )
-        return TrainBatch(images, sizes, masks, image_of, self.numbers)
+        text = None if self.text is None else self.text.to(device, non_blocking=True)
+        return TrainBatch(images, sizes, masks, image_of, self.numbers, text)
 
 
 def normalised(batch: TrainBatch, mean: Tensor, std: Tensor) -> Tensor:
@@ -70,4 +75,13 @@ def merge(batches: list[TrainBatch]) -> TrainBatch:
         masks=torch.cat([batch.masks for batch in batches]),
         image_of=torch.cat([batch.image_of + start for batch, start in zip(batches, starts, strict=False)]),
         numbers=torch.cat([batch.numbers for batch in batches]),
+        text=_merged([batch.text for batch in batches]),
     )
+
+
+def _merged(texts: list[Tensor | None]) -> Tensor | None:
+    """All or none of the batches have embeddings."""
+    given = [text for text in texts if text is not None]
+    if len(given) not in (0, len(texts)):
+        raise ValueError("some batches have text embeddings and some have none")
+    return torch.cat(given) if given else None

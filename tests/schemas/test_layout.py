@@ -31,11 +31,13 @@ def test_keys_are_those_of_the_design() -> None:
 def test_keys_and_their_inverses(name: str, number: int) -> None:
     assert layout.parse_shard_key(layout.masks_key(name, number)) == ShardKey("masks", name, number)
     assert layout.parse_shard_key(layout.outcomes_key(name, number)) == ShardKey("outcomes", name, number)
+    assert layout.parse_shard_key(layout.tags_key(name, number)) == ShardKey("tags", name, number)
     assert layout.parse_plan_key(layout.plan_key(name, number + 1)) == PlanKey(name, number + 1)
     assert layout.parse_session_key(layout.annotations_key(name, number + 1)) == SessionKey("masks", name, number + 1)
     assert layout.parse_session_key(layout.events_key(name, number + 1)) == SessionKey("events", name, number + 1)
     assert layout.parse_run_key(layout.run_key(name)) == name
     assert layout.parse_images_key(layout.images_key(name)) == name
+    assert layout.parse_crops_key(layout.crops_key(f"{number:064d}", name)) == name
     assert layout.parse_model_key(layout.model_card_key(name)) == name
     assert layout.parse_round_key(layout.round_key(number)) == number
 

@@ -58,6 +58,17 @@ def test_a_seeded_set_of_disturbed_runs_loses_and_doubles_nothing(bench: Bench) 
     assert {run.place for run in runs} == {"s3", "folder"}
 
 
+def test_two_drivers_at_once_settle_on_one_plan(bench: Bench) -> None:
+    peace, shared = (str(bench.folder / name) for name in ("peace", "shared"))
+    assert bench.here(peace) == 0
+    drivers = [bench.apart(shared) for _ in range(2)]
+    for driver in drivers:
+        driver.join()
+    assert [driver.exitcode for driver in drivers] == [0, 0]
+    assert mask_rows(shared).equals(mask_rows(peace))
+    assert not connect(shared).execute("SELECT * FROM problems").fetchall()
+
+
 @pytest.mark.timeout(900)
 def test_killed_with_its_ray(cluster: str, tmp_path: Path, tiny_checkpoint: Path) -> None:
     """The real command with a Ray of its own, all of it killed at once while it works."""

@@ -20,6 +20,7 @@ from sam_core.recipes import recipe, recommended_recipe
 from schemas.layout import embedding_key
 from workflows.annotate.contract import Prompt
 from workflows.annotate.decoder import Answer, Decoder
+from workflows.annotate.text_reader import TextReader
 from workflows.embed import StoredImage, read_bytes, read_pixels
 from workflows.embeddings import StaleEmbeddingError, check, embed_image, expected_label, unpack
 from workflows.images import read_header
@@ -27,6 +28,7 @@ from workflows.models import Model
 from workflows.pictures import for_browser
 from workflows.sources import UriReader
 from workflows.storage import Store
+from workflows.text.clips import open_clip
 
 EMBEDDINGS_KEPT = 16
 
@@ -47,15 +49,22 @@ class AnnotatedImage:
 class Assistant:
     """Everything that needs the model or the pixels. Safe in any thread; the model does one thing at a time."""
 
-    def __init__(self, store: Store, model: Model, *, threads: int, max_pixels: int) -> None:
+    def __init__(self, store: Store, model: Model, *, threads: int, max_pixels: int, clip: str | None = None) -> None:
         torch.set_num_threads(threads)
         self.model, self._store, self._threads, self._max_pixels = model, store, threads, max_pixels
-        self._sam = load_model(model.path).sam
+        loaded = load_model(model.path)
+        self._sam = loaded.sam
+        self._reads = TextReader(loaded.sam, open_clip(clip, loaded)) if clip else None
         self.graphs: OnnxDecoder = export_decoder(self._sam)
         self._decoder = Decoder(self.graphs, threads=threads)
         self._reader = UriReader()
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, ImageEmbedding] = OrderedDict()
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether prompts may have a text."""
+        return self._reads is not None
 
     @property
     def image_size(self) -> int:
@@ -90,10 +99,16 @@ class Assistant:
 
     def decode(self, image: AnnotatedImage, prompt: Prompt) -> Answer:
         """What the model says to a prompt. Raises ValueError for an empty prompt or a mask that does not fit."""
-        if not prompt.points and prompt.box is None:
-            raise ValueError("a prompt needs points or a box")
+        if not prompt.points and prompt.box is None and prompt.text is None:
+            raise ValueError("a prompt needs points, a box or a text")
         mask = rle.decode(prompt.mask.encode(), image.size) if prompt.mask else None
-        return self._decoder.answer(self._embedding(image), prompt, mask)
+        if prompt.text is not None and self._reads is None:
+            raise ValueError("this server has no text prompts: start `sam-engine annotate` with --clip FOLDER")
+        embedding = self._embedding(image)
+        if prompt.text is None or self._reads is None:
+            return self._decoder.answer(embedding, prompt, mask)
+        with self._lock:
+            return self._reads.answer(embedding, prompt, mask)
 
     def automatic(self, image: AnnotatedImage, recipe_name: str) -> MaskRecords:
         """Every mask of an image. Raises ImageError, StoreError."""

@@ -58,6 +58,8 @@ class AnnotateConfig:
     """Address to listen on. Anything but this machine itself needs a token, which the printed address carries."""
     port: int = 8470
     """Port to listen on; 0 takes a free one."""
+    clip: str | None = None
+    """Folder of the CLIP that the model was trained with: `/api/decode` takes text, too."""
     token: str | None = None
     """The token to ask for; a random one if none is given and one is needed."""
     reminder_seconds: float = 30.0

@@ -34,6 +34,7 @@ class ModelFacts(Strict):
     image_size: int
     low_res_size: int
     browser_decoder: bool = Field(description="whether ONNX Runtime Web and the decoder's graphs are served here")
+    text_prompts: bool = Field(default=False, description="whether /api/decode takes text")
 
 
 class Project(Strict):
@@ -131,11 +132,20 @@ class Saved(Strict):
 
 
 class Prompt(Strict):
-    """Where the object is: points (label 1 foreground, 0 background), a box (x0, y0, x1, y1), or both."""
+    """Which object: points (label 1 foreground, 0 background), a box (x0, y0, x1, y1), a text, or several of them."""
 
     points: list[tuple[Finite, Finite, Literal[0, 1]]] = Field(default_factory=list, max_length=200)
     box: Box | None = None
     mask: str | None = Field(default=None, description="a mask to start from: COCO counts over the whole image")
+    text: Annotated[str, Field(max_length=2_000)] | None = Field(
+        default=None, description="what it is, such as `a wheel`; where the server has text prompts, see /api/project"
+    )
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one point, one box or one text alone."""
+        others = sum(part is not None for part in (self.box, self.mask, self.text))
+        return len(self.points) + others == 1
 
 
 class DecodeRequest(Prompt):
@@ -161,6 +171,7 @@ class Decoded(Strict):
     candidates: list[Candidate] = Field(default_factory=list)
     logits: str | None = None
     iou: list[float] = Field(default_factory=list)
+    note: str | None = Field(default=None, description="what was not taken as given, such as the end of a long text")
 
 
 class AutomaticRequest(Strict):

@@ -23,12 +23,16 @@ _MASK_LOGIT = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model says to one prompt: logits float32 [4, s, s], iou float32 [4]; `single` chooses among them."""
+    """What the model says to one prompt: logits float32 [4, s, s], iou float32 [4]; `single` chooses among them.
+
+    note: what was not taken as given.
+    """
 
     logits: NDArray[np.float32]
     iou: NDArray[np.float32]
     single: bool
     frame: Frame
+    note: str | None = None
 
     @property
     def order(self) -> list[int]:
@@ -67,10 +71,9 @@ class Decoder:
             if mask is None:
                 shared = _run(prepare, inputs)
             else:
-                shared = _run(prepare_with_mask, inputs | {"mask_logits": _as_logits(mask, frame)})
+                shared = _run(prepare_with_mask, inputs | {"mask_logits": as_logits(mask, frame)})
             said = _run(decode, {"points": points, "labels": labels} | shared)
-        single = mask is None and len(prompt.points) + (prompt.box is not None) == 1
-        return Answer(said["logits"], said["iou"], single, frame)
+        return Answer(said["logits"], said["iou"], prompt.single, frame)
 
 
 def _run(session: onnxruntime.InferenceSession, inputs: Tensors) -> Tensors:
@@ -91,7 +94,7 @@ def _tokens(prompt: Prompt, frame: Frame) -> tuple[NDArray[np.float32], NDArray[
     return torch.cat(points)[None].numpy(), np.array([labels], np.int64)
 
 
-def _as_logits(mask: NDArray[np.bool_], frame: Frame) -> NDArray[np.float32]:
+def as_logits(mask: NDArray[np.bool_], frame: Frame) -> NDArray[np.float32]:
     """A mask of the original image as logits [1, 1, s, s]: how much of each cell it covers, from -8 to 8."""
     side = frame.image_size // 4
     height, width = (max(1, round(length * side / frame.image_size)) for length in frame.input_size)

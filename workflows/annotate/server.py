@@ -63,6 +63,7 @@ def _add_project(app: FastAPI, studio: Studio, runtime: Runtime | None) -> None:
                 image_size=assistant.image_size,
                 low_res_size=assistant.low_res_size,
                 browser_decoder=runtime is not None,
+                text_prompts=assistant.takes_text,
             ),
         )
 
@@ -122,13 +123,13 @@ def _add_images(app: FastAPI, studio: Studio) -> None:
 def _add_model(app: FastAPI, studio: Studio) -> None:
     @app.post("/api/decode")
     def decode(request: contract.DecodeRequest) -> contract.Decoded:
-        """Masks for points, a box, or both, and for a mask to start from; best first."""
+        """Masks for points, a box, a text, or several of them, and for a mask to start from; best first."""
         image = _find(studio, request.image_id)
         answer = studio.assistant.decode(image, request)
         if request.output == "logits":
             logits = base64.b64encode(answer.logits.astype("<f2").tobytes()).decode()
-            return contract.Decoded(logits=logits, iou=answer.iou.tolist())
-        return contract.Decoded(candidates=_candidates(answer), iou=answer.iou.tolist())
+            return contract.Decoded(logits=logits, iou=answer.iou.tolist(), note=answer.note)
+        return contract.Decoded(candidates=_candidates(answer), iou=answer.iou.tolist(), note=answer.note)
 
     @app.post("/api/automatic")
     def automatic(request: contract.AutomaticRequest) -> contract.AutomaticMasks:

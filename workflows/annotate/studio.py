@@ -89,7 +89,7 @@ def open_studio(config: AnnotateConfig) -> Studio:
     images = _images(config, connection)
     run_id = None if config.table_stage == Stage.ASSISTED_MANUAL else _run(config, connection)
     register_model(store, model, datetime.now(UTC))
-    assistant = Assistant(store, model, threads=config.threads, max_pixels=config.max_pixels)
+    assistant = Assistant(store, model, threads=config.threads, max_pixels=config.max_pixels, clip=config.clip)
     sizes = {image_id: image.size for image_id, image in images.items()}
     journal = Journal(store, Task(config.table_stage, config.round, model.model_id), sizes)
     queue = Queue(images, lease_seconds=config.lease_seconds)

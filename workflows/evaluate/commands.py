@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import subcommand
 
+from sam_core.templates import PLAIN, require_templates
 from workflows.images import MAX_PIXELS
 
 WORK_FIELDS = ("out", "data", "model", "image_folder", "workers", "threads", "shard_size", "device", "max_pixels")
@@ -136,16 +137,34 @@ class InstancesConfig(TaskConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextConfig:
-    """Masks from text; refused, since no model here takes text prompts."""
+class TextConfig(TaskConfig):
+    """Masks of phrases: mIoU and P@0.5 with and without a click, beside CLIP's choice of masks (paper 7.5)."""
 
-    data: tuple[str, ...] = ()
-    """Captioned data."""
-    model: str = "vit_n"
-    """A model."""
+    clip: str
+    """Folder of the CLIP that the model was trained with, as transformers writes it."""
+    templates: tuple[str, ...] = PLAIN
+    """Sentences with {} in the place of a phrase; their embeddings are averaged."""
+    first_click: Literal["centre", "random"] = "centre"
+    """Of the point beside a text: deepest inside the mask, or anywhere in it."""
+    rival: str | None = None
+    """Another model for the automatic masks and for clicks alone, as training on text may cost a model both."""
+    automatic: bool = True
+    """Make automatic masks and choose among them, which costs most of the time."""
+    draws: int = 2000
+    """Bootstrap resamples of the images."""
+
+    def __post_init__(self) -> None:
+        TaskConfig.__post_init__(self)
+        require_templates(self.templates)
+        if not self.draws > 0:
+            raise ValueError(f"--draws is {self.draws}; it must be positive")
+
+    def measured(self) -> dict[str, object]:
+        """Without the places of CLIP and of the rival: their hashes are part of the identity."""
+        return {name: value for name, value in TaskConfig.measured(self).items() if name not in ("clip", "rival")}
 
 
-Measurable = SinglePointConfig | EdgesConfig | ProposalsConfig | InstancesConfig | FairnessConfig
+Measurable = SinglePointConfig | EdgesConfig | ProposalsConfig | InstancesConfig | FairnessConfig | TextConfig
 _Tasks = (
     Annotated[SinglePointConfig, subcommand("single-point")]
     | Annotated[EdgesConfig, subcommand("edges")]

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sam_core.model.checkpoint import load_model
 from schemas import evaluation as layout
 from schemas.ids import canonical_json, content_hash
 from workflows.evaluate.clicks import Fairness, SinglePoint
@@ -36,13 +37,15 @@ from workflows.evaluate.instances import Instances
 from workflows.evaluate.proposals import Proposals
 from workflows.evaluate.show import show
 from workflows.evaluate.task import Figure, Task
-from workflows.evaluate.worker import EvaluationJob, EvaluationWorker
+from workflows.evaluate.text import Text
+from workflows.evaluate.worker import EvaluationJob, EvaluationWorker, Helpers
 from workflows.generate import choose_device
 from workflows.models import Model, find_model
 from workflows.plans import default_shard_size
 from workflows.progress import Progress
 from workflows.runs import package_versions
 from workflows.storage import Store, open_store
+from workflows.text.clips import find_clip
 
 Pool = Callable[[EvaluationJob, list[int], Measurable], Iterator[dict[str, Any]]]
 """Works on shards of a job; what each of them tells, as they end."""
@@ -60,11 +63,6 @@ class Evaluated:
 def evaluate_command(command: EvaluateCommand) -> int:
     """The subcommand: print the table; exit status 0, or 1 when some images ended as errors."""
     config = command.task
-    if isinstance(config, TextConfig):
-        raise ValueError(
-            f"evaluate text: {config.model} takes points, boxes and masks as prompts, no text; "
-            "this needs a model with text prompts, which this version does not have"
-        )
     done = evaluate(config)
     show(task_name(config), config.model, done.figures)
     print(f"{config.out}/evaluation={done.evaluation}: plan, rows, images and figures as Parquet")
@@ -82,11 +80,13 @@ def evaluate(config: Measurable, *, pool: Pool | None = None) -> Evaluated:
     plan = task.plan()
     model = find_model(config.model) if task.needs_model else None
     device = choose_device(config.device) if task.needs_model else "cpu"
-    evaluation = _settle(config, store, plan, model, device)
+    helpers = helpers_of(config, model)
+    evaluation = _settle(config, store, plan, model, helpers, device)
     shards = layout.read_parquet(store.get(layout.plan_key(evaluation)))["shard"].to_numpy()
     missing = sorted(set(shards.tolist()) - _finished(store, evaluation))
     if missing:
-        job = EvaluationJob(store.root, evaluation, task, model, device, config.threads or 2, config.max_pixels)
+        threads = config.threads or 2
+        job = EvaluationJob(store.root, evaluation, task, model, device, threads, config.max_pixels, helpers)
         answers = (pool or on_ray)(job, missing, config)  # before the progress, since Ray takes over standard error
         with Progress(task_name(config), int(np.isin(shards, missing).sum())) as progress:
             for done in answers:
@@ -107,6 +107,16 @@ def task_of(config: Measurable) -> Task:
             return Proposals(config)
         case InstancesConfig():
             return Instances(config)
+        case TextConfig():
+            return Text(config)
+
+
+def helpers_of(config: Measurable, model: Model | None) -> Helpers:
+    """The helpers of a task. Raises ValueError when one is missing, or the CLIP is not the one that the model needs."""
+    if not isinstance(config, TextConfig) or model is None:
+        return Helpers()
+    clip = find_clip(config.clip, load_model(model.path))
+    return Helpers(clip, find_model(config.rival) if config.rival else None)
 
 
 def task_name(config: Measurable) -> str:
@@ -129,7 +139,9 @@ def here(job: EvaluationJob, shards: list[int], config: Measurable) -> Iterator[
     return map(EvaluationWorker(job).work, shards)
 
 
-def _settle(config: Measurable, store: Store, plan: pa.Table, model: Model | None, device: str) -> str:
+def _settle(
+    config: Measurable, store: Store, plan: pa.Table, model: Model | None, helpers: Helpers, device: str
+) -> str:
     """Write down what is measured, unless it is there; the evaluation's identifier."""
     identity = {
         "task": task_name(config),
@@ -137,7 +149,7 @@ def _settle(config: Measurable, store: Store, plan: pa.Table, model: Model | Non
         "model_sha256": model.sha256 if model else None,
         "device": device,
         "truth_sha256": content_hash(layout.parquet_bytes(plan)),
-    }
+    } | helpers.hashes()
     evaluation = f"{identity['task']}-{content_hash(canonical_json(identity).encode())[:12]}"
     size = config.shard_size or default_shard_size(len(plan))
     sharded = plan.append_column("shard", pa.array(np.arange(len(plan)) // size, pa.int64()))

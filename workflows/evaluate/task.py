@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from sam_core.clip import Clip
 from sam_core.model.sam import Sam
 from workflows.images import MAX_PIXELS
 from workflows.sources import UriReader
@@ -37,17 +38,24 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a worker works with: the model, unless the task has none, and a reader of files."""
+    """What a worker works with: models and CLIP, as far as the task has any, and a reader of files."""
 
     sam: Sam | None
     max_pixels: int = MAX_PIXELS
     threads: int = 1
+    clip: Clip | None = None
+    rival: Sam | None = None
     reader: UriReader = field(default_factory=UriReader)
 
     @property
     def model(self) -> Sam:
         assert self.sam is not None, "this task was started without a model"
         return self.sam
+
+    @property
+    def words(self) -> Clip:
+        assert self.clip is not None, "this task was started without a CLIP"
+        return self.clip
 
 
 class Task(Protocol):

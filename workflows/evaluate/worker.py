@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,20 @@ from workflows.failures import one_line
 from workflows.images import ImageError
 from workflows.models import Model
 from workflows.storage import StoreError, open_store
+from workflows.text.clips import ClipSource
+
+
+@dataclass(frozen=True, slots=True)
+class Helpers:
+    """What a task wants beside its model: a CLIP to read text, and another model to compare with."""
+
+    clip: ClipSource | None = None
+    rival: Model | None = None
+
+    def hashes(self) -> dict[str, str]:
+        """What they add to an evaluation's identity."""
+        named = {"clip_sha256": self.clip, "rival_sha256": self.rival}
+        return {name: helper.sha256 for name, helper in named.items() if helper}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +42,7 @@ class EvaluationJob:
     device: str
     threads: int
     max_pixels: int
+    helpers: Helpers = field(default_factory=Helpers)
 
 
 class EvaluationWorker:
@@ -78,9 +93,20 @@ def _bench(job: EvaluationJob) -> Bench:
     import torch
 
     from sam_core.model.checkpoint import CheckpointError, load_model
+    from sam_core.model.sam import Sam
+
+    def load(model: Model) -> Sam:
+        loaded = load_model(model.path, device=job.device)
+        if loaded.sha256 != model.sha256:
+            raise CheckpointError(f"{model.path} on this machine is not the checkpoint that the evaluation began with")
+        return loaded.sam
 
     torch.set_num_threads(job.threads)
-    loaded = load_model(job.model.path, device=job.device)
-    if loaded.sha256 != job.model.sha256:
-        raise CheckpointError(f"{job.model.path} on this machine is not the checkpoint that the evaluation began with")
-    return Bench(loaded.sam, job.max_pixels, job.threads)
+    clip, rival = job.helpers.clip, job.helpers.rival
+    return Bench(
+        load(job.model),
+        job.max_pixels,
+        job.threads,
+        clip.load(device=job.device) if clip else None,
+        load(rival) if rival else None,
+    )

@@ -22,6 +22,8 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Queue
 
+from sam_core.clip import Clip, require_clip
+from sam_core.clip_transformers import load_clip
 from sam_core.model.checkpoint import load_model
 from sam_core.training.distillation import require_pair
 from sam_core.training.presets import TrainConfig, train_preset
@@ -39,7 +41,7 @@ from workflows.train.metrics import Progress
 from workflows.train.progress import TrainingProgress
 from workflows.train.register import Finished, register
 from workflows.train.samples import Sampler
-from workflows.train.sources import Source, is_data_set, open_sources
+from workflows.train.sources import Source, WantedCrops, is_data_set, open_sources
 from workflows.train.stream import LOADER_CORES
 from workflows.train.worker import Told, TrainJob, require_same_model, work
 
@@ -75,10 +77,12 @@ def train(command: TrainCommand) -> Finished:
     checkpoint holds is kept, and the same command goes on from there.
     """
     configs = [adjusted(config, command) for config in train_preset(command.preset)]
+    clip = _clip(configs, command)
+    configs = [_for_clip(config, clip) for config in configs]
     _require_parts(configs, command)
-    sources = open_sources(command.sources, need_masks=configs[0].aim == "segment")
+    start = _first_start(configs[0], command, clip)
+    sources = open_sources(command.sources, need_masks=configs[0].aim == "segment", crops=_crops(configs[0]))
     store = open_store(_place(command))
-    start = _first_start(configs[0], command)
     finished = None
     for number, config in enumerate(configs, start=1):
         record = _settled(store, _proposed(command, config, sources, start, number))
@@ -98,6 +102,29 @@ def adjusted(config: TrainConfig, command: TrainCommand) -> TrainConfig:
     decay_at = tuple(round(step * iterations / rate.iterations) for step in rate.decay_at)
     base = rate.base if command.learning_rate is None else command.learning_rate
     return replace(config, learning_rate=replace(rate, base=base, iterations=iterations, decay_at=decay_at), **given)
+
+
+def _clip(configs: list[TrainConfig], command: TrainCommand) -> Clip | None:
+    """The command's CLIP. Raises ValueError when it is missing, unreadable or not asked for."""
+    wanted = any(config.text for config in configs)
+    if command.clip is None:
+        if wanted:
+            raise ValueError(f"preset {command.preset} needs --clip FOLDER, the CLIP that embedded the sources' crops")
+        return None
+    if not wanted:
+        raise ValueError(f"--clip goes with text prompts, which preset {command.preset} does not train")
+    return load_clip(command.clip)
+
+
+def _for_clip(config: TrainConfig, clip: Clip | None) -> TrainConfig:
+    """The stage, with the CLIP whose embeddings it takes."""
+    if clip is None or not config.text:
+        return config
+    return replace(config, clip_name=clip.name, clip_sha256=clip.sha256, text_width=clip.width)
+
+
+def _crops(config: TrainConfig) -> WantedCrops | None:
+    return WantedCrops(config.clip_sha256, config.min_source_area) if config.text else None
 
 
 def _require_parts(configs: list[TrainConfig], command: TrainCommand) -> None:
@@ -120,15 +147,18 @@ def _place(command: TrainCommand) -> str:
     return known.partition("=")[0].partition("@")[0]
 
 
-def _first_start(config: TrainConfig, command: TrainCommand) -> Model | None:
-    """What training begins with, read once and compared with the preset before any work, and so the teacher."""
+def _first_start(config: TrainConfig, command: TrainCommand, clip: Clip | None) -> Model | None:
+    """What training begins with, read once and compared with the preset and CLIP before any work; so the teacher."""
     if config.teacher:
         require_pair(config.sam, load_model(config.teacher).sam.config)
     name = command.start or (config.model if config.pretrained else None)
     if name is None:
         return None
     model = find_model(name)
-    require_same_model(config, load_model(model.path).sam.config, name)
+    loaded = load_model(model.path)
+    require_same_model(config, loaded.sam.config, name)
+    if loaded.sam.config.text_width and clip:
+        require_clip(loaded.sam.config, loaded.metadata, clip)
     return model
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sam_core.clip import CLIP_NAME, CLIP_SHA256
 from sam_core.metrics.single_point import Sample, evaluate_clicks
 from sam_core.model.checkpoint import load_model, save_model
 from sam_core.model.sam import Sam
@@ -64,7 +65,7 @@ def register(
     metrics = training_metrics(read_metrics(store, record.run_id))
     if validate:
         metrics |= validation(sam.eval(), validate)
-    data = _file_of(sam, record)
+    data = _file_of(sam, record, config)
     sha256 = ids.content_hash(data)
     model_id = ids.model_id(config.sam.name, sha256)
     model = ModelRecord(
@@ -115,11 +116,12 @@ def card(model: ModelRecord) -> str:
         "data": data,
         "preset": f"{training['preset']}, stage {training['stage']}, {training['steps']:,} steps",
         "seed": training["config"]["seed"],
+        "text prompts": _clip_of(training["config"]),
         "training run": training["run"],
         "made": model.created_at.isoformat(timespec="seconds"),
         "SHA-256": model.sha256,
     }
-    about = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    about = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value != "")
     measured = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in model.metrics.items())
     settings = json.dumps(training["config"], indent=2)
     return (
@@ -130,9 +132,17 @@ def card(model: ModelRecord) -> str:
     )
 
 
-def _file_of(sam: Sam, record: TrainingRecord) -> bytes:
+def _clip_of(config: dict[str, Any]) -> str:
+    """Which CLIP a model needs; "" where it needs none."""
+    return f"of CLIP {config['clip_name']}, SHA-256 {config['clip_sha256']}" if config.get("clip_sha256") else ""
+
+
+def _file_of(sam: Sam, record: TrainingRecord, config: TrainConfig) -> bytes:
+    said = {"training": record.run_id, "preset": record.preset}
+    if config.text:
+        said |= {CLIP_NAME: config.clip_name, CLIP_SHA256: config.clip_sha256}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        save_model(sam, path, {"training": record.run_id, "preset": record.preset})
+        save_model(sam, path, said)
         load_model(path)
         return path.read_bytes()

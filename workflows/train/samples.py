@@ -118,7 +118,8 @@ class Sampler:
         image = self._reader.picture(entry["uris"], source)
         if self._config.aim == "distill":
             return _bare_batch(image, self._config, rng, number)
-        return photo_batch(image, self._reader.masks(entry, image), self._config, rng, number)
+        texts = None if entry["vectors"] is None else [_vectors(draws) for draws in entry["vectors"]]
+        return photo_batch(image, self._reader.masks(entry, image), self._config, rng, number, texts=texts)
 
 
 def photographs(source: Source) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
@@ -169,6 +170,11 @@ def _require_size(uri: str, image: tuple[int, ...], masks: tuple[int, ...]) -> N
         raise ValueError(
             f"{uri}: masks of {masks[1]}x{masks[0]} px for an image of {image[1]}x{image[0]} px; they belong to another"
         )
+
+
+def _vectors(draws: list[bytes]) -> NDArray[np.float16]:
+    """Embeddings [D, W] of a mask's crops, as the table has them."""
+    return np.stack([np.frombuffer(vector, "<f2") for vector in draws])
 
 
 def _reader_of(counts: bytes, size: tuple[int, ...]) -> Callable[[], Mask]:

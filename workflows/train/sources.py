@@ -33,6 +33,7 @@ INDEX = pa.schema(
         pa.field("height", pa.int32()),  # of the masks, px; null where the file says
         pa.field("width", pa.int32()),
         pa.field("rles", pa.list_(pa.binary())),
+        pa.field("vectors", pa.list_(pa.list_(pa.binary()))),  # float16 embeddings of each mask's crops, for text
     ]
 )
 _WEIGHTED = re.compile(r"(.+)=(\d+(?:\.\d+)?)")
@@ -40,10 +41,25 @@ _SNAPSHOT = re.compile(r"round-(\d+)")
 _TABLES = ("masks", "annotations")
 _OF_TABLE = """
 SELECT images.uris AS uris, images.height AS image_height, images.width AS image_width,
-    drawn.height AS height, drawn.width AS width, list(drawn.rle ORDER BY drawn.mask_id) AS rles
+    drawn.height AS height, drawn.width AS width, list(drawn.rle ORDER BY drawn.mask_id) AS rles{vectors}
 FROM {table} AS drawn JOIN images USING (image_id) WHERE {where}
 GROUP BY ALL ORDER BY uris
 """
+_VECTORS = ", list(drawn.vectors ORDER BY drawn.mask_id) AS vectors"
+_WITH_CROPS = """(
+    SELECT masks.*, seen.vectors FROM {table} AS masks JOIN (
+        SELECT mask_id, revision, list(vector ORDER BY draw) AS vectors FROM crops
+        WHERE clip_sha256 = '{clip}' AND area >= {least} GROUP BY ALL
+    ) AS seen ON seen.mask_id = masks.mask_id AND seen.revision = {revision}
+)"""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedCrops:
+    """Embeddings that a run trains text prompts on: by which CLIP, and of masks of at least `min_area` px."""
+
+    clip_sha256: str
+    min_area: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +88,14 @@ class Source:
         return 0 if self.index is None else len(self.index)
 
 
-def open_sources(texts: tuple[str, ...], *, need_masks: bool) -> tuple[Source, ...]:
-    """All sources of a run. Raises ValueError or OSError (one line) when one is missing, empty or contradictory."""
+def open_sources(texts: tuple[str, ...], *, need_masks: bool, crops: WantedCrops | None = None) -> tuple[Source, ...]:
+    """All sources of a run. Raises ValueError or OSError (one line) when one is missing, empty or contradictory.
+
+    crops: take only masks whose crops are embedded, with their embeddings.
+    """
     if not texts:
         raise ValueError("nothing to train on: name a data set, COCO or SA-1B JSON, folder with labels, or `scenes`")
-    return tuple(_open(*_weighted(text), need_masks=need_masks) for text in texts)
+    return tuple(_open(*_weighted(text), need_masks=need_masks, crops=crops) for text in texts)
 
 
 def is_data_set(text: str) -> bool:
@@ -93,23 +112,30 @@ def _weighted(text: str) -> tuple[str, float]:
     return match[1], float(match[2])
 
 
-def _open(name: str, weight: float, *, need_masks: bool) -> Source:
+def _open(name: str, weight: float, *, need_masks: bool, crops: WantedCrops | None) -> Source:
     if weight <= 0:
         raise ValueError(f"{name}: the weight of a source is positive")
+    if crops and not is_data_set(name):
+        raise ValueError(f"{name}: text prompts are trained on data sets, whose crops `sam-engine crops` embeds")
     if name == SCENES:
         return Source(name, weight, None)
-    rows = _rows(name, need_masks)
+    rows = _rows(name, need_masks, crops)
     index = pa.Table.from_pylist([row for row in rows if not need_masks or row["masks_uri"] or row["rles"]], INDEX)
+    if not len(index) and crops:
+        raise ValueError(
+            f"{name}: no mask of {crops.min_area:,} px or more has crops that this CLIP embedded; run "
+            f"`sam-engine crops {name.partition('@')[0]} --clip FOLDER` first"
+        )
     if not len(index):
         raise ValueError(f"{name}: {'no image with masks' if need_masks else 'no images'} to train on")
     _require_there(name, index)
     return Source(name, weight, index)
 
 
-def _rows(name: str, need_masks: bool) -> Iterator[dict[str, Any]]:
+def _rows(name: str, need_masks: bool, crops: WantedCrops | None) -> Iterator[dict[str, Any]]:
     place, _, table = name.partition("@")
     if is_data_set(name):
-        return _data_set(place, table, need_masks)
+        return _data_set(place, table, need_masks, crops)
     if not need_masks:
         return (_row([reference.uri]) for reference in list_images(name))
     if name.endswith(".json"):
@@ -117,7 +143,7 @@ def _rows(name: str, need_masks: bool) -> Iterator[dict[str, Any]]:
     return _folder(name)
 
 
-def _data_set(place: str, table: str, need_masks: bool) -> Iterator[dict[str, Any]]:
+def _data_set(place: str, table: str, need_masks: bool, crops: WantedCrops | None) -> Iterator[dict[str, Any]]:
     """Masks of a run, of all runs (`@masks`), those that people drew (`@annotations`), those that an engine round froze
     (`@round-3`), or, unsaid, all of them."""
     connection = connect(place)
@@ -128,11 +154,19 @@ def _data_set(place: str, table: str, need_masks: bool) -> Iterator[dict[str, An
             yield _row(uris)
         return
     for source, where in _chosen(table):
-        for row in connection.sql(_OF_TABLE.format(table=source, where=where)).to_arrow_table().to_pylist():
+        masks, vectors = (_with_crops(source, crops), _VECTORS) if crops else (source, "")
+        listed = _OF_TABLE.format(table=masks, where=where, vectors=vectors)
+        for row in connection.sql(listed).to_arrow_table().to_pylist():
             found, said = (row["height"], row["width"]), (row["image_height"], row["image_width"])
             if found != said:
                 raise ValueError(_other_size(row["uris"][0], said, found))
-            yield _row(row["uris"], height=found[0], width=found[1], rles=row["rles"])
+            yield _row(row["uris"], height=found[0], width=found[1], rles=row["rles"], vectors=row.get("vectors"))
+
+
+def _with_crops(table: str, crops: WantedCrops) -> str:
+    """The table's masks that have embeddings, with them."""
+    revision = "0" if table == "masks" else "masks.revision"
+    return _WITH_CROPS.format(table=table, clip=crops.clip_sha256, revision=revision, least=crops.min_area)
 
 
 def _chosen(table: str) -> list[tuple[str, str]]:
@@ -243,8 +277,10 @@ def _row(
     height: int | None = None,
     width: int | None = None,
     rles: list[bytes] | None = None,
+    vectors: list[list[bytes]] | None = None,
 ) -> dict[str, Any]:
-    return {"uris": uris, "masks_uri": masks_uri, "height": height, "width": width, "rles": rles}
+    sized = {"height": height, "width": width}
+    return {"uris": uris, "masks_uri": masks_uri, **sized, "rles": rles, "vectors": vectors}
 
 
 def _is_folder(place: str) -> bool:

@@ -59,6 +59,8 @@ def to_bytes(batch: TrainBatch) -> bytes:
     """A batch as bytes, eight mask pixels in one."""
     bits = np.packbits(batch.masks.numpy(), axis=-1)
     tensors = {name: getattr(batch, name).contiguous() for name in ("images", "sizes", "image_of", "numbers")}
+    if batch.text is not None:
+        tensors["text"] = batch.text.contiguous()
     return save(tensors | {"masks": torch.from_numpy(bits)})
 
 

@@ -80,10 +80,10 @@ def join_encoder(model: Sam, team: Team, *, sharded: bool) -> TeamEncoder:
 
 
 def join_decoder(model: Sam, team: Team) -> None:
-    """Replace the gradients of prompt encoder and mask decoder by their mean over workers."""
+    """Replace the gradients of all that is not the image encoder by their mean over workers."""
     if team.workers == 1:
         return
-    parameters = [*model.prompt_encoder.parameters(), *model.mask_decoder.parameters()]
+    parameters = [p for name, p in model.named_parameters() if not name.startswith("image_encoder.")]
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return

@@ -12,6 +12,7 @@ import ray
 import ray.train
 import torch
 from ray.util.queue import Queue
+from torch import Tensor
 
 from sam_core.model.checkpoint import load_model
 from sam_core.model.position_tables import resize_model_state
@@ -88,7 +89,8 @@ def first_model(config: TrainConfig, start: str | None, teacher: Sam | None = No
         loaded = load_model(start)
         require_same_model(config, loaded.sam.config, start)
         state = resize_model_state(loaded.sam.state_dict(), model.config)
-        model.load_state_dict(deepened(state, depth=model.config.mask_decoder.depth))
+        state = deepened(state, depth=model.config.mask_decoder.depth)
+        model.load_state_dict(new_text_prompt(model) | state)
     elif config.align_start:
         align_cross_attention(model)
     if teacher:
@@ -100,9 +102,18 @@ def first_model(config: TrainConfig, start: str | None, teacher: Sam | None = No
     return model
 
 
+def new_text_prompt(model: Sam) -> dict[str, Tensor]:
+    """The part of a model's state that a model without text prompts lacks."""
+    return {name: tensor for name, tensor in model.state_dict().items() if name.startswith("text_prompt.")}
+
+
 def require_same_model(config: TrainConfig, found: SamConfig, start: str) -> None:
-    """Raises ValueError when a checkpoint holds another model than the configuration trains, input size and missing
-    layers of the mask decoder aside."""
+    """Raises ValueError when a checkpoint holds another model than the configuration trains, input size, missing
+    layers of the mask decoder and missing text prompts aside."""
+    if found.text_width not in (0, config.text_width):
+        raise ValueError(
+            f"{start} takes text prompts of width {found.text_width}: train it with a preset for text and its own CLIP"
+        )
     wanted, held = config.sam, at_image_size(found, config.image_size)
     decoder = replace(held.mask_decoder, depth=max(held.mask_decoder.depth, wanted.mask_decoder.depth))
     if (held.image_encoder, decoder) != (wanted.image_encoder, wanted.mask_decoder):

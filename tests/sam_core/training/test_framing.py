@@ -87,3 +87,22 @@ def test_no_more_masks_than_asked_for_and_every_one_shows() -> None:
         assert made is not None
         assert 1 <= len(made.masks) <= 3
         assert (made.masks.sum((1, 2)) >= 4).all()
+
+
+def test_embeddings_follow_the_masks_that_were_chosen() -> None:
+    config = replace(CONFIG, jitter=(1, 1), flip=0, masks_per_image=2)
+    image = np.zeros((64, 64, 3), np.uint8)
+    masks = [np.zeros((64, 64), bool) for _ in range(4)]
+    for number, mask in enumerate(masks[:3]):
+        mask[20 * number : 20 * number + 10] = True  # the last one is empty and left out
+    texts = [np.full((3, 2), number, np.float16) + np.array([[0], [0.25], [0.5]], np.float16) for number in range(4)]
+    drawn = set()
+    for seed in range(30):
+        made = photo_batch(image, [lambda m=m: m for m in masks], config, np.random.default_rng(seed), 0, texts=texts)
+        assert made is not None
+        assert made.text is not None
+        assert made.text.shape == (2, 2)
+        tops = made.masks.any(2).int().argmax(1)
+        assert (made.text[:, 0].floor() == tops // 20).all()
+        drawn |= set((made.text[:, 0] % 1).tolist())
+    assert drawn == {0.0, 0.25, 0.5}

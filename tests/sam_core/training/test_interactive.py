@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
+from sam_core.model.prompt_encoder import Prompts
 from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
 from sam_core.training.draws import prompt_draws
-from sam_core.training.interactive import first_prompts, run_round, train_rounds
+from sam_core.training.interactive import first_prompts, prompt_tokens, run_round, text_prompts, train_rounds
 from sam_core.training.presets import nano
+from sam_core.training.prompt_sampler import first_points
 from sam_core.training.targets import TrainBatch, averaged, merge, normalised
 
 CONFIG = replace(nano()[0], model="vit_test", image_size=64, points=2, refinements=2, bfloat16=False)
@@ -98,3 +101,89 @@ def test_two_halves_of_a_batch_add_up_to_the_whole() -> None:
     for (name, a), b in zip(halves.named_parameters(), whole.parameters(), strict=True):
         if b.grad is not None:
             torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+TEXT_CONFIG = replace(CONFIG, text=True, text_width=6, clip_sha256="c" * 64, points=1, refinements=0)
+
+
+def text_model() -> Sam:
+    torch.manual_seed(0)
+    return Sam(TEXT_CONFIG.sam)
+
+
+def text_batch() -> TrainBatch:
+    text = torch.nn.functional.normalize(torch.randn(4, 6, generator=torch.Generator().manual_seed(1)), dim=-1)
+    return replace(batch(), text=text)
+
+
+def test_embeddings_are_the_first_prompt_and_learn() -> None:
+    sam = text_model()
+    train_rounds(sam, text_batch(), TEXT_CONFIG, 0)
+    assert sam.text_prompt is not None
+    assert sam.text_prompt.projection.weight.grad is not None
+    assert sam.text_prompt.projection.weight.grad.abs().sum() > 0
+    corners = [sam.prompt_encoder.point_embeddings[kind].weight.grad for kind in (2, 3)]
+    assert all(grad is None or not grad.any() for grad in corners)  # no box was drawn
+
+
+def test_a_text_alone_asks_for_three_masks_and_a_click_makes_it_clear() -> None:
+    data = text_batch()
+    assert data.text is not None
+    draws = prompt_draws(data, 0)
+    prompts = text_prompts(data.masks, data.text, TEXT_CONFIG, draws)
+    assert prompts.single
+    torch.testing.assert_close(prompts.text, data.text)
+    clicked = prompts.with_clicks(first_points(data.masks, draws))
+    assert not clicked.single
+    assert clicked.labels.tolist() == [[-1, -1, 1]] * 4
+
+
+def test_some_masks_begin_with_a_point_or_a_box() -> None:
+    data, config = text_batch(), replace(TEXT_CONFIG, text_share=0.5, box_share=0.5)
+    assert data.text is not None
+    kinds = set()
+    for seed in range(20):
+        draws = prompt_draws(data, seed)
+        prompts = text_prompts(data.masks, data.text, config, draws)
+        assert prompts.spoken is not None
+        kinds |= {(bool(s), *row) for s, row in zip(prompts.spoken, prompts.labels.tolist(), strict=True)}
+    assert kinds == {(True, -1, -1), (False, 1, -1), (False, 2, 3)}
+    sam = text_model()
+    none = replace(prompts, spoken=torch.zeros(4, dtype=torch.bool))
+    plain = sam.prompt_encoder.embed(prompts.xy, prompts.labels, None)
+    torch.testing.assert_close(prompt_tokens(sam, none).sparse, plain.sparse)
+
+
+def test_training_sees_a_text_as_prediction_does() -> None:
+    sam, data = text_model().eval(), text_batch()
+    assert data.text is not None
+    draws = prompt_draws(data, 0)
+    clicks = first_points(data.masks, draws)
+    alone = text_prompts(data.masks, data.text, TEXT_CONFIG, draws)
+    clicked = Prompts(clicks.xy[:, None], clicks.labels[:, None], text=data.text)
+    for state, prompts in ((alone, Prompts(text=data.text)), (alone.with_clicks(clicks), clicked)):
+        trained = prompt_tokens(sam, state).sparse
+        predicted = sam.with_text(sam.prompt_encoder(prompts), prompts.text).sparse
+        torch.testing.assert_close(trained.sum(1), predicted.sum(1))  # the order of tokens is of no consequence
+
+
+def test_noise_keeps_the_length_and_follows_the_seed() -> None:
+    data = text_batch()
+    assert data.text is not None
+    noisy = replace(TEXT_CONFIG, text_noise=0.5)
+    one, same, other = (text_prompts(data.masks, data.text, noisy, prompt_draws(data, seed)).text for seed in (0, 0, 1))
+    assert one is not None
+    torch.testing.assert_close(one.norm(dim=1), torch.ones(4))
+    torch.testing.assert_close(one, same)
+    assert not torch.equal(one, other)
+    assert 0.7 < float((one * data.text).sum(1).mean()) < 0.99
+
+
+def test_batches_with_and_without_embeddings_do_not_mix() -> None:
+    merged = merge([text_batch(), text_batch()])
+    assert merged.text is not None
+    assert merged.text.shape == (8, 6)
+    with pytest.raises(ValueError, match="some batches have text embeddings and some have none"):
+        merge([text_batch(), batch()])
+    with pytest.raises(ValueError, match="4 masks but 3 embeddings"):
+        replace(text_batch(), text=torch.zeros(3, 6))

@@ -15,6 +15,11 @@ import pytest
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
+from sam_core.answers import answer
+from sam_core.model.checkpoint import load_model
+from sam_core.predict import Prompts, encode
+from tests.fake_clip import FakeClip
+
 pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
 
 from playwright.sync_api import Browser, expect
@@ -212,6 +217,46 @@ def _edit_first(person: Person) -> NDArray[np.bool_]:
     edited = person.seen()
     person.page.locator("#save-mask").click()
     return edited
+
+
+def test_words_find_a_mask_and_clicks_go_on_from_it(
+    browser: Browser, running: Start, config: AnnotateConfig, text_checkpoint: Path, fake_clip: None
+) -> None:
+    from skimage.data import chelsea
+
+    ada = sit_down(browser, running(config, model=str(text_checkpoint), clip="clip").address, "Ada")
+    ada.press("t")
+    ada.page.keyboard.type("a red wheel")
+    with ada.page.expect_request("**/api/decode") as asked:
+        ada.press("Enter")
+    ada.answered()
+    assert (asked.value.post_data_json["text"], asked.value.post_data_json["mask"]) == ("a red wheel", None)
+    expect(ada.page.locator("#candidates button")).to_have_count(3)
+    expect(ada.page.locator("#work-facts")).to_have_text("“a red wheel”")
+    sam = load_model(text_checkpoint).sam
+    vector = FakeClip().embed_texts(["a red wheel"]).vectors
+    wanted = answer(sam, encode(sam, [chelsea()]), Prompts(text=vector)).best().masks()[0, 0].numpy()
+    assert np.mean(ada.seen() == wanted) > 0.98  # embeddings are stored as float16
+    with ada.page.expect_request("**/api/decode") as asked:
+        ada.click(0.5, 0.5)
+    sent = asked.value.post_data_json
+    assert (sent["text"], len(sent["points"]), sent["mask"] is not None) == ("a red wheel", 1, True)
+    ada.kept()
+    ada.page.reload()
+    ada.ready()
+    expect(ada.page.locator("#work-facts")).to_contain_text("“a red wheel”")
+    ada.press("t")
+    ada.page.keyboard.type("a blue wheel")
+    ada.press("Enter")
+    ada.answered()
+    ada.press("b")
+    ada.drag((0.1, 0.1), (0.3, 0.15))
+    ada.press("Enter")
+    ada.saved()
+    actions = (
+        connect(config.dataset).sql("SELECT action, details ->> 'text' FROM events WHERE action = 'text'").fetchall()
+    )
+    assert actions == [("text", "a blue wheel")]
 
 
 def test_a_reload_in_the_middle_of_a_mask_loses_nothing(

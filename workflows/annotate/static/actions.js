@@ -14,15 +14,18 @@ export class Actions {
   #desk;
   #tools;
   #acts;
+  #say;
 
   constructor({ desk, images, prompts, saved, tools }) {
     const { view } = desk;
     [this.#desk, this.#tools] = [desk, tools];
+    this.#say = () => (prompts.say($("phrase").value.trim()), $("viewport").focus());
     this.#acts = {
       tool: (name) => (tools.select(name), showTool(tools)),
       smaller: () => this.#resizeBrush(tools.brushSize / 1.25 - 0.5),
       larger: () => this.#resizeBrush(tools.brushSize * 1.25 + 0.5),
       candidate: (which) => prompts.candidate(which),
+      ask: () => $("ask").hidden || $("phrase").select(),
       save: () => saved.save(),
       discard: () => saved.discard(),
       delete: () => saved.deleteInWork(),
@@ -54,6 +57,8 @@ export class Actions {
   listen() {
     for (const [id, action] of Object.entries(BUTTONS)) $(id).addEventListener("click", () => this.act(action));
     $("brush-size").addEventListener("input", (event) => this.#resizeBrush(Number(event.target.value)));
+    $("ask").addEventListener("submit", (event) => (event.preventDefault(), this.#say()));
+    $("phrase").addEventListener("keydown", (event) => event.key === "Escape" && $("viewport").focus());
     addEventListener("keydown", (event) => this.#key(event));
   }
 

@@ -34,6 +34,7 @@ class App {
     this.#show();
     this.#actions.listen();
     this.#actions.act("tool:points");
+    $("ask").hidden = !this.#desk.project.model.text_prompts;
     showTask(this.#desk.project, this.#desk.annotator);
     await this.#desk.decoder.load();
     showDecoder(this.#desk.decoder);
@@ -54,6 +55,7 @@ class App {
       this.#tools.refresh();
     };
     desk.outbox.onChange = showSaving;
+    desk.decoder.onNote = complain;
     desk.clock.onReminder = () => {
       if (!desk.item || desk.editor.isEmpty) return;
       desk.note("reminder");

@@ -15,6 +15,8 @@ export class Decoder {
   #model;
   #busy = false;
   #next = null;
+  /** Called with what the server did not take as given. */
+  onNote = () => {};
   /** "browser" or "server", and how many threads the browser uses. */
   where = "server";
   threads = 0;
@@ -50,7 +52,8 @@ export class Decoder {
   }
 
   /**
-   * Candidates for a prompt {points: [[x, y, label]], box, previous: logits or null, base: mask or null}.
+   * Candidates for a prompt {points: [[x, y, label]], box, text, previous: logits or null, base: mask or null}; one with
+   * a text is always for the server.
    * `onFirst` gets the best one as soon as it is there. Resolves to null when a newer prompt took its place.
    */
   decode(prompt, onFirst) {
@@ -67,7 +70,8 @@ export class Decoder {
     this.#next = null;
     this.#busy = true;
     try {
-      resolve(await (this.where === "browser" ? this.#here(prompt, onFirst) : this.#there(prompt, onFirst)));
+      const isHere = this.where === "browser" && !prompt.text;
+      resolve(await (isHere ? this.#here(prompt, onFirst) : this.#there(prompt, onFirst)));
     } catch (error) {
       reject(error);
     } finally {
@@ -83,9 +87,10 @@ export class Decoder {
   }
 
   async #there(prompt, onFirst) {
-    const { points, box, base } = prompt;
-    const request = { image_id: this.#image.id, points, box, output: "logits", mask: base && compress(base) };
-    const { logits, iou } = await api.decode(request);
+    const { points, box, text, base } = prompt;
+    const request = { image_id: this.#image.id, points, box, text, output: "logits", mask: base && compress(base) };
+    const { logits, iou, note } = await api.decode(request);
+    if (note) this.onNote(note);
     const bits = Uint8Array.from(atob(logits), (c) => c.charCodeAt(0));
     const values = fromHalf(new Uint16Array(bits.buffer));
     return this.#ask("finish", { logits: values, iou, single: isSingle(prompt) }, onFirst);
@@ -130,7 +135,7 @@ export class Decoder {
   }
 }
 
-function isSingle({ points, box, previous, base }) {
-  return !previous && !base && points.length + (box ? 1 : 0) === 1;
+function isSingle({ points, box, text, previous, base }) {
+  return !previous && !base && points.length + (box ? 1 : 0) + (text ? 1 : 0) === 1;
 }
 

@@ -5,10 +5,10 @@ import { boxOf, decompress, compress, eachStrip, fromBitmap } from "./rle.js";
 import { countRegions, holePixels, strayPixels } from "./regions.js";
 
 const [UNTOUCHED, ADDED, ERASED] = [0, 1, 2];
-const NOTHING = Object.freeze({ points: [], box: null, candidates: [], chosen: 0, mask: null });
+const NOTHING = Object.freeze({ points: [], box: null, text: null, candidates: [], chosen: 0, mask: null });
 
 export class Editor {
-  /** Model's part: {points: [[x, y, label]], box, candidates: [{iou, mask, logits}], chosen, mask}. Never mutated. */
+  /** Model's part: {points: [[x, y, label]], box, text, candidates: [{iou, mask, logits}], chosen, mask}. Never mutated. */
   model = NOTHING;
   /** Whether an existing mask is edited: {mask_id, revision, source_mask_id, ...} or null. */
   origin = null;
@@ -32,7 +32,8 @@ export class Editor {
   }
 
   get isEmpty() {
-    return !this.model.mask && !this.#brushBox && !this.model.points.length && !this.model.box;
+    const { mask, points, box, text } = this.model;
+    return !mask && !this.#brushBox && !points.length && !box && !text;
   }
 
   get canUndo() {
@@ -208,22 +209,23 @@ export class Editor {
     if (this.isEmpty) return null;
     const layer = (value) =>
       compress(fromBitmap(this.#brush.map((v) => (v === value ? 1 : 0)), this.width, this.height, this.#brushBox));
-    const { points, box, mask, chosen } = this.model;
+    const { points, box, text, mask, chosen } = this.model;
     return {
       origin: this.origin,
       clicks: this.clicks,
       points,
       box,
+      text,
       chosen,
       mask: mask && compress(mask),
       brush: this.#brushBox && { added: layer(ADDED), erased: layer(ERASED) },
     };
   }
 
-  restore({ origin, clicks, points, box, mask, brush }) {
+  restore({ origin, clicks, points, box, text = null, mask, brush }) {
     this.clear();
     [this.origin, this.clicks] = [origin, clicks];
-    this.#show({ ...NOTHING, points, box, mask: mask && decompress(mask) });
+    this.#show({ ...NOTHING, points, box, text, mask: mask && decompress(mask) });
     for (const [text, value] of brush ? [[brush.added, ADDED], [brush.erased, ERASED]] : []) {
       const layer = decompress(text);
       eachStrip(layer, this.height, (x, top, bottom) => {

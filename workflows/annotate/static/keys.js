@@ -3,6 +3,7 @@
 export const KEYS = [
   ["P", "points: left click is object, right or Shift is background", ["p"], "tool:points"],
   ["R", "box", ["r"], "tool:box"],
+  ["T", "say what to find, where the server reads text; clicks go on from there", ["t"], "ask"],
   ["B", "brush", ["b"], "tool:brush"],
   ["E", "eraser", ["e"], "tool:eraser"],
   ["V", "choose a mask to edit", ["v"], "tool:select"],

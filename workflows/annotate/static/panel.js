@@ -113,8 +113,9 @@ export function showWork(editor, busy) {
 }
 
 function facts(editor, busy) {
-  const { points, box } = editor.model;
+  const { points, box, text } = editor.model;
   const said = [];
+  if (text) said.push(`“${text}”`);
   if (points.length) said.push(`${points.length} point${points.length > 1 ? "s" : ""}`);
   if (box) said.push("box");
   if (busy) said.push("…");

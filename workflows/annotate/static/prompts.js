@@ -1,6 +1,8 @@
-// From the tools to the mask in work: points and boxes go to the model, strokes of the brush go straight on.
+// From the tools to the mask in work: points, boxes and words go to the model, strokes of the brush go straight on.
 
 import { complain } from "./panel.js";
+
+const PARTS = ["points", "box", "text"];
 
 export class Prompts {
   #desk;
@@ -29,6 +31,11 @@ export class Prompts {
     };
   }
 
+  /** Begins anew with what a text means; clicks and a box that are there already count beside it. */
+  say(text) {
+    if (text) this.#ask("text", { text }, { text });
+  }
+
   /** Takes another of the model's answers, by number or the one after. */
   candidate(value) {
     const { editor } = this.#desk;
@@ -51,7 +58,7 @@ export class Prompts {
   }
 
   /** Gives the model one more prompt and shows its answer as soon as it is there. */
-  async #ask(action, change) {
+  async #ask(action, change, details) {
     const desk = this.#desk;
     const { editor } = desk;
     if (!editor) return;
@@ -59,13 +66,13 @@ export class Prompts {
     const before = editor.model;
     editor.clicks++;
     editor.setModel(change);
-    desk.note(action);
+    desk.note(action, details ? { details } : {});
     const asked = editor.model;
-    const isCurrent = () => desk.editor === editor && editor.model.points === asked.points && editor.model.box === asked.box;
+    const isCurrent = () => desk.editor === editor && PARTS.every((part) => editor.model[part] === asked[part]);
     const show = (found) => isCurrent() && editor.answer({ candidates: found, chosen: 0, mask: found[0].mask });
     desk.setBusy(true);
     try {
-      const answer = await desk.decoder.decode(promptOf(asked, before), (first) => {
+      const answer = await desk.decoder.decode(promptOf(asked, change.text ? null : before), (first) => {
         show([first]);
         this.lastClick = performance.now() - started;
       });
@@ -79,8 +86,9 @@ export class Prompts {
 }
 
 /** A prompt as decoder.js takes it: with the answer to the prompts before, if there were any, and the mask so far. */
-function promptOf({ points, box }, before) {
-  const wasPrompted = before.points.length > 0 || before.box !== null;
-  const previous = wasPrompted ? (before.candidates[before.chosen]?.logits ?? null) : null;
-  return { points, box, previous, base: before.mask };
+function promptOf({ points, box, text }, before) {
+  const prompt = { points, box, text };
+  if (!before) return { ...prompt, previous: null, base: null };
+  const wasPrompted = before.points.length > 0 || before.box !== null || before.text !== null;
+  return { ...prompt, previous: wasPrompted ? (before.candidates[before.chosen]?.logits ?? null) : null, base: before.mask };
 }

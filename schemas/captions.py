@@ -1,0 +1,69 @@
+"""Captioned masks: COCO's instances JSON whose annotations say in words which object they are, as RefCOCO's do.
+
+    {"id": 7, "image_id": 1, "category_id": 1, "segmentation": ..., "area": ..., "bbox": ..., "iscrowd": 0,
+     "caption": "the small striped ring left of a red star", "split": "unseen_combination"}
+
+caption: a text, or a list of texts that each name this mask and no other of its image; `phrase` means the same.
+Annotations without one are masks like others, asked for by nobody.
+split: which part of the data the annotation's captions belong to, any text; figures are reported by it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from schemas import coco
+from schemas.json_fields import JsonObject, parse_object
+
+_NAMES = ("caption", "phrase")
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What names one mask: texts, each enough by itself, and the split that they belong to."""
+
+    texts: tuple[str, ...]
+    split: str | None = None
+
+
+def to_json(document: coco.Document, captions: Mapping[int, Caption]) -> str:
+    """The text of an instances file whose annotations are captioned; captions are by annotation id."""
+    whole = json.loads(coco.to_json(document))
+    for entry in whole["annotations"]:
+        if caption := captions.get(entry["id"]):
+            entry["caption"] = caption.texts[0] if len(caption.texts) == 1 else list(caption.texts)
+            if caption.split is not None:
+                entry["split"] = caption.split
+    return json.dumps(whole, separators=(",", ":"), allow_nan=False)
+
+
+def from_json(text: str | bytes, *, where: str) -> dict[int, Caption]:
+    """Captions by annotation id of an instances file.
+
+    Args:
+        where: name of the file, for messages.
+
+    Raises:
+        ValueError: one line that says which entry is at fault: no JSON, an empty caption, two annotations of one id.
+    """
+    found: dict[int, Caption] = {}
+    for entry in parse_object(text, where).children("annotations"):
+        caption = _caption(entry)
+        if caption is None:
+            continue
+        number = entry.integer("id")
+        if number in found:
+            raise ValueError(f"{entry.where}: another annotation has the id {number}, too")
+        found[number] = caption
+    return found
+
+
+def _caption(entry: JsonObject) -> Caption | None:
+    name = next((name for name in _NAMES if entry.has(name)), None)
+    if name is None:
+        return None
+    texts = entry.items(name) if isinstance(entry.values[name], list) else [entry.text(name)]
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ValueError(f"{entry.where}: {name} is empty; leave it out where nothing names the mask")
+    split = entry.text("split") if entry.has("split") else None
+    return Caption(tuple(str(text).strip() for text in texts), split)

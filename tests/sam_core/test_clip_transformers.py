@@ -1,0 +1,166 @@
+"""CLIP out of a folder: the library's own embeddings, attention to the object, long and empty texts, refusals."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sam_core.clip_transformers import CLIP_MEAN, ClipError, TransformersClip, clip_sha256, load_clip
+from sam_core.model.checkpoint import file_sha256
+from tests.small_clip import SIZES, write_small_clip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_clip(tmp_path_factory.mktemp("clips") / "small")
+
+
+@pytest.fixture(scope="module")
+def clip(folder: Path) -> TransformersClip:
+    return load_clip(folder)
+
+
+def crops(count: int = 3) -> torch.Tensor:
+    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def test_what_a_folder_says(clip: TransformersClip, folder: Path) -> None:
+    assert (clip.width, clip.context, clip.image_size, clip.name) == (8, 8, 16, "small")
+    assert clip.sha256 == file_sha256(folder / "model.safetensors")
+    assert not clip.model.training
+    assert clip.mean == (0.5, 0.5, 0.5)
+
+
+def test_images_are_embedded_as_the_library_does(clip: TransformersClip) -> None:
+    reference = clip.model.get_image_features(pixel_values=(crops() - 0.5) / 0.25).pooler_output
+    torch.testing.assert_close(clip.embed_images(crops()), F.normalize(reference, dim=-1))
+
+
+def test_texts_are_embedded_as_the_library_does(clip: TransformersClip) -> None:
+    texts = ["a red star", "LEFT of the blue ring"]
+    ids = clip.tokenizer(texts, padding=True, return_tensors="pt")
+    reference = clip.model.get_text_features(**ids).pooler_output
+    found = clip.embed_texts(texts)
+    torch.testing.assert_close(found.vectors, F.normalize(reference, dim=-1))
+    assert found.truncated == (False, False)
+
+
+def test_a_text_alone_is_embedded_as_among_others(clip: TransformersClip) -> None:
+    together = clip.embed_texts(["red", "the blue ring left of a star"]).vectors
+    torch.testing.assert_close(together[:1], clip.embed_texts(["red"]).vectors)
+
+
+def test_a_mask_over_the_whole_crop_changes_nothing(clip: TransformersClip) -> None:
+    whole = torch.ones(3, 16, 16, dtype=torch.bool)
+    torch.testing.assert_close(clip.embed_images(crops(), whole), clip.embed_images(crops()))
+    torch.testing.assert_close(clip.embed_images(crops(), ~whole), clip.embed_images(crops()))  # nothing to see
+
+
+def test_the_last_layer_sees_the_object_alone(tmp_path: Path) -> None:
+    """With a single layer, which is the last one, pixels of other patches make no difference."""
+    shallow = load_clip(write_small_clip(tmp_path / "shallow", sizes=replace(SIZES, vision_layers=1)))
+    inside = torch.zeros(3, 16, 16, dtype=torch.bool)
+    inside[:, 1, 5] = True  # in the second patch of the first row
+    changed = crops()
+    changed[:, :, :, 8:] = 0
+    torch.testing.assert_close(shallow.embed_images(changed, inside), shallow.embed_images(crops(), inside))
+    assert not torch.allclose(shallow.embed_images(changed), shallow.embed_images(crops()))
+    changed[:, :, :4, 4:8] = 0
+    assert not torch.allclose(shallow.embed_images(changed, inside), shallow.embed_images(crops(), inside))
+
+
+def test_a_long_text_is_cut_and_said_to_be(clip: TransformersClip) -> None:
+    long = "a red star left of the blue ring"  # eight words and two marks
+    found = clip.embed_texts([long, "a red star"])
+    assert found.truncated == (True, False)
+    torch.testing.assert_close(found.vectors[:1], clip.embed_texts(["a red star left of the"]).vectors)
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_an_empty_text_is_refused(clip: TransformersClip, text: str) -> None:
+    with pytest.raises(ValueError, match="an empty text says nothing to look for"):
+        clip.embed_texts(["a star", text])
+
+
+def test_nothing_is_nothing(clip: TransformersClip) -> None:
+    assert clip.embed_texts([]).vectors.shape == (0, 8)
+    assert clip.embed_images(torch.zeros(0, 3, 16, 16)).shape == (0, 8)
+
+
+def test_crops_of_another_size_are_refused(clip: TransformersClip) -> None:
+    with pytest.raises(ValueError, match="crops for small have shape"):
+        clip.embed_images(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="`inside` of 3 crops has shape"):
+        clip.embed_images(crops(), torch.ones(2, 16, 16, dtype=torch.bool))
+
+
+def test_more_crops_than_go_through_at_once(clip: TransformersClip, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = torch.rand(3, 16, 16) < 0.2
+    whole = clip.embed_images(crops(), inside)
+    monkeypatch.setattr("sam_core.clip_transformers.BATCH", 2)
+    torch.testing.assert_close(clip.embed_images(crops(), inside), whole)
+
+
+def _forget_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def _other_kind(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+
+
+def _no_json(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def _pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def _damaged(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (shutil.rmtree, "there is no folder"),
+        (_forget_config, "holds no CLIP: config.json is missing"),
+        (_other_kind, "holds no CLIP: config.json says 'bert'"),
+        (_no_json, "is no JSON"),
+        (_pickled, r"has no \*.safetensors with the weights \(weights of other formats are not read\)"),
+        (_damaged, "this CLIP cannot be read"),
+    ],
+)
+def test_what_is_no_clip_is_refused_in_one_line(
+    folder: Path, tmp_path: Path, spoil: Callable[[Path], None], complaint: str
+) -> None:
+    shutil.copytree(folder, tmp_path / "spoilt")
+    spoil(tmp_path / "spoilt")
+    with pytest.raises(ClipError, match=complaint) as caught:
+        load_clip(tmp_path / "spoilt")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(ClipError, match="hf download openai/clip-vit-large-patch14-336"):
+        load_clip(tmp_path / "nowhere")
+
+
+def test_the_hash_of_several_files_depends_on_each(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(name.encode())
+    both = clip_sha256([tmp_path / "a", tmp_path / "b"])
+    assert both not in (file_sha256(tmp_path / "a"), file_sha256(tmp_path / "b"))
+    assert both != clip_sha256([tmp_path / "b", tmp_path / "a"])
+
+
+def test_a_folder_that_says_nothing_of_pixels_has_those_of_clip(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "plain")
+    (tmp_path / "plain" / "preprocessor_config.json").unlink()
+    assert load_clip(tmp_path / "plain").mean == CLIP_MEAN

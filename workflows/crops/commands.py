@@ -1,0 +1,38 @@
+"""What `sam-engine crops` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tyro.conf import Positional
+
+from workflows.images import MAX_PIXELS
+
+
+@dataclass(frozen=True, slots=True)
+class CropsConfig:
+    """Embed the crops of a data set's masks by a CLIP, for training text prompts; can be repeated and goes on."""
+
+    dataset: Positional[str]
+    """A local folder or s3://bucket/prefix with masks."""
+    clip: str
+    """Folder of a CLIP as the transformers library writes it."""
+    draws: int = 4
+    """Crops of each mask; every second one without its background."""
+    min_area: int = 100**2
+    """Smaller masks are left out, px."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where CLIP runs; auto takes a GPU when there is one."""
+    workers: int | None = None
+    """Processes that hold a CLIP, over the whole cluster."""
+    threads: int | None = None
+    """CPU cores per worker."""
+    max_pixels: int = MAX_PIXELS
+    """Larger images are left out."""
+
+    def __post_init__(self) -> None:
+        for name in ("draws", "min_area", "workers", "threads"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")

@@ -1,0 +1,202 @@
+"""The job behind `sam-engine crops`: every mask of a data set that one CLIP has not seen yet, once.
+
+One row of Ray Data is a chunk of masks on whole images; each becomes one file by one atomic put, named by the masks in
+it. What is done is what the files list, so a killed job goes on, and masks that come later are all that is done then.
+What is drawn at random for a mask follows from its identifier.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sam_core.clip_crops import CropDraw, crop, crop_batch, draw_crops
+from sam_core.clip_transformers import TransformersClip, load_clip
+from sam_core.masks import rle
+from schemas.ids import content_hash
+from schemas.layout import crops_key
+from schemas.parquet import to_parquet_bytes
+from schemas.tables import CROPS
+from workflows.crops.commands import CropsConfig
+from workflows.embed import StoredImage, read_pixels
+from workflows.failures import one_line
+from workflows.images import ImageError
+from workflows.progress import Progress
+from workflows.sources import UriReader
+from workflows.sql import connect
+from workflows.storage import open_store
+
+MASKS_PER_CHUNK = 256
+MASKS_AT_ONCE = 65_536
+"""Masks that the driver holds at a time."""
+_WANTED = """
+FROM (
+    SELECT mask_id, 0 AS revision, image_id, height, width, rle, area FROM masks
+    UNION ALL
+    SELECT mask_id, revision, image_id, height, width, rle, area FROM annotations
+) AS drawn
+JOIN (SELECT image_id, uri FROM images WHERE height IS NOT NULL) AS readable USING (image_id)
+WHERE area >= $least
+"""
+_MISSING = f"""
+SELECT image_id, uri, mask_id, revision, height, width, rle, area {_WANTED}
+AND (mask_id, revision) NOT IN (SELECT (mask_id, revision) FROM crops WHERE clip_sha256 = $clip)
+ORDER BY image_id, mask_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CropsJob:
+    """What every worker is told."""
+
+    dataset: str
+    clip: str
+    draws: int
+    device: str
+    threads: int
+    max_pixels: int
+
+
+def crops(config: CropsConfig) -> int:
+    """The subcommand: exit status 0, or 1 when some images cannot be read."""
+    clip = load_clip(config.clip)  # refused here, before any worker starts
+    connection = connect(config.dataset)
+    asked = {"least": config.min_area, "clip": clip.sha256}
+    ((total,),) = connection.execute(f"SELECT count(*) {_WANTED}", {"least": config.min_area}).fetchall()
+    if not total:
+        raise ValueError(f"{config.dataset}: no mask of {config.min_area:,} px or more on a readable image")
+    missing = connection.sql(_MISSING, params=asked).to_arrow_reader(MASKS_AT_ONCE)
+    failures = list(_work(config, missing))
+    for failure in failures:
+        print(f"not embedded: {failure}")
+    ((done,),) = (
+        connect(config.dataset)
+        .execute("SELECT count(DISTINCT mask_id) FROM crops WHERE clip_sha256 = $clip", {"clip": clip.sha256})
+        .fetchall()
+    )
+    print(f"{config.dataset}: crops of {done:,} masks embedded by {clip.name} ({clip.sha256[:12]})")
+    return 1 if failures else 0
+
+
+class CropsWorker:
+    """Embeds chunks of masks; CLIP is loaded once."""
+
+    def __init__(self, job: CropsJob) -> None:
+        import torch
+
+        torch.set_num_threads(job.threads)
+        self._job = job
+        self._store = open_store(job.dataset)
+        self._clip = load_clip(job.clip, device=job.device)
+        self._reader = UriReader()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, object]:
+        """For Ray Data: masks in; how many were embedded and what went wrong out, or a `failure`."""
+        failures: list[str] = []
+        try:
+            rows = [made for image in row["images"] for made in self._image(image, failures)]
+            if rows:
+                table = pa.Table.from_pylist(rows, schema=CROPS)
+                self._store.put(crops_key(self._clip.sha256, part_name(table)), to_parquet_bytes(table))
+        except (OSError, ValueError) as error:
+            return {"failure": one_line(error)}
+        return {"masks": len(rows) // self._job.draws, "images": len(row["images"]), "failures": failures}
+
+    def _image(self, image: dict[str, Any], failures: list[str]) -> list[dict[str, Any]]:
+        """Rows of CROPS of one image; none, and one line more in `failures`, where it has no pixels."""
+        stored = StoredImage(image["image_id"], image["uri"])
+        try:
+            pixels = read_pixels(self._reader, stored, max_pixels=self._job.max_pixels)
+        except ImageError as error:
+            failures.append(f"{stored.uri}: {error}")
+            return []
+        found = []
+        for mask in image["masks"]:
+            draws = draws_of(mask["mask_id"], mask["revision"], self._job.draws)
+            region = rle.decode(mask["rle"], (mask["height"], mask["width"]))
+            if region.shape != pixels.shape[:2]:
+                raise ValueError(f"{stored.uri}: mask {mask['mask_id']} is of another size than the image")
+            found += _rows(mask, stored.image_id, self._clip, draws, embed_crops(self._clip, pixels, region, draws))
+        return found
+
+
+def draws_of(mask_id: str, revision: int, count: int) -> tuple[CropDraw, ...]:
+    """What is drawn at random for the crops of a mask."""
+    seed = int(content_hash(f"{mask_id}.{revision}".encode())[:16], 16)
+    return draw_crops(np.random.default_rng(seed), count)
+
+
+def embed_crops(
+    clip: TransformersClip, image: NDArray[np.uint8], mask: NDArray[np.bool_], draws: Iterable[CropDraw]
+) -> NDArray[np.float16]:
+    """Embeddings [D, width] of one mask's crops; image uint8 RGB [H, W, 3], mask bool [H, W]."""
+    batch = crop_batch([crop(image, mask, draw, clip.image_size) for draw in draws])
+    return clip.embed_images(batch.pixels, batch.inside).cpu().numpy().astype("<f2")
+
+
+def part_name(table: pa.Table) -> str:
+    """Name of the file with these rows of CROPS: follows from which masks they are of."""
+    ids = sorted({f"{mask}.{revision}" for mask, revision in zip(table["mask_id"], table["revision"], strict=True)})
+    return content_hash("\n".join(ids).encode())[:32]
+
+
+def _rows(
+    mask: dict[str, Any],
+    image_id: str,
+    clip: TransformersClip,
+    draws: tuple[CropDraw, ...],
+    vectors: NDArray[np.float16],
+) -> list[dict[str, Any]]:
+    shared = {
+        "mask_id": mask["mask_id"],
+        "revision": mask["revision"],
+        "image_id": image_id,
+        "clip_sha256": clip.sha256,
+        "area": mask["area"],
+    }
+    return [
+        shared | {"draw": number, "grow": draw.grow, "background": draw.background, "vector": vectors[number].tobytes()}
+        for number, draw in enumerate(draws)
+    ]
+
+
+def _work(config: CropsConfig, missing: pa.RecordBatchReader) -> Iterator[str]:
+    """Embed masks on the cluster; one line for every image that cannot be read."""
+    for batch in missing:
+        chunks = list(_chunks(batch.to_pylist()))
+        if chunks:
+            yield from _embed(config, chunks, len(batch))
+
+
+def _embed(config: CropsConfig, chunks: list[dict[str, Any]], masks: int) -> Iterator[str]:
+    from workflows.ray_session import choose_pool, has_gpus, map_actors, start_ray
+
+    start_ray()
+    device = ("cuda" if has_gpus() else "cpu") if config.device == "auto" else config.device
+    pool = choose_pool(workers=config.workers, threads=config.threads, on_gpu=device == "cuda")
+    root = open_store(config.dataset).root
+    job = CropsJob(root, config.clip, config.draws, device, pool.threads, config.max_pixels)
+    with Progress("embedding crops", sum(len(chunk["images"]) for chunk in chunks)) as progress:
+        for done in map_actors(CropsWorker, job, chunks, pool):
+            yield from done["failures"]
+            progress.add(images=done["images"], masks=done["masks"], errors=len(done["failures"]))
+
+
+def _chunks(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows of masks, in the order of images, as rows for workers: some images with all their masks each."""
+    images: list[dict[str, Any]] = []
+    count = 0
+    for (image_id, uri), masks in itertools.groupby(rows, key=lambda row: (row["image_id"], row["uri"])):
+        images.append({"image_id": image_id, "uri": uri, "masks": list(masks)})
+        count += len(images[-1]["masks"])
+        if count >= MASKS_PER_CHUNK:
+            yield {"images": images}
+            images, count = [], 0
+    if images:
+        yield {"images": images}

@@ -1,0 +1,218 @@
+"""`sam-engine segment`: one image, one prompt of text, clicks and a box, masks out as picture and JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from torch import Tensor
+
+from sam_core.answers import answer
+from sam_core.clip import Clip
+from sam_core.geometry import upscale_logits
+from sam_core.masks import rle
+from sam_core.masks.batch import MaskBatch, MaskRecords
+from sam_core.masks.boxes import tight_boxes, to_xywh
+from sam_core.masks.stability import stability_scores
+from sam_core.model.checkpoint import LoadedModel, load_model
+from sam_core.model.prompt_encoder import BACKGROUND, FOREGROUND
+from sam_core.phrases import embed_phrases
+from sam_core.predict import Prompts, encode
+from schemas.ids import model_id
+from workflows.generate import choose_device
+from workflows.images import ImageError
+from workflows.images import decode as decode_image
+from workflows.report.overlays import overlay
+from workflows.sources import UriReader
+from workflows.storage import S3_SCHEME
+from workflows.text.clips import cut_off, open_clip
+from workflows.text.commands import SegmentConfig
+
+STABILITY_OFFSET = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spots:
+    """Where the object is: points float32 [P, 2] xy px with labels int64 [P], and a box xyxy px, if any."""
+
+    points: Tensor
+    labels: Tensor
+    box: tuple[float, ...] | None
+
+    def prompts(self, text: Tensor | None) -> Prompts:
+        """One prompt of these and a text embedding [1, C]."""
+        return Prompts(
+            points=self.points[None] if len(self.points) else None,
+            labels=self.labels[None] if len(self.points) else None,
+            boxes=None if self.box is None else torch.tensor([self.box]),
+            text=text,
+        )
+
+
+class Clock:
+    """Milliseconds of each step."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Measure what happens inside."""
+        start = time.perf_counter()
+        yield
+        self.spent[step] = 1000 * (time.perf_counter() - start)
+
+
+def segment(config: SegmentConfig) -> int:
+    """The subcommand: exit status 0. Raises ValueError or OSError (one line) when it cannot be done."""
+    image = _read(config)
+    spots, clock = read_spots(config, (image.shape[0], image.shape[1])), Clock()
+    model = load_model(config.model, device=choose_device(config.device))
+    clip = _clip(config, model)
+    with torch.inference_mode():
+        with clock.timed("image"):
+            embedding = encode(model.sam, [image])
+        with clock.timed("text"):
+            vector = _vector(config, clip)
+        with clock.timed("masks"):
+            batch = answer(model.sam, embedding, spots.prompts(vector))
+            found, best = records(batch, spots), records(batch.best(), spots)
+    _write(config, image, best, _document(config, model, clip, spots, found))
+    _tell(config, found, clock)
+    return 0
+
+
+def read_spots(config: SegmentConfig, size: tuple[int, int]) -> Spots:
+    """The clicks and the box of a command, which must lie in an image of (height, width) px. Raises ValueError."""
+    clicks = [(*_numbers("--point", text, 2), FOREGROUND) for text in config.point]
+    clicks += [(*_numbers("--background", text, 2), BACKGROUND) for text in config.background]
+    box = None if config.box is None else _numbers("--box", config.box, 4)
+    corners = [] if box is None else [box[:2], box[2:]]
+    height, width = size
+    for x, y, *_ in [*clicks, *corners]:
+        if not (0 <= x <= width and 0 <= y <= height):
+            raise ValueError(f"{config.image} has {width}x{height} px; {x:g},{y:g} lies outside")
+    if box and not (box[0] < box[2] and box[1] < box[3]):
+        raise ValueError(f"--box is {config.box}; it must be X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1")
+    places = torch.tensor([click[:2] for click in clicks], dtype=torch.float32).view(-1, 2)
+    return Spots(places, torch.tensor([click[2] for click in clicks], dtype=torch.int64), box)
+
+
+def records(batch: MaskBatch, spots: Spots) -> MaskRecords:
+    """The masks of a single prompt as the tables have them, the most confident first."""
+    logits = upscale_logits(batch.logits.float(), batch.frame)[0].cpu()
+    order = batch.iou[0].float().cpu().argsort(descending=True)
+    masks = (logits > 0)[order]
+    height, width = batch.frame.original_size
+    boxes = to_xywh(tight_boxes(masks).numpy()) * masks.any(2).any(1)[:, None].numpy()
+    point = spots.points[0].tolist() if len(spots.points) else [np.nan, np.nan]
+    return MaskRecords(
+        size=(height, width),
+        rle=tuple(rle.encode(mask) for mask in masks.numpy()),
+        boxes=boxes,
+        areas=masks.sum((1, 2)).numpy(),
+        predicted_iou=batch.iou[0].float().cpu()[order].numpy(),
+        stability_score=stability_scores(logits[order], offset=STABILITY_OFFSET).numpy(),
+        points=np.tile(np.array(point, np.float32), (len(masks), 1)),
+        crop_boxes=np.tile(np.array([0, 0, width, height], np.int32), (len(masks), 1)),
+    )
+
+
+def _read(config: SegmentConfig) -> NDArray[np.uint8]:
+    path = config.image if config.image.startswith(S3_SCHEME) else str(Path(config.image).absolute())
+    data = UriReader().read(path)
+    try:
+        return decode_image(data, max_pixels=config.max_pixels)
+    except ImageError as error:
+        raise ImageError(error.kind, f"{config.image}: {error}") from error
+
+
+def _clip(config: SegmentConfig, model: LoadedModel) -> Clip | None:
+    """The CLIP of a text. Raises ValueError when the model takes no text, or that of another CLIP."""
+    if config.text is None:
+        return None
+    assert config.clip is not None, "checked by the configuration"
+    return open_clip(config.clip, model)
+
+
+def _vector(config: SegmentConfig, clip: Clip | None) -> Tensor | None:
+    if clip is None or config.text is None:
+        return None
+    embedded = embed_phrases(clip, [config.text], config.templates)
+    if any(embedded.truncated):
+        print(f"sam-engine: {cut_off(config.text, clip.context)}", file=sys.stderr)
+    return embedded.vectors
+
+
+def _document(
+    config: SegmentConfig, model: LoadedModel, clip: Clip | None, spots: Spots, found: MaskRecords
+) -> dict[str, object]:
+    """What was asked, by what, and the masks as COCO RLE, best first."""
+    height, width = found.size
+    masks = [
+        {
+            "predicted_iou": round(float(found.predicted_iou[index]), 6),
+            "stability_score": round(float(found.stability_score[index]), 6),
+            "area": int(found.areas[index]),
+            "bbox": found.boxes[index].tolist(),
+            "segmentation": {"size": [height, width], "counts": found.rle[index].decode()},
+        }
+        for index in range(len(found))
+    ]
+    return {
+        "image": config.image,
+        "height": height,
+        "width": width,
+        "model": model_id(model.name, model.sha256),
+        "clip": model_id(clip.name, clip.sha256) if clip else None,
+        "text": config.text,
+        "templates": list(config.templates) if config.text is not None else None,
+        "points": [[*xy, label] for xy, label in zip(spots.points.tolist(), spots.labels.tolist(), strict=True)],
+        "box": list(spots.box) if spots.box else None,
+        "masks": masks,
+    }
+
+
+def _write(config: SegmentConfig, image: NDArray[np.uint8], best: MaskRecords, document: dict[str, object]) -> None:
+    mask, picture, text = outputs(config.out)
+    Pillow.fromarray(rle.decode(best.rle[0], best.size).astype(np.uint8) * 255).save(mask)
+    Pillow.fromarray(overlay(image, best)).save(picture)
+    text.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def outputs(out: str) -> tuple[Path, Path, Path]:
+    """Mask, overlay and JSON."""
+    path = Path(out)
+    return path, path.with_name(f"{path.stem}-overlay.png"), path.with_suffix(".json")
+
+
+def _tell(config: SegmentConfig, found: MaskRecords, clock: Clock) -> None:
+    for index in range(len(found)):
+        x, y, w, h = found.boxes[index].tolist()
+        print(
+            f"{index + 1}  predicted IoU {found.predicted_iou[index]:.3f}  stability "
+            f"{found.stability_score[index]:.3f}  area {found.areas[index]:,} px  box {x},{y} {w}x{h}"
+        )
+    print(", ".join(f"{step} {spent:.0f} ms" for step, spent in clock.spent.items()))
+    print(", ".join(str(path) for path in outputs(config.out)))
+
+
+def _numbers(flag: str, text: str, count: int) -> tuple[float, ...]:
+    """Numbers between commas. Raises ValueError."""
+    wanted = {2: "X,Y", 4: "X0,Y0,X1,Y1"}[count]
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count or not all(np.isfinite(values)):
+        raise ValueError(f"{flag} is {text!r}; it must be {wanted} in px")
+    return values
