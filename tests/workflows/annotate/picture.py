@@ -29,6 +29,7 @@ SAVED = (
 )
 """Middles of coins, as fractions of the photograph."""
 IN_WORK = ((0.55, 0.64), (0.57, 0.60))
+_PAINTED = "() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
 
 
 def main() -> None:
@@ -39,6 +40,7 @@ def main() -> None:
         ada.page.set_viewport_size(SIZE)  # type: ignore[arg-type]
         ada.press("0")
         _annotate(ada)
+        ada.page.evaluate(_PAINTED)
         taken = Image.open(io.BytesIO(ada.page.screenshot())).convert("RGB")
         server.stop()
     taken.save(out, quality=88, optimize=True)

@@ -18,8 +18,8 @@ from workflows.rounds.steps import STEPS
 
 
 def written(root: Path) -> dict[str, bytes]:
-    """What annotators leave behind: rows and embeddings."""
-    files = [path for kind in ("annotations", "embeddings") for path in (root / kind).rglob("*") if path.is_file()]
+    """The masks and events of annotators."""
+    files = [path for path in (root / "annotations").rglob("*") if path.is_file()]
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 

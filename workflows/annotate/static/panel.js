@@ -1,7 +1,7 @@
 // The page around the picture. Text from outside only ever becomes textContent.
 
 import { areaOf } from "./rle.js";
-import { drawThumbnails } from "./thumbnails.js";
+import { thumbnails } from "./thumbnails.js";
 import { TOOLS } from "./tools.js";
 
 export const $ = (id) => document.getElementById(id);
@@ -82,19 +82,23 @@ export function showSaving({ waiting, offline, refused }) {
   else saved.textContent = waiting ? `saving ${waiting}` : "all saved";
 }
 
-/** Candidates as small pictures with their scores. */
+/** Candidates as small pictures with their scores, which are made anew only for a new answer. */
 export function showCandidates({ candidates, chosen }, height, choose) {
-  const pictures = drawThumbnails(candidates.map(({ mask }) => mask), height, $("photo"));
-  $("candidates").replaceChildren(
-    ...candidates.map(({ iou }, index) => {
-      const score = element("span", { textContent: `${index + 1}  ·  ${iou.toFixed(2)}` });
-      const button = element("button", { type: "button", onclick: () => choose(index) }, pictures[index], score);
-      button.setAttribute("role", "radio");
-      button.setAttribute("aria-checked", index === chosen);
-      button.setAttribute("aria-label", `Candidate ${index + 1}, predicted IoU ${iou.toFixed(2)}`);
-      return button;
-    }),
-  );
+  const list = $("candidates");
+  if (list.candidates !== candidates) {
+    const pictures = thumbnails(candidates.map(({ mask }) => mask), height, $("photo"));
+    list.replaceChildren(...candidates.map(({ iou }, index) => candidateButton(index, iou, pictures[index], choose)));
+    list.candidates = candidates;
+  }
+  [...list.children].forEach((button, index) => button.setAttribute("aria-checked", index === chosen));
+}
+
+function candidateButton(index, iou, picture, choose) {
+  const score = element("span", { textContent: `${index + 1}  ·  ${iou.toFixed(2)}` });
+  const button = element("button", { type: "button", onclick: () => choose(index) }, picture, score);
+  button.setAttribute("role", "radio");
+  button.setAttribute("aria-label", `Candidate ${index + 1}, predicted IoU ${iou.toFixed(2)}`);
+  return button;
 }
 
 /** The state of the mask in work. */
