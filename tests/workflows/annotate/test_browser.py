@@ -297,7 +297,7 @@ def test_two_people_a_reviewer_and_a_name_that_is_markup(
     bob.page.get_by_role("button", name=f"Review {HOSTILE}").click()
     bob.page.locator("#note").fill("the ears <b>too</b>")
     bob.page.locator("#send-back").click()
-    bob.saved()
+    expect(bob.page.locator("#image-name")).to_contain_text("coffee.png")  # his next image: the server knows
     ada.page.reload()
     ada.ready()
     expect(name).to_contain_text(HOSTILE)
