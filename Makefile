@@ -28,7 +28,7 @@ annotate: demo ## the annotation app on the demo data set
 	$(BIN)/sam-engine annotate demo
 
 test: setup ## every test
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 check: setup audit ## ruff, strict mypy and the audit below
 	$(BIN)/ruff check .

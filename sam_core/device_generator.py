@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sam_core.ahead import ahead
 from sam_core.device_batch import BatchWorker, CropInput
 from sam_core.device_settings import DeviceSettings, batch_sizes
 from sam_core.generator import check_image
 from sam_core.geometry import frame_of, resized_crop
-from sam_core.lanes import ahead
 from sam_core.masks.assemble import assemble
 from sam_core.masks.batch import Generation
 from sam_core.masks.candidates import Candidates, Ledger

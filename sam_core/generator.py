@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sam_core.ahead import ahead
 from sam_core.geometry import Frame
-from sam_core.lanes import ahead, keep_freed_memory, open_lanes
+from sam_core.lanes import keep_freed_memory, open_lanes
 from sam_core.masks import kernels, plain
 from sam_core.masks.assemble import assemble
 from sam_core.masks.batch import Generation, Reason

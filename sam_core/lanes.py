@@ -5,8 +5,7 @@ all of torch's arithmetic to itself, and more cores mean more lanes. A GPU has o
 """
 
 import ctypes
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
@@ -16,7 +15,6 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's malloc.h; 32 MB is the largest threshold that it takes."""
 
 Arguments = ParamSpec("Arguments")
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -39,17 +37,6 @@ def keep_freed_memory() -> None:
         return
     mallopt(_M_MMAP_THRESHOLD, 32 << 20)
     mallopt(_M_TRIM_THRESHOLD, 1 << 30)
-
-
-def ahead(executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], window: int) -> Iterator[Result]:
-    """`map` in the executor, in order, with at most `window` items begun or waiting."""
-    waiting: deque[Future[Result]] = deque()
-    for item in items:
-        waiting.append(executor.submit(work, item))
-        if len(waiting) >= window:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 class _Here(Executor):

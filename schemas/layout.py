@@ -133,6 +133,11 @@ def round_key(number: int) -> str:
     return f"rounds/{_number(number, 'round')}.json"
 
 
+def step_key(number: int, step: str) -> str:
+    """What a step of an engine round came to; its existence settles it."""
+    return f"rounds/{_number(number, 'round')}/{checked_name(step, 'step')}.json"
+
+
 def snapshot_key(number: int) -> str:
     """The masks that an engine round trains on, frozen."""
     return f"rounds/{_number(number, 'round')}/snapshot.parquet"

@@ -21,6 +21,14 @@ if not torch.cuda.is_available():
 REPOSITORY = Path(__file__).parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that use Ray go to one process of pytest-xdist, which starts one cluster; any other file goes anywhere."""
+    with_ray = {item.path for item in items if "ray_head" in getattr(item, "fixturenames", ())}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("ray" if item.path in with_ray else str(item.path)))
+
+
 @pytest.fixture(autouse=True)
 def _alike() -> None:
     """Every test begins with the same seed and one thread: models are small, tests run side by side."""

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sam_core.presets import SamConfig
+from sam_core.recipes import Recipe
 
 
 def install_torchvision_stand_in() -> None:
@@ -77,6 +78,28 @@ def released_architecture(config: SamConfig) -> Any:
         ),
         pixel_mean=list(config.pixel_mean),
         pixel_std=list(config.pixel_std),
+    )
+
+
+def released_generator(sam: Any, recipe: Recipe, *, points_per_batch: int = 64) -> Any:
+    """The released generator on a model of the released classes, with the values of a recipe."""
+    install_torchvision_stand_in()
+    from segment_anything import SamAutomaticMaskGenerator
+
+    return SamAutomaticMaskGenerator(
+        sam,
+        points_per_side=recipe.points_per_side,
+        points_per_batch=points_per_batch,
+        pred_iou_thresh=recipe.min_predicted_iou,
+        stability_score_thresh=recipe.min_stability_score,
+        stability_score_offset=recipe.stability_offset,
+        box_nms_thresh=recipe.nms_iou,
+        crop_n_layers=recipe.crop_layers,
+        crop_nms_thresh=recipe.crop_nms_iou,
+        crop_overlap_ratio=recipe.crop_overlap,
+        crop_n_points_downscale_factor=recipe.crop_points_downscale,
+        min_mask_region_area=recipe.min_region_area,
+        output_mode="coco_rle",
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pkgutil import resolve_name
+from typing import Annotated, Any, Union
 
 import tyro
 from tyro.conf import subcommand
@@ -33,50 +34,57 @@ from workflows.protect.commands import ProtectConfig
 from workflows.rounds.commands import RoundsConfig
 from workflows.text.commands import SegmentConfig, TagConfig
 
-Command = (
-    GenerateConfig
-    | IngestConfig
-    | SqlConfig
-    | ReportConfig
-    | ModelsConfig
-    | TrainCommand
-    | EmbedConfig
-    | AnnotateConfig
-    | AuditConfig
-    | EvaluateCommand
-    | StatusConfig
-    | PlanConfig
-    | ExportConfig
-    | ImportConfig
-    | RelateConfig
-    | ProtectConfig
-    | RoundsConfig
-    | SegmentConfig
-    | TagConfig
-    | CropsConfig
-)
-DONE, DONE_WITH_ERRORS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
-_COMMANDS = (
-    Annotated[GenerateConfig, subcommand("generate")]
-    | Annotated[IngestConfig, subcommand("ingest")]
-    | Annotated[SqlConfig, subcommand("sql")]
-    | Annotated[ReportConfig, subcommand("report")]
-    | Annotated[TrainCommand, subcommand("train")]
-    | Annotated[ModelsConfig, subcommand("models")]
-    | Annotated[EmbedConfig, subcommand("embed")]
-    | Annotated[AnnotateConfig, subcommand("annotate")]
-    | Annotated[AuditConfig, subcommand("audit")]
-    | Annotated[EvaluateCommand, subcommand("evaluate")]
-    | Annotated[StatusConfig, subcommand("status")]
-    | Annotated[PlanConfig, subcommand("plan")]
-    | Annotated[ExportConfig, subcommand("export")]
-    | Annotated[ImportConfig, subcommand("import")]
-    | Annotated[RelateConfig, subcommand("relate")]
-    | Annotated[ProtectConfig, subcommand("protect")]
-    | Annotated[RoundsConfig, subcommand("rounds")]
-    | Annotated[SegmentConfig, subcommand("segment")]
-    | Annotated[TagConfig, subcommand("tag")]
-    | Annotated[CropsConfig, subcommand("crops")]
+DONE, WRONG_USE, INTERRUPTED = 0, 2, 130
+
+
+@dataclass(frozen=True, slots=True)
+class Subcommand:
+    """One word behind `sam-engine`. Its help line is the docstring of its configuration.
+
+    name: the word.
+    config: what it can be told.
+    runner: `module:function` of what does it, given the configuration; returns the exit status. A name, looked up at
+        use, because torch and Ray take seconds that `--help` need not wait for.
+    extra: the optional part of this package that it needs.
+    """
+
+    name: str
+    config: type
+    runner: str
+    extra: str | None = None
+
+    def load(self) -> Callable[[Any], int]:
+        """The runner. Raises ValueError that says how to install a missing extra."""
+        try:
+            return resolve_name(self.runner)  # type: ignore[no-any-return]
+        except ModuleNotFoundError as error:
+            if self.extra is None:
+                raise
+            need = f"{self.name} needs {error.name}: pip install 'sam-data-engine[{self.extra}]'"
+            raise ValueError(need) from error
+
+
+SUBCOMMANDS = (
+    Subcommand("generate", GenerateConfig, "workflows.generate:generate"),
+    Subcommand("ingest", IngestConfig, "workflows.ingest:ingest_command"),
+    Subcommand("sql", SqlConfig, "workflows.sql:sql"),
+    Subcommand("report", ReportConfig, "workflows.report:report"),
+    Subcommand("train", TrainCommand, "workflows.train.job:train_command"),
+    Subcommand("models", ModelsConfig, "workflows.models:models_command"),
+    Subcommand("embed", EmbedConfig, "workflows.embed:embed"),
+    Subcommand("annotate", AnnotateConfig, "workflows.annotate.serve:annotate", extra="annotate"),
+    Subcommand("audit", AuditConfig, "workflows.audit.run:audit_command"),
+    Subcommand("evaluate", EvaluateCommand, "workflows.evaluate.job:evaluate_command"),
+    Subcommand("status", StatusConfig, "workflows.status:status"),
+    Subcommand("plan", PlanConfig, "workflows.capacity:plan"),
+    Subcommand("export", ExportConfig, "workflows.exchange.export:export"),
+    Subcommand("import", ImportConfig, "workflows.exchange.importing:import_command"),
+    Subcommand("relate", RelateConfig, "workflows.relate:relate_command"),
+    Subcommand("protect", ProtectConfig, "workflows.protect.protect:protect"),
+    Subcommand("rounds", RoundsConfig, "workflows.rounds.run:rounds"),
+    Subcommand("segment", SegmentConfig, "workflows.text.segment:segment"),
+    Subcommand("tag", TagConfig, "workflows.text.tag:tag"),
+    Subcommand("crops", CropsConfig, "workflows.crops.job:crops"),
 )
 
 
@@ -100,118 +108,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG_USE
 
 
-def parse(arguments: Sequence[str]) -> Command:
+def parse(arguments: Sequence[str]) -> object:
     """The configuration that the arguments say. Raises SystemExit as argparse does, ValueError on wrong values."""
-    config = _parse(arguments, None)
+    config = _parse(arguments)
     if isinstance(config, GenerateConfig):  # again, with the values of the chosen recipe in the place of the default's
         name = recommended_recipe(config.model) if config.recipe == AUTO else config.recipe
-        config = _parse(arguments, replace(config, recipe=name, thresholds=recipe(name)))
+        config = _parse(arguments, default=replace(config, recipe=name, thresholds=recipe(name)))
     return config
 
 
-def run(config: Command) -> int:
-    """Run a subcommand. Imports are here because torch and Ray take seconds that `--help` need not wait for."""
-    match config:
-        case GenerateConfig():
-            from workflows.generate import generate
-
-            return generate(config)
-        case IngestConfig():
-            from workflows.ingest import ingest_command
-
-            return ingest_command(config)
-        case SqlConfig():
-            from workflows.sql import sql
-
-            return sql(config)
-        case ReportConfig():
-            from workflows.report import write_report
-
-            write_report(config.dataset, config.out, run=config.run, images=config.images)
-            print(config.out)
-            return DONE
-        case ModelsConfig():
-            from workflows.models import models_command
-
-            return models_command(config)
-        case TrainCommand():
-            from workflows.train.job import train_command
-
-            return train_command(config)
-        case EmbedConfig():
-            from workflows.embed import embed
-
-            return embed(config)
-        case AnnotateConfig():
-            return _annotate(config)
-        case AuditConfig():
-            from workflows.audit.run import audit_command
-
-            return audit_command(config)
-        case EvaluateCommand():
-            from workflows.evaluate.job import evaluate_command
-
-            return evaluate_command(config.task)
-        case StatusConfig():
-            from workflows.status import status
-
-            return status(config)
-        case PlanConfig():
-            from workflows.capacity import plan
-
-            return plan(config)
-        case ExportConfig():
-            from workflows.exchange.export import export
-
-            return export(config)
-        case ImportConfig():
-            from workflows.exchange.importing import import_command
-
-            return import_command(config)
-        case RelateConfig():
-            from workflows.relate import relate_command
-
-            return relate_command(config)
-        case ProtectConfig():
-            from workflows.protect.protect import protect
-
-            return protect(config)
-        case RoundsConfig():
-            from workflows.rounds.run import rounds
-
-            return rounds(config)
-        case SegmentConfig():
-            from workflows.text.segment import segment
-
-            return segment(config)
-        case TagConfig():
-            from workflows.text.tag import tag
-
-            return tag(config)
-        case CropsConfig():
-            from workflows.crops.job import crops
-
-            return crops(config)
+def run(config: object) -> int:
+    """Run the subcommand that this is the configuration of; the exit status."""
+    return next(known for known in SUBCOMMANDS if type(config) is known.config).load()(config)
 
 
-def _annotate(config: AnnotateConfig) -> int:
-    """The annotation server, whose libraries are an extra."""
-    try:
-        from workflows.annotate.serve import annotate
-    except ModuleNotFoundError as error:
-        raise ValueError(f"annotate needs {error.name}: pip install 'sam-data-engine[annotate]'") from error
-    return annotate(config)
-
-
-def _parse(arguments: Sequence[str], default: Command | None) -> Command:
-    given = {} if default is None else {"default": default}
+def _parse(arguments: Sequence[str], **default: object) -> object:
     return tyro.cli(  # type: ignore[call-overload, no-any-return]
-        _COMMANDS,
+        Union[tuple(Annotated[known.config, subcommand(known.name)] for known in SUBCOMMANDS)],  # noqa: UP007
         prog="sam-engine",
         description=__doc__,
         args=list(arguments),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-        **given,
+        **default,
     )
 
 

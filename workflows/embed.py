@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_core.lanes import ahead
+from sam_core.ahead import ahead
 from sam_core.model.checkpoint import load_model
 from schemas.layout import embedding_key
 from workflows.annotate.commands import EmbedConfig

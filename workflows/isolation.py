@@ -18,6 +18,9 @@ from workflows.image_worker import LOST_DEVICE, ImageWorker, PlannedImage, Shard
 _READY = "ready"
 _OUT_OF_MEMORY = 77
 _SHARE_OF_FREE_MEMORY = 0.5
+_FORKING = multiprocessing.get_context("forkserver")
+_FORKING.set_forkserver_preload([ImageWorker.__module__])
+"""Every death costs a new child: forked from a process that has read the program's modules, not one that reads them."""
 
 
 class IsolatedWorker:
@@ -52,9 +55,8 @@ class IsolatedWorker:
 
     def _start(self) -> None:
         """A child that is ready to work. Raises WorkerError when the child cannot become so."""
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(self._job, theirs), daemon=True)
+        self._pipe, theirs = _FORKING.Pipe()
+        self._process = _FORKING.Process(target=_serve, args=(self._job, theirs, dict(os.environ)), daemon=True)
         self._process.start()
         theirs.close()
         try:
@@ -79,8 +81,12 @@ class IsolatedWorker:
         return f"the image ended its process with status {exit_code}"
 
 
-def _serve(job: ShardJob, pipe: Connection) -> None:
-    """The child: answer every image with its result until the parent closes the pipe or is gone."""
+def _serve(job: ShardJob, pipe: Connection, environment: dict[str, str]) -> None:
+    """The child: answer every image with its result until the parent closes the pipe or is gone.
+
+    environment: the parent's; the process that forks keeps the one it was started with.
+    """
+    os.environ.update(environment)
     try:
         worker = ImageWorker(job)
     except (OSError, ValueError) as error:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sam_core.lanes import ahead
+from sam_core.ahead import ahead
 from schemas.layout import IMAGES_PREFIX, parse_images_key
 from workflows.scratch import open_scratch
 from workflows.sources import ImageRef

@@ -35,6 +35,47 @@ def open_dataset(store: Store) -> DatasetRecord:
     )
 
 
+def run_record(
+    *,
+    name: str | None,
+    model_name: str,
+    model_sha256: str,
+    recipe_name: str,
+    recipe: Mapping[str, object],
+    kernels: str,
+    begun: datetime | None = None,
+    stage: Stage = Stage.AUTOMATIC,
+    round: int | None = None,
+    config: Mapping[str, object] | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> RunRecord:
+    """The record of a run that this process begins: its identifiers follow from model, recipe and name.
+
+    begun: now when not given.
+    """
+    decided = ids.canonical_json(recipe)
+    return RunRecord(
+        run_id=ids.run_id(model_sha256, decided, name=name),
+        name=name,
+        created_at=begun or datetime.now(UTC),
+        stage=stage,
+        round=round,
+        model_name=model_name,
+        model_id=ids.model_id(model_name, model_sha256),
+        model_sha256=model_sha256,
+        recipe_name=recipe_name,
+        recipe=json.loads(decided),
+        config=config or {},
+        versions=package_versions(),
+        seed=0,
+        dtype=dtype,
+        device=device,
+        kernels=kernels,
+        host=socket.gethostname(),
+    )
+
+
 def new_run(
     generator: GeneratorSpec,
     *,
@@ -43,26 +84,18 @@ def new_run(
     config: Mapping[str, object],
     round: int | None = None,
 ) -> RunRecord:
-    """The record of a run that starts now on this machine."""
-    recipe = generator.recipe
-    return RunRecord(
-        run_id=ids.run_id(generator.model.sha256, recipe.to_json(), name=name),
+    """The record of a run of a generator that starts now on this machine."""
+    return run_record(
         name=name,
-        created_at=datetime.now(UTC),
-        stage=Stage.AUTOMATIC,
         round=round,
         model_name=generator.model.name,
-        model_id=generator.model.model_id,
         model_sha256=generator.model.sha256,
         recipe_name=recipe_name,
-        recipe=json.loads(recipe.to_json()),
+        recipe=json.loads(generator.recipe.to_json()),
         config=config,
-        versions=package_versions(),
-        seed=0,
         dtype=generator.dtype,
         device=generator.device,
         kernels=generator.kernels,
-        host=socket.gethostname(),
     )
 
 

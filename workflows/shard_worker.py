@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from sam_core.lanes import ahead
+from sam_core.ahead import ahead
 from schemas.layout import IN_FLIGHT_PREFIX, in_flight_key, masks_key, outcomes_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import Status

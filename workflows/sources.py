@@ -97,6 +97,11 @@ class UriReader:
         bucket, _, key = uri.removeprefix(S3_SCHEME).partition("/")
         return self._bucket(bucket).get(key, at_most=self._max_bytes)
 
+    def size(self, uri: str) -> int | None:
+        """Bytes of a local file; None where only reading can tell."""
+        path = Path(uri)
+        return path.stat().st_size if not uri.startswith(S3_SCHEME) and path.is_file() else None
+
     def exists(self, uri: str) -> bool:
         """Whether a URI names a file or object."""
         if not uri.startswith(S3_SCHEME):

@@ -6,7 +6,7 @@ Boxes of results are xywh in px of the original image, as in COCO: w and h count
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -116,6 +116,13 @@ class Rejections:
 
     def __len__(self) -> int:
         return len(self.reason)
+
+    @classmethod
+    def none(cls) -> Self:
+        """Of an image on which every candidate was kept, or of which only the kept masks are known."""
+        scores, pairs, fours = np.zeros(0, np.float32), np.zeros((0, 2), np.float32), np.zeros((0, 4), np.int32)
+        codes = np.zeros(0, np.int8)
+        return cls(codes, pairs, codes, scores, scores, fours)
 
     def counts(self) -> dict[Reason, int]:
         """How many candidates fell for each reason, zeros included."""

@@ -28,6 +28,7 @@ from schemas.records import RunRecord
 from schemas.tables import Status
 from tests.benchmarks.photographs import folder_label, image_files, read_image
 from tests.benchmarks.record import environment_fields, write_json
+from tests.benchmarks.refusals import refusals
 from workflows.convert import ImageResult, mask_table
 from workflows.models import GeneratorSpec, find_model, load_generator
 from workflows.runs import new_run
@@ -104,10 +105,8 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def main() -> None:
-    try:
+    with refusals():
         run(tyro.cli(Options))
-    except ValueError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from sam_core.metrics.iou import mask_iou
 from tests.benchmarks.baselines import BASELINES, Baseline
 from tests.benchmarks.ground_truth import GroundTruth, Selection, TrueImage, open_ground_truth
 from tests.benchmarks.record import RESULTS, cpu_seconds, environment, write_json
+from tests.benchmarks.refusals import refusals
 
 Floats = npt.NDArray[np.float64]
 
@@ -118,10 +119,8 @@ def main() -> None:
     options = tyro.cli(Options)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    try:
+    with refusals():
         update(open_ground_truth(options.data), Selection(seed=options.seed))
-    except ValueError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from sam_core.recipes import Recipe, recipe
 from tests.benchmarks.agreement import Agreement, compare, total
 from tests.benchmarks.photographs import folder_label, image_files, read_image
 from tests.benchmarks.record import environment_fields, write_json
+from tests.benchmarks.refusals import refusals
 from tests.benchmarks.sides import use_threads
 
 SAME = 0.99
@@ -194,10 +195,8 @@ def _running(variant: Variant) -> Iterator[None]:
 
 
 def main() -> None:
-    try:
+    with refusals():
         run(tyro.cli(Options))
-    except ValueError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

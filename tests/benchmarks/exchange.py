@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +26,7 @@ from pycocotools.coco import COCO
 from tyro.conf import Positional
 
 from tests.benchmarks.record import environment_fields, write_json
+from tests.benchmarks.refusals import refusals
 from workflows.cli import main as engine
 from workflows.sql import connect
 
@@ -226,10 +226,8 @@ def _same(one: Found, other: Found) -> bool:
 
 
 def main() -> None:
-    try:
+    with refusals():
         run(tyro.cli(Options))
-    except ValueError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

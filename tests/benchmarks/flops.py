@@ -7,22 +7,28 @@ padded windows are multiplied too; the mask decoder has two, as released and as 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
 from sam_core.model.conv_stem import BLOCKS, STEM_WIDTHS
-from sam_core.presets import ImageEncoderConfig, MaskDecoderConfig, SamConfig
+from sam_core.model.tiny_vit import STAGE_STRIDES
+from sam_core.presets import EncoderConfig, ImageEncoderConfig, MaskDecoderConfig, SamConfig, TinyEncoderConfig
 from tests.benchmarks.clock import clock_of
 
 CLICK_TOKENS = 2  # a click and the padding point behind it
 
 
-def encoder_macs(config: ImageEncoderConfig) -> int:
+def encoder_macs(config: EncoderConfig) -> int:
     """MACs of encoding one crop."""
+    return tiny_encoder_macs(config) if isinstance(config, TinyEncoderConfig) else plain_encoder_macs(config)
+
+
+def plain_encoder_macs(config: ImageEncoderConfig) -> int:
+    """MACs of the plain ViT."""
     tokens = config.grid**2
     blocks = sum(block_macs(config, index) for index in range(config.depth))
-    neck = tokens * config.out_chans * (config.embed_dim + 9 * config.out_chans)
-    return stem_macs(config) + blocks + neck
+    return stem_macs(config) + blocks + _neck_macs(tokens, config.embed_dim, config.out_chans)
 
 
 def stem_macs(config: ImageEncoderConfig) -> int:
@@ -48,6 +54,29 @@ def block_macs(config: ImageEncoderConfig, index: int) -> int:
     positions = 2 * padded * side * dim
     perceptron = 2 * config.grid**2 * dim * int(dim * config.mlp_ratio)
     return projections + attention + positions + perceptron
+
+
+def tiny_encoder_macs(config: TinyEncoderConfig) -> int:
+    """MACs of TinyViT: its stem, four stages, what lies between them, and the neck."""
+    dims, sides = config.embed_dims, [config.image_size // stride for stride in STAGE_STRIDES]
+    stem = 9 * dims[0] // 2 * (3 * (config.image_size // 2) ** 2 + dims[0] * sides[0] ** 2)
+    blocks = sum(depth * tiny_block_macs(config, stage) for stage, depth in enumerate(config.depths))
+    merges = sum(
+        side**2 * before * after + following**2 * after * (9 + after)
+        for (before, after), (side, following) in zip(pairwise(dims), pairwise(sides), strict=True)
+    )
+    return stem + blocks + merges + _neck_macs(sides[-1] ** 2, dims[-1], config.out_chans)
+
+
+def tiny_block_macs(config: TinyEncoderConfig, stage: int) -> int:
+    """MACs of one block of TinyViT; attention has zeros that fill the last windows, the rest has not."""
+    dim, side = config.embed_dims[stage], config.image_size // STAGE_STRIDES[stage]
+    if stage == 0:
+        return side**2 * 4 * dim * (2 * dim + 9)
+    window = config.window_sizes[stage]
+    padded = (-(-side // window) * window) ** 2
+    attention = padded * dim * (4 * dim + 2 * window**2)
+    return attention + side**2 * dim * (9 + 2 * int(dim * config.mlp_ratio))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +135,10 @@ def matrix_rate(device: str, *, dtype: torch.dtype = torch.float32) -> float:
         a @ b
         times.append(seconds() - start)
     return 2 * side**3 / min(times[1:])
+
+
+def _neck_macs(positions: int, dim: int, out_chans: int) -> int:
+    return positions * out_chans * (dim + 9 * out_chans)
 
 
 def _tokens(decoder: MaskDecoderConfig) -> int:

@@ -41,6 +41,7 @@ from tests.benchmarks.flops import absorbed_decoder_macs, encoder_macs, matrix_r
 from tests.benchmarks.photographs import folder_label, image_files, read_image
 from tests.benchmarks.random_model import MEANING, random_model
 from tests.benchmarks.record import environment_fields, write_json
+from tests.benchmarks.refusals import refusals
 from tests.benchmarks.released_run import released_recipe
 from tests.benchmarks.sides import Kind, Measured, Side, SideConfig, use_threads
 
@@ -290,10 +291,8 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def main() -> None:
-    try:
+    with refusals():
         run(parse())
-    except ValueError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -68,8 +68,7 @@ class NoOpGenerator:
         boxes, points, scores = np.zeros((0, 4), np.int64), np.zeros((0, 2), np.float32), np.zeros(0, np.float32)
         crops = boxes.astype(np.int32)
         masks = MaskRecords((SIDE, SIDE), (), boxes, np.zeros(0, np.int64), scores, scores, points, crops)
-        rejections = Rejections(np.zeros(0, np.int8), points, np.zeros(0, np.int8), scores, scores, crops)
-        self._nothing = Generation(masks, rejections, StepSeconds())
+        self._nothing = Generation(masks, Rejections.none(), StepSeconds())
 
     def generate(self, image: NDArray[np.uint8]) -> Generation:
         return self._nothing

@@ -35,6 +35,7 @@ from tests.benchmarks.baselines import BASELINES, best_triple
 from tests.benchmarks.classical import baseline_iou, figure, stored_figures
 from tests.benchmarks.ground_truth import GroundTruth, Selection, TrueImage, open_ground_truth
 from tests.benchmarks.record import cpu_seconds, environment, write_json
+from tests.benchmarks.refusals import refusals
 from workflows.evaluate.proposals import proposal_overlaps
 
 CLICKS = (1, 3, 5, 9)
@@ -196,11 +197,9 @@ def main() -> None:
         torch.set_num_threads(options.threads)
         cv2.setNumThreads(options.threads)
     start = cpu_seconds()
-    try:
+    with refusals():
         loaded, truth = load_model(options.model, device=options.device), open_ground_truth(options.data)
         found = record(loaded, truth, options, measure(loaded, truth, options))
-    except ValueError as error:
-        sys.exit(str(error))
     found |= {"cpu_seconds": cpu_seconds() - start} | asdict(environment())
     show(found)
     if missing := unmeasured(found["classical_miou"]):

@@ -28,7 +28,7 @@ from sam_core.model.conv_stem import ConvStem
 from sam_core.model.sam import Sam
 from sam_core.recipes import Recipe, SmallMaskRule
 from tests.benchmarks.clock import Clock, clock_of
-from tests.released import install_torchvision_stand_in, released_architecture
+from tests.released import released_architecture, released_generator
 
 AMG = "segment_anything.automatic_mask_generator"
 STEP_OF_FUNCTION = {
@@ -90,29 +90,12 @@ class ReleasedGenerator:
     def __init__(self, sam: Sam, recipe: Recipe, *, points_per_batch: int = 64, hurried: bool = False) -> None:
         if recipe != released_recipe(recipe):
             raise ValueError("the released generator has no rule on full-image masks and drops no masks of small parts")
-        install_torchvision_stand_in()
-        from segment_anything import SamAutomaticMaskGenerator
-
         self._model = released_model(sam)
         self._clock = clock_of(sam.device.type)
         self._hurried = hurried
         if hurried:
             self._model.image_encoder.compile(dynamic=False)
-        self._generator = SamAutomaticMaskGenerator(
-            self._model,
-            points_per_side=recipe.points_per_side,
-            points_per_batch=points_per_batch,
-            pred_iou_thresh=recipe.min_predicted_iou,
-            stability_score_thresh=recipe.min_stability_score,
-            stability_score_offset=recipe.stability_offset,
-            box_nms_thresh=recipe.nms_iou,
-            crop_n_layers=recipe.crop_layers,
-            crop_nms_thresh=recipe.crop_nms_iou,
-            crop_overlap_ratio=recipe.crop_overlap,
-            crop_n_points_downscale_factor=recipe.crop_points_downscale,
-            min_mask_region_area=recipe.min_region_area,
-            output_mode="coco_rle",
-        )
+        self._generator = released_generator(self._model, recipe, points_per_batch=points_per_batch)
 
     def generate(self, image: npt.NDArray[np.uint8]) -> Generation:
         """Masks, rejections and seconds per step of an image uint8 RGB [H, W, 3]."""

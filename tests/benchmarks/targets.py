@@ -21,6 +21,7 @@ import torch
 import tyro
 
 from tests.benchmarks.record import RESULTS
+from tests.benchmarks.refusals import refusals
 
 Record = dict[str, Any]
 
@@ -189,10 +190,8 @@ def runs_here(target: Target) -> bool:
 
 def main() -> None:
     options = tyro.cli(Options)
-    try:
+    with refusals():
         chosen = commands(options)
-    except ValueError as error:
-        sys.exit(str(error))
     minutes = {target.name: target.minutes for target in (*TARGETS, DETERMINISM)}
     for name, line in chosen.items():
         print(f"\n{name}, about {minutes[name]} CPU minutes:\n  python {shlex.join(line)}", flush=True)

@@ -1,12 +1,8 @@
-"""A few disturbed runs, and that what can go wrong would be counted."""
+"""What can go wrong in a disturbed run would be counted; disturbed runs themselves are in workflows/test_kill.py."""
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,27 +10,12 @@ import pytest
 from schemas.layout import masks_key, outcomes_key
 from tests.benchmarks.fault_findings import Findings, examine, reference_rows
 from tests.benchmarks.faults import ON_ONE_NODE, Options, choose_kinds
-from tests.benchmarks.record import ROOT
 from tests.workflows import fakes
 from tests.workflows.test_shard_worker import plan, planned
 from workflows.shard_worker import ShardWorker
 from workflows.storage import LocalStore
 
 IMAGES = 3
-
-
-def test_a_seeded_set_of_disturbed_runs_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    out = tmp_path / "faults.json"
-    kinds = ["worker", "in_write"]
-    command = [sys.executable, "-m", "tests.benchmarks.faults", "--kills", "2", "--seed", "3", "--json", str(out)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
-    done = subprocess.run(
-        [*command, "--kinds", *kinds], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads(out.read_text())
-    assert [record[name] for name in ("runs", "lost", "duplicated", "partial", "differing")] == [2, 0, 0, 0, 0]
-    assert sorted(record["kinds"]) == sorted(kinds)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from sam_core.model.absorbed_decoder import AbsorbedDecoder
 from sam_core.model.conv_stem import ConvStem
 from sam_core.model.sam import Sam
-from sam_core.presets import SamConfig, stage_three, vit_b, vit_h, vit_l, vit_n, vit_test
+from sam_core.model.tiny_vit import TinyViT
+from sam_core.presets import SamConfig, TinyEncoderConfig, stage_three, vit_b, vit_h, vit_l, vit_n, vit_t, vit_test
 from tests.benchmarks.flops import (
     absorbed_decoder_macs,
     encoder_macs,
@@ -39,6 +40,17 @@ def test_encoder(config: SamConfig) -> None:
     with counted() as counter:
         released.image_encoder(torch.empty(1, 3, config.image_size, config.image_size, device="meta"))
     assert 2 * encoder_macs(config.image_encoder) == counter.get_total_flops()
+
+
+@torch.no_grad()
+def test_tiny_encoder() -> None:
+    config = vit_t().image_encoder
+    assert isinstance(config, TinyEncoderConfig)
+    with torch.device("meta"):
+        encoder, image = TinyViT(config).eval(), torch.empty(1, 3, config.image_size, config.image_size)
+    with sdpa_kernel(SDPBackend.MATH), counted() as counter:
+        encoder(image)
+    assert 2 * encoder_macs(config) == counter.get_total_flops()
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from sam_core.generator import MaskGenerator
 from sam_core.masks.batch import Generation, Reason
 from sam_core.model.sam import Sam
 from sam_core.predict import Prompts, decode, encode
-from sam_core.presets import ImageEncoderConfig, MaskDecoderConfig, SamConfig, at_image_size, vit_test
+from sam_core.presets import SamConfig, at_image_size, vit_test
 from sam_core.recipes import Recipe, reference, sa1b
 from tests.benchmarks.agreement import compare
 from tests.benchmarks.random_model import random_model
@@ -21,20 +21,8 @@ CROPS = Recipe(points_per_side=6, crop_layers=1, crop_points_downscale=2, min_re
 
 def conv_test() -> SamConfig:
     """The smallest model with a convolutional stem."""
-    return SamConfig(
-        name="conv_test",
-        image_encoder=ImageEncoderConfig(
-            image_size=128,
-            embed_dim=32,
-            depth=2,
-            num_heads=2,
-            window_size=3,
-            global_attn_indexes=(1,),
-            out_chans=32,
-            stem="conv",
-        ),
-        mask_decoder=MaskDecoderConfig(transformer_dim=32, num_heads=2, mlp_dim=64, iou_head_hidden_dim=32),
-    )
+    plain = at_image_size(vit_test(), 128)
+    return replace(plain, name="conv_test", image_encoder=replace(plain.image_encoder, stem="conv"))
 
 
 @pytest.fixture(scope="module", params=[at_image_size(vit_test(), 128), conv_test()], ids=["patch", "conv"])

@@ -1,10 +1,9 @@
-"""The generator: each rule on hand-made logits, the released generator on a photograph, images with nothing in them.
+"""The generator beside the released one on a photograph, and on images with nothing in them.
 
 Random weights draw much the same mask for every click. Where many different masks are needed, `clicked_regions` takes
 the decoder's place in both generators: masks around the click whose outlines follow the image embedding.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,24 +17,14 @@ from torch import Tensor
 from sam_core import prompting
 from sam_core.generator import MaskGenerator
 from sam_core.geometry import points_to_input
-from sam_core.masks import rle
 from sam_core.masks.batch import Generation, MaskBatch, Reason
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, Prompts
 from sam_core.presets import at_image_size, vit_test
-from sam_core.recipes import Recipe, SmallMaskRule, edges, reference, sa1b
-from tests.released import released_sam
-
-SIDE = 256  # of the model input, px; logits are [64, 64]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from sam_core.recipes import Recipe, edges, reference, sa1b
+from tests.released import released_generator, released_sam
+from tests.sam_core.test_generator_rules import FEW_POINTS, SIDE, reasons
 
 
 @pytest.fixture(scope="module")
@@ -58,151 +47,6 @@ def sam(released: Any) -> Sam:
 @pytest.fixture(scope="module")
 def photograph() -> np.ndarray:
     return chelsea()[40:220, 80:320]
-
-
-# Hand-made logits
-
-
-def painted(monkeypatch: pytest.MonkeyPatch, masks: list[tuple[float, np.ndarray]]) -> None:
-    """Decoding yields these (predicted IoU, logits [64, 64]) in turn, three per prompt, then masks of no trust."""
-    queue = iter(masks)
-
-    def decode(sam: Sam, embedding: ImageEmbedding, prompts: Prompts, *, multimask: bool) -> MaskBatch:
-        assert multimask
-        drawn = [next(queue, (0.0, np.zeros((64, 64)))) for _ in range(3 * len(prompts))]
-        iou, logits = zip(*drawn, strict=True)
-        return MaskBatch(
-            torch.tensor(np.array(logits), dtype=torch.float32).unflatten(0, (-1, 3)),
-            torch.tensor(iou).unflatten(0, (-1, 3)),
-            embedding.frames[0],
-        )
-
-    monkeypatch.setattr(prompting, "decode", decode)
-
-
-def rectangle(rows: slice, columns: slice, *, inside: float = 9.0) -> np.ndarray:
-    """Logits of a rectangle, in low-resolution pixels; on a square image of SIDE px each of them covers 4 x 4 px."""
-    logits = np.full((64, 64), -9.0)
-    logits[rows, columns] = inside
-    return logits
-
-
-def generate(sam: Sam, recipe: Recipe, *, side: int = SIDE) -> Generation:
-    return MaskGenerator(sam, recipe, exact_reference=True).generate(np.zeros((side, side, 3), np.uint8))
-
-
-def reasons(generation: Generation) -> dict[str, int]:
-    """Rejections by reason, without those of predicted IoU, which the untrusted fill-up masks share."""
-    counts = generation.rejections.counts()
-    return {reason.value: n for reason, n in counts.items() if n and reason is not Reason.IOU}
-
-
-FEW_POINTS = replace(reference(), points_per_side=2)
-
-
-def test_a_good_mask_is_kept_with_all_that_is_known_of_it(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
-    painted(monkeypatch, [(0.1, rectangle(slice(64), slice(64))), (0.9, rectangle(slice(10, 20), slice(30, 50)))])
-    generation = generate(sam, FEW_POINTS)
-    masks = generation.masks
-    assert len(masks) == 1
-    assert masks.boxes.tolist() == [[120, 40, 80, 40]]
-    assert masks.areas.tolist() == [rle.area(masks.rle[0])]
-    assert 80 * 40 - 16 <= masks.areas[0] <= 80 * 40
-    assert masks.predicted_iou.tolist() == [np.float32(0.9)]
-    assert masks.stability_score[0] > 0.95
-    assert masks.points.tolist() == [[64.0, 64.0]]
-    assert masks.crop_boxes.tolist() == [[0, 0, 256, 256]]
-    assert generation.candidates == 4 * 3
-    assert generation.rejections.counts()[Reason.IOU] == 11
-
-
-def test_predicted_iou(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
-    mask = rectangle(slice(10, 20), slice(30, 50))
-    painted(monkeypatch, [(0.88, mask), (0.8801, mask)])
-    generation = generate(sam, FEW_POINTS)
-    assert generation.masks.predicted_iou.tolist() == [np.float32(0.8801)]
-    first = generation.rejections
-    assert (first.output[0], first.predicted_iou[0]) == (0, np.float32(0.88))
-    assert np.isnan(first.stability_score).all()
-
-
-def test_stability(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A faint mask loses most of its area at +1."""
-    painted(monkeypatch, [(0.9, rectangle(slice(10, 20), slice(30, 50), inside=0.9)), (0.9, np.full((64, 64), -9.0))])
-    generation = generate(sam, FEW_POINTS)
-    assert len(generation.masks) == 0
-    assert reasons(generation) == {"stability": 2}
-    assert generation.rejections.stability_score[-2:].tolist() == [0.0, 0.0]
-
-
-def test_box_at_crop_edge(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twelve untrusted masks of the whole image, then one in the first crop that reaches its right border."""
-    nothing = (0.0, np.zeros((64, 64)))
-    cut, uncut = rectangle(slice(10, 40), slice(30, 64)), rectangle(slice(10, 40), slice(0, 34))
-    painted(monkeypatch, [nothing] * 12 + [(0.9, cut), (0.9, uncut)])
-    generation = generate(sam, replace(FEW_POINTS, crop_layers=1))
-    assert reasons(generation) == {"box_at_crop_edge": 1}
-    assert generation.masks.boxes[0, 0] == 0
-    assert generation.masks.crop_boxes[0].tolist() == [0, 0, 172, 172]
-
-
-def test_area(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = (0.9, rectangle(slice(64), slice(64)))
-    painted(monkeypatch, [everything])
-    assert reasons(generate(sam, replace(FEW_POINTS, full_image_fraction=0.95))) == {"area": 1}
-    painted(monkeypatch, [everything])
-    assert generate(sam, FEW_POINTS).masks.areas.tolist() == [SIDE * SIDE]
-
-
-def test_nms_in_crop_keeps_the_most_confident(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
-    near = [(0.90, rectangle(slice(10, 30), slice(10, 30))), (0.95, rectangle(slice(10, 30), slice(10, 31)))]
-    apart = [(0.92, rectangle(slice(40, 60), slice(10, 30)))]
-    painted(monkeypatch, near + apart)
-    generation = generate(sam, FEW_POINTS)
-    assert generation.masks.predicted_iou.tolist() == np.float32([0.95, 0.92]).tolist()
-    assert reasons(generation) == {"nms_in_crop": 1}
-
-
-def test_nms_across_crops_prefers_the_smaller_crop(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same 40 x 40 px at (40, 40): found in the whole image, and less confidently in the first crop of 172 px."""
-    nothing = (0.0, np.zeros((64, 64)))
-    whole = (0.99, rectangle(slice(10, 20), slice(10, 20)))
-    crop = (0.90, rectangle(slice(15, 30), slice(15, 30)))
-    painted(monkeypatch, [whole] + [nothing] * 11 + [crop])
-    generation = generate(sam, replace(FEW_POINTS, crop_layers=1))
-    assert generation.masks.predicted_iou.tolist() == [np.float32(0.90)]
-    assert reasons(generation) == {"nms_across_crops": 1}
-    assert generation.rejections.predicted_iou[-1] == np.float32(0.99)
-
-
-def speckled() -> np.ndarray:
-    """A rectangle with a small part of 8 x 8 px beside it."""
-    logits = rectangle(slice(10, 30), slice(10, 30))
-    logits[40:42, 40:42] = 9.0
-    return logits
-
-
-def test_small_parts_are_removed_and_boxes_follow(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
-    painted(monkeypatch, [(0.9, speckled())])
-    generation = generate(sam, replace(FEW_POINTS, min_region_area=100))
-    assert generation.masks.boxes.tolist() == [[40, 40, 80, 80]]
-    assert rle.area(generation.masks.rle[0]) == generation.masks.areas[0] <= 80 * 80
-
-
-def test_of_masks_alike_after_cleaning_the_untouched_stays(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
-    painted(monkeypatch, [(0.95, speckled()), (0.90, rectangle(slice(10, 30), slice(10, 30)))])
-    generation = generate(sam, replace(FEW_POINTS, min_region_area=100))
-    assert generation.masks.predicted_iou.tolist() == [np.float32(0.90)]
-    assert reasons(generation) == {"small_region": 1}
-
-
-@pytest.mark.parametrize(("rule", "kept"), [(SmallMaskRule.KEEP_LARGEST, 1), (SmallMaskRule.DROP, 0)])
-def test_a_mask_of_small_parts_only(sam: Sam, monkeypatch: pytest.MonkeyPatch, rule: SmallMaskRule, kept: int) -> None:
-    painted(monkeypatch, [(0.9, rectangle(slice(10, 12), slice(10, 12)))])
-    recipe = replace(FEW_POINTS, min_stability_score=0.5, min_region_area=100, small_masks=rule)
-    generation = generate(sam, recipe)
-    assert len(generation.masks) == kept
-    assert reasons(generation) == ({} if kept else {"small_region": 1})
 
 
 # The released generator
@@ -248,25 +92,6 @@ def regions_around_clicks(monkeypatch: pytest.MonkeyPatch, sam: Sam, released: A
     monkeypatch.setattr(prompting, "decode", decode)
 
 
-def released_masks(released: Any, image: np.ndarray, recipe: Recipe) -> list[dict[str, Any]]:
-    from segment_anything import SamAutomaticMaskGenerator
-
-    return SamAutomaticMaskGenerator(
-        released,
-        points_per_side=recipe.points_per_side,
-        pred_iou_thresh=recipe.min_predicted_iou,
-        stability_score_thresh=recipe.min_stability_score,
-        stability_score_offset=recipe.stability_offset,
-        box_nms_thresh=recipe.nms_iou,
-        crop_n_layers=recipe.crop_layers,
-        crop_nms_thresh=recipe.crop_nms_iou,
-        crop_overlap_ratio=recipe.crop_overlap,
-        crop_n_points_downscale_factor=recipe.crop_points_downscale,
-        min_mask_region_area=recipe.min_region_area,
-        output_mode="coco_rle",
-    ).generate(image)
-
-
 def assert_same_masks(ours: Generation, theirs: list[dict[str, Any]]) -> None:
     """The same masks in the same order; released boxes count from first to last pixel."""
     masks = ours.masks
@@ -284,7 +109,7 @@ def test_reference_recipe_keeps_the_masks_of_the_released_generator(
     sam: Sam, released: Any, photograph: np.ndarray
 ) -> None:
     ours = MaskGenerator(sam, reference(), exact_reference=True).generate(photograph)
-    assert_same_masks(ours, released_masks(released, photograph, reference()))
+    assert_same_masks(ours, released_generator(released, reference()).generate(photograph))
     assert len(ours.masks) >= 24
     assert ours.candidates == 3 * 1024
     assert all(reasons(ours)[reason] >= 24 for reason in ("stability", "nms_in_crop"))
@@ -296,7 +121,7 @@ def test_crops_and_cleaning_keep_the_masks_of_the_released_generator(
 ) -> None:
     recipe = Recipe(points_per_side=16, crop_layers=1, crop_points_downscale=2, min_region_area=100)
     ours = MaskGenerator(sam, recipe, exact_reference=True).generate(photograph)
-    assert_same_masks(ours, released_masks(released, photograph, recipe))
+    assert_same_masks(ours, released_generator(released, recipe).generate(photograph))
     assert len(ours.masks) >= 24
     assert ours.candidates == 3 * (256 + 4 * 64)
     assert set(reasons(ours)) == {"stability", "box_at_crop_edge", "nms_in_crop", "nms_across_crops", "small_region"}
@@ -318,7 +143,7 @@ def test_random_weights_keep_the_masks_of_the_released_generator(
         min_stability_score=float(np.quantile(scores.stability_score, 0.5)),
     )
     ours = MaskGenerator(sam, recipe, exact_reference=exact_reference).generate(photograph)
-    theirs = released_masks(released, photograph, recipe)
+    theirs = released_generator(released, recipe).generate(photograph)
     assert len(ours.masks) == len(theirs) >= 12
     assert np.allclose(ours.masks.points, [mask["point_coords"][0] for mask in theirs], rtol=0, atol=1e-4)
     assert np.allclose(ours.masks.predicted_iou, [mask["predicted_iou"] for mask in theirs], rtol=0, atol=1e-4)

@@ -1,8 +1,7 @@
-"""Lanes: order, look-ahead, errors, and masks that depend neither on the number of cores nor on what ran before."""
+"""Lanes: order, errors, and masks that depend neither on the number of cores nor on what ran before."""
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from skimage.data import chelsea
 
 from sam_core.generator import MaskGenerator
-from sam_core.lanes import ahead, open_lanes
+from sam_core.lanes import open_lanes
 from sam_core.masks.batch import Generation
 from sam_core.model.checkpoint import load_model
 from sam_core.recipes import draft
@@ -64,19 +63,3 @@ def test_a_device_that_is_no_cpu_has_one_lane_the_caller() -> None:
         failed = lanes.submit(int, "no number")
     with pytest.raises(ValueError, match="no number"):
         failed.result()
-
-
-def test_ahead_keeps_order_and_stays_within_its_window() -> None:
-    begun: list[int] = []
-    lock = threading.Lock()
-
-    def work(item: int) -> int:
-        with lock:
-            begun.append(item)
-        return item * item
-
-    with ThreadPoolExecutor(3) as executor:
-        stream = ahead(executor, work, iter(range(20)), window=3)
-        assert next(stream) == 0
-        assert max(begun) <= 3
-        assert list(stream) == [n * n for n in range(1, 20)]

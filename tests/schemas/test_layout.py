@@ -20,6 +20,8 @@ def test_keys_are_those_of_the_design() -> None:
     assert layout.run_key("r-1") == "runs/r-1.json"
     assert layout.round_key(3) == "rounds/3.json"
     assert layout.snapshot_key(3) == "rounds/3/snapshot.parquet"
+    assert layout.step_key(3, "train") == "rounds/3/train.json"
+    assert layout.parse_round_key(layout.step_key(3, "train")) is None
     assert layout.detector_key(3) == "rounds/3/detector.safetensors"
     assert layout.parse_round_key(layout.snapshot_key(3)) is None
     assert layout.images_key("0001") == "images/part-0001.parquet"

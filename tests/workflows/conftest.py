@@ -134,9 +134,18 @@ def bucket(s3_server: str) -> str:
     return name
 
 
+@dataclass(frozen=True, slots=True)
+class RayHead:
+    """A running head: its process, its address for drivers, and that of its job server."""
+
+    process: int
+    address: str
+    jobs: str
+
+
 @pytest.fixture(scope="session")
-def cluster(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Ray head with a job server, which RAY_ADDRESS names and this process is connected to; the job server's address.
+def ray_head(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
+    """A Ray head with a job server, which RAY_ADDRESS names and this process is connected to.
 
     Whether it asks for a token is said in the environment, because a head asks by default where it finds one, and no
     client answers by default.
@@ -147,6 +156,7 @@ def cluster(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         patch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
         patch.setenv("RAY_AUTH_MODE", os.environ.get("RAY_AUTH_MODE", "disabled"))
+        patch.setenv("RAY_DATA_USAGE_DISABLED", "1")  # an actor less to start
         command = (
             f"{BIN / 'ray'} start --head --block --num-cpus=2 --disable-usage-stats --object-store-memory=200000000 "
             f"--node-ip-address=127.0.0.1 --port={gcs} --dashboard-port={dashboard} --ray-client-server-port={client} "
@@ -159,11 +169,17 @@ def cluster(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             _wait_for_words("Ray runtime started", folder / "head.log", head)
             patch.setenv("RAY_ADDRESS", f"127.0.0.1:{gcs}")
             ray.init(log_to_driver=False)
-            yield f"http://127.0.0.1:{dashboard}"
+            yield RayHead(head.pid, f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}")
             ray.shutdown()
         finally:
             os.killpg(head.pid, signal.SIGKILL)
             head.wait()
+
+
+@pytest.fixture(scope="session")
+def cluster(ray_head: RayHead) -> str:
+    """The head's job server: one Ray cluster for all tests of this folder."""
+    return ray_head.jobs
 
 
 def free_ports(count: int) -> list[int]:

@@ -7,8 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from PIL import Image
 from sam_core.masks.batch import Generation, MaskRecords, Rejections, StepSeconds
 from sam_core.masks.rle import encode
 from schemas.records import RunRecord
+from tests.schemas import rows
 from workflows.image_worker import ShardJob
 from workflows.images import MAX_PIXELS
 from workflows.models import OneByOne
@@ -98,25 +98,7 @@ def half_mask(size: tuple[int, ...], *, area: int | None = None, score: float = 
 
 
 def run_record(run_id: str = "run") -> RunRecord:
-    return RunRecord(
-        run_id=run_id,
-        name=None,
-        created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
-        stage="automatic",
-        round=None,
-        model_name="fake",
-        model_id="fake-1",
-        model_sha256="0" * 64,
-        recipe_name="reference",
-        recipe={},
-        config={},
-        versions={},
-        seed=0,
-        dtype="float32",
-        device="cpu",
-        kernels="plain",
-        host="here",
-    )
+    return replace(rows.run_record(run_id), name=None, model_name="fake", model_id="fake-1")
 
 
 def shard_job(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from sam_core.recipes import SmallMaskRule, sa1b
 from tests.workflows.conftest import BIN, Engine, Finished
-from workflows.cli import parse
+from workflows.cli import SUBCOMMANDS, Subcommand, parse
 from workflows.commands import GenerateConfig, SqlConfig
 
 
@@ -152,6 +154,24 @@ def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("known", SUBCOMMANDS, ids=lambda known: known.name)
+def test_every_subcommand_has_help_and_a_runner(known: Subcommand, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse([known.name, "--help"])
+    assert caught.value.code == 0
+    shown = " ".join(re.findall(r"[\w.-]+", capsys.readouterr().out))
+    assert " ".join(re.findall(r"[\w.-]+", (known.config.__doc__ or "").split(":")[0])) in shown
+    (argument,) = inspect.signature(known.load()).parameters.values()
+    assert argument.annotation == known.config.__name__
+
+
+def test_a_missing_extra_says_how_to_install_it() -> None:
+    with pytest.raises(ValueError, match=r"^annotate needs no_such_web: pip install 'sam-data-engine\[annotate\]'$"):
+        Subcommand("annotate", SqlConfig, "no_such_web:serve", extra="annotate").load()
+    with pytest.raises(ModuleNotFoundError):
+        Subcommand("sql", SqlConfig, "no_such_web:serve").load()
 
 
 def test_a_closed_pipe_is_no_error(tmp_path: Path, photos: Path, engine: Engine) -> None:

@@ -190,17 +190,6 @@ def test_s3_from_end_to_end(generate: Engine, finished: Example, tmp_path: Path,
     assert rows(f"s3://{bucket}/data", "SELECT count(*) AS n FROM outcomes") == [{"n": 9}]
 
 
-def test_two_drivers_at_once_settle_on_one_plan(
-    cluster: str, finished: Example, tmp_path: Path, tiny_checkpoint: Path
-) -> None:
-    data = tmp_path / "data"
-    command = [BIN / "sam-engine", "generate", finished.photos, data, "--model", tiny_checkpoint, *QUICK]
-    drivers = [subprocess.Popen([*map(str, command), "--threads", "1", "--workers", "1"]) for _ in range(2)]
-    assert [driver.wait() for driver in drivers] == [0, 0]
-    assert mask_rows(data).equals(mask_rows(finished.data))
-    assert not rows(data, "SELECT * FROM problems")
-
-
 def test_a_store_that_fails_for_good_ends_in_one_line_and_the_same_command_goes_on(
     generate_alone: Engine, finished: Example, example: Example
 ) -> None:

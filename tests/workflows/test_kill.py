@@ -1,4 +1,4 @@
-"""kill -9 of the real command, its local Ray with it, at random moments; then the same command again."""
+"""kill -9 of the command, of its Ray and of its workers, at random moments; then the same command again."""
 
 from __future__ import annotations
 
@@ -7,84 +7,95 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
+import boto3
 import psutil
-import pyarrow as pa
 import pytest
 
-from tests.workflows.conftest import BIN, QUICK, mask_rows, save_photos
+from sam_core.model.checkpoint import save_model
+from sam_core.model.sam import Sam
+from sam_core.presets import vit_test
+from tests.benchmarks.fault_cluster import Cluster
+from tests.benchmarks.fault_findings import Findings
+from tests.benchmarks.faults import Bench, Options, disturb, summary
+from tests.workflows.cheap_engine import VARIABLE as SABOTAGE
+from tests.workflows.conftest import BIN, QUICK, RayHead, mask_rows, save_photos
+from tests.workflows.fault_proxy import FaultProxy
+from workflows import generate
 from workflows.cli import main
 from workflows.sql import connect
-from workflows.storage import Store, open_store
 
-IMAGES = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """A folder of photographs and the mask rows that they give in peace."""
-
-    photos: Path
-    rows: pa.Table
+KINDS = ["driver", "worker", "driver", "in_write", "driver", "driver"]
+IMAGES = 6
 
 
-@pytest.fixture(scope="module")
-def whole(cluster: str, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    folder = tmp_path_factory.mktemp("whole")
-    save_photos(folder / "photos", IMAGES)
-    assert main(arguments(folder / "photos", str(folder / "data"), tiny_checkpoint)) == 0
-    rows = mask_rows(folder / "data")
-    assert len(rows) >= IMAGES
-    return Whole(folder / "photos", rows)
+@pytest.fixture
+def bench(ray_head: RayHead, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """The fault harness on the tests' own cluster and object store, which has no faults of its own here."""
+    monkeypatch.setattr(generate, "GeneratorSpec", generate.GeneratorSpec)  # the cheap engine puts its own there
+    monkeypatch.delenv(SABOTAGE, raising=False)
+    save_photos(tmp_path / "photos", 16)
+    save_model(Sam(vit_test()), tmp_path / "model.safetensors")
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="faults")
+    host, _, port = ray_head.address.partition(":")
+    cluster = Cluster(host, dict(os.environ), ray_head.process, int(port))
+    with (tmp_path / "commands.log").open("w") as log:
+        yield Bench(tmp_path, cluster, FaultProxy(s3_server), random.Random(3), workers=1, log=log)
 
 
 @pytest.mark.timeout(900)
-def test_killed_with_its_ray(whole: Whole, tmp_path: Path, tiny_checkpoint: Path) -> None:
-    disturb_and_compare(whole, str(tmp_path / "data"), tiny_checkpoint, kills=1, seed=7, own_ray=True)
+def test_a_seeded_set_of_disturbed_runs_loses_and_doubles_nothing(bench: Bench) -> None:
+    """The fault harness's own runs, half of them with the data set on S3; the actors of a dead driver may still work
+    for a moment, beside those of the next."""
+    runs = disturb(bench, KINDS, time.monotonic() + 800)
+    record = summary(Options(), runs, 0.0)
+    assert record["runs"] == len(KINDS)
+    assert {name: record[name] for name in asdict(Findings())} == asdict(Findings())
+    assert {run.place for run in runs} == {"s3", "folder"}
+
+
+def test_two_drivers_at_once_settle_on_one_plan(bench: Bench) -> None:
+    peace, shared = (str(bench.folder / name) for name in ("peace", "shared"))
+    assert bench.here(peace) == 0
+    drivers = [bench.apart(shared) for _ in range(2)]
+    for driver in drivers:
+        driver.join()
+    assert [driver.exitcode for driver in drivers] == [0, 0]
+    assert mask_rows(shared).equals(mask_rows(peace))
+    assert not connect(shared).execute("SELECT * FROM problems").fetchall()
 
 
 @pytest.mark.timeout(900)
-def test_driver_killed_on_a_cluster_with_the_data_set_on_s3(whole: Whole, bucket: str, tiny_checkpoint: Path) -> None:
-    """The actors of a dead driver may still work for a moment, beside those of the next."""
-    disturb_and_compare(whole, f"s3://{bucket}/data", tiny_checkpoint, kills=4, seed=1, own_ray=False)
+def test_killed_with_its_ray(cluster: str, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    """The real command with a Ray of its own, all of it killed at once while it works."""
+    save_photos(tmp_path / "photos", IMAGES)
+    calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
+    assert main(arguments(tmp_path / "photos", calm, tiny_checkpoint)) == 0
+    driver = start(tmp_path / "photos", disturbed, tiny_checkpoint)
+    _wait_until(lambda: (disturbed / "outcomes").exists(), driver)
+    kill(driver)
+    assert connect(str(disturbed)).execute("SELECT count(*) FROM outcomes").fetchall()[0][0] < IMAGES
+    again = start(tmp_path / "photos", disturbed, tiny_checkpoint)
+    _, errors = again.communicate()
+    assert again.returncode == 0, errors
+    assert mask_rows(disturbed).equals(mask_rows(calm))
+    assert not connect(str(disturbed)).execute("SELECT * FROM problems").fetchall()
+    assert not list((disturbed / "in_flight").rglob("*.json"))
 
 
-def disturb_and_compare(whole: Whole, dataset: str, model: Path, *, kills: int, seed: int, own_ray: bool) -> None:
-    """A data set made under kills holds the rows of one made in peace, byte for byte."""
-    store = open_store(dataset)
-    moments = random.Random(seed)
-    targets = sorted(moments.sample(range(IMAGES - 4), kills - 1))
-    for number, target in enumerate([None, *targets]):
-        driver = start(whole.photos, dataset, model, own_ray=own_ray)
-        if target is None:  # somewhere in starting, listing and planning
-            _wait_until(lambda: store.exists("dataset.json"), driver)
-        else:
-            _wait_until(lambda target=target: committed(store) > target, driver)
-        time.sleep(moments.uniform(0, 0.2))
-        kill(driver, whole_group=number % 2 == 0)
-        assert committed(store) < IMAGES, "killed too late to prove anything"
-    driver = start(whole.photos, dataset, model, own_ray=own_ray)
-    _, errors = driver.communicate()
-    assert driver.returncode == 0, errors
-    assert mask_rows(dataset).equals(whole.rows)
-    connection = connect(dataset)
-    assert not connection.execute("SELECT * FROM problems").fetchall()
-    assert connection.execute("SELECT count(*) FROM outcomes WHERE status = 'ok'").fetchall() == [(IMAGES,)]
-    assert not list(store.list("in_flight"))
+def arguments(source: Path, dataset: Path, model: Path) -> list[str]:
+    return ["generate", str(source), str(dataset), "--model", str(model), *QUICK, "--shard-size", "1"]
 
 
-def arguments(source: Path, dataset: str, model: Path) -> list[str]:
-    return ["generate", str(source), dataset, "--model", str(model), *QUICK, "--shard-size", "1"]
-
-
-def start(source: Path, dataset: str, model: Path, *, own_ray: bool) -> subprocess.Popen[str]:
-    """The command in a process group of its own, on the cluster or with a Ray that it starts by itself."""
+def start(source: Path, dataset: Path, model: Path) -> subprocess.Popen[str]:
+    """The command in a process group of its own, with a Ray that it starts by itself."""
     return subprocess.Popen(
         [str(BIN / "sam-engine"), *arguments(source, dataset, model)],
-        env={name: value for name, value in os.environ.items() if not (own_ray and name == "RAY_ADDRESS")},
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
         start_new_session=True,
         text=True,
         stdout=subprocess.DEVNULL,
@@ -92,20 +103,14 @@ def start(source: Path, dataset: str, model: Path, *, own_ray: bool) -> subproce
     )
 
 
-def committed(store: Store) -> int:
-    return sum(entry.key.endswith(".parquet") for entry in store.list("outcomes"))
-
-
-def kill(driver: subprocess.Popen[str], *, whole_group: bool) -> None:
-    """SIGKILL to the driver alone, or to everything it has started; then wait until all of it is gone."""
+def kill(driver: subprocess.Popen[str]) -> None:
+    """SIGKILL to everything that a driver has started, then to itself; wait until all of it is gone."""
     started = psutil.Process(driver.pid).children(recursive=True)
-    if whole_group:
-        for process in started:
-            _kill_quietly(process)
+    for process in started:
+        _kill_quietly(process)
     driver.kill()
     driver.communicate()
-    workers = [process for process in started if "Agent" not in _name(process)]
-    psutil.wait_procs(workers, timeout=60)
+    psutil.wait_procs([process for process in started if "Agent" not in _name(process)], timeout=60)
 
 
 def _wait_until(condition: Callable[[], bool], driver: subprocess.Popen[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from schemas.tables import Status
 from tests.workflows import fakes
 from workflows.convert import ImageResult
 from workflows.metrics import NAMES, RunMetrics, log_event, log_failures
+from workflows.patience import Patience
 
 DASHBOARD = Path(__file__).parents[2] / "cluster" / "grafana.json"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -53,12 +53,23 @@ def samples(text: str) -> dict[tuple[str, str], float]:
     return found
 
 
+class IncompleteError(Exception):
+    """A scrape that lacks metrics."""
+
+
+def complete_samples() -> dict[tuple[str, str], float]:
+    """What a scrape says of the run. Raises IncompleteError as long as a metric is missing."""
+    found = samples(scrape())
+    if missing := {f"ray_{name}" for name in NAMES} - {name for name, _ in found}:
+        raise IncompleteError(f"not served yet: {', '.join(sorted(missing))}")
+    return found
+
+
 def test_a_scrape_holds_every_metric_with_its_value(cluster: str) -> None:
     teller = Teller.remote()
     ray.get(teller.tell.remote())
-    deadline = time.monotonic() + 60
-    while len(found := samples(scrape())) < len(NAMES) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    patience = Patience(attempts=300, longest_pause_seconds=0.4)  # processes report to the agent once a second
+    found = patience.keep_trying(complete_samples, lambda error: isinstance(error, IncompleteError))
     ray.kill(teller)
     assert {name for name, _ in found} == {f"ray_{name}" for name in NAMES}
     assert found["ray_sam_engine_images_total", "ok"] == 1

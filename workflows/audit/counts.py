@@ -18,7 +18,6 @@ RINGS = 10
 GRID = 32
 """Cells of the map of centres, along each side."""
 _RELATIVE = "relative_size(area, height, width)"
-_MACRO = "CREATE OR REPLACE TEMP MACRO relative_size(area, height, width) AS sqrt(area / (height::DOUBLE * width))"
 _X, _Y = "(bbox_x + bbox_w / 2) / width", "(bbox_y + bbox_h / 2) / height"
 _RING = f"greatest(abs(2 * ({_X}) - 1), abs(2 * ({_Y}) - 1)) ** 2"
 
@@ -50,7 +49,6 @@ class Totals:
 
 def totals(subject: Subject) -> Totals:
     """The figures of the table at the top."""
-    prepare(subject)
     images = subject.rows(
         "SELECT count(*) AS images, sum(n_masks)::BIGINT AS masks, avg(n_masks) AS masks_per_image,"
         " median(n_masks) AS median_masks_per_image, sum(files - 1)::BIGINT AS repeated_files FROM audit_images"
@@ -63,11 +61,6 @@ def totals(subject: Subject) -> Totals:
     )[0]
     whole = {name: images[name] or 0 for name in ("masks", "repeated_files")}
     return Totals(**(images | whole | masks))  # type: ignore[arg-type]
-
-
-def prepare(subject: Subject) -> None:
-    """Give a connection the macro that our own data sets bring along."""
-    subject.connection.execute(_MACRO)
 
 
 def buckets(subject: Subject) -> Counted:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +27,7 @@ from workflows.audit.plots import Plot
 from workflows.audit.quality import PAPER, PAPER_PEOPLE, Quality
 from workflows.report import text
 from workflows.report.bins import Bins
+from workflows.report.templates import templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +86,9 @@ def make_page(audit: Audit) -> Page:
 def render(audit: Audit) -> str:
     """The page as one HTML document that loads nothing from elsewhere. Every value in it is escaped, and no script but
     its own may run."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("workflows", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": text.count,
-        "figures": text.figures,
-        "time": text.time,
-        "percent": percent,
-        "interval": interval,
-    }
-    environment.globals |= {"plural": text.plural, "share": text.share, "paper": PAPER, "people": PAPER_PEOPLE}
+    environment = templates()
+    environment.filters |= {"percent": percent, "interval": interval}
+    environment.globals |= {"share": text.share, "paper": PAPER, "people": PAPER_PEOPLE}
     page = make_page(audit)
     script = files("workflows").joinpath("templates", "audit.js").read_text(encoding="utf-8")
     return environment.get_template("audit.html").render(

@@ -18,6 +18,8 @@ from schemas.ids import unreadable_image_id
 from workflows.audit.subject import Subject, allow
 from workflows.sources import UriReader
 
+_RELATIVE_SIZE = "CREATE MACRO relative_size(area, height, width) AS sqrt(area / (height::DOUBLE * width))"
+"""What the views of our own data sets bring along."""
 _IMAGES = """
 CREATE TABLE audit_all_images AS
 SELECT incoming.* EXCLUDE (metadata), metadata::JSON AS metadata, coalesce(masks, 0) AS n_masks
@@ -33,6 +35,7 @@ def open_coco(path: str, *, licences: Sequence[str] = ()) -> Subject:
     ids = {image.id: unreadable_image_id(f"{path}#{image.id}") for image in document.images}
     annotations = [one for one in document.annotations if not one.iscrowd and one.image_id in ids]
     connection = duckdb.connect()
+    connection.execute(_RELATIVE_SIZE)
     _create(connection, "CREATE TABLE coco_masks AS FROM incoming", _masks(document, annotations, ids))
     _create(connection, _IMAGES, _images(document, _folder(path, document), ids))
     allow(connection, licences)

@@ -24,6 +24,7 @@ from schemas.ids import canonical_json, content_hash
 from workflows.evaluate.clicks import Fairness, SinglePoint
 from workflows.evaluate.commands import (
     EdgesConfig,
+    EvaluateCommand,
     FairnessConfig,
     InstancesConfig,
     Measurable,
@@ -59,8 +60,9 @@ class Evaluated:
     errors: tuple[str, ...]
 
 
-def evaluate_command(config: Measurable) -> int:
+def evaluate_command(command: EvaluateCommand) -> int:
     """The subcommand: print the table; exit status 0, or 1 when some images ended as errors."""
+    config = command.task
     done = evaluate(config)
     show(task_name(config), config.model, done.figures)
     print(f"{config.out}/evaluation={done.evaluation}: plan, rows, images and figures as Parquet")

@@ -95,16 +95,21 @@ def open_set(text: str, *, image_folder: str | None = None, split: str = "val") 
 
 def read_image(row: dict[str, Any], reader: UriReader, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """uint8 RGB [H, W, 3] of a row. Raises ImageError, StoreError when a store is at fault."""
-    for uri in row["uris"]:
+    return decode(read_file(row["uris"], reader), max_pixels=max_pixels)
+
+
+def read_file(uris: list[str], reader: UriReader) -> bytes:
+    """What lies at the first of these places that holds something. Raises ImageError, StoreError as `read_image`."""
+    for uri in uris:
         try:
-            return decode(reader.read(uri), max_pixels=max_pixels)
+            return reader.read(uri)
         except FileNotFoundError:
             continue
         except StoreError:
             raise
         except OSError as error:
             raise ImageError("Unreadable", f"{uri}: {error.strerror or error}") from error
-    raise ImageError("Unreadable", f"{row['uris'][0]}: no such file")
+    raise ImageError("Unreadable", f"{uris[0]}: no such file")
 
 
 def read_masks(row: dict[str, Any], reader: UriReader) -> TrueMasks:

@@ -112,7 +112,7 @@ def automatic_result(taken: Taken, now: datetime) -> ImageResult:
         .astype(np.int32)
         .reshape(-1, 4),
     )
-    made = Generation(records, _no_rejections(), StepSeconds())
+    made = Generation(records, Rejections.none(), StepSeconds())
     return ImageResult(taken.image_id, Status.OK, now, now, generation=made)
 
 
@@ -199,12 +199,6 @@ def _annotation(taken: Taken, index: int, rules: Rules) -> dict[str, object]:
 def _event(image: str, mask: str | None, stage: Stage, who: str, details: Mapping[str, object]) -> dict[str, object]:
     text = json.dumps(dict(details), sort_keys=True, ensure_ascii=False)
     return {"annotator": who, "image_id": image, "mask_id": mask, "stage": stage, "details": text}
-
-
-def _no_rejections() -> Rejections:
-    none = np.zeros(0, np.float32)
-    pairs, fours = np.zeros((0, 2), np.float32), np.zeros((0, 4), np.int32)
-    return Rejections(np.zeros(0, np.int8), pairs, np.zeros(0, np.int8), none, none, fours)
 
 
 def _naive(time: datetime) -> datetime:

@@ -7,10 +7,18 @@ from pathlib import Path
 
 from schemas.layout import DATASET_KEY
 from schemas.records import DatasetRecord, from_json
+from workflows.commands import ReportConfig
 from workflows.report.page import gather, render
 from workflows.report.training import read_training
 from workflows.sql import connect
 from workflows.storage import LocalStore, open_store
+
+
+def report(config: ReportConfig) -> int:
+    """The subcommand: write the page and print where it lies; exit status 0."""
+    write_report(config.dataset, config.out, run=config.run, images=config.images)
+    print(config.out)
+    return 0
 
 
 def write_report(dataset: str, out: str | Path, *, run: str | None = None, images: int = 12, seed: int = 0) -> None:

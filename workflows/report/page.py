@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import duckdb
-import jinja2
 
 from schemas.records import DatasetRecord
 from workflows.report import queries, text
@@ -18,6 +17,7 @@ from workflows.report.queries import Failures
 from workflows.report.relations import RelationsFigure, relations_figure
 from workflows.report.rounds import Rounds, read_rounds
 from workflows.report.scope import Run, differing_settings, read_runs
+from workflows.report.templates import templates
 from workflows.report.training import Training
 from workflows.report.work import Work, work
 
@@ -102,13 +102,4 @@ def gather(
 
 def render(page: Page) -> str:
     """The page as one HTML document that loads nothing from elsewhere. Every value in it is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("workflows", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"count": text.count, "figures": text.figures, "time": text.time}
-    environment.globals["plural"] = text.plural
-    return environment.get_template("report.html").render(page=page)
+    return templates().get_template("report.html").render(page=page)

@@ -25,7 +25,7 @@ from workflows.storage import Store
 
 _GRID = 6
 _FRESH = """
-SELECT image_id FROM images ANTI JOIN (FROM events WHERE action = 'finish') AS finished USING (image_id)
+SELECT image_id, bytes FROM images ANTI JOIN (FROM events WHERE action = 'finish') AS finished USING (image_id)
 WHERE height IS NOT NULL ORDER BY image_id
 """
 _DONE = "SELECT DISTINCT image_id FROM events WHERE action = 'finish' ORDER BY image_id"
@@ -56,8 +56,9 @@ def choose_queue(engine: Engine, settings: StageSettings, model: Model, *, seed:
     if settings.stage == "automatic":
         return ()
     connection = engine.connect()
-    held_out = engine.held_out.image_ids
-    fresh = [row[0] for row in connection.execute(_FRESH).fetchall() if row[0] not in held_out]
+    unfinished = dict(connection.execute(_FRESH).fetchall())
+    held_out = engine.held_out.find(unfinished)
+    fresh = [image for image in unfinished if image not in held_out]
     if settings.policy in ("most_uncertain", "most_diverse"):  # these look at every candidate with the model
         few = policies.random_order(fresh, seed=seed)[: max(engine.config.candidates, settings.images)]
         fresh = [fresh[index] for index in few]

@@ -2,21 +2,26 @@
 
     stage -> prefill -> annotate -> snapshot -> train -> evaluate -> gate -> queue
 
-`rounds/<n>.json` holds what every finished step of round n came to, and is replaced as a whole after each. Nothing else
-is state: a killed engine is given the same command and goes on with the first step that has no outcome.
+`rounds/<n>/<step>.json` holds what a step came to and is put only if absent, so that of two drivers one goes on and the
+other stops; `rounds/<n>.json` holds all steps of round n so far and is replaced as a whole after each. Nothing else is
+state: a killed engine is given the same command and goes on with the first step that has no outcome.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any
 
 import duckdb
 
-from schemas.layout import round_key
+from schemas.layout import round_key, step_key
 from schemas.records import RoundRecord, from_json, to_json
 from workflows.models import Model, find_model, stored_model
 from workflows.rounds.config import EngineConfig, StageSettings, as_document
@@ -24,6 +29,7 @@ from workflows.rounds.detector_job import DetectorJob, train_on_ray
 from workflows.rounds.metrics import metrics_of
 from workflows.rounds.outcomes import Gated, Kind, Outcome, Queued, Staged, Trained, from_details, to_details
 from workflows.rounds.pictures import Truth
+from workflows.rounds.simulated import SimulationJob, simulate_on_ray
 from workflows.sql import connect
 from workflows.storage import Store, open_store
 from workflows.train.register import Finished
@@ -37,10 +43,11 @@ class WaitingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """How models are trained: on Ray. Tests put something quicker here."""
+    """Who does the long work of the steps: workers on Ray. Tests put something quicker here."""
 
     train: Callable[..., Finished]
     train_detector: Callable[[DetectorJob], None] = train_on_ray
+    annotate: Callable[[SimulationJob, list[dict[str, Any]]], None] = simulate_on_ray
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,12 @@ class Engine:
             return from_json(RoundRecord, self.store.get(key), where=f"{self.store.root}/{key}")
         except FileNotFoundError:
             return None
+
+    def begin(self, record: RoundRecord) -> RoundRecord:
+        """The record that the data set holds for a round, after writing this one if there was none."""
+        key = round_key(record.number)
+        held = self.store.put_if_absent(key, to_json(record).encode())
+        return from_json(RoundRecord, held, where=f"{self.store.root}/{key}")
 
     def write(self, record: RoundRecord) -> None:
         self.store.put(round_key(record.number), to_json(record).encode())
@@ -159,19 +172,39 @@ def run_rounds(engine: Engine, steps: Steps, *, most: int | None = None, tell: C
 
 
 def _take(step: Step, current: Round) -> RoundRecord:
-    """Do one step and write what it came to."""
-    started = time.perf_counter()
-    outcome = step.work(current)
-    seconds = time.perf_counter() - started
-    record = noted(current, outcome, seconds)
-    current.engine.write(record)
+    """Do one step and note what it came to, as the first driver that did it said."""
+    engine, key = current.engine, step_key(current.number, step.name)
+    try:
+        said = json.loads(engine.store.get(key))  # of a driver that could not note it any more
+    except FileNotFoundError:
+        said = _do(step, current, key)
+    outcome = from_details(step.kind, {step.name: said["outcome"]})
+    assert outcome is not None
+    record = noted(current, outcome, said["seconds"])
+    engine.write(record)
     return record
+
+
+def _do(step: Step, current: Round, key: str) -> dict[str, Any]:
+    """Do one step and settle its outcome. Raises ValueError when another driver was first."""
+    store, started = current.engine.store, time.perf_counter()
+    outcome = to_details(step.work(current))
+    seconds = round(time.perf_counter() - started, 2)
+    driver = f"process {os.getpid()} on {socket.gethostname()}"
+    mine = json.dumps({"driver": driver, "seconds": seconds, "outcome": outcome}).encode()
+    held: dict[str, Any] = json.loads(settled := store.put_if_absent(key, mine))
+    if settled != mine:
+        raise ValueError(
+            f"round {current.number}: {held['driver']} works on {store.root} too and has done {step.name} meanwhile; "
+            "one driver is enough, and this one stops"
+        )
+    return held
 
 
 def noted(current: Round, outcome: Outcome, seconds: float) -> RoundRecord:
     """The record with one more outcome: everything in it follows from the outcomes, the clock aside."""
     record = current.record
-    spent = {**dict(record.details.get("seconds", {})), outcome.step: round(seconds, 2)}  # type: ignore[call-overload]
+    spent = {**dict(record.details.get("seconds", {})), outcome.step: seconds}  # type: ignore[call-overload]
     details = {**record.details, outcome.step: to_details(outcome), "seconds": spent}
     record = replace(record, details=details, state=outcome.step)
     match outcome:
@@ -203,7 +236,7 @@ def _begun(engine: Engine, number: int, settings: StageSettings, earlier: Sequen
             metrics={},
             details={},
         )
-        engine.write(record)
+        record = engine.begin(record)
     current = Round(engine, settings, record, tuple(earlier))
     _require_same(current)
     return current

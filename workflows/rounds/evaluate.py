@@ -17,14 +17,15 @@ from sam_core.metrics.recall import Overlaps, average_recall
 from sam_core.model.checkpoint import load_model
 from sam_core.predict import encode
 from sam_core.recipes import recipe, recommended_recipe
-from schemas.tables import Stage, Status
+from schemas.tables import Status
 from workflows.convert import ImageResult
 from workflows.evaluate.proposals import proposal_overlaps
 from workflows.models import Model
 from workflows.rounds.config import EvaluationSettings
 from workflows.rounds.outcomes import Figures
 from workflows.rounds.pictures import TrueImage, Truth
-from workflows.rounds.small_run import small_run, write_run
+from workflows.rounds.small_run import write_run
+from workflows.runs import run_record
 from workflows.storage import Store
 
 
@@ -96,12 +97,13 @@ def write_held_out(
         return None
     results = [ImageResult(each.image_id, Status.OK, begun, begun, generation=each.generation) for each in found]
     name = recommended_recipe(model.name)
-    run = small_run(
-        model,
+    run = run_record(
         name=f"held-out-round-{round}",
-        round=round,
-        stage=Stage.AUTOMATIC,
         begun=begun,
+        round=round,
+        model_name=model.name,
+        model_sha256=model.sha256,
+        recipe_name=name,
         recipe={"recipe": name, "points_per_side": settings.points_per_side},
         kernels=name,
     )

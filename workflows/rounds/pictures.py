@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
-from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sam_core.model.checkpoint import load_model
@@ -19,12 +17,11 @@ from schemas.ids import image_id as id_of_bytes
 from schemas.layout import embedding_key
 from workflows.embed import StoredImage, read_pixels
 from workflows.embeddings import StaleEmbeddingError, embed_image, expected_label, unpack
-from workflows.images import MAX_PIXELS
+from workflows.evaluate.truth import open_set, read_file, read_masks, require_size
+from workflows.images import MAX_PIXELS, decode
 from workflows.models import Model
 from workflows.sources import UriReader
 from workflows.storage import Store
-from workflows.train.samples import PhotoReader
-from workflows.train.sources import Source, open_sources
 
 Pixels = NDArray[np.uint8]
 Masks = NDArray[np.bool_]
@@ -41,48 +38,56 @@ class TrueImage:
 
 
 class Truth:
-    """Images with true masks: any source that training reads. Raises ValueError or OSError, one line."""
+    """Images with true masks: any set that evaluations read. Raises ValueError or OSError, one line."""
 
-    def __init__(self, source: str) -> None:
-        (self._source,) = open_sources((source,), need_masks=True)
-        if self._source.index is None:
-            raise ValueError(f"{source}: true masks lie in files; procedural scenes have none")
+    def __init__(self, place: str) -> None:
+        rows = open_set(place).rows
+        drawn = pc.greater(pc.fill_null(pc.list_value_length(rows["annotations"]), 0), 0)
+        self._rows = rows.filter(pc.or_(pc.is_valid(rows["truth_uri"]), drawn))
+        self.name = place
         self._reader = UriReader()
+        if not len(self._rows):
+            raise ValueError(f"{place}: no image with true masks")
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._rows)
 
     def first(self, count: int) -> Iterator[TrueImage]:
-        """The first images, in the order of the source."""
-        return (self._read(row) for row in islice(range(len(self)), count))
+        """The first images, in the order of the set."""
+        return (self.read(row) for row in range(min(count, len(self))))
 
-    def of(self, image_id: str) -> TrueImage:
-        """The image of that content. Raises ValueError when the source has none."""
-        if image_id not in self._rows:
-            raise ValueError(f"{self._source.name} has no true masks of image {image_id}, which is to be annotated")
-        return self._read(self._rows[image_id])
+    def find(self, images: Mapping[str, int]) -> dict[str, int]:
+        """Rows by image_id of those of these images, given with their bytes, that the set holds.
 
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {self._id(row): row for row in range(len(self))}
-
-    @property
-    def image_ids(self) -> set[str]:
-        """Every image of the source."""
-        return set(self._rows)
+        Images are the same when their bytes are, wherever they lie; only files of such a size are read.
+        """
+        sizes, found = set(images.values()), {}
+        for row in range(len(self)):
+            if self._reader.size(self._uris(row)[0]) in {None, *sizes}:
+                found[id_of_bytes(self._data(row))] = row
+        return {image: found[image] for image in images if image in found}
 
     def uris(self, count: int) -> list[str]:
         """Where the first images lie."""
-        return [_entry(self._source, row)["uris"][0] for row in range(min(count, len(self)))]
+        return [self._uris(row)[0] for row in range(min(count, len(self)))]
 
-    def _id(self, row: int) -> str:
-        return id_of_bytes(self._reader.read(_entry(self._source, row)["uris"][0]))
+    def read(self, row: int) -> TrueImage:
+        """An image by its place in the set."""
+        data, planned = self._data(row), self._rows.slice(row, 1).to_pylist()[0]
+        try:
+            image, masks = decode(data), read_masks(planned, self._reader)
+            require_size(image, masks)
+        except ValueError as error:
+            raise ValueError(f"{planned['uris'][0]}: {error}") from error
+        dense = masks.dense()[~masks.crowd]
+        return TrueImage(id_of_bytes(data), image, dense[dense.any((1, 2))])
 
-    def _read(self, row: int) -> TrueImage:
-        entry, reader = _entry(self._source, row), PhotoReader(self._reader)
-        image = reader.picture(entry["uris"], self._source)
-        masks = [mask for read in reader.masks(entry, image) if (mask := read()).any()]
-        return TrueImage(self._id(row), image, np.array(masks, np.bool_).reshape(-1, *image.shape[:2]))
+    def _uris(self, row: int) -> list[str]:
+        uris: list[str] = self._rows["uris"][row].as_py()
+        return uris
+
+    def _data(self, row: int) -> bytes:
+        return read_file(self._uris(row), self._reader)
 
 
 class Desk:
@@ -117,10 +122,3 @@ class Desk:
             data = embed_image(self.sam, self.model, image_id, self.pixels(image_id))
         self._store.put(key, data)
         return unpack(data, label)
-
-
-def _entry(source: Source, row: int) -> dict[str, Any]:
-    """A row of the index."""
-    assert source.index is not None
-    entry: dict[str, Any] = source.index.slice(row, 1).to_pylist()[0]
-    return entry

@@ -37,7 +37,9 @@ from workflows.rounds.outcomes import (
 )
 from workflows.rounds.pictures import Desk
 from workflows.rounds.proposals import Judged, as_generation, choose_threshold, judge, propose, together
-from workflows.rounds.small_run import small_run, write_run
+from workflows.rounds.simulated import SimulationJob, left_to_do
+from workflows.rounds.small_run import write_run
+from workflows.runs import run_record
 from workflows.train.loop import WorkersLostError
 
 _STANDING = """
@@ -77,12 +79,14 @@ def prefill(now: Round) -> Prefilled:
     threshold = choose_threshold(choosing, precision=settings.precision, iou=settings.iou)
     precision, recall = checking.precision_recall(threshold, settings.iou)
     results = [_prefilled(now, desk, detector, image_id, threshold) for image_id in now.outcome(Staged).queue]
-    run = small_run(
-        model,
+    run = run_record(
         name=f"prefill-round-{now.number}",
-        round=now.number,
-        stage=Stage.SEMI_AUTOMATIC,
         begun=now.record.started_at,
+        stage=Stage.SEMI_AUTOMATIC,
+        round=now.number,
+        model_name=model.name,
+        model_sha256=model.sha256,
+        recipe_name="detector",
         recipe={"threshold": threshold},
         kernels="detector",
     )
@@ -107,8 +111,9 @@ def annotate(now: Round) -> Annotated:
     connection = engine.connect()
     if engine.simulate:
         assert engine.config.simulation, "checked when the engine was opened"
-        desk = Desk(engine.store, model, connection)
-        people.simulate(engine.store, desk, connection, engine.truth, engine.config.simulation, work)
+        job = SimulationJob(engine.store.root, model, engine.config.simulation, work, engine.config.threads)
+        if todo := left_to_do(job, engine.store, connection, engine.truth):
+            engine.means.annotate(job, todo)
         connection = engine.connect()
     if left := people.unfinished(connection, work):
         command = people.invitation(engine.config.dataset, model.path, work)

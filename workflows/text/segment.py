@@ -29,6 +29,7 @@ from sam_core.phrases import embed_phrases
 from sam_core.predict import Prompts, encode
 from schemas.ids import model_id
 from workflows.generate import choose_device
+from workflows.images import ImageError
 from workflows.images import decode as decode_image
 from workflows.report.overlays import overlay
 from workflows.sources import UriReader
@@ -128,7 +129,11 @@ def records(batch: MaskBatch, spots: Spots) -> MaskRecords:
 
 def _read(config: SegmentConfig) -> NDArray[np.uint8]:
     path = config.image if config.image.startswith(S3_SCHEME) else str(Path(config.image).absolute())
-    return decode_image(UriReader().read(path), max_pixels=config.max_pixels)
+    data = UriReader().read(path)
+    try:
+        return decode_image(data, max_pixels=config.max_pixels)
+    except ImageError as error:
+        raise ImageError(error.kind, f"{config.image}: {error}") from error
 
 
 def _clip(config: SegmentConfig, model: LoadedModel) -> Clip | None:

@@ -98,7 +98,7 @@ def tag(config: TagConfig, *, pool: Pool | None = None) -> int:
     words, clip = read_words(config.words), find_clip(config.clip)
     listed = embed_words(words, clip, config)
     asked = {"clip": clip.clip_id, "words": listed.words_id, "runs": runs}
-    rows = connection.execute(_PENDING, asked).to_arrow_table().to_pylist()
+    rows = connection.sql(_PENDING, params=asked).to_arrow_table().to_pylist()
     job = TagJob(open_store(config.dataset).root, listed, clip, "cpu", config.threads or 2, config.max_pixels)
     left_out: list[str] = []
     if rows:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fastapi.testclient import TestClient
 from pycocotools import mask as coco
 
 from sam_core.answers import answer
@@ -56,10 +55,14 @@ def test_a_long_text_is_cut_and_it_is_said(studio: Studio) -> None:
     assert len(said["iou"]) == 4
 
 
-def test_an_empty_text_and_a_server_without_clip_answer_in_one_line(studio: Studio, client: TestClient) -> None:
+def test_an_empty_text_and_a_server_without_clip_answer_in_one_line(studio: Studio, config: AnnotateConfig) -> None:
     for server, text, complaint in (
         (client_of(studio), " ", "the text is empty"),
-        (client, "red", "this server has no text prompts: start `sam-engine annotate` with --clip"),
+        (
+            client_of(open_studio(config)),
+            "red",
+            "this server has no text prompts: start `sam-engine annotate` with --clip",
+        ),
     ):
         answered = server.post("/api/decode", json={"image_id": next(iter(studio.images)), "text": text})
         assert (answered.status_code, complaint in answered.json()["detail"]) == (400, True)

@@ -99,6 +99,7 @@ def test_annotations_are_audited_without_audits(audited: Audited) -> None:
 
 def test_coco_and_lvis_files_are_references(coco: Path) -> None:
     subject = open_coco(str(coco))
+    assert counts.relative_sizes(subject).values.sum() == 3
     found = counts.totals(subject)
     assert (found.images, found.masks, found.small, found.large) == (2, 3, 2, 0)
     shapes = examine(subject, images=10, seed=0, duplicate_iou=0.9)

@@ -223,15 +223,15 @@ def test_with_one_phrase_there_is_no_other(config: TextConfig, phrases: Path) ->
 def test_refusals(
     engine: Engine, config: TextConfig, phrases: Path, tiny_checkpoint: Path, coco: Path, labelled: Path
 ) -> None:
-    def refused(complaint: str, data: Path, model: str | Path = config.model, *more: str) -> None:
-        command = ("evaluate", "text", "--data", data, "--clip", "clip", "--model", model, "--out", config.out)
-        ran = engine(*command, *more)
+    def refused(complaint: str, data: Path, model: str | Path = config.model) -> None:
+        ran = engine("evaluate", "text", "--data", data, "--clip", "clip", "--model", model, "--out", config.out)
         assert (ran.status, complaint in ran.err, len(ran.err.splitlines())) == (2, True, 1), ran.err
 
     refused("no annotation has a `caption` or `phrase`", coco)
     refused("evaluate text wants a COCO JSON whose annotations have", labelled)
     refused("vit_test takes no text prompts; train one", phrases, tiny_checkpoint)
-    refused("--draws is 0; it must be positive", phrases, config.model, "--draws", "0")
+    with pytest.raises(ValueError, match="--draws is 0; it must be positive"):
+        replace(config, draws=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("workflows.text.clips.load_clip", lambda folder: FakeClip(width=8))
         refused("takes embeddings of width 16, those of fake have 8", phrases)

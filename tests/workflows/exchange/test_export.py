@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.workflows.exchange.conftest import SIZE, Masked, replaced
 from workflows.exchange.commands import ExportConfig
 
 Mask = NDArray[np.bool_]
+Row = dict[str, Any]
 
 
 def export(engine: Engine, masked: Masked, out: Path | str, kind: str, *more: str) -> None:
@@ -109,46 +111,44 @@ def test_lvis_has_what_its_tools_ask_for(engine: Engine, masked: Masked, tmp_pat
         assert np.array_equal(read.ann_to_mask(annotation), decoded(rows[annotation["mask_id"]]))
 
 
-def test_huggingface_by_datasets(
-    engine: Engine, masked: Masked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def read_by_datasets(folder: Path, masked: Masked) -> Iterator[tuple[Row, Row, Row]]:
+    """Image, mask and our row of each mask that `datasets` reads from an export: all images and masks, each once."""
+    datasets = pytest.importorskip("datasets")
+    read = datasets.load_dataset(str(folder), split="train", cache_dir=str(folder.parent / "cache"))
+    rows = by_id(masked)
+    assert len(read) == len(masked.images)
+    for entry in read:
+        assert np.array_equal(np.asarray(entry["image"].convert("RGB")), masked.images[entry["image_id"]])
+        for mask in entry["masks"]:
+            yield entry, mask, rows.pop(mask["mask_id"])
+    assert not rows
+
+
+@pytest.fixture
+def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    datasets = pytest.importorskip("datasets")
+
+
+@pytest.mark.usefixtures("_offline")
+def test_huggingface_by_datasets(engine: Engine, masked: Masked, tmp_path: Path) -> None:
     export(engine, masked, tmp_path / "out", "huggingface", "--images-per-file", "3")
     assert len(list((tmp_path / "out" / "data").iterdir())) == 2
-    read = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
-    rows = by_id(masked)
-    assert len(read) == len(masked.images)
-    for entry in read:
-        assert np.array_equal(np.asarray(entry["image"].convert("RGB")), masked.images[entry["image_id"]])
-        for mask in entry["masks"]:
-            row = rows.pop(mask["mask_id"])
-            rle = {"size": [entry["height"], entry["width"]], "counts": mask["counts"]}
-            assert np.array_equal(coco_mask.decode(rle), decoded(row))
-            for name in ("area", "predicted_iou", "stability_score", "stage", "annotator", "run_id", "model_id"):
-                assert mask[name] == row[name]
-            assert mask["bbox"] == [row[f"bbox_{side}"] for side in "xywh"]
-            assert mask["point"] == [row["point_x"], row["point_y"]]
-    assert not rows
+    for entry, mask, row in read_by_datasets(tmp_path / "out", masked):
+        rle = {"size": [entry["height"], entry["width"]], "counts": mask["counts"]}
+        assert np.array_equal(coco_mask.decode(rle), decoded(row))
+        for name in ("area", "predicted_iou", "stability_score", "stage", "annotator", "run_id", "model_id"):
+            assert mask[name] == row[name]
+        assert mask["bbox"] == [row[f"bbox_{side}"] for side in "xywh"]
+        assert mask["point"] == [row["point_x"], row["point_y"]]
 
 
-def test_imagefolder_by_datasets(
-    engine: Engine, masked: Masked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    datasets = pytest.importorskip("datasets")
+@pytest.mark.usefixtures("_offline")
+def test_imagefolder_by_datasets(engine: Engine, masked: Masked, tmp_path: Path) -> None:
     export(engine, masked, tmp_path / "out", "imagefolder")
-    read = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
-    rows = by_id(masked)
-    assert len(read) == len(masked.images)
-    for entry in read:
-        assert np.array_equal(np.asarray(entry["image"].convert("RGB")), masked.images[entry["image_id"]])
-        for mask in entry["masks"]:
-            row = rows.pop(mask["mask_id"])
-            assert mask["counts"].encode() == row["rle"]
-            assert np.float32(mask["predicted_iou"]) == np.float32(row["predicted_iou"])
-    assert not rows
+    for _, mask, row in read_by_datasets(tmp_path / "out", masked):
+        assert mask["counts"].encode() == row["rle"]
+        assert np.float32(mask["predicted_iou"]) == np.float32(row["predicted_iou"])
 
 
 def test_webdataset_by_webdataset(engine: Engine, masked: Masked, tmp_path: Path) -> None:

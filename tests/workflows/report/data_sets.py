@@ -1,7 +1,7 @@
 """Data sets made by hand with the writers of the project, for tests of what reads them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from sam_core.recipes import Recipe
 from schemas import ids, layout
 from schemas.parquet import to_parquet_bytes
 from schemas.records import DatasetRecord, RunRecord, to_json
-from schemas.tables import IMAGES, Stage, Status
+from schemas.tables import IMAGES, Status
 from schemas.validate import check_images, check_shard
+from tests.schemas import rows as sound
 from workflows.convert import ImageResult, mask_table, outcome_table
 from workflows.storage import LocalStore
 
@@ -58,24 +59,13 @@ class DataSet:
 
 def run_record(name: str | None = None, *, minute: int = 0, recipe: Recipe | None = None) -> RunRecord:
     recipe = recipe or Recipe()
-    return RunRecord(
-        run_id=ids.run_id("ab" * 32, recipe.to_json(), name=name),
+    return replace(
+        sound.run_record(ids.run_id("ab" * 32, recipe.to_json(), name=name)),
         name=name,
         created_at=NOON.replace(minute=minute),
-        stage=Stage.AUTOMATIC,
-        round=None,
-        model_name="vit_test",
         model_id="vit_test-abababababab",
         model_sha256="ab" * 32,
-        recipe_name="reference",
         recipe={"min_predicted_iou": recipe.min_predicted_iou, "min_stability_score": recipe.min_stability_score},
-        config={"source": "samples", "model": "vit_test"},
-        versions={"python": "3.11.0"},
-        seed=0,
-        dtype="float32",
-        device="cpu",
-        kernels="reference",
-        host="laptop",
     )
 
 

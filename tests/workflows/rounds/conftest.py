@@ -10,21 +10,11 @@ import pytest
 from PIL import Image
 
 from tests.workflows.train.conftest import picture
-from workflows.commands import TrainCommand
-from workflows.models import find_model
+from tests.workflows.train.here import train_here
 from workflows.rounds.config import EngineConfig, parse_engine
 from workflows.rounds.detector_job import train_detector
 from workflows.rounds.engine import Engine, Means, open_engine
-from workflows.storage import open_store
-from workflows.train import checkpoints, job
-from workflows.train.loop import Trainer
-from workflows.train.metrics import Progress, save_metrics
-from workflows.train.register import Finished, register
-from workflows.train.samples import Sampler, numbers_of
-from workflows.train.sources import open_sources
-from workflows.train.state import TrainState
-from workflows.train.team import Team, join_encoder
-from workflows.train.worker import first_model
+from workflows.rounds.simulated import simulate_here
 
 Document = dict[str, Any]
 Opened = Callable[..., Engine]
@@ -39,28 +29,6 @@ def save_pictures(folder: Path, seeds: range) -> Path:
         Image.fromarray(image).save(folder / "images" / f"{seed}.png")
         Image.fromarray(labels).save(folder / "labels" / f"{seed}.png")
     return folder
-
-
-def train_here(command: TrainCommand) -> Finished:
-    """What `workflows.train.job.train` does with one worker, without Ray."""
-    (config,) = (job.adjusted(preset, command) for preset in job.train_preset(command.preset))
-    sources = open_sources(command.sources, need_masks=True)
-    store, start = open_store(str(command.out)), find_model(str(command.start))
-    record = job._settled(store, job._proposed(command, config, sources, start, 1))
-    if done := job._finished(store, record.run_id):
-        return done
-    state = TrainState.fresh(first_model(config, start.path).train(), config)
-    sampler = Sampler(sources, config)
-    trainer = Trainer(config, Team(), join_encoder(state.model, Team(), sharded=False), sampler.describe)
-    steps = (
-        [sampler.batch(numbers_of(step, config.images, rank=0, workers=1, part=0, parts=1))]
-        for step in range(config.learning_rate.iterations)
-    )
-    rows: list[Progress] = []
-    trainer.run(state, steps, rows.append)
-    checkpoints.save(store, record.run_id, state.tensors())
-    save_metrics(store, record.run_id, rows)
-    return register(store, record, config, validate=None, round=command.round)
 
 
 @pytest.fixture
@@ -97,6 +65,6 @@ def opened() -> Opened:
     """Opens an engine that trains in this process."""
 
     def engine(config: EngineConfig, *, simulate: bool = True) -> Engine:
-        return open_engine(config, Means(train_here, train_detector), simulate=simulate)
+        return open_engine(config, Means(train_here, train_detector, simulate_here), simulate=simulate)
 
     return engine

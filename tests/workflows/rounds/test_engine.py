@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,8 @@ from tests.workflows.rounds.conftest import Document, Opened
 from tests.workflows.rounds.state import state_of
 from workflows.rounds import steps
 from workflows.rounds.config import EngineConfig, parse_engine
-from workflows.rounds.engine import Engine, WaitingError, run_rounds
-from workflows.rounds.outcomes import Gated
+from workflows.rounds.engine import Engine, Round, Step, Steps, WaitingError, run_rounds
+from workflows.rounds.outcomes import Gated, Staged
 from workflows.rounds.steps import STEPS
 from workflows.storage import LocalStore, Store
 
@@ -108,6 +109,41 @@ def _kill_after(patch: pytest.MonkeyPatch) -> list[int]:
 
         patch.setattr(LocalStore, name, write)
     return countdown
+
+
+def test_of_two_drivers_one_goes_on(config: EngineConfig, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overtaken(now: Round) -> Staged:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: 4242)
+            run_rounds(opened(config), STEPS, most=1, tell=lambda _: None)
+        return steps.stage(now)
+
+    with pytest.raises(ValueError, match=r"round 1: process 4242 on .* has done stage meanwhile; one driver is enough"):
+        run_rounds(opened(config), _with_first(Step(Staged, overtaken)), tell=lambda _: None)
+    held = opened(config).read(1)
+    assert held is not None
+    assert held.state == "stage"
+
+
+def test_an_outcome_that_was_not_noted_is_not_worked_for_again(
+    config: EngineConfig, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "write", killed)
+        with pytest.raises(KilledError):
+            run_rounds(opened(config), STEPS, tell=lambda _: None)
+    run_rounds(opened(config), _with_first(Step(Staged, pytest.fail)), most=1, tell=lambda _: None)
+    held = opened(config).read(1)
+    assert held is not None
+    assert held.state == "stage"
+
+
+def _with_first(step: Step) -> Steps:
+    """All steps, the first one of the first round replaced."""
+    return {**STEPS, "assisted_manual": (step, *STEPS["assisted_manual"][1:])}
 
 
 def test_damaged_data_is_refused_and_the_engine_goes_on(config: EngineConfig, opened: Opened) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sam_core.presets import vit_test, with_text
 from tests.fake_clip import FakeClip
 from tests.workflows.conftest import Engine, save_photos
 from workflows.text.clips import open_clip
+from workflows.text.commands import SegmentConfig
 
 
 @pytest.fixture
@@ -122,16 +124,12 @@ def test_refusals(
         assert complaint in ran.err
 
     words = ("--text", "red", "--clip", tmp_path / "nowhere")
-    refused("nothing is asked for: give --text, --point X,Y or --box")
-    refused("--text needs --clip FOLDER", "--text", "red")
     refused("there is no folder", *words)
     refused("hf download openai/clip", *words)  # how to get one
     refused("'1;2'; it must be X,Y in px", "--point", "1;2")
     refused("it must be X0,Y0,X1,Y1 in px", "--box", "1,2,3")
     refused("X0 < X1", "--box", "9,2,3,8")
     refused("has 64x48 px; 70,2 lies outside", "--point", "70,2")
-    refused("a template is a sentence with {} once", *words, "--templates", "a photo")
-    refused("it must end in .png", "--point", "1,1", "--out", tmp_path / "m.jpg")
     monkeypatch.setattr("workflows.text.clips.load_clip", lambda folder: FakeClip())
     refused("the text is empty", "--text", " ", "--clip", tmp_path)
     refused("vit_test takes no text prompts; train one", *words, model=tiny_checkpoint)
@@ -142,9 +140,24 @@ def test_refusals(
     assert not list(tmp_path.glob("m*"))
 
 
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({}, "nothing is asked for: give --text, --point X,Y or --box"),
+        ({"background": ("1,1",)}, "nothing is asked for"),
+        ({"text": "red"}, "--text needs --clip FOLDER"),
+        ({"text": "red", "clip": "c", "templates": ("a photo",)}, "a template is a sentence with {} once"),
+        ({"point": ("1,1",), "out": "m.jpg"}, "--out is m.jpg; it must end in .png"),
+    ],
+)
+def test_contradictory_flags(values: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        SegmentConfig("a.png", **values)
+
+
 def test_what_cannot_be_segmented(engine: Engine, tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "no.png").write_bytes(b"no picture")
-    for image, complaint in (("no.png", "not an image"), ("gone.png", "No such file")):
+    for image, complaint in (("no.png", "no.png: not an image"), ("gone.png", "gone.png: no such file")):
         ran = engine("segment", tmp_path / image, "--point", "1,1", "--model", tiny_checkpoint)
         assert (ran.status, complaint in ran.err) == (2, True), ran.err
 

@@ -152,9 +152,10 @@ def test_refusals(engine: Engine, coloured: Path, tmp_path: Path) -> None:
     refused("no masks to name", tmp_path / "empty", "--words", words)
     refused("no run 'two'", coloured, "--words", words, "--run", "two")
     refused("No such file", coloured, "--words", tmp_path / "gone.txt")
-    refused("--top is 0; it must be positive", coloured, "--words", words, "--top", "0")
     words.write_text("red\n \nred\n")
     refused("has 1 words; tagging chooses among at least two", coloured, "--words", words)
+    with pytest.raises(ValueError, match="--top is 0; it must be positive"):
+        TagConfig("d", words="w", clip="c", top=0)
 
 
 @pytest.mark.usefixtures("cluster")

@@ -16,6 +16,7 @@ from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
 from schemas.catalog import connect as connect_local
 from tests.workflows.conftest import Engine
+from tests.workflows.train.here import train_here
 from workflows.commands import TrainCommand
 from workflows.storage import LocalStore, open_store
 from workflows.train.metrics import read_metrics
@@ -34,31 +35,41 @@ def finished(out: Path) -> dict[str, object]:
 def test_a_killed_worker_resumes_and_ends_with_the_same_weights(
     tmp_path: Path, labelled: Path, tiny_checkpoint: Path, engine: Engine
 ) -> None:
-    command = ("train", labelled, *SMALL, "--start", tiny_checkpoint, "--iterations", "16")
-    calm = engine(*command, "--out", tmp_path / "calm", "--validate", labelled)
-    assert calm.status == 0, calm.err
-    assert "step 16 of 16" in calm.err
+    settings = ("--start", tiny_checkpoint, "--iterations", "12", "--validate", labelled)
+    command = ("train", labelled, *SMALL, *settings, "--out", tmp_path / "out")
+    calm = train_here(
+        TrainCommand(
+            (str(labelled),),
+            out=str(tmp_path / "calm"),
+            model="vit_test",
+            image_size=64,
+            images=2,
+            start=str(tiny_checkpoint),
+            iterations=12,
+        )
+    )
     killed: list[int] = []
-    killer = threading.Thread(target=_kill_a_worker_after_a_checkpoint, args=(tmp_path / "disturbed", killed))
+    killer = threading.Thread(target=_kill_a_worker_after_a_checkpoint, args=(tmp_path / "out", killed))
     killer.start()
-    disturbed = engine(*command, "--out", tmp_path / "disturbed")
+    disturbed = engine(*command)
     killer.join()
     assert disturbed.status == 0, disturbed.err
     assert killed, "nobody was killed"
-    assert finished(tmp_path / "disturbed")["sha256"] == finished(tmp_path / "calm")["sha256"]
-    again = engine(*command, "--out", tmp_path / "calm")
+    assert "step 12 of 12" in disturbed.err
+    found = finished(tmp_path / "out")
+    assert found["sha256"] == calm.sha256
+    again = engine(*command)
     assert (again.status, again.err) == (0, "")  # finished runs are only shown
 
-    found = finished(tmp_path / "calm")
-    weights = tmp_path / "calm" / "models" / str(found["model_id"]) / "model.safetensors"
+    weights = tmp_path / "out" / "models" / str(found["model_id"]) / "model.safetensors"
     assert load_model(weights).name == "vit_test"
     card = weights.with_name("card.md").read_text()
     assert "validation 1 click miou" in card
     assert str(labelled) in card
-    assert connect_local(tmp_path / "calm").execute("SELECT model_id, parent FROM models").fetchall()[0][0] in card
-    rows = read_metrics(LocalStore(tmp_path / "disturbed"), str(found["run_id"]))
-    assert [row.step for row in rows] == list(range(1, 17))
-    assert list((tmp_path / "calm").glob("training/*/tensorboard/events.out.tfevents.*"))
+    assert connect_local(tmp_path / "out").execute("SELECT model_id, parent FROM models").fetchall()[0][0] in card
+    rows = read_metrics(LocalStore(tmp_path / "out"), str(found["run_id"]))
+    assert [row.step for row in rows] == list(range(1, 13))
+    assert list((tmp_path / "out").glob("training/*/tensorboard/events.out.tfevents.*"))
 
 
 def _kill_a_worker_after_a_checkpoint(out: Path, killed: list[int]) -> None:
@@ -77,20 +88,25 @@ def _command_line(process: psutil.Process) -> str:
     return ""
 
 
-@pytest.mark.usefixtures("cluster")
-@pytest.mark.timeout(300)
-def test_distillation_into_an_object_store(tmp_path: Path, labelled: Path, bucket: str, engine: Engine) -> None:
+def test_distillation_into_an_object_store(tmp_path: Path, labelled: Path, bucket: str) -> None:
     torch.manual_seed(0)
     save_model(Sam(vit_test()), tmp_path / "teacher.safetensors")
-    ran = engine(
-        *("train", labelled / "images", "--preset", "distill", *SMALL, "--teacher", tmp_path / "teacher.safetensors"),
-        *("--iterations", "30", "--learning-rate", "0.003", "--out", f"s3://{bucket}/set", "--seed", "5"),
+    done = train_here(
+        TrainCommand(
+            (str(labelled / "images"),),
+            preset="distill",
+            model="vit_test",
+            image_size=64,
+            images=2,
+            teacher=str(tmp_path / "teacher.safetensors"),
+            iterations=30,
+            learning_rate=0.003,
+            out=f"s3://{bucket}/set",
+            seed=5,
+        )
     )
-    assert ran.status == 0, ran.err
-    assert "embedding error" in ran.err
     store = open_store(f"s3://{bucket}/set")
-    (run_id,) = {entry.key.split("/")[1].removeprefix("run=") for entry in store.list("training")}
-    errors = [row.values["embedding_error"] for row in read_metrics(store, run_id)]
+    errors = [row.values["embedding_error"] for row in read_metrics(store, done.run_id)]
     assert len(errors) == 30
     assert sum(errors[-5:]) < 0.8 * sum(errors[:5])
     assert any(entry.key.endswith("model.safetensors") for entry in store.list("models"))

@@ -56,7 +56,9 @@ def test_two_workers_follow_the_curve_of_one_with_the_doubled_batch(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    mp.spawn(_worker, args=(port, sharded, str(labelled), str(tmp_path / "two.pt")), nprocs=2)
+    mp.start_processes(
+        _worker, (port, sharded, str(labelled), str(tmp_path / "two.pt")), nprocs=2, start_method="forkserver"
+    )
     two = torch.load(tmp_path / "two.pt", weights_only=True)
     seen, one = train(Team(), str(labelled), sharded=False)
     for ours, theirs in zip(seen, two["seen"], strict=True):

@@ -1,6 +1,7 @@
 // The page around the picture. Text from outside only ever becomes textContent.
 
-import { areaOf, eachStrip } from "./rle.js";
+import { areaOf } from "./rle.js";
+import { thumbnails } from "./thumbnails.js";
 import { TOOLS } from "./tools.js";
 
 export const $ = (id) => document.getElementById(id);
@@ -41,6 +42,29 @@ export function showTool(tools) {
   $("brush-size").value = $("brush-size-text").textContent = tools.brushSize;
 }
 
+/** The task and the person. */
+export function showTask({ dataset, stage, round }, annotator) {
+  $("dataset").textContent = `${dataset} · ${stage.replaceAll("_", " ")}${round === null ? "" : ` · round ${round}`}`;
+  $("person").textContent = annotator;
+}
+
+/** Where clicks are decoded. */
+export function showDecoder({ where, threads }) {
+  const here = `decoding here, ${threads} thread${threads > 1 ? "s" : ""}`;
+  $("decoder").textContent = where === "browser" ? here : "decoding on the server";
+}
+
+/** Whether the saved masks are shown. */
+export function showToggle(shown) {
+  $("toggle-masks").firstChild.textContent = shown ? "Hide all " : "Show all ";
+}
+
+/** Suggests to move on from a mask that takes long. */
+export function showReminder(seconds) {
+  $("reminder").textContent = `This mask has taken over ${Math.round(seconds)} s. If it is hard, leave it and go on.`;
+  $("reminder").hidden = false;
+}
+
 export function showImage(item, reviewing) {
   $("image-name").textContent = item ? `${item.name}  ·  ${item.width} × ${item.height}` : "Nothing left to do";
   $("image-status").hidden = !item;
@@ -58,35 +82,23 @@ export function showSaving({ waiting, offline, refused }) {
   else saved.textContent = waiting ? `saving ${waiting}` : "all saved";
 }
 
-/** Candidates as small pictures with their scores. */
+/** Candidates as small pictures with their scores, which are made anew only for a new answer. */
 export function showCandidates({ candidates, chosen }, height, choose) {
-  $("candidates").replaceChildren(
-    ...candidates.map(({ iou, mask }, index) => {
-      const canvas = element("canvas", { width: 104, height: 72 });
-      drawThumbnail(canvas, mask, height);
-      const score = element("span", { textContent: `${index + 1}  ·  ${iou.toFixed(2)}` });
-      const button = element("button", { type: "button", onclick: () => choose(index) }, canvas, score);
-      button.setAttribute("role", "radio");
-      button.setAttribute("aria-checked", index === chosen);
-      button.setAttribute("aria-label", `Candidate ${index + 1}, predicted IoU ${iou.toFixed(2)}`);
-      return button;
-    }),
-  );
+  const list = $("candidates");
+  if (list.candidates !== candidates) {
+    const pictures = thumbnails(candidates.map(({ mask }) => mask), height, $("photo"));
+    list.replaceChildren(...candidates.map(({ iou }, index) => candidateButton(index, iou, pictures[index], choose)));
+    list.candidates = candidates;
+  }
+  [...list.children].forEach((button, index) => button.setAttribute("aria-checked", index === chosen));
 }
 
-function drawThumbnail(canvas, mask, height) {
-  const total = mask.ends.at(-1);
-  const width = total / height;
-  const scale = Math.min(canvas.width / width, canvas.height / height);
-  const context = canvas.getContext("2d");
-  context.translate((canvas.width - width * scale) / 2, (canvas.height - height * scale) / 2);
-  context.fillStyle = "#2a2e34";
-  context.fillRect(0, 0, width * scale, height * scale);
-  context.fillStyle = "#38e1ff";
-  const every = Math.max(1, Math.floor(1 / scale));
-  eachStrip(mask, height, (x, top, bottom) => {
-    if (x % every === 0) context.fillRect(x * scale, top * scale, Math.max(1, every * scale), Math.max(0.5, (bottom - top) * scale));
-  });
+function candidateButton(index, iou, picture, choose) {
+  const score = element("span", { textContent: `${index + 1}  ·  ${iou.toFixed(2)}` });
+  const button = element("button", { type: "button", onclick: () => choose(index) }, picture, score);
+  button.setAttribute("role", "radio");
+  button.setAttribute("aria-label", `Candidate ${index + 1}, predicted IoU ${iou.toFixed(2)}`);
+  return button;
 }
 
 /** The state of the mask in work. */

@@ -104,7 +104,7 @@ export class Tools {
   #up() {
     const drag = this.#drag;
     this.#drag = null;
-    if (drag?.kind === "stroke") this.act.endStroke();
+    if (drag?.kind === "stroke") this.act.endStroke(this.tool === "brush", this.brushSize);
     if (drag?.kind === "box" && drag.box && drag.box[2] - drag.box[0] > 1 && drag.box[3] - drag.box[1] > 1) this.act.setBox(drag.box);
     this.refresh();
   }
@@ -152,7 +152,7 @@ export class Tools {
     else if (this.paints) {
       this.act.beginStroke();
       this.act.stroke(at, at, this.brushSize, this.tool === "brush");
-      this.act.endStroke();
+      this.act.endStroke(this.tool === "brush", this.brushSize);
     }
   }
 }

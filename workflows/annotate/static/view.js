@@ -7,6 +7,7 @@ import { union } from "./editor.js";
 const ACTIVE = [56, 225, 255];
 const [FILL, EDGE, ACTIVE_FILL] = [92, 235, 104];
 const ZOOM = { least: 0.05, most: 40, step: 1.25 };
+const LIGHTNESS = [0.48, 0.62, 0.76]; // of the masks, so that equal hues differ
 
 export class View {
   #viewport;
@@ -271,9 +272,10 @@ export function colourOf(id) {
   let hash = 2166136261;
   for (let i = 0; i < id.length; i++) hash = Math.imul(hash ^ id.charCodeAt(i), 16777619);
   const hue = ((hash >>> 0) % 360) / 60;
+  const lightness = LIGHTNESS[(hash >>> 16) % LIGHTNESS.length];
   const channel = (n) => {
     const k = (n + hue * 2) % 12;
-    return Math.round(255 * (0.62 - 0.34 * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
+    return Math.round(255 * (lightness - 0.9 * Math.min(lightness, 1 - lightness) * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
   };
   return [channel(0), channel(8), channel(4)];
 }

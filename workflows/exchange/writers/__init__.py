@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from sam_core.lanes import ahead
+from sam_core.ahead import ahead
 from workflows.exchange.pictures import Picture, plain_name, read_picture, suffix_of
 from workflows.exchange.selection import ExportImage, Page, Totals
 from workflows.exchange.target import Target

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sam_core.lanes import ahead
+from sam_core.ahead import ahead
 from workflows.exchange.entries import OBJECT
 from workflows.exchange.pictures import Picture
 from workflows.exchange.selection import ExportImage, Page

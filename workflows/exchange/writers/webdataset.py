@@ -11,7 +11,7 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from sam_core.lanes import ahead
+from sam_core.ahead import ahead
 from schemas.coco import annotation_entry
 from workflows.exchange.entries import annotations, numbered
 from workflows.exchange.pictures import Picture

@@ -1,0 +1,41 @@
+"""The training job without Ray: what it ends with must not depend on where it ran."""
+
+from __future__ import annotations
+
+from sam_core.model.checkpoint import load_model
+from workflows.commands import TrainCommand
+from workflows.models import find_model
+from workflows.storage import open_store
+from workflows.train import checkpoints, job
+from workflows.train.loop import Trainer
+from workflows.train.metrics import Progress, save_metrics
+from workflows.train.register import Finished, register
+from workflows.train.samples import Sampler, numbers_of
+from workflows.train.sources import open_sources
+from workflows.train.state import TrainState
+from workflows.train.team import Team, join_encoder
+from workflows.train.worker import first_model
+
+
+def train_here(command: TrainCommand) -> Finished:
+    """What `workflows.train.job.train` does with one worker, for presets of one stage."""
+    (config,) = (job.adjusted(preset, command) for preset in job.train_preset(command.preset))
+    sources = open_sources(command.sources, need_masks=config.aim == "segment")
+    store = open_store(str(command.out))
+    start = find_model(command.start) if command.start else None
+    record = job._settled(store, job._proposed(command, config, sources, start, 1))
+    if done := job._finished(store, record.run_id):
+        return done
+    teacher = load_model(config.teacher).sam if config.teacher else None
+    state = TrainState.fresh(first_model(config, start.path if start else None, teacher).train(), config)
+    sampler = Sampler(sources, config)
+    trainer = Trainer(config, Team(), join_encoder(state.model, Team(), sharded=False), sampler.describe, teacher)
+    steps = (
+        [sampler.batch(numbers_of(step, config.images, rank=0, workers=1, part=0, parts=1))]
+        for step in range(config.learning_rate.iterations)
+    )
+    rows: list[Progress] = []
+    trainer.run(state, steps, rows.append)
+    checkpoints.save(store, record.run_id, state.tensors())
+    save_metrics(store, record.run_id, rows)
+    return register(store, record, config, validate=command.validate, round=command.round)

@@ -1,0 +1,145 @@
+// Which image is open: the next of the queue, one of the list, the one sent back; and what becomes of it.
+
+import * as api from "./api.js";
+import { Editor } from "./editor.js";
+import { fromServer, newId } from "./masks.js";
+import { $, complain, say, showImage, showQueue } from "./panel.js";
+
+const HEARTBEAT = 60_000; // milliseconds
+const RETRY = 3000;
+
+export class Images {
+  #desk;
+  #saved;
+
+  constructor(desk, saved) {
+    [this.#desk, this.#saved] = [desk, saved];
+  }
+
+  /** Opens the first image, as soon as the server can be reached. */
+  async begin() {
+    setInterval(() => this.#heartbeat(), HEARTBEAT);
+    if (!(await this.#advance())) this.#advanceLater();
+  }
+
+  /** Done with this image: `action` says how. What is in work is saved first, unless the image is skipped. */
+  async leave(action, details = {}) {
+    const desk = this.#desk;
+    if (!desk.item) return;
+    if (action !== "skip" && !(await this.#saved.save())) return;
+    const untouched = action === "finish" ? desk.masks.filter(({ proposed }) => proposed) : [];
+    desk.note(action, { details: { masks: desk.masks.length, ...details } });
+    await desk.outbox.save(untouched.map((mask) => desk.row(mask, { id: newId(), source: mask.id })));
+    if (!(await this.#advance())) {
+      this.#close();
+      complain("The server cannot be reached; your work is kept here. This page goes on when it is back.");
+      this.#advanceLater();
+    }
+  }
+
+  /** The list of all images, of which one can be opened or reviewed. */
+  async list() {
+    showQueue(await api.queue(), async (item) => {
+      $("queue").close();
+      try {
+        await this.#change(item);
+      } catch (error) {
+        complain(error.message);
+      }
+    });
+    $("queue").showModal();
+  }
+
+  async #change(item) {
+    const { annotator, item: current } = this.#desk;
+    if (current && current.image_id !== item.image_id) await this.#giveBack();
+    const reviewing = item.status === "done";
+    await this.#open(reviewing ? item : await api.hold(item.image_id, annotator), reviewing);
+  }
+
+  async #giveBack() {
+    const { item, annotator, outbox } = this.#desk;
+    this.#desk.note("leave");
+    await outbox.save();
+    await api.release(item.image_id, annotator);
+  }
+
+  async #open(item, reviewing) {
+    const desk = this.#desk;
+    document.documentElement.dataset.image = "";
+    desk.item = item;
+    showImage(item, reviewing);
+    if (item.note) complain(`Sent back: ${item.note}`);
+    const [blob, masks] = await Promise.all([api.picture(item.image_id), api.masks(item.image_id), desk.decoder.open(item)]);
+    desk.editor = new Editor(item.width, item.height);
+    desk.editor.onChange = () => desk.changed();
+    await desk.view.open(blob, item.width, item.height, desk.editor);
+    desk.masks = masks.map(fromServer);
+    for (const mask of await desk.outbox.pendingMasks(item.image_id)) this.#merge(mask);
+    desk.view.setMasks(desk.masks);
+    const draft = await desk.outbox.draft(item.image_id);
+    if (draft) desk.editor.restore(draft);
+    desk.clock.restart();
+    desk.note("open");
+    desk.outbox.save();
+    desk.refresh();
+    document.documentElement.dataset.image = item.image_id;
+    say(`${item.name}, ${desk.masks.length} masks`);
+  }
+
+  /** A mask that waits in the outbox takes the place of what the server knew. */
+  #merge(saved) {
+    const desk = this.#desk;
+    desk.masks = desk.masks.filter(({ id }) => id !== saved.mask_id && id !== saved.source_mask_id);
+    if (!saved.deleted) desk.masks.push(fromServer({ ...saved, annotator: desk.annotator }));
+  }
+
+  #close() {
+    this.#desk.clear();
+    showImage(null, false);
+    say("Nothing left to do");
+  }
+
+  /** Takes the next image, after the server knows all that was done to this one; whether it could be reached. */
+  async #advance() {
+    const desk = this.#desk;
+    await desk.outbox.flush();
+    if (desk.outbox.offline) return false;
+    [desk.item, desk.editor] = [null, null];
+    try {
+      const item = await api.nextImage(desk.annotator);
+      if (item) await this.#open(item, false);
+      else this.#close();
+      return true;
+    } catch (error) {
+      if (!(error instanceof api.Refusal) || !desk.item) return false;
+      return this.#passOver(error);
+    }
+  }
+
+  /** Leaves out an image that cannot be opened, and goes on. */
+  async #passOver(error) {
+    const desk = this.#desk;
+    complain(`${desk.item.name} is skipped: ${error.message}`);
+    desk.note("skip", { details: { reason: error.message } });
+    await desk.outbox.save();
+    return this.#advance();
+  }
+
+  #advanceLater() {
+    setTimeout(async () => {
+      if (!this.#desk.item && !(await this.#advance())) this.#advanceLater();
+    }, RETRY);
+  }
+
+  /** Says that the image is still being worked on. */
+  async #heartbeat() {
+    const { item, annotator } = this.#desk;
+    if (!item || document.hidden) return;
+    try {
+      await api.hold(item.image_id, annotator);
+    } catch (error) {
+      if (error.status === 409) complain(error.message);
+    }
+  }
+}

@@ -1,0 +1,94 @@
+// From the tools to the mask in work: points, boxes and words go to the model, strokes of the brush go straight on.
+
+import { complain } from "./panel.js";
+
+const PARTS = ["points", "box", "text"];
+
+export class Prompts {
+  #desk;
+  #saved;
+  /** For measurements: milliseconds of the last click until its mask was on the screen. */
+  lastClick = 0;
+
+  constructor(desk, saved) {
+    [this.#desk, this.#saved] = [desk, saved];
+  }
+
+  /** What the tools may do. */
+  hands() {
+    const desk = this.#desk;
+    return {
+      model: () => desk.editor?.model ?? { points: [], box: null },
+      addPoint: (x, y, label) => this.#addPoint(x, y, label),
+      setBox: (box) => this.#ask("box", { box: this.#inside(box) }),
+      beginStroke: () => desk.editor?.beginStroke(),
+      stroke: (a, b, size, adds) => desk.editor?.stroke(a.x, a.y, b.x, b.y, size, adds),
+      endStroke: (adds, size) => {
+        desk.editor?.endStroke();
+        desk.note(adds ? "brush" : "erase", { details: { size } });
+      },
+      choose: (x, y) => this.#saved.editAt(x, y),
+    };
+  }
+
+  /** Begins anew with what a text means; clicks and a box that are there already count beside it. */
+  say(text) {
+    if (text) this.#ask("text", { text }, { text });
+  }
+
+  /** Takes another of the model's answers, by number or the one after. */
+  candidate(value) {
+    const { editor } = this.#desk;
+    const { candidates, chosen } = editor.model;
+    if (!candidates.length) return;
+    editor.choose(value === "next" ? (chosen + 1) % candidates.length : Number(value));
+    this.#desk.note("choose_candidate", { details: { index: editor.model.chosen } });
+  }
+
+  #addPoint(x, y, label) {
+    const { width, height, model } = this.#desk.editor ?? {};
+    if (!(x >= 0 && y >= 0 && x <= width && y <= height)) return;
+    this.#ask(label ? "click" : "background_click", { points: [...model.points, [x, y, label]] });
+  }
+
+  #inside([x0, y0, x1, y1]) {
+    const { width, height } = this.#desk.editor;
+    const bound = (value, most) => Math.min(most, Math.max(0, value));
+    return [bound(x0, width), bound(y0, height), bound(x1, width), bound(y1, height)];
+  }
+
+  /** Gives the model one more prompt and shows its answer as soon as it is there. */
+  async #ask(action, change, details) {
+    const desk = this.#desk;
+    const { editor } = desk;
+    if (!editor) return;
+    const started = performance.now();
+    const before = editor.model;
+    editor.clicks++;
+    editor.setModel(change);
+    desk.note(action, details ? { details } : {});
+    const asked = editor.model;
+    const isCurrent = () => desk.editor === editor && PARTS.every((part) => editor.model[part] === asked[part]);
+    const show = (found) => isCurrent() && editor.answer({ candidates: found, chosen: 0, mask: found[0].mask });
+    desk.setBusy(true);
+    try {
+      const answer = await desk.decoder.decode(promptOf(asked, change.text ? null : before), (first) => {
+        show([first]);
+        this.lastClick = performance.now() - started;
+      });
+      if (answer) show(answer.candidates);
+    } catch (error) {
+      complain(`The model did not answer: ${error.message}`);
+    } finally {
+      desk.setBusy(false);
+    }
+  }
+}
+
+/** A prompt as decoder.js takes it: with the answer to the prompts before, if there were any, and the mask so far. */
+function promptOf({ points, box, text }, before) {
+  const prompt = { points, box, text };
+  if (!before) return { ...prompt, previous: null, base: null };
+  const wasPrompted = before.points.length > 0 || before.box !== null || before.text !== null;
+  return { ...prompt, previous: wasPrompted ? (before.candidates[before.chosen]?.logits ?? null) : null, base: before.mask };
+}

@@ -1,0 +1,21 @@
+"""The templates of pages, with the words for numbers and times that all of them use."""
+
+from __future__ import annotations
+
+import jinja2
+
+from workflows.report import text
+
+
+def templates() -> jinja2.Environment:
+    """The folder workflows/templates. Every value that goes into a page is escaped; an unknown one is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("workflows", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": text.count, "figures": text.figures, "time": text.time}
+    environment.globals["plural"] = text.plural
+    return environment
