@@ -60,7 +60,7 @@ class Options:
     """That SAM is trained on."""
     test_scenes: int = 60
     """Of each test set."""
-    clip_steps: int = 1600
+    clip_steps: int = 2000
     """Of CLIP's training."""
     iterations: int = 1500
     """Of SAM's training."""
