@@ -311,7 +311,6 @@ def test_the_command_prints_ours_above_the_papers(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("text",), "takes points, boxes and masks as prompts, no text"),
         (("instances", "--data", "LABELS", "--boxes", "BOXES"), "needs a COCO JSON, whose image ids"),
         (("instances", "--data", "COCO", "LABELS", "--boxes", "BOXES"), "instances takes one set, not 2"),
         (("instances", "--data", "COCO", "--boxes", "COCO"), "a COCO results file is a list"),
