@@ -37,6 +37,8 @@ class Options:
     """A photograph."""
     repeats: int = 30
     """Masks per figure."""
+    others: str = ""
+    """What else ran on the machine, for the record."""
     json: Path | None = None
     """Where to record it."""
 
@@ -57,7 +59,8 @@ def measure(options: Options) -> dict[str, Any]:
                 kind: _summary(list(_times(sam, embedding, prompts, options.repeats)))
                 for kind, prompts in kinds.items()
             }
-    return {"target_ms": TARGET_MS, "height": image.shape[0], "width": image.shape[1], "milliseconds": times}
+    size = {"height": image.shape[0], "width": image.shape[1]}
+    return {"target_ms": TARGET_MS, "others": options.others, **size, "milliseconds": times}
 
 
 def _times(sam: Sam, embedding: ImageEmbedding, prompts: Prompts, repeats: int) -> Iterator[tuple[float, float]]:
