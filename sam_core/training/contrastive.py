@@ -23,6 +23,15 @@ def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor | float, also:
     return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
 
 
+def mean_gap(images: Tensor, texts: Tensor) -> Tensor:
+    """Squared distance between the means of both [N, W]; scalar.
+
+    A contrastive loss alone leaves pictures and texts in two cones (Liang et al. 2022, "Mind the gap"), and what was
+    trained on the ones does not know the others.
+    """
+    return (images.mean(0) - texts.mean(0)).square().sum()
+
+
 @torch.no_grad()
 def retrieval(images: Tensor, texts: Tensor, also: Tensor | None = None) -> float:
     """Share of texts [N, W] whose nearest crop [N, W] is their own, or one of which they are true too."""

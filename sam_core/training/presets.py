@@ -228,7 +228,7 @@ def text_nano() -> tuple[TrainConfig, ...]:
         masks_per_image=4,
         learning_rate=LearningRate(base=8e-4, warmup=50, iterations=1500),
         text=True,
-        text_noise=0.5,
+        text_noise=0.6,
         text_share=0.75,
         box_share=0.2,
         points=1,

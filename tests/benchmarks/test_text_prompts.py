@@ -44,7 +44,7 @@ def test_test_scenes_have_phrases(tmp_path: Path) -> None:
 def test_clip_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip_training, "POOL", 8)
     monkeypatch.setattr(time, "monotonic", itertools.count().__next__)  # looked at twice in each step
-    settings = ClipTraining(steps=4, batch=6, clip=SMALL)
+    settings = ClipTraining(steps=3, closing=2, batch=6, clip=SMALL)
     for name in ("whole", "pieces"):
         (tmp_path / name).mkdir()
         if name == "pieces":

@@ -64,6 +64,8 @@ class Options:
     """Of CLIP's training."""
     iterations: int = 1500
     """Of SAM's training."""
+    threads: int = 2
+    """CPU cores; threads wait for each other in vain where other work takes one of them."""
     others: str = ""
     """What else ran on the machine, for the record."""
 
@@ -101,11 +103,11 @@ def run(options: Options) -> int:
     places = Places(options.work)
     options.work.mkdir(parents=True, exist_ok=True)
     write_data(options, places)
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     done = train_clip(places.clip, options.work, ClipTraining(steps=options.clip_steps), deadline)
     done = done and train_sam(options, places, deadline)
     model = model_of(places) if done else None
-    done = model is not None and measure(places, model, deadline)
+    done = model is not None and measure(options, places, model, deadline)
     _count_seconds(options.work, time.monotonic() - started)
     if not done or model is None:
         print("stopped; the same command goes on", flush=True)
@@ -131,7 +133,7 @@ def train_sam(options: Options, places: Places, deadline: float) -> bool:
         "crops": ("crops", data, "--clip", clip, "--min-area", str(LEAST_AREA)),
         "train": (
             *("train", f"{data}@annotations", "--preset", "text_nano", "--clip", clip, "--save-every", "50"),
-            *("--threads", "2", "--iterations", str(options.iterations)),
+            *("--threads", str(options.threads), "--iterations", str(options.iterations)),
         ),
     }
     return all(_sam_engine(places.work / f"{name}.done", words, deadline) for name, words in commands.items())
@@ -143,7 +145,7 @@ def model_of(places: Places) -> Path:
     return Path(json.loads(end.read_text())["weights"])
 
 
-def measure(places: Places, model: Path, deadline: float) -> bool:
+def measure(options: Options, places: Places, model: Path, deadline: float) -> bool:
     """`sam-engine evaluate text` on every test set; whether all of them are measured."""
     for about in TEST_SETS:
         path = places.work / f"{about.name}.figures.json"
@@ -157,7 +159,7 @@ def measure(places: Places, model: Path, deadline: float) -> bool:
             model=str(model),
             rival=RIVAL,
             out=str(places.work / "evaluations"),
-            threads=2,
+            threads=options.threads,
             shard_size=10,
         )
         found = evaluate(config, pool=here)

@@ -18,27 +18,42 @@ from sam_core.clip_small import SmallClipConfig, new_clip, save_clip, vocabulary
 from sam_core.clip_transformers import TransformersClip
 from sam_core.scenes.captioned import CaptionedScene, Phrase, Thing, describe, words_of_all
 from sam_core.scenes.captioned.things import COLOURS, SHAPES, TEXTURES
-from sam_core.training.contrastive import contrastive_loss, retrieval
+from sam_core.training.contrastive import contrastive_loss, mean_gap, retrieval
 from sam_core.training.schedule import LearningRate
 from tests.benchmarks.text_prompts.data import CLIP_SEED, SIZE, training_scene
 
 POOL, NEW_PER_STEP = 400, 4
 """Scenes at hand, and how many of them are replaced in each step."""
-MOST_SCALE = 30.0
-"""Cosines are multiplied by no more: larger factors pull pictures and texts apart as a whole."""
+MOST_SCALE = 20.0
+"""Cosines are multiplied by no more: larger factors pull pictures and texts apart."""
+MEAN_GAP = 5.0
+"""Weight of the distance between the means of pictures and of texts, in the closing steps."""
 SAVE_EVERY = 100
 UNSAID = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipTraining:
-    """steps, batch: pairs of crop and phrase. The learning rate falls to zero along a cosine."""
+    """First `steps` with the contrastive loss alone, then `closing` ones that also draw the means of pictures and texts
+    together; the learning rate falls to zero along a cosine in either. batch: pairs of crop and phrase."""
 
     steps: int = 2000
+    closing: int = 300
     batch: int = 128
     learning_rate: float = 1.5e-3
+    closing_rate: float = 4e-4
     weight_decay: float = 0.05
     clip: SmallClipConfig = field(default_factory=SmallClipConfig)
+
+    @property
+    def all_steps(self) -> int:
+        return self.steps + self.closing
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a 0-based step."""
+        if step < self.steps:
+            return LearningRate(base=self.learning_rate, warmup=100, iterations=self.steps).at(step)
+        return LearningRate(base=self.closing_rate, warmup=10, iterations=self.closing).at(step - self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +87,26 @@ def train_clip(folder: Path, work: Path, settings: ClipTraining, deadline: float
     state, curve_file = work / "clip.state", work / "clip_curve.json"
     step = _restore(state, clip, optimizer)
     curve = json.loads(curve_file.read_text()) if step else []
-    rate = LearningRate(base=settings.learning_rate, warmup=100, iterations=settings.steps)
     scenes = Scenes()
-    while step < settings.steps and time.monotonic() < deadline:
+    while step < settings.all_steps and time.monotonic() < deadline:
         pairs = draw_pairs(
             scenes.at(step), settings.batch, clip.image_size, np.random.default_rng([CLIP_SEED, 1, step])
         )
         for group in optimizer.param_groups:
-            group["lr"] = rate.at(step)
-        loss, right = _step(clip, pairs, optimizer)
+            group["lr"] = settings.rate(step)
+        loss, right = _step(clip, pairs, optimizer, gap=MEAN_GAP * (step >= settings.steps))
         step += 1
         if step % 20 == 0:
             curve.append({"step": step, "loss": loss, "retrieval": right})
         if step % SAVE_EVERY == 0:
-            print(f"CLIP: step {step} of {settings.steps}, loss {loss:.3f}, right {right:.2f}", flush=True)
-        if step % SAVE_EVERY == 0 or step == settings.steps or time.monotonic() >= deadline:
+            print(f"CLIP: step {step} of {settings.all_steps}, loss {loss:.3f}, right {right:.2f}", flush=True)
+        if step % SAVE_EVERY == 0 or step == settings.all_steps or time.monotonic() >= deadline:
             curve_file.write_text(json.dumps(curve))
             _save(state, clip, optimizer, step)
-    if step >= settings.steps and not (folder / "model.safetensors").exists():
+    if step >= settings.all_steps and not (folder / "model.safetensors").exists():
         clip.model.eval()
         save_clip(clip, folder)
-    return step >= settings.steps
+    return step >= settings.all_steps
 
 
 def draw_pairs(scenes: list[CaptionedScene], count: int, size: int, rng: np.random.Generator) -> Pairs:
@@ -125,11 +139,12 @@ def _codes(shape: str | None, colour: str | None, texture: str | None, large: bo
     return tuple(UNSAID if word is None else known.index(word) for known, word in words)
 
 
-def _step(clip: TransformersClip, pairs: Pairs, optimizer: torch.optim.Optimizer) -> tuple[float, float]:
+def _step(clip: TransformersClip, pairs: Pairs, optimizer: torch.optim.Optimizer, *, gap: float) -> tuple[float, float]:
+    """One step; its loss and the share of phrases whose nearest crop is right. gap: weight of the means' distance."""
     ids, _ = clip.tokens(pairs.texts)
     images, texts = clip.image_vectors(pairs.crops.pixels, pairs.crops.inside), clip.text_vectors(ids)
     scale = clip.model.logit_scale.exp().clamp(max=MOST_SCALE)
-    loss = contrastive_loss(images, texts, scale, pairs.also)
+    loss = contrastive_loss(images, texts, scale, pairs.also) + gap * mean_gap(images, texts)
     optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(clip.model.parameters(), 1.0)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -28,7 +27,6 @@ _TRUTH, _FOUND = (255, 255, 255), (255, 0, 200)
 
 def draw_curves(path: Path, curves: Mapping[str, list[dict[str, float]]]) -> None:
     """CLIP's retrieval and SAM's IoU over their steps."""
-    mpl.rcParams["svg.hashsalt"] = "sam"
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     clip, sam = curves["clip"], curves["sam"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sam_core.training.contrastive import contrastive_loss, retrieval
+from sam_core.training.contrastive import contrastive_loss, mean_gap, retrieval
 
 
 def vectors(seed: int) -> torch.Tensor:
@@ -44,3 +44,9 @@ def test_retrieval_counts_own_crops_and_others_that_fit() -> None:
     also = torch.zeros(3, 3, dtype=torch.bool)
     also[2, 1] = True
     assert retrieval(images, texts, also) == 1
+
+
+def test_the_gap_is_that_of_the_means() -> None:
+    images, texts = vectors(0), vectors(1)
+    assert mean_gap(images, images[[2, 0, 1, 4, 3]]) == pytest.approx(0, abs=1e-12)
+    assert mean_gap(images, texts) == pytest.approx(float((images.mean(0) - texts.mean(0)).norm() ** 2), rel=1e-5)
