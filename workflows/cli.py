@@ -83,7 +83,7 @@ SUBCOMMANDS = (
     Subcommand("protect", ProtectConfig, "workflows.protect.protect:protect"),
     Subcommand("rounds", RoundsConfig, "workflows.rounds.run:rounds"),
     Subcommand("segment", SegmentConfig, "workflows.text.segment:segment"),
-    Subcommand("tag", TagConfig, "workflows.text.tag:tag"),
+    Subcommand("tag", TagConfig, "workflows.text.tag:tag_command"),
     Subcommand("crops", CropsConfig, "workflows.crops.job:crops"),
 )
 

@@ -5,13 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import boto3
+import urllib3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    ResponseStreamingError,
+)
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 from workflows.patience import Patience, patience_of
@@ -132,19 +141,54 @@ class S3Store:
             raise _translate(error, verb, where, self._patience.attempts) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    """Sends requests as botocore does, and reads lists and refusals, which it would read without a limit in all."""
+
+    session: Any
+    patience: Patience
+
+    def send(self, request: Any, event_name: str, **_: object) -> Any:
+        """For botocore's event before-send: the answer, read unless it is an object's body, which `get` reads."""
+        request.stream_output = True
+        answer = self.session.send(request)
+        if answer.status_code >= 300 or not event_name.endswith(".GetObject"):
+            self._read(answer)
+        return answer
+
+    def _read(self, answer: Any) -> None:
+        """Raises what a request raises whose answer breaks off."""
+        size = int(answer.headers.get("content-length", 0))
+        try:
+            with _broken_off_after(self.patience.body_seconds(size), answer.raw):
+                data = answer.content  # which the answer keeps
+        except urllib3.exceptions.HTTPError as error:
+            raise ResponseStreamingError(error=error) from error
+        if len(data) < size:
+            raise IncompleteReadError(actual_bytes=len(data), expected_bytes=size)
+
+
 def _read_body(body: Any, seconds: float) -> bytes:
-    """The whole body of an answer, which is broken off when it takes too long: a trickle never times out by itself."""
-    watch = threading.Timer(seconds, body._raw_stream.shutdown)
-    watch.daemon = True
-    watch.start()
-    try:
+    """The whole body of an answer."""
+    with _broken_off_after(seconds, body._raw_stream):
         data: bytes = body.read()
-    finally:
-        watch.cancel()
     return data
 
 
+@contextmanager
+def _broken_off_after(seconds: float, stream: Any) -> Iterator[None]:
+    """Breaks off an answer that takes too long: a trickle never times out by itself."""
+    watch = threading.Timer(seconds, stream.shutdown)
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
 def _client(patience: Patience) -> Any:
+    """A boto3 client that waits within these limits. Raises StoreError."""
     config = Config(
         connect_timeout=patience.connect_seconds,
         read_timeout=patience.read_seconds,
@@ -155,9 +199,11 @@ def _client(patience: Patience) -> Any:
         response_checksum_validation="when_required",
     )
     try:
-        return boto3.session.Session().client("s3", config=config)
+        client = boto3.session.Session().client("s3", config=config)
     except BotoCoreError as error:
         raise StoreError(f"cannot open S3: {error}") from error
+    client.meta.events.register("before-send.s3", _Sender(client._endpoint.http_session, patience).send)
+    return client
 
 
 def _byte_range(start: int, length: int | None) -> str:

@@ -20,10 +20,10 @@ import tyro
 
 from sam_core.answers import answer
 from sam_core.model.sam import Sam
-from sam_core.predict import Prompts, encode
+from sam_core.predict import ImageEmbedding, Prompts, encode
 from sam_core.presets import vit_b, vit_n, with_text
 from tests.benchmarks.photographs import read_image
-from tests.benchmarks.record import environment_fields, write_json
+from tests.benchmarks.record import cpu_seconds, environment_fields, write_json
 
 TARGET_MS = 150.0
 MODELS = {"vit_n": with_text(vit_n(), 64), "width_256": with_text(vit_b(), 768)}
@@ -37,12 +37,14 @@ class Options:
     """A photograph."""
     repeats: int = 30
     """Masks per figure."""
+    others: str = ""
+    """What else ran on the machine, for the record."""
     json: Path | None = None
     """Where to record it."""
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Milliseconds of wall-clock time per model and kind of prompt."""
+    """Milliseconds per model and kind of prompt."""
     image = read_image(options.image)
     times: dict[str, dict[str, dict[str, float]]] = {}
     for name, config in MODELS.items():
@@ -57,19 +59,27 @@ def measure(options: Options) -> dict[str, Any]:
                 kind: _summary(list(_times(sam, embedding, prompts, options.repeats)))
                 for kind, prompts in kinds.items()
             }
-    return {"target_ms": TARGET_MS, "height": image.shape[0], "width": image.shape[1], "milliseconds": times}
+    size = {"height": image.shape[0], "width": image.shape[1]}
+    return {"target_ms": TARGET_MS, "others": options.others, **size, "milliseconds": times}
 
 
-def _times(sam: Sam, embedding: Any, prompts: Prompts, repeats: int) -> Iterator[float]:
+def _times(sam: Sam, embedding: ImageEmbedding, prompts: Prompts, repeats: int) -> Iterator[tuple[float, float]]:
+    """Milliseconds of wall-clock time and of CPU time, which other jobs disturb less."""
     for number in range(repeats + 3):
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), cpu_seconds()
         answer(sam, embedding, prompts).best().masks()
         if number >= 3:  # the first ones warm up
-            yield 1000 * (time.perf_counter() - start)
+            yield 1000 * (time.perf_counter() - start), 1000 * (cpu_seconds() - cpu)
 
 
-def _summary(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "p90": statistics.quantiles(values, n=10)[-1]}
+def _summary(values: list[tuple[float, float]]) -> dict[str, float]:
+    wall, cpu = zip(*values, strict=True)
+    return {
+        "median": statistics.median(wall),
+        "p90": statistics.quantiles(wall, n=10)[-1],
+        "least": min(wall),
+        "cpu_median": statistics.median(cpu),
+    }
 
 
 def main() -> None:
@@ -77,7 +87,7 @@ def main() -> None:
     record = measure(options)
     for name, kinds in record["milliseconds"].items():
         for kind, found in kinds.items():
-            print(f"{name:10} {kind:15} median {found['median']:.1f} ms, 90 % {found['p90']:.1f}")
+            print(f"{name:10} {kind:15} " + ", ".join(f"{key} {value:.1f} ms" for key, value in found.items()))
     if options.json:
         write_json(options.json, record | environment_fields())
 

@@ -1,5 +1,7 @@
 """Lanes: order, errors, and masks that depend neither on the number of cores nor on what ran before."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -63,3 +65,22 @@ def test_a_device_that_is_no_cpu_has_one_lane_the_caller() -> None:
         failed = lanes.submit(int, "no number")
     with pytest.raises(ValueError, match="no number"):
         failed.result()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="about glibc")
+def test_freed_memory_is_kept_by_the_process() -> None:
+    """Counted by the pages that the system must clear when the same blocks are asked for again, in a new process."""
+    assert _cleared_pages("keep_freed_memory()") < 100 < _cleared_pages("")
+
+
+def _cleared_pages(first: str) -> int:
+    code = (
+        "import resource\nimport numpy as np\nfrom sam_core.lanes import keep_freed_memory\n"
+        f"{first}\n"
+        "def work():\n    return [np.ones(7 << 20, np.float32) for _ in range(3)]\n"
+        "work(), work()\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(8):\n    work()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout)

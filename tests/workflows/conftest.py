@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 import ray
 from moto.server import ThreadedMotoServer
+from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.tables import MASKS, deterministic_columns
@@ -62,6 +63,15 @@ def save_photos(folder: Path, count: int, *, first: int = 0) -> list[Path]:
         Image.fromarray(pixels).save(path)
         paths.append(path)
     return paths
+
+
+def save_labelled(folder: Path, pictures: Mapping[int, tuple[NDArray[np.uint8], NDArray[np.uint16]]]) -> Path:
+    """images/ and labels/ in a folder, with a PNG of that number for each picture."""
+    for kind, place in (("images", 0), ("labels", 1)):
+        (folder / kind).mkdir(parents=True)
+        for number, picture in pictures.items():
+            Image.fromarray(picture[place]).save(folder / kind / f"{number}.png")
+    return folder
 
 
 def mask_rows(dataset: Path | str) -> pa.Table:

@@ -103,6 +103,16 @@ def test_a_listing_goes_on_where_it_was_broken_off(store: S3Store, proxy: FaultP
     assert found + [entry.key for entry in listing] == [f"many/{number}" for number in range(5)]
 
 
+@pytest.mark.parametrize("kind", ["trickle", "truncate", "reset_body"])
+def test_lists_and_refusals_that_break_off_are_asked_for_again(kind: str, store: S3Store, proxy: FaultProxy) -> None:
+    """A byte at a time never times out by itself, and takes a minute for a page that says that there is no object."""
+    for ask, answer in ((lambda: store.exists("absent"), False), (lambda: [e.key for e in store.list()], ["a"])):
+        proxy.requests.clear()
+        proxy.faults = [Fault(kind, method="GET", times=1)]
+        assert ask() == answer
+        assert len(proxy.requests) == 2
+
+
 def test_pauses_are_random_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     spans: list[float] = []
     monkeypatch.setattr(patience.random, "uniform", lambda low, high: spans.append(high) or high)

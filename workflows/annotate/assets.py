@@ -1,6 +1,6 @@
 """ONNX Runtime Web, which lets browsers run the decoder: fetched once from the npm registry, checked, kept in a cache.
 
-It is MIT-licensed work of others and 14 MB large, so it is no part of this package. Where it comes from is npm's own
+It is MIT-licensed work of others and 41 MB large, so it is no part of this package. Where it comes from is npm's own
 business: `npm pack` asks the registry that npm is configured for; without Node, the registry of NPM_CONFIG_REGISTRY is
 asked directly, or a downloaded tarball is named by SAM_ENGINE_ORT_WEB. Only files with the known hashes are served.
 """
@@ -22,6 +22,8 @@ VERSION = "1.30.0"
 PACKAGE = "onnxruntime-web"
 RUNTIME_FILES = {
     "ort.wasm.bundle.min.mjs": "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
+    "ort.webgpu.bundle.min.mjs": "0730816731ce2cdfb06f273da065d4a1c7091eb9d1756a83b2916c8a89d015e2",
+    "ort-wasm-simd-threaded.asyncify.wasm": "39f9f0894d478800487ed9f7dbe92618498db320cf55c8e3d89adff8dce658da",
     "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
 }
 """File of the package's `dist` folder -> SHA-256."""

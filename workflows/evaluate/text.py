@@ -90,8 +90,8 @@ class Text:
         found: list[Figure] = []
         for name, part in by_set(rows).items():
             found += _part_figures(name, part, self.config)
-            splits = sorted(split for split in pc.unique(part["split"]).to_pylist() if split is not None)
-            for split in splits:
+            splits = pc.unique(part["split"]).to_pylist()
+            for split in sorted(split for split in splits if split is not None and len(splits) > 1):
                 found += _part_figures(f"{name}, {split}", part.filter(pc.equal(part["split"], split)), self.config)
             unclear = part.filter(part["ambiguous"])
             if len(unclear):

@@ -84,12 +84,15 @@ Pool = Callable[[TagJob, list[dict[str, Any]], TagConfig], Iterator[dict[str, An
 """Works on shards of a job; what each of them tells, as they end."""
 
 
-def tag(config: TagConfig, *, pool: Pool | None = None) -> int:
-    """The subcommand: exit status 0, or 1 when some images cannot be read.
+def tag_command(config: TagConfig) -> int:
+    """The subcommand: exit status 0, or 1 when some images cannot be read."""
+    return tag(config, pool=on_ray)
+
+
+def tag(config: TagConfig, *, pool: Pool) -> int:
+    """Name the masks of a data set; the exit status. `pool` works on the shards.
 
     Raises ValueError or OSError (one line) when there is no data set, no mask, no word or no CLIP.
-
-    pool: who works on the shards; Ray when not given.
     """
     connection = connect(config.dataset)
     runs = [run.run_id for run in read_runs(connection, run=config.run) if run.masks]
@@ -102,7 +105,7 @@ def tag(config: TagConfig, *, pool: Pool | None = None) -> int:
     job = TagJob(open_store(config.dataset).root, listed, clip, "cpu", config.threads or 2, config.max_pixels)
     left_out: list[str] = []
     if rows:
-        answers = (pool or on_ray)(job, rows, config)
+        answers = pool(job, rows, config)  # before the progress, since Ray takes over standard error
         with Progress("tagging", sum(len(row["image_ids"]) for row in rows)) as progress:
             for done in answers:
                 left_out += done["left_out"]

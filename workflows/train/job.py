@@ -80,9 +80,9 @@ def train(command: TrainCommand) -> Finished:
     clip = _clip(configs, command)
     configs = [_for_clip(config, clip) for config in configs]
     _require_parts(configs, command)
-    start = _first_start(configs[0], command, clip)
     sources = open_sources(command.sources, need_masks=configs[0].aim == "segment", crops=_crops(configs[0]))
     store = open_store(_place(command))
+    start = _first_start(configs[0], command, clip)
     finished = None
     for number, config in enumerate(configs, start=1):
         record = _settled(store, _proposed(command, config, sources, start, number))

@@ -323,14 +323,16 @@ def test_a_server_that_goes_away_and_comes_back(browser: Browser, running: Start
     assert (pixels(row) == drawn).all()
 
 
+@pytest.mark.parametrize(("provider", "told"), [("wasm", "decoding here"), ("webgpu", "on the GPU")])
 def test_the_browser_decodes_as_the_server_does(
-    browser: Browser, running: Start, config: AnnotateConfig, runtime: Runtime | None
+    browser: Browser, running: Start, config: AnnotateConfig, runtime: Runtime | None, provider: str, told: str
 ) -> None:
+    """On WebGPU by a GPU in software, which counts because the address asks for it."""
     if runtime is None:
         pytest.skip("needs ONNX Runtime Web: npm, or SAM_ENGINE_ORT_WEB")
     address = running(config, runtime=runtime).address
-    ada = sit_down(browser, address, "Ada")
-    expect(ada.page.locator("#decoder")).to_contain_text("decoding here")
+    ada = sit_down(browser, f"{address}/?decoder={provider}", "Ada")
+    expect(ada.page.locator("#decoder")).to_contain_text(told)
     ada.press("r")
     ada.drag((0.25, 0.25), (0.75, 0.75))
     ada.answered()
@@ -342,6 +344,8 @@ def test_the_browser_decodes_as_the_server_does(
     there, here = coco.decode({"size": [300, 451], "counts": counts}).astype(bool), ada.seen()
     assert there.any()
     assert (there & here).sum() >= 0.999 * (there | here).sum()
+    ada.click(0.5, 0.5)  # goes on from the mask so far
+    assert ada.seen().any()
 
 
 def _box(person: Person) -> list[float]:

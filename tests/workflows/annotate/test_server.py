@@ -151,7 +151,8 @@ def test_prompts_that_say_nothing_or_too_much(client: TestClient, studio: Studio
         ({"points": [["x", 2, 1]]}, 422),
         ({"box": [1, 2, 3]}, 422),
         ({"points": [[1, 2, 1]], "mask": "??"}, 400),
-        ({"text": "a wheel"}, 422),
+        ({"text": "a wheel"}, 400),  # of a model without text prompts
+        ({"text": 7}, 422),
     ):
         assert client.post("/api/decode", json={"image_id": image} | request).status_code == status
     assert client.post("/api/decode", json={"image_id": "missing", "points": [[1, 2, 1]]}).status_code == 404

@@ -56,12 +56,14 @@ def data(tmp_path: Path) -> DataSet:
     return data
 
 
+def map_here(worker: type, job: object, rows: list[dict[str, Any]], pool: Pool) -> Iterator[dict[str, Any]]:
+    """Stands for `map_actors`: the worker is this process."""
+    return map(worker(job), rows)
+
+
 @pytest.fixture
 def engine_here(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """`engine` whose workers are this process."""
-
-    def map_here(worker: type, job: object, rows: list[dict[str, Any]], pool: Pool) -> Iterator[dict[str, Any]]:
-        return map(worker(job), rows)
 
     monkeypatch.setattr(ray_session, "start_ray", lambda: None)
     monkeypatch.setattr(ray_session, "has_gpus", lambda: False)
@@ -189,7 +191,7 @@ def write_coco(folder: Path) -> Path:
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.timeout(300)
 def test_from_coco_to_a_model_that_takes_texts(
-    tmp_path: Path, clip: Path, tiny_checkpoint: Path, engine: Engine
+    tmp_path: Path, clip: Path, tiny_checkpoint: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "data"
     assert engine("import", write_coco(tmp_path / "coco"), data).status == 0
@@ -209,6 +211,8 @@ def test_from_coco_to_a_model_that_takes_texts(
     assert text_nano()[0].text_noise > 0
 
     other = write_small_clip(tmp_path / "other", seed=1)
+    monkeypatch.setattr(ray_session, "map_actors", map_here)
+    assert engine("crops", data, "--clip", other, "--min-area", "64", "--draws", "1").status == 0
     again = (*command[:5], other, "--start", weights, *command[8:])
     refused = engine(*again)
     assert (refused.status, "belongs to the CLIP small" in refused.err) == (2, True), refused.err

@@ -12,6 +12,8 @@ import scipy.io
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.workflows.conftest import save_labelled
+
 HEIGHT, WIDTH = 48, 64
 CROWD = {"size": [HEIGHT, WIDTH], "counts": [0, 100, HEIGHT * WIDTH - 100]}
 
@@ -50,13 +52,7 @@ def annotation(number: int, image: int, labels: NDArray[np.uint16], label: int) 
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
     """images/ and labels/ with five pictures."""
-    for folder in ("images", "labels"):
-        (tmp_path / "labelled" / folder).mkdir(parents=True)
-    for seed in range(5):
-        image, labels = picture(seed)
-        Image.fromarray(image).save(tmp_path / "labelled" / "images" / f"{seed}.png")
-        Image.fromarray(labels).save(tmp_path / "labelled" / "labels" / f"{seed}.png")
-    return tmp_path / "labelled"
+    return save_labelled(tmp_path / "labelled", {seed: picture(seed) for seed in range(5)})
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
+from tests.workflows.conftest import save_labelled
 from tests.workflows.train.conftest import picture
 from tests.workflows.train.here import train_here
 from workflows.rounds.config import EngineConfig, parse_engine
@@ -22,13 +22,7 @@ Opened = Callable[..., Engine]
 
 def save_pictures(folder: Path, seeds: range) -> Path:
     """images/ and labels/ with one picture for each seed."""
-    for kind in ("images", "labels"):
-        (folder / kind).mkdir(parents=True)
-    for seed in seeds:
-        image, labels = picture(seed)
-        Image.fromarray(image).save(folder / "images" / f"{seed}.png")
-        Image.fromarray(labels).save(folder / "labels" / f"{seed}.png")
-    return folder
+    return save_labelled(folder, {seed: picture(seed) for seed in seeds})
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from PIL import Image
 from sam_core.masks.rle import encode
 from sam_core.training.presets import TrainConfig, nano
 from sam_core.training.schedule import LearningRate
+from tests.workflows.conftest import save_labelled
 
 STEPS = 6
 
@@ -39,13 +40,7 @@ def picture(seed: int, *, height: int = 48, width: int = 64) -> tuple[NDArray[np
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
     """images/ and labels/ with six pictures."""
-    for folder in ("images", "labels"):
-        (tmp_path / "labelled" / folder).mkdir(parents=True)
-    for seed in range(6):
-        image, labels = picture(seed)
-        Image.fromarray(image).save(tmp_path / "labelled" / "images" / f"{seed}.png")
-        Image.fromarray(labels).save(tmp_path / "labelled" / "labels" / f"{seed}.png")
-    return tmp_path / "labelled"
+    return save_labelled(tmp_path / "labelled", {seed: picture(seed) for seed in range(6)})
 
 
 @pytest.fixture

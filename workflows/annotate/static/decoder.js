@@ -17,8 +17,9 @@ export class Decoder {
   #next = null;
   /** Called with what the server did not take as given. */
   onNote = () => {};
-  /** "browser" or "server", and how many threads the browser uses. */
+  /** "browser" or "server"; in the browser "webgpu" or "wasm", and how many threads. */
   where = "server";
+  provider = null;
   threads = 0;
 
   constructor(model) {
@@ -26,7 +27,10 @@ export class Decoder {
     this.#worker.onmessage = ({ data }) => this.#receive(data);
   }
 
-  /** Fetches the graphs and starts the runtime; without it, or when it fails, the server decodes. */
+  /**
+   * Fetches the graphs and starts the runtime; without it, or when it fails, the server decodes. `?decoder=wasm` or
+   * `?decoder=webgpu` behind the page's address asks for one of the two.
+   */
   async load() {
     if (!this.#model.browser_decoder) return;
     try {
@@ -34,7 +38,8 @@ export class Decoder {
       const files = await Promise.all(names.map(api.graph));
       const graphBytes = Object.fromEntries(names.map((name, i) => [name, files[i]]));
       const threads = Math.min(4, navigator.hardwareConcurrency ?? 1);
-      ({ threads: this.threads } = await this.#ask("load", { graphBytes, threads }));
+      const wanted = new URLSearchParams(location.search).get("decoder");
+      ({ provider: this.provider, threads: this.threads } = await this.#ask("load", { graphBytes, threads, wanted }));
       this.where = "browser";
     } catch (error) {
       console.warn(`decoding on the server: ${error.message}`);

@@ -2,6 +2,7 @@
 // brought to the image's own pixels.
 
 import { readTensors } from "./half.js";
+import { release, run, startRuntime } from "./runtime.js";
 import { upscale } from "./upscale.js";
 
 let ort = null;
@@ -21,24 +22,16 @@ onmessage = async ({ data: { id, call, args } }) => {
 };
 
 /** Starts the runtime with the graphs of the model (ArrayBuffers); says what runs it. */
-async function load({ graphBytes, threads }) {
-  ort = await import("/runtime/ort.wasm.bundle.min.mjs");
-  ort.env.wasm.wasmPaths = { wasm: "/runtime/ort-wasm-simd-threaded.wasm" };
-  ort.env.wasm.numThreads = self.crossOriginIsolated ? threads : 1;
-  ort.env.logLevel = "error";
-  const options = { executionProviders: ["wasm"], graphOptimizationLevel: "all" };
-  const session = (bytes) => ort.InferenceSession.create(new Uint8Array(bytes), options);
-  graphs = {
-    prepare: await session(graphBytes.prepare),
-    prepareWithMask: await session(graphBytes.prepare_with_mask),
-    decode: await session(graphBytes.decode),
-  };
-  return { threads: ort.env.wasm.numThreads };
+async function load({ graphBytes, threads, wanted }) {
+  const started = await startRuntime(graphBytes, threads, wanted);
+  ({ ort, graphs } = started);
+  return { provider: started.provider, threads: started.threads };
 }
 
 /** Takes an image: its frame, and its embedding (ArrayBuffer of safetensors) where it is decoded here. */
 async function open({ embedding, ...place }) {
   frame = place;
+  release(shared);
   features = shared = null;
   if (!embedding || !graphs) return null;
   const { tensors } = readTensors(embedding);
@@ -64,6 +57,7 @@ async function decode({ points, labels, previous, single }, id) {
     labels: new ort.Tensor("int64", BigInt64Array.from(labels, BigInt), [1, count]),
     ...image,
   });
+  if (previous) release(image);
   return finish({ logits: logits.data, iou: Array.from(iou.data), single, started }, id);
 }
 
@@ -79,9 +73,4 @@ function finish({ logits, iou, single, started = performance.now() }, id) {
     if (candidates.length === 1) postMessage({ id, first: candidates[0], milliseconds: performance.now() - started });
   }
   return { candidates, milliseconds: performance.now() - started };
-}
-
-async function run(session, feeds) {
-  const wanted = Object.fromEntries(session.inputNames.map((name) => [name, feeds[name]]));
-  return session.run(wanted);
 }

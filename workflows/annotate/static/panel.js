@@ -49,8 +49,8 @@ export function showTask({ dataset, stage, round }, annotator) {
 }
 
 /** Where clicks are decoded. */
-export function showDecoder({ where, threads }) {
-  const here = `decoding here, ${threads} thread${threads > 1 ? "s" : ""}`;
+export function showDecoder({ where, provider, threads }) {
+  const here = `decoding here, ${provider === "webgpu" ? "on the GPU" : `${threads} thread${threads > 1 ? "s" : ""}`}`;
   $("decoder").textContent = where === "browser" ? here : "decoding on the server";
 }
 

@@ -1,0 +1,55 @@
+// ONNX Runtime Web on the GPU where there is one, else on the CPU (WASM with SIMD, and threads where the browser allows).
+
+const PROVIDERS = {
+  webgpu: { module: "/runtime/ort.webgpu.bundle.min.mjs", wasm: "/runtime/ort-wasm-simd-threaded.asyncify.wasm" },
+  wasm: { module: "/runtime/ort.wasm.bundle.min.mjs", wasm: "/runtime/ort-wasm-simd-threaded.wasm" },
+};
+
+/**
+ * Sessions of the graphs {prepare, prepare_with_mask, decode} (ArrayBuffers) on the best provider that takes them; with
+ * the runtime, the provider's name and the number of threads. `wanted` is a provider's name, or null for the best.
+ */
+export async function startRuntime(graphBytes, threads, wanted) {
+  let failure = null;
+  for (const provider of await providers(wanted)) {
+    try {
+      return await start(provider, graphBytes, threads);
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
+/** A GPU that is a CPU in disguise counts only when it is asked for. */
+async function providers(wanted) {
+  const adapter = wanted === "wasm" ? null : await navigator.gpu?.requestAdapter();
+  return adapter && (wanted === "webgpu" || !adapter.info.isFallbackAdapter) ? ["webgpu", "wasm"] : ["wasm"];
+}
+
+async function start(provider, graphBytes, threads) {
+  const { module, wasm } = PROVIDERS[provider];
+  const ort = await import(module);
+  ort.env.wasm.wasmPaths = { wasm };
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? threads : 1;
+  ort.env.logLevel = "error";
+  const session = (bytes, more = {}) =>
+    ort.InferenceSession.create(new Uint8Array(bytes), { executionProviders: [provider], graphOptimizationLevel: "all", ...more });
+  const stays = provider === "webgpu" ? { preferredOutputLocation: "gpu-buffer" } : {}; // what decode reads again
+  const graphs = {
+    prepare: await session(graphBytes.prepare, stays),
+    prepareWithMask: await session(graphBytes.prepare_with_mask, stays),
+    decode: await session(graphBytes.decode),
+  };
+  return { ort, graphs, provider, threads: ort.env.wasm.numThreads };
+}
+
+/** Outputs of a session by name. */
+export function run(session, feeds) {
+  return session.run(Object.fromEntries(session.inputNames.map((name) => [name, feeds[name]])));
+}
+
+/** Frees what a session left on the GPU. */
+export function release(tensors) {
+  for (const tensor of Object.values(tensors ?? {})) tensor.dispose();
+}
