@@ -1,6 +1,6 @@
 """The released code, `segment-anything==1.0`, as the reference of parity tests.
 
-It needs four functions of torchvision, which has no build for a CPU-only PyTorch, so stand-ins are supplied.
+It needs four functions of torchvision, which has no build for a CPU-only PyTorch: its import gets stand-ins for them.
 Fresh models of that package have zero relative and absolute positions and unit norms; errors in those would go
 unseen, so every builder here randomises all parameters.
 """
@@ -19,15 +19,23 @@ from sam_core.presets import SamConfig
 from sam_core.recipes import Recipe
 
 
-def install_torchvision_stand_in() -> None:
-    """Makes `import segment_anything` work where torchvision is not installed; does nothing where it is."""
-    if "torchvision" in sys.modules:
+def import_released() -> None:
+    """Imports `segment_anything`, where torchvision is not installed with the stand-ins for it.
+
+    They are gone afterwards: other libraries look whether torchvision is there.
+    """
+    if "segment_anything" in sys.modules:
         return
     try:
         import torchvision  # noqa: F401
     except ImportError:
+        before = set(sys.modules)
         _register("torchvision.ops.boxes", batched_nms=_batched_nms, box_area=_box_area)
         _register("torchvision.transforms.functional", resize=_resize, to_pil_image=Image.fromarray)
+        import segment_anything  # noqa: F401
+
+        for name in [name for name in set(sys.modules) - before if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
 
 
 def released_sam(config: SamConfig, *, seed: int = 0) -> Any:
@@ -39,7 +47,7 @@ def released_sam(config: SamConfig, *, seed: int = 0) -> Any:
 
 def released_architecture(config: SamConfig) -> Any:
     """The released classes put together as `build_sam.py` does, for any size. Initialised as they come."""
-    install_torchvision_stand_in()
+    import_released()
     from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
     encoder, decoder = config.image_encoder, config.mask_decoder
@@ -83,7 +91,7 @@ def released_architecture(config: SamConfig) -> Any:
 
 def released_generator(sam: Any, recipe: Recipe, *, points_per_batch: int = 64) -> Any:
     """The released generator on a model of the released classes, with the values of a recipe."""
-    install_torchvision_stand_in()
+    import_released()
     from segment_anything import SamAutomaticMaskGenerator
 
     return SamAutomaticMaskGenerator(

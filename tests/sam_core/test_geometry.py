@@ -6,7 +6,7 @@ import torch
 
 from sam_core.geometry import Frame, boxes_to_input, frame_of, model_input, points_to_input, upscale_logits
 from sam_core.presets import vit_test
-from tests.released import install_torchvision_stand_in, released_architecture
+from tests.released import import_released, released_architecture
 
 MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
 STD = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
@@ -14,7 +14,7 @@ SIZES = [(300, 451), (451, 300), (512, 512), (64, 64), (1, 1), (33, 1024), (1200
 
 
 def resize_longest_side(image_size):
-    install_torchvision_stand_in()
+    import_released()
     from segment_anything.utils.transforms import ResizeLongestSide
 
     return ResizeLongestSide(image_size)

@@ -7,11 +7,11 @@ import json
 import pytest
 
 from sam_core.recipes import RECIPES, Recipe, SmallMaskRule, recipe, recommended_recipe, reference, sa1b
-from tests.released import install_torchvision_stand_in
+from tests.released import import_released
 
 
 def test_reference_has_the_released_defaults() -> None:
-    install_torchvision_stand_in()
+    import_released()
     from segment_anything import SamAutomaticMaskGenerator
 
     released = {name: p.default for name, p in inspect.signature(SamAutomaticMaskGenerator).parameters.items()}

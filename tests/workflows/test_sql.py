@@ -53,7 +53,7 @@ def test_csv(engine: Engine, dataset: str) -> None:
 def test_json(engine: Engine, dataset: str) -> None:
     query = "SELECT rle, created_at, 'nan'::DOUBLE AS nothing, [1, 2] AS list FROM masks"
     (row,) = json.loads(engine("sql", dataset, query, "--format", "json").out)
-    assert row["created_at"] == "2026-01-02T03:04:05"
+    assert row["created_at"] == "2026-01-31T12:00:00"
     assert row["nothing"] is None
     assert row["list"] == [1, 2]
     assert json.loads(engine("sql", dataset, "SELECT 1 WHERE false", "--format", "json").out) == []

@@ -4,13 +4,13 @@ from types import ModuleType
 
 import pytest
 
-from tests.released import install_torchvision_stand_in
+from tests.released import import_released
 
 
 @pytest.fixture(scope="session")
 def amg() -> ModuleType:
     """The mask operations of the released code, `segment_anything.utils.amg`."""
-    install_torchvision_stand_in()
+    import_released()
     from segment_anything.utils import amg
 
     return amg

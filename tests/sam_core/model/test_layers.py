@@ -5,13 +5,13 @@ import torch
 from torch import nn
 
 from sam_core.model.layers import MLP, DropPath, LayerNorm2d, MLPBlock
-from tests.released import install_torchvision_stand_in, randomise
+from tests.released import import_released, randomise
 from tests.sam_core.model.reference import assert_close
 
 
 @torch.no_grad()
 def test_layer_norm_2d_is_the_released_one():
-    install_torchvision_stand_in()
+    import_released()
     from segment_anything.modeling.common import LayerNorm2d as Released
 
     released, ours = Released(6), LayerNorm2d(6)

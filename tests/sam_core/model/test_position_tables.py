@@ -6,12 +6,12 @@ import torch
 from sam_core.model.position_tables import resize_absolute_table, resize_model_state, resize_relative_table
 from sam_core.model.sam import Sam
 from sam_core.presets import at_image_size, vit_n, vit_test
-from tests.released import install_torchvision_stand_in
+from tests.released import import_released
 
 
 @pytest.mark.parametrize(("have", "want"), [(7, 7), (7, 15), (31, 63), (63, 31), (27, 5)])
 def test_relative_tables_are_resized_as_released(have, want):
-    install_torchvision_stand_in()
+    import_released()
     from segment_anything.modeling.image_encoder import get_rel_pos
 
     table, side = torch.randn(have, 8), (want + 1) // 2

@@ -7,14 +7,14 @@ import torch
 
 from sam_core.model.prompt_encoder import PromptEncoder, Prompts
 from sam_core.presets import vit_test
-from tests.released import install_torchvision_stand_in, randomise
+from tests.released import import_released, randomise
 from tests.sam_core.model.reference import assert_close, prompts_of_every_kind
 
 KINDS = tuple(prompts_of_every_kind(vit_test(), n=1))
 
 
 def same_encoders(dim: int) -> tuple[Any, PromptEncoder]:
-    install_torchvision_stand_in()
+    import_released()
     from segment_anything.modeling import PromptEncoder as Released
 
     released = Released(embed_dim=dim, image_embedding_size=(4, 4), input_image_size=(64, 64), mask_in_chans=16)

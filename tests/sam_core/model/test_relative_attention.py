@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from sam_core.model.relative_attention import RelativeAttention
-from tests.released import install_torchvision_stand_in, randomise
+from tests.released import import_released, randomise
 from tests.sam_core.model.reference import assert_close
 
 
 def same_layers(dim: int, heads: int, side: int) -> tuple[Any, RelativeAttention]:
-    install_torchvision_stand_in()
+    import_released()
     from segment_anything.modeling.image_encoder import Attention
 
     released, ours = (

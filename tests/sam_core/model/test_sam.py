@@ -6,7 +6,7 @@ import torch
 from sam_core.model.prompt_encoder import Prompts
 from sam_core.model.sam import Sam
 from sam_core.presets import at_image_size, preset, stage_three, vit_b, vit_h, vit_l, vit_n, vit_test
-from tests.released import install_torchvision_stand_in
+from tests.released import import_released
 from tests.sam_core.model.reference import (
     assert_close,
     prompts_of_every_kind,
@@ -20,7 +20,7 @@ KINDS = tuple(prompts_of_every_kind(vit_test(), n=1))
 
 @pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h"])
 def test_state_dict_names_and_shapes_are_the_released_ones(name):
-    install_torchvision_stand_in()
+    import_released()
     from segment_anything import sam_model_registry
 
     with torch.device("meta"):

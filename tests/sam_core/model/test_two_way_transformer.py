@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from sam_core.model.two_way_transformer import TwoWayTransformer
-from tests.released import install_torchvision_stand_in, randomise
+from tests.released import import_released, randomise
 from tests.sam_core.model.reference import assert_close
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @torch.no_grad()
 def test_tokens_and_image_come_out_as_released(depth):
-    install_torchvision_stand_in()
+    import_released()
     from segment_anything.modeling import TwoWayTransformer as Released
 
     released = Released(depth=depth, embedding_dim=32, num_heads=4, mlp_dim=64)

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from sam_core.model.windows import partition, unpartition
-from tests.released import install_torchvision_stand_in
+from tests.released import import_released
 
 
 @pytest.mark.parametrize(("h", "w", "size"), [(4, 4, 2), (4, 4, 3), (5, 7, 3), (64, 64, 14), (2, 3, 8)])
 def test_windows_are_the_released_ones(h, w, size):
-    install_torchvision_stand_in()
+    import_released()
     from segment_anything.modeling.image_encoder import window_partition
 
     x = torch.randn(2, h, w, 5)
