@@ -224,6 +224,9 @@ class TrainCommand:
     """Another most masks per image."""
     image_size: int | None = None
     """Another side of the input, px."""
+    bfloat16: bool | None = None
+    """Products in bfloat16 or not, where the preset says otherwise; a CPU without instructions for it takes twice as
+    long as in float32."""
     seed: int | None = None
     """Another seed of samples, prompts and new weights."""
     round: int | None = None

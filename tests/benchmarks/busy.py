@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.busy --images FOLDER [--limit N] --json FILE
 
-runs `sam-engine generate` with one worker and reads the outcomes: the model works on an image during the seconds of its
-steps, which end when the image does. Busy is what these spans cover between the first's begin and the last's end.
+runs `sam-engine generate` with one worker of one thread and reads the outcomes: the model works on an image during the
+seconds of its steps, which end when the image does. Busy is what these spans cover between the first's begin and the
+last's end. One thread, because the steps' seconds are those of all threads together.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def measure(options: Options, folder: Path) -> dict[str, object]:
     pq.write_table(pa.table({"uri": [reference.uri for reference in references]}), folder / "list.parquet")
     command = [sys.executable, "-m", "workflows.cli", "generate", folder / "list.parquet", folder / "data"]
     size = ["--shard-size", options.shard_size] if options.shard_size else []
-    line = [*command, "--model", options.model, "--workers", 1, *size]
+    line = [*command, "--model", options.model, "--workers", 1, "--threads", 1, *size]
     subprocess.run([str(word) for word in line], check=True)
     spans = connect(str(folder / "data")).sql(_SPANS).to_arrow_table()
     begins, finishes = spans["begin"].to_numpy(), spans["finish"].to_numpy()

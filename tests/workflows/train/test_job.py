@@ -14,11 +14,13 @@ import torch
 from sam_core.model.checkpoint import load_model, save_model
 from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
+from sam_core.training.presets import nano
 from schemas.catalog import connect as connect_local
 from tests.workflows.conftest import Engine
 from tests.workflows.train.here import train_here
 from workflows.commands import TrainCommand
 from workflows.storage import LocalStore, open_store
+from workflows.train.job import adjusted
 from workflows.train.metrics import read_metrics
 
 SMALL = ("--model", "vit_test", "--image-size", "64", "--images", "2", "--save-every", "2", "--threads", "1")
@@ -150,6 +152,15 @@ def test_refusals_before_any_work(
 def test_counts_are_positive(name: str) -> None:
     with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is 0; it must be positive"):
         TrainCommand(sources=("scenes",), **{name: 0})
+
+
+def test_values_of_the_command_take_the_preset_s_place() -> None:
+    config = nano()[0]
+    command = TrainCommand(("scenes",), iterations=config.learning_rate.iterations // 2, seed=7, bfloat16=False)
+    found = adjusted(config, command)
+    assert (config.bfloat16, found.bfloat16, found.seed) == (True, False, 7)
+    assert found.learning_rate.decay_at == (config.learning_rate.decay_at[0] // 2,)
+    assert found.image_size == config.image_size
 
 
 def test_somewhere_to_write_is_needed(labelled: Path, engine: Engine) -> None:
