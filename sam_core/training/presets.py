@@ -220,9 +220,9 @@ def text_nano() -> tuple[TrainConfig, ...]:
     a quarter of the masks begin with a point or a box, so that one model does both; noise on the embeddings, because a
     small CLIP leaves a gap between what it says of pictures and of texts.
     """
-    config = TrainConfig(
-        model="vit_n",
-        pretrained=True,
+    (config,) = fine_tune()
+    config = replace(
+        config,
         image_size=128,
         images=16,
         masks_per_image=4,
@@ -230,18 +230,11 @@ def text_nano() -> tuple[TrainConfig, ...]:
         text=True,
         text_noise=0.6,
         text_share=0.75,
-        box_share=0.2,
-        points=1,
-        refinements=0,
         min_area=38,
         min_source_area=64,
         jitter=(0.8, 1.25),
-        weight_decay=0.05,
+        flip=0.0,
         layer_decay=1.0,
-        drop_path=0.0,
-        grad_clip=1.0,
-        average=0.99,
-        losses=LossWeights(iou=4.0),
     )
     return (config,)
 

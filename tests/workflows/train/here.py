@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sam_core.model.checkpoint import load_model
 from workflows.commands import TrainCommand
 from workflows.models import find_model
 from workflows.storage import open_store
@@ -18,18 +17,16 @@ from workflows.train.worker import first_model
 
 
 def train_here(command: TrainCommand) -> Finished:
-    """What `workflows.train.job.train` does with one worker, for presets of one stage."""
+    """What `workflows.train.job.train` does with one worker, for presets of one stage that train on masks from a model."""
     (config,) = (job.adjusted(preset, command) for preset in job.train_preset(command.preset))
-    sources = open_sources(command.sources, need_masks=config.aim == "segment")
-    store = open_store(str(command.out))
-    start = find_model(command.start) if command.start else None
+    sources = open_sources(command.sources, need_masks=True)
+    store, start = open_store(str(command.out)), find_model(str(command.start))
     record = job._settled(store, job._proposed(command, config, sources, start, 1))
     if done := job._finished(store, record.run_id):
         return done
-    teacher = load_model(config.teacher).sam if config.teacher else None
-    state = TrainState.fresh(first_model(config, start.path if start else None, teacher).train(), config)
+    state = TrainState.fresh(first_model(config, start.path).train(), config)
     sampler = Sampler(sources, config)
-    trainer = Trainer(config, Team(), join_encoder(state.model, Team(), sharded=False), sampler.describe, teacher)
+    trainer = Trainer(config, Team(), join_encoder(state.model, Team(), sharded=False), sampler.describe)
     steps = (
         [sampler.batch(numbers_of(step, config.images, rank=0, workers=1, part=0, parts=1))]
         for step in range(config.learning_rate.iterations)

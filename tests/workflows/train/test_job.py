@@ -90,25 +90,20 @@ def _command_line(process: psutil.Process) -> str:
     return ""
 
 
-def test_distillation_into_an_object_store(tmp_path: Path, labelled: Path, bucket: str) -> None:
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.timeout(300)
+def test_distillation_into_an_object_store(tmp_path: Path, labelled: Path, bucket: str, engine: Engine) -> None:
     torch.manual_seed(0)
     save_model(Sam(vit_test()), tmp_path / "teacher.safetensors")
-    done = train_here(
-        TrainCommand(
-            (str(labelled / "images"),),
-            preset="distill",
-            model="vit_test",
-            image_size=64,
-            images=2,
-            teacher=str(tmp_path / "teacher.safetensors"),
-            iterations=30,
-            learning_rate=0.003,
-            out=f"s3://{bucket}/set",
-            seed=5,
-        )
+    ran = engine(
+        *("train", labelled / "images", "--preset", "distill", *SMALL, "--teacher", tmp_path / "teacher.safetensors"),
+        *("--iterations", "30", "--learning-rate", "0.003", "--out", f"s3://{bucket}/set", "--seed", "5"),
     )
+    assert ran.status == 0, ran.err
+    assert "embedding error" in ran.err
     store = open_store(f"s3://{bucket}/set")
-    errors = [row.values["embedding_error"] for row in read_metrics(store, done.run_id)]
+    (run_id,) = {entry.key.split("/")[1].removeprefix("run=") for entry in store.list("training")}
+    errors = [row.values["embedding_error"] for row in read_metrics(store, run_id)]
     assert len(errors) == 30
     assert sum(errors[-5:]) < 0.8 * sum(errors[:5])
     assert any(entry.key.endswith("model.safetensors") for entry in store.list("models"))
