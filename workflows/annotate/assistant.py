@@ -102,11 +102,11 @@ class Assistant:
         if not prompt.points and prompt.box is None and prompt.text is None:
             raise ValueError("a prompt needs points, a box or a text")
         mask = rle.decode(prompt.mask.encode(), image.size) if prompt.mask else None
-        if prompt.text is not None and self._reads is None:
+        if prompt.text is None:
+            return self._decoder.answer(self._embedding(image), prompt, mask)
+        if self._reads is None:
             raise ValueError("this server has no text prompts: start `sam-engine annotate` with --clip FOLDER")
         embedding = self._embedding(image)
-        if prompt.text is None or self._reads is None:
-            return self._decoder.answer(embedding, prompt, mask)
         with self._lock:
             return self._reads.answer(embedding, prompt, mask)
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
+from sam_core.clip import Clip
 from sam_core.clip_crops import CropDraw, crop, crop_batch, draw_crops
-from sam_core.clip_transformers import TransformersClip, load_clip
 from sam_core.masks import rle
 from schemas.ids import content_hash
 from schemas.layout import crops_key
@@ -25,12 +26,14 @@ from schemas.parquet import to_parquet_bytes
 from schemas.tables import CROPS
 from workflows.crops.commands import CropsConfig
 from workflows.embed import StoredImage, read_pixels
-from workflows.failures import one_line
+from workflows.failures import one_line, tell_left_out
+from workflows.generate import choose_device
 from workflows.images import ImageError
 from workflows.progress import Progress
 from workflows.sources import UriReader
 from workflows.sql import connect
 from workflows.storage import open_store
+from workflows.text.clips import ClipSource, find_clip
 
 MASKS_PER_CHUNK = 256
 MASKS_AT_ONCE = 65_536
@@ -56,7 +59,7 @@ class CropsJob:
     """What every worker is told."""
 
     dataset: str
-    clip: str
+    clip: ClipSource
     draws: int
     device: str
     threads: int
@@ -65,16 +68,15 @@ class CropsJob:
 
 def crops(config: CropsConfig) -> int:
     """The subcommand: exit status 0, or 1 when some images cannot be read."""
-    clip = load_clip(config.clip)  # refused here, before any worker starts
+    clip = find_clip(config.clip)
     connection = connect(config.dataset)
     asked = {"least": config.min_area, "clip": clip.sha256}
     ((total,),) = connection.execute(f"SELECT count(*) {_WANTED}", {"least": config.min_area}).fetchall()
     if not total:
         raise ValueError(f"{config.dataset}: no mask of {config.min_area:,} px or more on a readable image")
     missing = connection.sql(_MISSING, params=asked).to_arrow_reader(MASKS_AT_ONCE)
-    failures = list(_work(config, missing))
-    for failure in failures:
-        print(f"not embedded: {failure}")
+    failures = list(_work(config, clip, missing))
+    tell_left_out(failures)
     ((done,),) = (
         connect(config.dataset)
         .execute("SELECT count(DISTINCT mask_id) FROM crops WHERE clip_sha256 = $clip", {"clip": clip.sha256})
@@ -88,12 +90,10 @@ class CropsWorker:
     """Embeds chunks of masks; CLIP is loaded once."""
 
     def __init__(self, job: CropsJob) -> None:
-        import torch
-
         torch.set_num_threads(job.threads)
         self._job = job
         self._store = open_store(job.dataset)
-        self._clip = load_clip(job.clip, device=job.device)
+        self._clip = job.clip.load(device=job.device)
         self._reader = UriReader()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, object]:
@@ -133,7 +133,7 @@ def draws_of(mask_id: str, revision: int, count: int) -> tuple[CropDraw, ...]:
 
 
 def embed_crops(
-    clip: TransformersClip, image: NDArray[np.uint8], mask: NDArray[np.bool_], draws: Iterable[CropDraw]
+    clip: Clip, image: NDArray[np.uint8], mask: NDArray[np.bool_], draws: Iterable[CropDraw]
 ) -> NDArray[np.float16]:
     """Embeddings [D, width] of one mask's crops; image uint8 RGB [H, W, 3], mask bool [H, W]."""
     batch = crop_batch([crop(image, mask, draw, clip.image_size) for draw in draws])
@@ -149,7 +149,7 @@ def part_name(table: pa.Table) -> str:
 def _rows(
     mask: dict[str, Any],
     image_id: str,
-    clip: TransformersClip,
+    clip: Clip,
     draws: tuple[CropDraw, ...],
     vectors: NDArray[np.float16],
 ) -> list[dict[str, Any]]:
@@ -166,22 +166,22 @@ def _rows(
     ]
 
 
-def _work(config: CropsConfig, missing: pa.RecordBatchReader) -> Iterator[str]:
+def _work(config: CropsConfig, clip: ClipSource, missing: pa.RecordBatchReader) -> Iterator[str]:
     """Embed masks on the cluster; one line for every image that cannot be read."""
     for batch in missing:
         chunks = list(_chunks(batch.to_pylist()))
         if chunks:
-            yield from _embed(config, chunks, len(batch))
+            yield from _embed(config, clip, chunks)
 
 
-def _embed(config: CropsConfig, chunks: list[dict[str, Any]], masks: int) -> Iterator[str]:
-    from workflows.ray_session import choose_pool, has_gpus, map_actors, start_ray
+def _embed(config: CropsConfig, clip: ClipSource, chunks: list[dict[str, Any]]) -> Iterator[str]:
+    from workflows.ray_session import choose_pool, map_actors, start_ray
 
     start_ray()
-    device = ("cuda" if has_gpus() else "cpu") if config.device == "auto" else config.device
+    device = choose_device(config.device)
     pool = choose_pool(workers=config.workers, threads=config.threads, on_gpu=device == "cuda")
     root = open_store(config.dataset).root
-    job = CropsJob(root, config.clip, config.draws, device, pool.threads, config.max_pixels)
+    job = CropsJob(root, clip, config.draws, device, pool.threads, config.max_pixels)
     with Progress("embedding crops", sum(len(chunk["images"]) for chunk in chunks)) as progress:
         for done in map_actors(CropsWorker, job, chunks, pool):
             yield from done["failures"]

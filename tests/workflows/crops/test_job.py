@@ -121,7 +121,7 @@ def test_again_only_what_is_missing(engine_here: Engine, data: DataSet, clip: Pa
 def test_an_image_that_is_gone_is_said(engine_here: Engine, data: DataSet, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "photos" / "photo-1.png").unlink()
     ran = engine_here("crops", data.root, "--clip", clip, "--min-area", "50")
-    assert (ran.status, "not embedded: " in ran.out, "photo-1.png" in ran.out) == (1, True, True)
+    assert (ran.status, "left out: " in ran.err, "photo-1.png" in ran.err) == (1, True, True)
     assert len(rows(data)) == 8
 
 

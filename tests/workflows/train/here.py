@@ -17,7 +17,7 @@ from workflows.train.worker import first_model
 
 
 def train_here(command: TrainCommand) -> Finished:
-    """What `workflows.train.job.train` does with one worker, for presets of one stage that train on masks from a model."""
+    """What `workflows.train.job.train` does with one worker, for presets of one stage that fine-tune a model."""
     (config,) = (job.adjusted(preset, command) for preset in job.train_preset(command.preset))
     sources = open_sources(command.sources, need_masks=True)
     store, start = open_store(str(command.out)), find_model(str(command.start))
