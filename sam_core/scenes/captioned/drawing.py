@@ -65,7 +65,7 @@ def pattern_fields() -> UInt8:
     y, x = np.mgrid[:SIDE, :SIDE] * (2 * np.pi / _PERIOD)
     stripes = np.sin(x)
     dots = np.cos(x) + np.cos(y) - 0.5
-    checks = 2 * np.sin(x / 2 * 2) * np.sin(y / 2 * 2)
+    checks = 2 * np.sin(x) * np.sin(y)
     soft = [np.tanh(4 * field) for field in (stripes, dots, checks)]
     return np.stack([np.asarray(127.5 * (field + 1), np.uint8) for field in soft])
 

@@ -24,6 +24,8 @@ _SIDES = {
     Side.ABOVE: ("above", "over"),
     Side.BELOW: ("below", "under"),
 }
+_SAID, _TRUE = 0.35, 0.5
+"""How near to a side of the scene a place is said, and up to where it is still true, so that phrases are safe."""
 _PLACES = {"top": "at the top", "bottom": "at the bottom", "left": "on the left", "right": "on the right"}
 
 
@@ -101,9 +103,7 @@ def worded(said: Description, rng: Rng, wording: Wording) -> str:
         listed = [word for word in (texture, size, colour) if word]
         forms = [
             f"{the} {noun} {tail} that is {' and '.join(listed)}" if listed else f"find {noun} {tail}",
-            f"{the} thing {clause} in {colour}, {the} {size} {noun}, {tail}"
-            if colour
-            else f"{the} thing {clause}, {the} {size} {noun}, {tail}",
+            f"{the} thing {clause} {f'in {colour}' if colour else ''}, {the} {size} {noun}, {tail}",
         ]
     else:
         ended = [word for word in (colour, size) if word]
@@ -127,7 +127,7 @@ def words_of_all() -> tuple[str, ...]:
 def _drawn(things: Sequence[Thing], number: int, size: int, rng: Rng) -> Description:
     """Something true of a thing; most phrases say what it looks like and no more."""
     thing = things[number]
-    relations, places = _relations(things, number), _places(thing, size)
+    relations, places = _relations(things, number), _places(thing, size, edge=_SAID)
     say = rng.random(6) < (0.95, 0.85, 0.6, 0.35, 0.12, 0.25)
     return Description(
         shape=thing.look.shape if say[0] else None,
@@ -151,9 +151,10 @@ def _relations(things: Sequence[Thing], number: int) -> list[Relation]:
     return found + [Relation(side_of(thing, other), other.look.colour, other.look.shape) for other in others]
 
 
-def _places(thing: Thing, size: int) -> list[str]:
+def _places(thing: Thing, size: int, *, edge: float) -> list[str]:
+    """Where one might say that a thing is: within a share `edge` of the scene from that side of it."""
     x, y = thing.x / size, thing.y / size
-    named = (("top", y < 0.35), ("bottom", y > 0.65), ("left", x < 0.35), ("right", x > 0.65))
+    named = (("top", y < edge), ("bottom", y > 1 - edge), ("left", x < edge), ("right", x > 1 - edge))
     return [name for name, holds in named if holds]
 
 
@@ -167,16 +168,9 @@ def _fits(things: Sequence[Thing], number: int, said: Description, size: int) ->
     )
     if any(wanted is not None and wanted != found for wanted, found in pairs):
         return False
-    if said.place and said.place not in _loose_places(thing, size):
+    if said.place and said.place not in _places(thing, size, edge=_TRUE):
         return False
     return said.relation is None or _holds(things, number, said.relation)
-
-
-def _loose_places(thing: Thing, size: int) -> list[str]:
-    """Where one might say that a thing is: anything but clearly the other half counts, so that phrases are safe."""
-    x, y = thing.x / size, thing.y / size
-    named = (("top", y < 0.5), ("bottom", y > 0.5), ("left", x < 0.5), ("right", x > 0.5))
-    return [name for name, holds in named if holds]
 
 
 def _holds(things: Sequence[Thing], number: int, relation: Relation) -> bool:
