@@ -75,6 +75,7 @@ def test_killed_with_its_ray(cluster: str, tmp_path: Path, tiny_checkpoint: Path
     save_photos(tmp_path / "photos", IMAGES)
     calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
     assert main(arguments(tmp_path / "photos", calm, tiny_checkpoint)) == 0
+    assert len(mask_rows(calm)) >= IMAGES
     driver = start(tmp_path / "photos", disturbed, tiny_checkpoint)
     _wait_until(lambda: (disturbed / "outcomes").exists(), driver)
     kill(driver)
