@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_core.device_copies import OnItsWay, to_device
-from sam_core.device_kernels import attention_of, decoder_of, encoder_of, round_matrices, tracer_of
+from sam_core.device_kernels import decode_of, draw_of, encoder_of, round_matrices, tracer_of
 from sam_core.device_settings import BatchSizes, DeviceSettings
 from sam_core.geometry import Frame, points_to_input
 from sam_core.masks.batch import Reason
@@ -26,7 +26,6 @@ from sam_core.masks.group_nms import nms_in_groups
 from sam_core.masks.select import judge_measures, judge_predicted_iou
 from sam_core.masks.tracing import Changes, Tracer, measures, run_lengths
 from sam_core.model.absorbed_decoder import DecodedPrompts
-from sam_core.model.device_encoder import DeviceEncoder
 from sam_core.model.grouped_decoder import GroupedDecoder, SharedCrops
 from sam_core.model.prompt_encoder import FOREGROUND, Prompts
 from sam_core.model.sam import Sam
@@ -79,9 +78,10 @@ class BatchWorker:
         dtype = settings.torch_dtype
         self._sam = round_matrices(sam, dtype)
         self._recipe, self._settings = recipe, settings
-        self._encode = encoder_of(DeviceEncoder(sam, attention_of(settings)), settings)
+        self._encode = encoder_of(sam, settings)
         self._decoder = GroupedDecoder(sam.mask_decoder, dtype=dtype)
-        self._decode = decoder_of(self._decoder, settings)
+        self._decode = decode_of(self._decoder, settings)
+        self._draw = draw_of(self._decoder, settings)
         layers = range(recipe.crop_layers + 1)
         self._group = min(MOST_IN_GROUP, *(recipe.points_in_layer(layer) ** 2 for layer in layers))
 
@@ -199,7 +199,7 @@ class BatchWorker:
         if not len(masks):
             return torch.empty(0, 4 * side, 4 * side, device=self._sam.device)
         rows, crops, which = (to_device(each, self._sam.device) for each in (prompts, crop_of[prompts], masks))
-        return self._decoder.draw(shared, answer, rows, crops, which, side)
+        return self._draw(shared, answer, rows, crops, which)
 
     def _suppressed(
         self, batch: Sequence[CropInput], found: list[_Found], changes: list[Changes], together: Ledger

@@ -6,6 +6,7 @@ Kernels in Triton are imported where they are asked for; the package is not ever
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +16,13 @@ from sam_core.geometry import Frame
 from sam_core.masks.tracing import TorchTracer, Tracer
 from sam_core.model.absorbed_decoder import DecodedPrompts
 from sam_core.model.device_encoder import DeviceEncoder
-from sam_core.model.flex_attention import attend_flex
 from sam_core.model.grouped_decoder import GroupedDecoder, SharedCrops
-from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.relative_attention import Attend, attend
 from sam_core.model.sam import Sam
 from sam_core.recipes import Recipe
 
-Encode = Callable[[Tensor, Tensor], ImageFeatures]
 Decode = Callable[[SharedCrops, Tensor], DecodedPrompts]
+Draw = Callable[[SharedCrops, DecodedPrompts, Tensor, Tensor, Tensor], Tensor]
 
 
 def round_matrices(sam: Sam, dtype: torch.dtype) -> Sam:
@@ -37,32 +36,36 @@ def round_matrices(sam: Sam, dtype: torch.dtype) -> Sam:
 
 def attention_of(settings: DeviceSettings) -> Attend:
     """The attention of the image encoder."""
-    match settings.attention:
-        case "flex":
-            return attend_flex
-        case _:
-            return attend
+    if settings.attention == "triton":
+        from sam_core.model.triton_attention import attend_triton
+
+        return attend_triton
+    return attend
 
 
-def encoder_of(encoder: DeviceEncoder, settings: DeviceSettings) -> Encode:
-    """The encoder, compiled for one shape if so set. A replayed graph answers in its own memory: that is copied."""
-    if settings.compile == "off":
-        return encoder
-    if settings.compile == "on":
-        return torch.compile(encoder, dynamic=False)
-    replayed = torch.compile(encoder, dynamic=False, mode="reduce-overhead")
-
-    def encode(pixels: Tensor, sizes: Tensor) -> ImageFeatures:
-        torch.compiler.cudagraph_mark_step_begin()
-        features = replayed(pixels, sizes)
-        return ImageFeatures(features.embedding.clone(), tuple(level.clone() for level in features.fine))
-
-    return encode
+def encoder_of(sam: Sam, settings: DeviceSettings) -> DeviceEncoder:
+    """The encoder; its parts compiled for one shape, a block for all blocks alike, if so set."""
+    compiled = partial(torch.compile, dynamic=False)
+    return DeviceEncoder(sam, attention_of(settings), compiled if settings.compile == "on" else None)
 
 
-def decoder_of(decoder: GroupedDecoder, settings: DeviceSettings) -> Decode:
+def decode_of(decoder: GroupedDecoder, settings: DeviceSettings) -> Decode:
     """The transformer of the decoder, compiled for one shape if so set."""
     return decoder.decode if settings.compile == "off" else torch.compile(decoder.decode, dynamic=False)
+
+
+def draw_of(decoder: GroupedDecoder, settings: DeviceSettings) -> Draw:
+    """The drawing of the decoder, compiled for any number of prompts and masks if so set."""
+    if settings.compile == "off":
+        return decoder.draw
+    compiled = torch.compile(decoder.draw)
+
+    def draw(shared: SharedCrops, decoded: DecodedPrompts, rows: Tensor, crops: Tensor, masks: Tensor) -> Tensor:
+        for numbers in (rows, crops, masks):
+            torch._dynamo.maybe_mark_dynamic(numbers, 0)
+        return compiled(shared, decoded, rows, crops, masks)
+
+    return draw
 
 
 def tracer_of(settings: DeviceSettings, sam: Sam, frames: Sequence[Frame], recipe: Recipe) -> Tracer:

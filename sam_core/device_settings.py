@@ -15,8 +15,8 @@ import torch
 from sam_core.presets import ImageEncoderConfig, SamConfig
 
 Precision = Literal["float32", "bfloat16"]
-AttentionKind = Literal["auto", "flex", "sdpa"]
-CompileKind = Literal["auto", "off", "on", "graphs"]
+AttentionKind = Literal["auto", "triton", "sdpa"]
+CompileKind = Literal["auto", "off", "on"]
 MaskKernels = Literal["auto", "triton", "torch"]
 
 GIB = 1 << 30
@@ -29,8 +29,8 @@ class DeviceSettings:
     """What is asked for. Raises ValueError for values that make no sense.
 
     memory_bytes: what the model and its batches may use; the default leaves a card of 16 GB room.
-    dtype: of products. attention: of the image encoder. compile: `on` compiles encoder and decoder, `graphs` also
-    replays the encoder as a CUDA graph. masks: what measures and encodes masks.
+    dtype: of products. attention: of the image encoder. compile: whether encoder and decoder are compiled. masks: what
+    measures and encodes masks.
     """
 
     memory_bytes: int = 12 * GIB
@@ -57,22 +57,20 @@ class DeviceSettings:
     def resolve(self, device: str) -> DeviceSettings:
         """These settings with every `auto` decided: on CUDA with Triton its kernels and compiled code, else torch's.
 
-        Raises ValueError when what is asked for by name needs Triton and there is none, or a GPU.
+        Raises ValueError when what is asked for by name needs Triton and there is none.
         """
         on_gpu, triton = torch.device(device).type == "cuda", has_triton()
         fast = on_gpu and triton
         resolved = replace(
             self,
-            attention=("flex" if fast else "sdpa") if self.attention == "auto" else self.attention,
+            attention=("triton" if fast else "sdpa") if self.attention == "auto" else self.attention,
             compile=("on" if fast else "off") if self.compile == "auto" else self.compile,
             masks=("triton" if fast else "torch") if self.masks == "auto" else self.masks,
         )
-        if not triton and resolved.masks == "triton":
+        if not triton and "triton" in (resolved.masks, resolved.attention):
             raise ValueError(
-                "masks were asked for in Triton, and there is no package triton: install it or ask for auto"
+                "kernels were asked for in Triton, and there is no package triton: install it or ask for auto"
             )
-        if not on_gpu and resolved.compile == "graphs":
-            raise ValueError(f"CUDA graphs were asked for on {device}")
         return resolved
 
 

@@ -1,4 +1,5 @@
 # ruff: noqa: N803
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 """`tracing` in Triton: stability, box, area and run lengths straight from low-resolution logits.
 
 One program looks at some columns of one mask in its crop. Every pixel is interpolated where it is needed, in the order
@@ -102,7 +103,7 @@ class TritonTracer:
 
 
 @triton.jit
-def _fma(a: Any, b: Any, c: Any, FUSED: tl.constexpr) -> Any:
+def _fma(a, b, c, FUSED: tl.constexpr):
     """a * b + c, rounded once."""
     if FUSED:
         return tl.fma(a, b, c)
@@ -110,13 +111,13 @@ def _fma(a: Any, b: Any, c: Any, FUSED: tl.constexpr) -> Any:
 
 
 @triton.jit
-def _mix(low: Any, low_weight: Any, high: Any, high_weight: Any, FUSED: tl.constexpr) -> Any:
+def _mix(low, low_weight, high, high_weight, FUSED: tl.constexpr):
     low, low_weight = tl.broadcast(low, low_weight)
     return _fma(low, low_weight, high * high_weight, FUSED)
 
 
 @triton.jit
-def _input_value(logits: Any, t: Any, s: Any, at: Any, weight: Any, side: Any, inputs: Any, FUSED: tl.constexpr) -> Any:
+def _input_value(logits, t, s, at, weight, side, inputs, FUSED: tl.constexpr):
     """Values of the model input at rows t and columns s, broadcast against each other."""
     left, right = tl.load(at + s), tl.load(at + inputs + s)
     left_weight, right_weight = tl.load(weight + s), tl.load(weight + inputs + s)
@@ -128,9 +129,9 @@ def _input_value(logits: Any, t: Any, s: Any, at: Any, weight: Any, side: Any, i
 
 @triton.jit
 def _crop_value(
-    logits: Any, r: Any, c: Any, input_at: Any, input_weight: Any, crop_at: Any, crop_weight: Any,
-    side: Any, inputs: Any, length: Any, FUSED: tl.constexpr,
-) -> Any:  # fmt: skip
+    logits, r, c, input_at, input_weight, crop_at, crop_weight,
+    side, inputs, length, FUSED: tl.constexpr,
+):  # fmt: skip
     """Values of the crop at rows r and columns c, broadcast against each other; both must lie in the crop."""
     left, right = tl.load(crop_at + 2 * length + c), tl.load(crop_at + 3 * length + c)
     left_weight, right_weight = tl.load(crop_weight + 2 * length + c), tl.load(crop_weight + 3 * length + c)
@@ -146,10 +147,10 @@ def _crop_value(
 
 @triton.jit
 def _trace(
-    logits_ptr: Any, crops_ptr: Any, regions_ptr: Any, input_at: Any, input_weight: Any, crop_at: Any, crop_weight: Any,
-    places_ptr: Any, found_ptr: Any, starts_ptr: Any, masks: Any, columns: Any, side: Any, inputs: Any, length: Any,
-    offset: Any, WRITE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FUSED: tl.constexpr,
-) -> None:  # fmt: skip
+    logits_ptr, crops_ptr, regions_ptr, input_at, input_weight, crop_at, crop_weight,
+    places_ptr, found_ptr, starts_ptr, masks, columns, side, inputs, length,
+    offset, WRITE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FUSED: tl.constexpr,
+):  # fmt: skip
     """Some columns of one mask: their counts into found [6, masks, columns], or their changes from their starts on.
 
     A change lies between a pixel and the one before it in the original image, column by column. In a crop of full

@@ -6,6 +6,10 @@ of what floats would be. Sums along the residual stream stay in float32; product
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -14,30 +18,45 @@ from sam_core.model.position_tables import resize_absolute_table
 from sam_core.model.relative_attention import Attend
 from sam_core.model.sam import Sam
 
+Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 
 class DeviceEncoder:
-    """Encodes B crops given as bytes; holds no weights of its own."""
+    """Encodes B crops given as bytes; holds no weights of its own.
 
-    def __init__(self, sam: Sam, attend: Attend) -> None:
+    attend: see `relative_attention.Attend`. compiled: makes a faster form of a function of tensors and modules; blocks
+    are of one kind or two, so that one form serves all of them.
+    """
+
+    def __init__(self, sam: Sam, attend: Attend, compiled: Compile | None = None) -> None:
         assert isinstance(sam.image_encoder, ImageEncoder), "only plain ViTs run here"
         self._encoder = sam.image_encoder
         self._mean, self._std = sam.pixel_mean, sam.pixel_std
-        self._attend = attend
+        make = compiled or (lambda function: function)
+        self._embed, self._neck = make(self._embedded), make(self._narrowed)
+        self._block = make(partial(_block, attend=attend))
 
     def __call__(self, pixels: Tensor, sizes: Tensor) -> ImageFeatures:
         """pixels: uint8 [B, S, S, 3], each crop at the top left. sizes: int64 [B, 2], height and width of each."""
-        encoder = self._encoder
-        x, fine = encoder.patch_embed(self._normalised(pixels, sizes))
-        x = x.float()
-        if encoder.pos_embed is not None:
-            x = x + resize_absolute_table(encoder.pos_embed, x.shape[1], x.shape[2])
-        for block in encoder.blocks:
-            assert isinstance(block, Block)
+        x, fine = self._embed(pixels, sizes)
+        for block in self._encoder.blocks:
             x = self._block(block, x)
+        return ImageFeatures(self._neck(x), fine)
+
+    def _embedded(self, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Tokens with their positions [B, h, w, C], and the fine features."""
+        x, fine = self._encoder.patch_embed(self._normalised(pixels, sizes))
+        x = x.float()
+        if self._encoder.pos_embed is not None:
+            x = x + resize_absolute_table(self._encoder.pos_embed, x.shape[1], x.shape[2])
+        return x, tuple(level.float() for level in fine)
+
+    def _narrowed(self, x: Tensor) -> Tensor:
+        """[B, h, w, C] -> the embedding [B, D, h, w]."""
         x = x.permute(0, 3, 1, 2)
-        for layer in encoder.neck:
+        for layer in self._encoder.neck:
             x = layer(x).float()
-        return ImageFeatures(x, tuple(level.float() for level in fine))
+        return x
 
     def _normalised(self, pixels: Tensor, sizes: Tensor) -> Tensor:
         """float32 [B, 3, S, S], zero outside of the crops, bit for bit as `geometry.model_input`."""
@@ -46,8 +65,9 @@ class DeviceEncoder:
         values = (pixels.permute(0, 3, 1, 2) - self._mean) / self._std
         return values.where(inside[:, None], 0.0)
 
-    def _block(self, block: Block, x: Tensor) -> Tensor:
-        """[B, h, w, C] -> [B, h, w, C]."""
-        x = x + block.attn(block.norm1(x), block.window_size, self._attend)
-        out: Tensor = x + block.mlp(block.norm2(x))
-        return out
+
+def _block(block: Block, x: Tensor, *, attend: Attend) -> Tensor:
+    """[B, h, w, C] -> [B, h, w, C]."""
+    x = x + block.attn(block.norm1(x), block.window_size, attend)
+    out: Tensor = x + block.mlp(block.norm2(x))
+    return out

@@ -7,6 +7,7 @@ the operations that depends on their values, so that `torch.compile` makes one g
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import NamedTuple
 
 import torch
@@ -88,18 +89,19 @@ class GroupedDecoder:
         return DecodedPrompts(iou, tokens[:, 1 : len(own)][:, 1:], (image,))
 
     def draw(
-        self, shared: SharedCrops, decoded: DecodedPrompts, prompts: Tensor, crops: Tensor, masks: Tensor, side: int
+        self, shared: SharedCrops, decoded: DecodedPrompts, prompts: Tensor, crops: Tensor, masks: Tensor
     ) -> Tensor:
-        """Low-resolution logits float32 [K, 4 side, 4 side] of chosen masks.
+        """Low-resolution logits float32 [K, 4h, 4w] of chosen masks, of grids as high as wide.
 
         prompts: int64 [D], those of the decoded of which anything is drawn. crops: int64 [D], the crop of each in
-        `shared`. masks: int64 [K], which of their D * M masks. side: positions along one side of the grid.
+        `shared`. masks: int64 [K], which of their D * M masks.
         """
         heads = list(self.decoder.output_hypernetworks_mlps)[1:]
         chosen = decoded.masks[prompts].unbind(1)
         filters = torch.stack([head(mask) for head, mask in zip(heads, chosen, strict=True)], dim=1)
         fine = tuple(level[crops] for level in shared.fine)
         cells = draw_cells(decoded.image[0][prompts], filters, upscaling_of(self.decoder.output_upscaling), fine)
+        side = isqrt(decoded.image[0].shape[1])
         return cells_to_rows(cells.flatten(0, 1)[masks].float(), (side, side))
 
     @property

@@ -77,9 +77,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) ->
     """
     b, heads, _, c = q.shape
     h, w = len(along_h), len(along_w)
-    on_grid = q.reshape(b, heads, h, w, c)
-    by_row = torch.einsum("bnhwc,hkc->bnhwk", on_grid, along_h).flatten(2, 3)
-    by_column = torch.einsum("bnhwc,wkc->bnhwk", on_grid, along_w).flatten(2, 3)
+    by_row, by_column = position_terms(q, along_h, along_w)
     if q.shape[2] >= BLOCKED_FROM and can_compile(q):
         stacked = ((q * c**-0.5), k, v, by_row, by_column)
         return attend_in_blocks(*(x.flatten(0, 1).contiguous() for x in stacked)).view(q.shape)
@@ -88,6 +86,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) ->
     keys = torch.cat([k, places], dim=-1)
     values = F.pad(v, (0, h + w))  # fused kernels want q, k and v equally wide
     return F.scaled_dot_product_attention(queries, keys, values, scale=1.0)[..., :c]
+
+
+def position_terms(q: Tensor, along_h: Tensor, along_w: Tensor) -> tuple[Tensor, Tensor]:
+    """What rows and columns of keys add to the scores of queries [B, heads, h * w, c]: [..., h * w, h] and
+    [..., h * w, w]."""
+    on_grid = q.reshape(*q.shape[:2], len(along_h), len(along_w), q.shape[3])
+    by_row = torch.einsum("bnhwc,hkc->bnhwk", on_grid, along_h).flatten(2, 3)
+    return by_row, torch.einsum("bnhwc,wkc->bnhwk", on_grid, along_w).flatten(2, 3)
 
 
 def one_hot_places(h: int, w: int, *, like: Tensor) -> Tensor:

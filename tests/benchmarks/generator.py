@@ -76,6 +76,8 @@ class Options:
     """Threads of each side."""
     device: str = "cpu"
     """Where the model runs: cpu, cuda."""
+    gpu_memory: float = 12
+    """GB of a GPU that our generator may use."""
     json: Path | None = None
     """Where to write the record."""
 
@@ -273,7 +275,9 @@ def show(found: dict[str, Any]) -> None:
 
 
 def _side_config(options: Options, kind: Kind, path: Path) -> SideConfig:
-    return SideConfig(kind, path, options.thresholds, options.longest_side, options.device, options.threads)
+    return SideConfig(
+        kind, path, options.thresholds, options.longest_side, options.device, options.threads, options.gpu_memory
+    )
 
 
 def run(options: Options) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from sam_core.presets import vit_b, vit_h, vit_n
 
 def test_nothing_is_left_to_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_settings, "has_triton", lambda: True)
-    assert DeviceSettings().resolve("cuda").kernels == "device attention=flex compile=on masks=triton"
+    assert DeviceSettings().resolve("cuda").kernels == "device attention=triton compile=on masks=triton"
     assert DeviceSettings().resolve("cpu").kernels == "device attention=sdpa compile=off masks=torch"
     monkeypatch.setattr(device_settings, "has_triton", lambda: False)
     assert DeviceSettings().resolve("cuda").kernels == "device attention=sdpa compile=off masks=torch"
     with pytest.raises(ValueError, match="there is no package triton"):
         DeviceSettings(masks="triton").resolve("cuda")
-    with pytest.raises(ValueError, match="CUDA graphs were asked for on cpu"):
-        DeviceSettings(compile="graphs").resolve("cpu")
+    with pytest.raises(ValueError, match="there is no package triton"):
+        DeviceSettings(attention="triton").resolve("cuda")
 
 
 def test_refuses_what_makes_no_sense() -> None:

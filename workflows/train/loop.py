@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 
 import torch
@@ -132,6 +132,11 @@ class Trainer:
 
 
 def attention_kernels(device: str) -> AbstractContextManager[None]:
-    """On a CPU plain attention: its backward pass is faster there than the fused one's for small windows."""
-    kernels: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
+    """Whose backward passes are fast and right.
+
+    On a CPU plain attention, which is faster there than the fused one for small windows. On a GPU any but cuDNN's: its
+    gradients are not finite for some lengths and small sums of exponentials (pytorch/pytorch#196678).
+    """
+    others = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    kernels: AbstractContextManager[None] = sdpa_kernel([SDPBackend.MATH] if device == "cpu" else others)
     return kernels
