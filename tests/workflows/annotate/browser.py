@@ -76,6 +76,11 @@ class Person:
         """Wait until the mask in work lies in the browser's own store."""
         self.page.wait_for_selector("html[data-kept=true]", state="attached")
 
+    def shows(self, name: str) -> None:
+        """Wait until an image is open and all of it is there."""
+        expect(self.page.locator("#image-name")).to_contain_text(name)
+        self.page.wait_for_selector("html:not([data-image=''])", state="attached")
+
     def saved(self) -> None:
         """Wait until the server has everything."""
         expect(self.page.locator("#saved")).to_have_text("all saved", timeout=30_000)
