@@ -86,3 +86,14 @@ def test_finishing_twice_at_once_finishes_one_image(browser: Browser, running: S
     ada.shows(SECOND)
     ada.saved()
     assert actions(config, "Ada") == ["open", "finish", "open"]
+
+
+def test_a_save_is_not_said_to_be_safe_before_it_is(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    ada = sit_down(browser, running(config).address, "Ada")
+    ada.saved()
+    ada.press("b")
+    ada.drag((0.2, 0.2), (0.6, 0.6))
+    said = "() => (document.getElementById('save-mask').click(), document.getElementById('saved').textContent)"
+    assert ada.page.evaluate(said) == "saving 1"
+    ada.saved()
+    assert connect(config.dataset).execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
