@@ -373,7 +373,7 @@ def _axe(folder: Path) -> str:
     """The source of axe-core, from npm."""
     if shutil.which("npm") is None:
         pytest.skip("needs npm for axe-core")
-    packed = subprocess.run(["npm", "pack", AXE, "--silent"], cwd=folder, capture_output=True, check=False, timeout=60)
+    packed = subprocess.run(["npm", "pack", AXE, "--silent"], cwd=folder, capture_output=True, check=False, timeout=240)
     if packed.returncode:
         pytest.skip("npm could not fetch axe-core")
     with tarfile.open(next(folder.glob("*.tgz"))) as archive:
