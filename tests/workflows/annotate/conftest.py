@@ -139,7 +139,7 @@ class Running:
 
     def stop(self) -> None:
         if self.server and self.thread:
-            self.server.should_exit = self.server.force_exit = True
+            self.server.should_exit = True
             self.thread.join()
             self.server = None
 
