@@ -198,7 +198,7 @@ while true; do sleep 0.05; done
     with metadata(notice_after=2) as address:
         environment |= {"METADATA": address, "INTERVAL": "0.1", "no_proxy": "127.0.0.1"}
         command = ["bash", CLUSTER / "spot-worker.sh", "head:6379"]
-        done = subprocess.run(command, env=environment, timeout=30, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=environment, timeout=120, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     started, told = (tmp_path / "bin" / "log").read_text().splitlines()
     assert re.fullmatch(r"start --address=head:6379 .*--block 90", started)

@@ -49,7 +49,7 @@ def test_a_run_over_hostile_images_ends_with_a_row_for_each(
     cluster: str, tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
     hostile.write_hostile(tmp_path / "images", images=14, seed=1)
-    verdict = hostile.run_over(tmp_path / "images", tmp_path, model=str(tiny_checkpoint), limit=280)
+    verdict = hostile.run_over(tmp_path / "images", tmp_path, model=str(tiny_checkpoint), limit=560)
     assert verdict.sound, verdict
     assert verdict.files >= 50
     assert (verdict.exit_status, verdict.crashed, verdict.outside) == (1, 0, [])

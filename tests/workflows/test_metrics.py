@@ -40,7 +40,7 @@ class Teller:
 def scrape() -> str:
     """What the metrics agent of the one node serves now."""
     (node,) = ray.nodes()
-    with urllib.request.urlopen(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics", timeout=60) as answer:
         return answer.read().decode()
 
 
@@ -68,7 +68,7 @@ def complete_samples() -> dict[tuple[str, str], float]:
 def test_a_scrape_holds_every_metric_with_its_value(cluster: str) -> None:
     teller = Teller.remote()
     ray.get(teller.tell.remote())
-    patience = Patience(attempts=300, longest_pause_seconds=0.4)  # processes report to the agent once a second
+    patience = Patience(attempts=1000, longest_pause_seconds=0.4)  # processes report to the agent once a second
     found = patience.keep_trying(complete_samples, lambda error: isinstance(error, IncompleteError))
     ray.kill(teller)
     assert {name for name, _ in found} == {f"ray_{name}" for name in NAMES}

@@ -149,14 +149,14 @@ def test_files_that_take_memory_or_time_without_end_are_quarantined(
     fine = planned(fakes.save_flat(tmp_path / "fine.png", fakes.FINE))
     (task,) = plan(store, [bomb, endless, fine], shard_size=10)
     store.put(in_flight_key("run", 0), b"{}")
-    worker = ShardWorker(fakes.shard_job(store.root, timeout=3, memory=256 << 20))
+    worker = ShardWorker(fakes.shard_job(store.root, timeout=8, memory=256 << 20))
     assert worker.work(task).errors == 2
     worker._end_child()
     rows = query(connect(store.root), "SELECT image_id, status, error_message FROM outcomes").to_pylist()
     found = {row["image_id"]: (row["status"], row["error_message"]) for row in rows}
     assert found == {
         bomb.image_id: ("crashed", "the image needs more memory than one image may take"),
-        endless.image_id: ("crashed", "the image took longer than 3 s"),
+        endless.image_id: ("crashed", "the image took longer than 8 s"),
         fine.image_id: ("ok", None),
     }
     assert _report(store.root, "run") == 1

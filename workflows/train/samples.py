@@ -24,7 +24,7 @@ from sam_core.training.targets import TrainBatch, merge
 from schemas import sa1b
 from workflows.images import decode
 from workflows.sources import UriReader
-from workflows.train.sources import Source
+from workflows.train.sources import Source, place_of
 
 TRIES = 50
 """Images drawn until one has a mask that can be used."""
@@ -46,7 +46,7 @@ class PhotoReader:
                 raise ValueError(f"{uri}: {error}") from error
         raise ValueError(
             f"{source.name}: {uris[0]} is not there any more; if the images moved, run "
-            f"`sam-engine ingest NEW_PLACE {source.name}`"
+            f"`sam-engine ingest NEW_PLACE {place_of(source.name)}`"
         )
 
     def masks(self, entry: dict[str, Any], image: NDArray[np.uint8]) -> list[Callable[[], Mask]]:

@@ -100,8 +100,13 @@ def open_sources(texts: tuple[str, ...], *, need_masks: bool, crops: WantedCrops
 
 def is_data_set(text: str) -> bool:
     """Whether a source is a data set of this program."""
-    place = _weighted(text)[0].partition("@")[0]
+    place = place_of(_weighted(text)[0])
     return place != SCENES and _is_folder(place) and open_store(place).exists(DATASET_KEY)
+
+
+def place_of(name: str) -> str:
+    """Where a data set lies, without the table that a source takes of it."""
+    return name.partition("@")[0]
 
 
 def _weighted(text: str) -> tuple[str, float]:
@@ -124,7 +129,7 @@ def _open(name: str, weight: float, *, need_masks: bool, crops: WantedCrops | No
     if not len(index) and crops:
         raise ValueError(
             f"{name}: no mask of {crops.min_area:,} px or more has crops that this CLIP embedded; run "
-            f"`sam-engine crops {name.partition('@')[0]} --clip FOLDER` first"
+            f"`sam-engine crops {place_of(name)} --clip FOLDER` first"
         )
     if not len(index):
         raise ValueError(f"{name}: {'no image with masks' if need_masks else 'no images'} to train on")
@@ -262,7 +267,8 @@ def _require_there(name: str, index: pa.Table) -> None:
     reader = UriReader()
     if not any(reader.exists(uri) for uri in uris):
         raise ValueError(
-            f"{name}: {uris[0]} is not there any more; if the images moved, run `sam-engine ingest NEW_PLACE {name}`"
+            f"{name}: {uris[0]} is not there any more; if the images moved, run "
+            f"`sam-engine ingest NEW_PLACE {place_of(name)}`"
         )
 
 

@@ -7,12 +7,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PATIENCE = 60_000
+"""Milliseconds after which a wait counts as hung: far more than a busy machine takes for anything a test waits for."""
 _FLAGS = (
     *("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"),  # a GPU in software
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -30,10 +33,18 @@ _PIXELS = """() => {
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Chromium without a window."""
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(_FLAGS))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(_FLAGS), timeout=PATIENCE)
         yield browser
         browser.close()
+
+
+def new_page(browser: Browser, **options: Any) -> Page:
+    """A page in a browser profile of its own."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(PATIENCE)
+    return context.new_page()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +55,7 @@ class Person:
 
     def ready(self) -> Person:
         """Wait until an image is open (or nothing is left)."""
-        self.page.wait_for_selector("html[data-ready=true]", state="attached", timeout=60_000)
+        self.page.wait_for_selector("html[data-ready=true]", state="attached")
         return self
 
     def at(self, x: float, y: float) -> tuple[float, float]:
@@ -76,9 +87,14 @@ class Person:
         """Wait until the mask in work lies in the browser's own store."""
         self.page.wait_for_selector("html[data-kept=true]", state="attached")
 
+    def shows(self, name: str) -> None:
+        """Wait until an image is open and all of it is there."""
+        expect(self.page.locator("#image-name")).to_contain_text(name)
+        self.page.wait_for_selector("html:not([data-image=''])", state="attached")
+
     def saved(self) -> None:
         """Wait until the server has everything."""
-        expect(self.page.locator("#saved")).to_have_text("all saved", timeout=30_000)
+        expect(self.page.locator("#saved")).to_have_text("all saved")
 
     def seen(self) -> NDArray[np.bool_]:
         """The mask in work as it is on the screen: bool [H, W]."""
@@ -93,7 +109,7 @@ class Person:
 
 def sit_down(browser: Browser, address: str, name: str) -> Person:
     """Open the app in a browser profile of its own and sign in."""
-    page = browser.new_context(viewport={"width": 1100, "height": 720}).new_page()
+    page = new_page(browser, viewport={"width": 1100, "height": 720})
     page.goto(address)
     page.fill("#name", name)
     page.press("#name", "Enter")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -28,6 +28,9 @@ from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.server import create_app
 from workflows.annotate.studio import Studio, open_studio
 from workflows.cli import main
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 Rows = dict[str, Any]
@@ -136,9 +139,17 @@ class Running:
 
     def stop(self) -> None:
         if self.server and self.thread:
-            self.server.should_exit = self.server.force_exit = True
+            self.server.should_exit = True
             self.thread.join()
             self.server = None
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from tests.workflows.annotate.browser import chromium
+
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -284,7 +284,7 @@ def test_killed_while_twenty_people_save(config: AnnotateConfig) -> None:
 
     def send(address: str, session: str) -> None:
         try:
-            httpx.put(f"{address}/api/sessions/{session}/parts/1", json=save[session], timeout=20).raise_for_status()
+            httpx.put(f"{address}/api/sessions/{session}/parts/1", json=save[session], timeout=120).raise_for_status()
             acknowledged.append(session)
         except httpx.TransportError:
             return

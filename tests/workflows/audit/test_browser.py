@@ -11,7 +11,7 @@ pytest.importorskip("playwright", reason="needs Playwright")
 
 from playwright.sync_api import Page
 
-from tests.workflows.annotate.browser import CHROMIUM, chromium
+from tests.workflows.annotate.browser import CHROMIUM, chromium, new_page
 from tests.workflows.audit.conftest import Audited
 from workflows.cli import main
 
@@ -26,7 +26,7 @@ def page(audited: Audited, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     assert main([*arguments, "--out", str(out)]) == 0
     complaints: list[str] = []
     with chromium() as browser:
-        page = browser.new_page()
+        page = new_page(browser)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(Path(out).as_uri())

@@ -61,9 +61,13 @@ def test_masks_of_a_data_set_and_images_that_moved(tmp_path: Path, tiny_checkpoi
     assert [len(m) for m in masks_of(f"{data}@masks")] == [len(m) for m in found]
     with pytest.raises(ValueError, match="no image with masks"):
         masks_of(f"{data}@annotations")
+    (opened,) = open_sources((f"{data}@masks",), need_masks=True)
     shutil.move(tmp_path / "photos", tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match=r"photo-\d+.png is not there any more; if the images moved, run `sam-engine"):
-        masks_of(data)
+    moved = rf"photo-\d+.png is not there any more; if the images moved, run `sam-engine ingest NEW_PLACE {data}`$"
+    with pytest.raises(ValueError, match=moved):
+        masks_of(f"{data}@masks")
+    with pytest.raises(ValueError, match=moved):  # between opening and reading
+        next(photographs(opened))
     assert engine("ingest", tmp_path / "elsewhere", data).status == 0
     assert len(masks_of(data)) == 2
 

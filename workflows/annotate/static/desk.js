@@ -54,9 +54,10 @@ export class Desk {
     clearTimeout(this.#draftTimer);
     const [image, editor] = [this.item.image_id, this.editor];
     document.documentElement.dataset.kept = "false";
-    this.#draftTimer = setTimeout(async () => {
+    const timer = setTimeout(async () => {
       await this.outbox.keepDraft(image, editor.draft());
-      document.documentElement.dataset.kept = "true";
+      if (timer === this.#draftTimer) document.documentElement.dataset.kept = "true"; // nothing changed meanwhile
     }, DRAFT_PAUSE);
+    this.#draftTimer = timer;
   }
 }

@@ -11,6 +11,7 @@ const RETRY = 3000;
 export class Images {
   #desk;
   #saved;
+  #turns = Promise.resolve();
 
   constructor(desk, saved) {
     [this.#desk, this.#saved] = [desk, saved];
@@ -19,13 +20,22 @@ export class Images {
   /** Opens the first image, as soon as the server can be reached. */
   async begin() {
     setInterval(() => this.#heartbeat(), HEARTBEAT);
-    if (!(await this.#advance())) this.#advanceLater();
+    if (!(await this.#turn(() => this.#advance()))) this.#advanceLater();
   }
 
-  /** Done with this image: `action` says how. What is in work is saved first, unless the image is skipped. */
+  /**
+   * Done with this image: `action` says how. What is in work is saved first, unless the image is skipped.
+   * Asked for twice in a row it happens once, since nobody has seen the next image yet.
+   */
   async leave(action, details = {}) {
+    const { item } = this.#desk;
+    await this.#turn(async () => {
+      if (item && item === this.#desk.item) await this.#leave(action, details);
+    });
+  }
+
+  async #leave(action, details) {
     const desk = this.#desk;
-    if (!desk.item) return;
     if (action !== "skip" && !(await this.#saved.save())) return;
     const untouched = action === "finish" ? desk.masks.filter(({ proposed }) => proposed) : [];
     desk.note(action, { details: { masks: desk.masks.length, ...details } });
@@ -42,12 +52,19 @@ export class Images {
     showQueue(await api.queue(), async (item) => {
       $("queue").close();
       try {
-        await this.#change(item);
+        await this.#turn(() => this.#change(item));
       } catch (error) {
         complain(error.message);
       }
     });
     $("queue").showModal();
+  }
+
+  /** Changes of image follow one another: one that overtook another would note what was done to the wrong image. */
+  #turn(change) {
+    const turn = this.#turns.then(change);
+    this.#turns = turn.catch(() => {}); // whoever asked for it sees the error
+    return turn;
   }
 
   async #change(item) {
@@ -64,21 +81,24 @@ export class Images {
     await api.release(item.image_id, annotator);
   }
 
+  /** There is no mask in work until all of the image is here: nothing can be done to an image that nobody sees yet. */
   async #open(item, reviewing) {
     const desk = this.#desk;
     document.documentElement.dataset.image = "";
+    desk.clear();
     desk.item = item;
     showImage(item, reviewing);
     if (item.note) complain(`Sent back: ${item.note}`);
     const [blob, masks] = await Promise.all([api.picture(item.image_id), api.masks(item.image_id), desk.decoder.open(item)]);
-    desk.editor = new Editor(item.width, item.height);
-    desk.editor.onChange = () => desk.changed();
-    await desk.view.open(blob, item.width, item.height, desk.editor);
+    const editor = new Editor(item.width, item.height);
+    await desk.view.open(blob, item.width, item.height, editor);
     desk.masks = masks.map(fromServer);
     for (const mask of await desk.outbox.pendingMasks(item.image_id)) this.#merge(mask);
     desk.view.setMasks(desk.masks);
     const draft = await desk.outbox.draft(item.image_id);
-    if (draft) desk.editor.restore(draft);
+    if (draft) editor.restore(draft);
+    editor.onChange = () => desk.changed();
+    desk.editor = editor;
     desk.clock.restart();
     desk.note("open");
     desk.outbox.save();
@@ -105,15 +125,16 @@ export class Images {
     const desk = this.#desk;
     await desk.outbox.flush();
     if (desk.outbox.offline) return false;
-    [desk.item, desk.editor] = [null, null];
+    desk.clear();
     try {
       const item = await api.nextImage(desk.annotator);
       if (item) await this.#open(item, false);
       else this.#close();
       return true;
     } catch (error) {
-      if (!(error instanceof api.Refusal) || !desk.item) return false;
-      return this.#passOver(error);
+      if (error instanceof api.Refusal && desk.item) return this.#passOver(error);
+      desk.clear();
+      return false;
     }
   }
 
@@ -128,7 +149,7 @@ export class Images {
 
   #advanceLater() {
     setTimeout(async () => {
-      if (!this.#desk.item && !(await this.#advance())) this.#advanceLater();
+      if (!(await this.#turn(() => this.#desk.item || this.#advance()))) this.#advanceLater();
     }, RETRY);
   }
 

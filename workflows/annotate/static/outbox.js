@@ -34,6 +34,7 @@ export class Outbox {
   #sending = Promise.resolve();
   #timer = 0;
   #pause = RETRY.first;
+  #storing = 0; // saves on their way into the browser's store
   /** Called with {waiting, offline, refused} whenever that changes. */
   onChange = () => {};
   waiting = 0;
@@ -73,8 +74,10 @@ export class Outbox {
     this.#events = [];
     const part = ++this.#part;
     const key = [this.#dataset, this.#session, part];
-    await done(this.#store("outbox", "readwrite").put({ session: this.#session, part, body }, key));
+    this.#storing++;
     this.#change({ waiting: this.waiting + 1 });
+    await done(this.#store("outbox", "readwrite").put({ session: this.#session, part, body }, key));
+    this.#storing--;
     this.flush();
   }
 
@@ -89,7 +92,8 @@ export class Outbox {
     try {
       for (const key of await this.#keys()) await this.#send(key);
       this.#pause = RETRY.first;
-      this.#change({ offline: false, waiting: (await this.#keys()).length });
+      const { length } = await this.#keys();
+      this.#change({ offline: false, waiting: length + this.#storing });
     } catch {
       this.#change({ offline: true });
       clearTimeout(this.#timer);

@@ -71,7 +71,7 @@ export function showImage(item, reviewing) {
   $("image-status").textContent = item ? STATES[item.status] : "";
   $("image-status").className = `chip ${item?.status ?? ""}`;
   $("review").hidden = !reviewing;
-  for (const id of ["finish", "skip"]) $(id).disabled = !item || reviewing;
+  $("note").value = ""; // of the image before
 }
 
 export function showSaving({ waiting, offline, refused }) {
@@ -101,9 +101,12 @@ function candidateButton(index, iou, picture, choose) {
   return button;
 }
 
-/** The state of the mask in work. */
+/** The state of the mask in work, and what can be done with the image; nothing without an editor. */
 export function showWork(editor, busy) {
   const something = Boolean(editor && !editor.isEmpty);
+  const reviewing = !$("review").hidden;
+  for (const id of ["accept", "send-back"]) $(id).disabled = !editor;
+  for (const id of ["finish", "skip"]) $(id).disabled = !editor || reviewing;
   for (const id of ["save-mask", "discard", "fill-holes", "keep-largest"]) $(id).disabled = !something;
   $("undo").disabled = !editor?.canUndo;
   $("redo").disabled = !editor?.canRedo;

@@ -20,7 +20,7 @@ export class Prompts {
     return {
       model: () => desk.editor?.model ?? { points: [], box: null },
       addPoint: (x, y, label) => this.#addPoint(x, y, label),
-      setBox: (box) => this.#ask("box", { box: this.#inside(box) }),
+      setBox: (box) => desk.editor && this.#ask("box", { box: this.#inside(box) }),
       beginStroke: () => desk.editor?.beginStroke(),
       stroke: (a, b, size, adds) => desk.editor?.stroke(a.x, a.y, b.x, b.y, size, adds),
       endStroke: (adds, size) => {

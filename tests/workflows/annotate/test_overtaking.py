@@ -1,0 +1,99 @@
+"""What a quick person does while the app, in real Chromium, is still busy with what was asked of it before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
+
+from playwright.sync_api import Browser, Page, Route, expect
+
+from tests.workflows.annotate.browser import CHROMIUM, sit_down
+from tests.workflows.annotate.conftest import Running
+from workflows.annotate.commands import AnnotateConfig
+from workflows.sql import connect
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+TWO = "SELECT image_id FROM images ORDER BY uri LIMIT 2"
+FIRST, SECOND = "photo-000.png", "photo-001.png"
+Start = Callable[..., Running]
+
+
+@contextmanager
+def held(page: Page, address: str) -> Iterator[None]:
+    """What the page asks of such an address goes through only afterwards, when it has asked at least once."""
+    asked: list[Route] = []
+    holding = True
+    page.route(address, lambda route: asked.append(route) if holding else route.continue_())
+    with page.expect_request(address):
+        yield
+    holding = False
+    for route in asked:
+        route.continue_()
+
+
+def actions(config: AnnotateConfig, annotator: str) -> list[str]:
+    """What a person did, in order."""
+    query = "SELECT action FROM events WHERE annotator = ? ORDER BY sequence"
+    return [action for (action,) in connect(config.dataset).execute(query, [annotator]).fetchall()]
+
+
+def test_a_review_is_decided_only_once_its_image_is_there(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    """Else it would be noted as opened after it was sent back, and the reviewer would be given it once more."""
+    address = running(config, images=TWO).address
+    ada, bob = (sit_down(browser, address, name) for name in ("Ada", "Bob"))
+    ada.press("n")
+    expect(ada.page.locator("#image-name")).to_have_text("Nothing left to do")
+    bob.press("q")
+    with held(bob.page, "**/picture"):
+        bob.page.get_by_role("button", name=f"Review {FIRST}").click()
+        expect(bob.page.locator("#send-back")).to_be_visible()
+        for verdict in ("#accept", "#send-back"):
+            expect(bob.page.locator(verdict)).to_be_disabled()
+        bob.press("a")
+    bob.shows(FIRST)
+    bob.page.locator("#send-back").click()
+    bob.shows(SECOND)
+    bob.saved()
+    assert actions(config, "Bob") == ["open", "leave", "open", "send_back", "open"]
+
+
+def test_an_image_chosen_while_another_opens_is_opened_after_it(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    with held(ada.page, "**/picture"):
+        for name in (SECOND, FIRST):
+            ada.press("q")
+            ada.page.get_by_role("button", name=f"Open {name}").click()
+    ada.shows(FIRST)
+    ada.press("n")
+    ada.shows(SECOND)
+    ada.saved()
+    assert actions(config, "Ada") == ["open", "leave", "open", "leave", "open", "finish", "open"]
+
+
+def test_finishing_twice_at_once_finishes_one_image(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    ada.saved()
+    with held(ada.page, "**/api/sessions/**"):
+        ada.press("n", "n")
+    ada.shows(SECOND)
+    ada.saved()
+    assert actions(config, "Ada") == ["open", "finish", "open"]
+
+
+def test_a_save_is_not_said_to_be_safe_before_it_is(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    ada = sit_down(browser, running(config).address, "Ada")
+    ada.saved()
+    ada.press("b")
+    ada.drag((0.2, 0.2), (0.6, 0.6))
+    said = "() => (document.getElementById('save-mask').click(), document.getElementById('saved').textContent)"
+    assert ada.page.evaluate(said) == "saving 1"
+    ada.saved()
+    assert connect(config.dataset).execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
