@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sam_core.masks.batch import MaskRecords, Reason, Rejections, StepSeconds
 from sam_core.masks.boxes import Boxes, to_xywh
-from sam_core.masks.rle import compress
+from sam_core.masks.rle import compress_all, joined
 
 KEPT = -1
 """Verdict on a candidate that no rule rejects; any other verdict is a `Reason.code`."""
@@ -72,7 +72,7 @@ class Candidates:
 
     def encoded(self) -> "Candidates":
         """The same candidates with their run lengths as COCO compressed counts."""
-        rle = object_column([compress(runs) for runs in self.runs])
+        rle = object_column(compress_all(*joined(list(self.runs))))
         return replace(self, rle=rle, runs=np.full(len(self), None))
 
     def without_masks(self) -> "Candidates":

@@ -5,8 +5,7 @@ The results of `plain` without ever holding a mask at full size. Run-lengths go 
     low-resolution logits -> two columns of the model input, kept while they are in use -> one column of the crop
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -18,11 +17,10 @@ from sam_core.geometry import Frame
 from sam_core.masks import plain
 from sam_core.masks.bilinear import Axis, Floats, Resize, axes
 from sam_core.masks.candidates import Measures, object_column
+from sam_core.masks.compiled import entry, inner
 
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 SMALLEST = 128
 """Up to this sum of height and width, interpolate computes otherwise; `plain` costs nothing there."""
@@ -133,17 +131,6 @@ def _scratch(low_res: tuple[int, int], frame: Frame) -> Scratch:
     )
 
 
-def _compiled(function: _F) -> _F:
-    """Machine code, for use by other compiled functions of this file only; that saves half of the compilation."""
-    jit = numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    return cast(_F, jit(function))
-
-
-def _entry(function: _F) -> _F:
-    """Machine code with all it calls, made on first use and cached on disk beside this file; runs without the GIL."""
-    return cast(_F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
-
-
 @intrinsic  # type: ignore[untyped-decorator]
 def _fma(context: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c in float32, rounded once."""
@@ -154,14 +141,14 @@ def _fma(context: Any, a: Any, b: Any, c: Any) -> Any:
     return numba.float32(numba.float32, numba.float32, numba.float32), generate
 
 
-@_compiled
+@inner
 def _blend(target: Floats, low: Floats, low_weight: np.float32, high: Floats, high_weight: np.float32) -> None:
     """Along x: the weighted sum of two columns, into a third of the same length."""
     for i in range(len(target)):
         target[i] = _fma(low[i], low_weight, high[i] * high_weight)
 
 
-@_compiled
+@inner
 def _resample(target: Floats, source: Floats, resize: Resize, span: Span) -> None:
     """Along y: the positions of `span` of a resized column, into `target`, which is as long as the span."""
     low, high = resize.low[span.start : span.stop], resize.high[span.start : span.stop]
@@ -171,7 +158,7 @@ def _resample(target: Floats, source: Floats, resize: Resize, span: Span) -> Non
         target[i] = _fma(source[low[i]], low_weight[i], source[high[i]] * high_weight[i])
 
 
-@_compiled
+@inner
 def _looking_at(resize: Resize, source: Span) -> Span:
     """The target positions that are made from any source position of the span."""
     start, stop = 0, len(resize.low)
@@ -182,7 +169,7 @@ def _looking_at(resize: Resize, source: Span) -> Span:
     return Span(start, stop)
 
 
-@_compiled
+@inner
 def _looked_at(resize: Resize, target: Span) -> Span:
     """The source positions that the target positions of the span, at least one, are made from."""
     # int() of a uint32 stays one when compiled.
@@ -190,7 +177,7 @@ def _looked_at(resize: Resize, target: Span) -> Span:
     return Span(int(first), int(last) + 1)
 
 
-@_compiled
+@inner
 def _trace(
     logits: Floats, region: Region, setting: Setting, scratch: Scratch, note: Integers, changes: Integers, n: int
 ) -> tuple[Integers, int]:
@@ -226,7 +213,7 @@ def _trace(
     return changes, n
 
 
-@_compiled
+@inner
 def _crop_column(scratch: Scratch, column: int, region: Region, y: Axis, x: Axis) -> None:
     """Fill scratch.values with the region's rows of one column of the crop."""
     low_rows, input_rows = region.low_rows, region.input_rows
@@ -255,7 +242,7 @@ def _crop_column(scratch: Scratch, column: int, region: Region, y: Axis, x: Axis
     _resample(scratch.values[: region.rows.stop - region.rows.start], scratch.blended, y.to_crop, region.rows)
 
 
-@_compiled
+@inner
 def _classify(inside: Bytes, values: Floats, offset: np.float32) -> tuple[int, int]:
     """Set which values are above 0; returns how many are above +offset and above -offset."""
     inner, outer = 0, 0
@@ -266,7 +253,7 @@ def _classify(inside: Bytes, values: Floats, offset: np.float32) -> tuple[int, i
     return inner, outer
 
 
-@_compiled
+@inner
 def _append_changes(
     scratch: Scratch, length: int, start: int, changes: Integers, begin: int, n: int
 ) -> tuple[int, int, int]:
@@ -295,7 +282,7 @@ def _append_changes(
     return n, first, last
 
 
-@_compiled
+@inner
 def _region(logits: Floats, setting: Setting) -> Region:
     """Where interpolated values can exceed -offset; empty spans if they cannot anywhere."""
     y, x = setting.y, setting.x
@@ -310,7 +297,7 @@ def _region(logits: Floats, setting: Setting) -> Region:
     return Region(rows, columns, input_rows, _looked_at(y.to_input, input_rows), low_columns)
 
 
-@_compiled
+@inner
 def _above(logits: Floats, floor: np.float32) -> tuple[Span, Span]:
     """Rows and columns of logits [h, w] between the first and the last value above `floor`."""
     rows, columns = np.zeros(logits.shape[0], np.uint8), np.zeros(logits.shape[1], np.uint8)
@@ -323,7 +310,7 @@ def _above(logits: Floats, floor: np.float32) -> tuple[Span, Span]:
     return _flagged(rows), _flagged(columns)
 
 
-@_compiled
+@inner
 def _flagged(flags: Bytes) -> Span:
     """From the first to the last flag that is set; empty if none is."""
     start, stop = 0, len(flags)
@@ -334,7 +321,7 @@ def _flagged(flags: Bytes) -> Span:
     return Span(start, stop)
 
 
-@_compiled
+@inner
 def _turn(turned: Floats, logits: Floats, region: Region) -> None:
     """Copy the region of logits [h, w] into [w, h]."""
     rows, columns = region.low_rows, region.low_columns
@@ -345,7 +332,7 @@ def _turn(turned: Floats, logits: Floats, region: Region) -> None:
             target[column, row] = source[row, column]
 
 
-@_entry
+@entry
 def _trace_all(logits: Floats, setting: Setting, scratch: Scratch) -> tuple[Integers, Integers]:
     """Notes int64 [K, 7] of K masks, and the positions of all their changes, one mask after the other."""
     notes = np.zeros((len(logits), 7), np.int64)

@@ -1,5 +1,6 @@
 """Run-lengths against pycocotools and the released encoder."""
 
+from itertools import pairwise
 from types import ModuleType
 
 import numpy as np
@@ -44,6 +45,33 @@ def test_long_runs_survive_compression(runs: list[int]) -> None:
 def test_long_runs_are_compressed_as_pycocotools_does(runs: list[int]) -> None:
     expected = coco.frPyObjects({"size": [1, sum(runs)], "counts": runs}, 1, sum(runs))["counts"]
     assert rle.compress(np.array(runs)) == expected
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(MASKS, max_size=5))
+def test_many_masks_at_once_are_each_by_itself(masks: list[np.ndarray]) -> None:
+    runs = [rle.run_lengths(mask) for mask in masks]
+    lengths, first = rle.joined(runs)
+    assert [lengths[a:b].tolist() for a, b in pairwise(first)] == [each.tolist() for each in runs]
+    assert rle.compress_all(lengths, first) == [pycocotools_encode(mask) for mask in masks]
+
+
+def test_masks_of_one_size_are_unpacked_together() -> None:
+    masks = [np.random.default_rng(seed).random((30, 40)) < seed / 9 for seed in range(10)]
+    expected, starts = rle.joined([rle.run_lengths(mask) for mask in masks])
+    lengths, first = rle.decompress_all([rle.encode(mask) for mask in masks], (30, 40))
+    assert lengths.tolist() == expected.tolist()
+    assert first.tolist() == starts.tolist()
+    with pytest.raises(ValueError, match="run lengths of 12 px do not fit a mask of 40x30 px"):
+        rle.decompress_all([rle.encode(masks[0]), rle.encode(np.ones((3, 4), bool))], (30, 40))
+    for broken in (b"", b"5P", b"\xff"):
+        with pytest.raises(ValueError, match="not run lengths"):
+            rle.decompress_all([rle.encode(masks[0]), broken, rle.encode(masks[1])], (30, 40))
+
+
+def test_no_runs_are_no_text() -> None:
+    runs = [np.array([4]), np.array([], np.int64), np.array([0, 4])]
+    assert rle.compress_all(*rle.joined(runs)) == [b"4", b"", b"04"]
 
 
 def test_runs_of_another_size_are_refused() -> None:
