@@ -21,7 +21,7 @@ from sam_core.device_kernels import decode_of, draw_of, encoder_of, round_matric
 from sam_core.device_settings import BatchSizes, DeviceSettings
 from sam_core.geometry import Frame, points_to_input
 from sam_core.masks.batch import Reason
-from sam_core.masks.candidates import KEPT, Candidates, Ledger, concatenate, decoded
+from sam_core.masks.candidates import KEPT, Candidates, Ledger, concatenate, decoded, object_column
 from sam_core.masks.group_nms import nms_in_groups
 from sam_core.masks.select import judge_measures, judge_predicted_iou
 from sam_core.masks.tracing import Changes, Tracer, measures, run_lengths
@@ -216,9 +216,8 @@ class BatchWorker:
             runs = np.full(len(everyone), None)
             wanted = np.sort(keep)
             positions, counts = _chosen(changes, to_device(wanted, device))
-            bounds = zip(np.split(positions, counts.cumsum()[:-1]), wanted, strict=False)
-            for between, row in bounds:
-                runs[row] = run_lengths(between, batch[crop_of[row]].frame.original_size)
+            pixels = np.array([np.prod(crop.frame.original_size) for crop in batch])
+            runs[wanted] = object_column(run_lengths(positions, counts, pixels[crop_of[wanted]]))
         first = np.concatenate([[0], np.cumsum([len(each) for each in candidates])])
         answers = []
         for crop, (book, own) in enumerate(zip(found, candidates, strict=True)):

@@ -8,6 +8,7 @@ Results are those of `plain.measure`. Here is the form in plain torch, for any d
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,7 +19,9 @@ from torch import Tensor
 from sam_core.geometry import Frame, upscale_logits
 from sam_core.masks.boxes import tight_boxes
 from sam_core.masks.candidates import Measures
+from sam_core.masks.compiled import entry
 from sam_core.masks.plain import MASKS_AT_ONCE
+from sam_core.masks.rle import Runs
 
 INNER, OUTER, AREA, X0, Y0, X1, Y1 = range(7)
 """What is noted of a mask: pixels above +offset, -offset and 0; first and last column and row inside, in the crop."""
@@ -107,8 +110,20 @@ def measures(notes: NDArray[np.int64], frame: Frame) -> Measures:
     )
 
 
-def run_lengths(changes: NDArray[np.int32], size: tuple[int, int]) -> NDArray[np.int64]:
-    """int64 run lengths of one mask, from its changes on the host; size is that of the original (height, width)."""
-    bounds = np.concatenate([[0], changes.astype(np.int64), [size[0] * size[1]]])
-    lengths: NDArray[np.int64] = bounds[1:] - bounds[:-1]
+def run_lengths(changes: NDArray[np.int32], counts: NDArray[np.int64], pixels: NDArray[np.int64]) -> list[Runs]:
+    """int64 run lengths of N masks, from their `Changes` on the host; pixels: int64 [N], of each original image."""
+    lengths = _run_lengths(changes, counts, pixels)
+    first = np.concatenate([[0], np.cumsum(counts + 1)])
+    return [lengths[start:stop] for start, stop in pairwise(first.tolist())]
+
+
+@entry
+def _run_lengths(changes: NDArray[np.int32], counts: NDArray[np.int64], pixels: NDArray[np.int64]) -> Runs:
+    """The same, one mask after the other."""
+    lengths, n, at = np.empty(len(changes) + len(counts), np.int64), 0, 0
+    for mask in range(len(counts)):
+        before = 0
+        for change in changes[at : at + counts[mask]]:
+            lengths[n], before, n = change - before, change, n + 1
+        lengths[n], n, at = pixels[mask] - before, n + 1, at + counts[mask]
     return lengths

@@ -58,7 +58,8 @@ def compare(make: Make, logits: Tensor, crops: Sequence[int], *, offset: float =
     tracer, of = make(FRAMES, offset), torch.tensor(crops)
     notes = tracer.notes(logits, of)
     changes = tracer.changes(logits, of, notes)
-    runs = np.split(changes.positions.numpy(), changes.counts.numpy().cumsum()[:-1])
+    pixels = np.array([np.prod(FRAMES[crop].original_size) for crop in crops])
+    runs = run_lengths(changes.positions.numpy(), changes.counts.numpy(), pixels)
     assert notes.of_mask.dtype == torch.int64
     for k, crop in enumerate(crops):
         frame = FRAMES[crop]
@@ -68,7 +69,8 @@ def compare(make: Make, logits: Tensor, crops: Sequence[int], *, offset: float =
         assert ours.stability_score.dtype == theirs.stability_score.dtype
         assert ours.areas.tolist() == theirs.areas.tolist()
         assert ours.boxes.tolist() == theirs.boxes.tolist()
-        assert run_lengths(runs[k], frame.original_size).tolist() == theirs.runs[0].tolist()
+        assert runs[k].tolist() == theirs.runs[0].tolist()
+        assert runs[k].dtype == theirs.runs[0].dtype
 
 
 @pytest.mark.parametrize("mean", [-6.0, 0.0, 6.0], ids=["sparse", "half", "dense"])
