@@ -200,11 +200,11 @@ def vit_t() -> SamConfig:
 
 
 def vit_n() -> SamConfig:
-    """The model in the box: 256 px, about 6 million parameters, fine features from a convolutional stem."""
+    """The model in the box: 384 px, about 6 million parameters, fine features from a convolutional stem."""
     return SamConfig(
         name="vit_n",
         image_encoder=ImageEncoderConfig(
-            image_size=256,
+            image_size=384,
             embed_dim=256,
             depth=6,
             num_heads=8,

@@ -147,7 +147,7 @@ def fine_tune() -> tuple[TrainConfig, ...]:
     config = TrainConfig(
         model="vit_n",
         pretrained=True,
-        image_size=256,
+        image_size=384,
         images=4,
         masks_per_image=8,
         learning_rate=LearningRate(base=4e-4, warmup=20, iterations=300),
@@ -213,6 +213,33 @@ def nano() -> tuple[TrainConfig, ...]:
     return coarse, middle
 
 
+def nano_gpu() -> tuple[TrainConfig, ...]:
+    """What `vit_n` learned after `nano`, on one GPU in nine minutes: at 256 px, then at the 384 px it works at.
+
+    Smaller masks and more corrections than `nano`, as nuclei are small and people click more than twice.
+    """
+    _, middle = nano()
+    larger = replace(
+        middle,
+        pretrained=True,
+        images=80,
+        learning_rate=LearningRate(base=1e-3, warmup=60, iterations=693, decay_at=(693,)),
+        points=2,
+        min_area=80,
+        average=0.998,
+        seed=10,
+    )
+    last = replace(
+        larger,
+        image_size=384,
+        images=64,
+        learning_rate=LearningRate(base=1e-3, warmup=60, iterations=1468),
+        points=3,
+        seed=11,
+    )
+    return larger, last
+
+
 def text_nano() -> tuple[TrainConfig, ...]:
     """Text prompts for `vit_n` on small pictures, on a CPU in half an hour: ours.
 
@@ -272,6 +299,7 @@ TRAIN_PRESETS: dict[str, Callable[[], tuple[TrainConfig, ...]]] = {
         fine_tune,
         stage3_fine_tune,
         nano,
+        nano_gpu,
         text_nano,
         distill,
     )

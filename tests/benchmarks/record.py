@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
@@ -50,8 +52,9 @@ def environment() -> Environment:
 
 def environment_fields() -> dict[str, Any]:
     """The environment as fields of a record, with the machine in one line."""
-    found = environment()
-    return asdict(found) | {"machine": f"{found.cores} cores of {found.cpu}"}
+    found, gpu = environment(), torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    machine = f"{found.cores} cores of {found.cpu}"
+    return asdict(found) | {"gpu": gpu, "machine": f"{gpu}, {machine}" if gpu else machine}
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:

@@ -124,7 +124,7 @@ def settings(options: Options, work: Path) -> dict[str, Any]:
                 "training": {"preset": "stage3_fine_tune", "iterations": options.iterations},
             },
         ],
-        "training": {"preset": "fine_tune", "iterations": options.iterations, "threads": 2},
+        "training": {"preset": "fine_tune", "iterations": options.iterations},
         "evaluation": {"images": options.held_out, "recall_images": 6},
         "simulation": {"truth": pool},
         "prices": {"annotator_hour": 15.0, "machine_hour": 0.1},

@@ -57,17 +57,18 @@ def learned() -> tuple[Sam, list[Example], list[np.ndarray]]:
 
 def test_it_learns_to_find_objects(learned: tuple[Sam, list[Example], list[np.ndarray]]) -> None:
     sam, examples, _ = learned
+    side = sam.config.image_size
     torch.manual_seed(0)
     detector = detector_for(sam.config, width=16)
     losses = fit(detector, examples, FitConfig(iterations=60, images=3, width=16, learning_rate=1e-2))
     assert np.mean(losses[-5:]) < 0.35 * np.mean(losses[:5])
     for example in examples:
-        found = detect(detector, example.features, (192, 256), limit=10)
+        found = detect(detector, example.features, (side * 3 // 4, side), limit=10)  # in the frame of the examples
         assert (np.diff(found.scores) <= 0).all()
         best = [max(_iou(box, other) for other in found.boxes[:6]) for box in example.boxes.numpy()]
         assert np.mean(best) > 0.5
-        assert found.boxes[:, 2].max() <= 256
-        assert found.boxes[:, 3].max() <= 192  # nothing in the padding
+        assert found.boxes[:, 2].max() <= side
+        assert found.boxes[:, 3].max() <= side * 3 // 4  # nothing in the padding
 
 
 def test_the_same_examples_and_seed_give_the_same_weights(

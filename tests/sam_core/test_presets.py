@@ -22,9 +22,9 @@ def test_released_sizes_are_those_of_the_paper(config, width, depth, heads, glob
     assert (config.mask_decoder.depth, config.low_res_size) == (2, 256)
 
 
-def test_vit_n_is_256_px_with_a_convolutional_stem():
+def test_vit_n_is_384_px_with_a_convolutional_stem():
     config = vit_n()
-    assert (config.image_size, config.image_encoder.grid, config.image_encoder.stem) == (256, 16, "conv")
+    assert (config.image_size, config.image_encoder.grid, config.image_encoder.stem) == (384, 24, "conv")
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -50,7 +50,7 @@ def test_stage_three_has_three_decoder_layers_and_nothing_else_changed():
 def test_at_image_size_changes_the_grid_only():
     config = at_image_size(vit_n(), 512)
     assert (config.image_encoder.grid, config.low_res_size) == (32, 128)
-    assert at_image_size(config, 256) == vit_n()
+    assert at_image_size(config, 384) == vit_n()
 
 
 def test_unknown_name_suggests_the_nearest():

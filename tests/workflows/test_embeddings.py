@@ -39,7 +39,7 @@ def stored(model: Model, photo: NDArray[np.uint8]) -> bytes:
 
 def test_features_come_back_up_to_half_precision(model: Model, stored: bytes, photo: NDArray[np.uint8]) -> None:
     whole = encode(load_model("vit_n").sam, [photo])
-    label = expected_label(model, 256, IMAGE, photo.shape[:2])
+    label = expected_label(model, load_model("vit_n").sam.config.image_size, IMAGE, photo.shape[:2])
     back = unpack(stored, label)
     assert back.frames == whole.frames
     assert len(back.features.fine) == 2
@@ -60,7 +60,7 @@ def test_features_come_back_up_to_half_precision(model: Model, stored: bytes, ph
 def test_an_embedding_of_something_else_is_stale(
     model: Model, stored: bytes, photo: NDArray[np.uint8], change: dict[str, object], complaint: str
 ) -> None:
-    label = replace(expected_label(model, 256, IMAGE, photo.shape[:2]), **change)  # type: ignore[arg-type]
+    label = replace(expected_label(model, load_model("vit_n").sam.config.image_size, IMAGE, photo.shape[:2]), **change)  # type: ignore[arg-type]
     with pytest.raises(StaleEmbeddingError, match=complaint):
         unpack(stored, label)
 
@@ -69,7 +69,7 @@ def test_an_embedding_of_something_else_is_stale(
 def test_a_damaged_file_is_stale(model: Model, stored: bytes, photo: NDArray[np.uint8], damage: bytes | slice) -> None:
     data = stored[damage] if isinstance(damage, slice) else damage
     with pytest.raises(StaleEmbeddingError):
-        unpack(data, expected_label(model, 256, IMAGE, photo.shape[:2]))
+        unpack(data, expected_label(model, load_model("vit_n").sam.config.image_size, IMAGE, photo.shape[:2]))
 
 
 def test_what_is_embedded_and_what_is_stale(tmp_path: Path, model: Model) -> None:

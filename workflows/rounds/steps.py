@@ -260,7 +260,7 @@ def _command(now: Round, settings: TrainingSettings) -> TrainCommand:
         run=f"round-{now.number}",
         round=now.number,
         model=settings.model or model.name,
-        threads=settings.threads or now.engine.config.threads,
+        threads=settings.threads,
         **given,
     )
 

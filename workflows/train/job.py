@@ -291,8 +291,10 @@ class _Listener:
 
 
 def _fair_share(workers: int, *, gpus: bool) -> int:
+    """Threads of a worker. One core is left to loaders and Ray: threads that share an operation wait for the slowest of
+    them, so that a core which others use now and then costs more than it gives."""
     cores = int(ray.cluster_resources().get("CPU", 1))
-    return max(1, cores // (2 * workers if gpus else workers))
+    return max(1, cores // (2 * workers)) if gpus else max(1, cores // workers - 1)
 
 
 def _require_cores(command: TrainCommand, *, gpus: bool) -> None:

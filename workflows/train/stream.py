@@ -1,16 +1,18 @@
-"""Samples on their way to a worker: made by Ray Data's tasks beside the model, in the order of the steps."""
+"""Samples on their way to a worker: made by tasks of Ray beside the model, some steps ahead, in the order of the steps.
+
+Not by Ray Data: its executor is a thread of the process that reads, and while finished steps wait to be read it asks
+for news without a pause, which took the interpreter from the model's own thread and made a step three times as long.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections import deque
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 import ray
-import ray.data
 import torch
-from ray.data import DataContext
 from safetensors.torch import load, save
 
 from sam_core.training.targets import TrainBatch
@@ -20,39 +22,37 @@ from workflows.train.samples import Sampler, numbers_of
 from workflows.train.team import Team
 
 LOADER_CORES = 0.5
-STEPS_AT_ONCE = 512
-"""Steps planned together: Ray Data keeps a little of every block it plans."""
+AHEAD = 8
+"""Steps that are being made or wait to be read."""
 
 
 def stream(
     sampler: ray.ObjectRef[Sampler], team: Team, *, images: int, parts: int, first: int, last: int
 ) -> Iterator[Parts]:
     """One worker's batches of steps first..last - 1. Raises ValueError, one line, when one cannot be made."""
-    context = DataContext.get_current()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
+    make = ray.remote(_make).options(num_cpus=LOADER_CORES, name="samples")
+    begun: deque[ray.ObjectRef[list[bytes] | str]] = deque()
+    for step in range(first, last + AHEAD):
+        if step < last:
+            numbers = [
+                numbers_of(step, images, rank=team.rank, workers=team.workers, part=part, parts=parts)
+                for part in range(parts)
+            ]
+            begun.append(make.remote(sampler, numbers))
+        if len(begun) > AHEAD or (begun and step >= last):
+            made = ray.get(begun.popleft())
+            if isinstance(made, str):
+                raise ValueError(made)
+            yield [from_bytes(part) for part in made]
 
-    def make(row: dict[str, Any]) -> dict[str, Any]:
-        one_thread()
-        numbers = [
-            numbers_of(row["id"], images, rank=team.rank, workers=team.workers, part=part, parts=parts)
-            for part in range(parts)
-        ]
-        try:
-            made = [to_bytes(ray.get(sampler).batch(each)) for each in numbers]
-        except (ValueError, OSError) as error:
-            return {"failure": one_line(error), "parts": []}
-        return {"failure": "", "parts": made}
 
-    for start in range(first, last, STEPS_AT_ONCE):
-        count = min(STEPS_AT_ONCE, last - start)
-        planned = ray.data.range(count, override_num_blocks=count)
-        steps = planned.map(lambda row, start=start: make({"id": row["id"] + start}), num_cpus=LOADER_CORES)
-        for row in steps.iter_rows():
-            if row["failure"]:
-                raise ValueError(row["failure"])
-            yield [from_bytes(part) for part in row["parts"]]
+def _make(sampler: Sampler, numbers: Sequence[range]) -> list[bytes] | str:
+    """The parts of a step, or in one line why there are none."""
+    one_thread()
+    try:
+        return [to_bytes(sampler.batch(each)) for each in numbers]
+    except (ValueError, OSError) as error:
+        return one_line(error)
 
 
 def to_bytes(batch: TrainBatch) -> bytes:
