@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_core.masks.boxes import Boxes
+from sam_core.masks.compiled import entry
 
 Floats = NDArray[np.float32]
 
@@ -17,23 +18,24 @@ def nms(boxes: Boxes, scores: NDArray[np.generic], *, threshold: float) -> NDArr
     Two boxes without area have no IoU and do not suppress each other. Order and float32 arithmetic are those of
     torchvision.ops.nms, which the released generator uses.
     """
-    corners = boxes.astype(np.float32)
-    areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
-    remaining = np.argsort(-scores.astype(np.float32), kind="stable")
-    keep = []
-    while len(remaining):
-        best, others = remaining[0], remaining[1:]
-        keep.append(best)
-        overlap = _iou(corners[best], areas[best], corners[others], areas[others])
-        # Widened, so that the threshold is not rounded to float32 first. NaN is no overlap.
-        remaining = others[~(overlap.astype(np.float64) > threshold)]
-    return np.array(keep, dtype=np.int64)
+    order = np.argsort(-scores.astype(np.float32), kind="stable")
+    return order[_greedy(boxes.astype(np.float32)[order], threshold)]
 
 
-def _iou(box: Floats, area: np.float32, others: Floats, other_areas: Floats) -> Floats:
-    """IoU of one box [4] with others [N, 4]; NaN where neither has area."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    intersection = np.clip(sides, 0, None).prod(axis=1)
-    with np.errstate(invalid="ignore"):
-        iou: Floats = intersection / (area + other_areas - intersection)
-    return iou
+@entry
+def _greedy(boxes: Floats, threshold: float) -> NDArray[np.bool_]:
+    """Which boxes [N, 4], the best first, stay."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    areas = sides[:, 0] * sides[:, 1]
+    stays = np.ones(len(boxes), np.bool_)
+    for best in range(len(boxes)):
+        if not stays[best]:
+            continue
+        for other in range(best + 1, len(boxes)):
+            width = min(boxes[best, 2], boxes[other, 2]) - max(boxes[best, 0], boxes[other, 0])
+            height = min(boxes[best, 3], boxes[other, 3]) - max(boxes[best, 1], boxes[other, 1])
+            shared = max(width, np.float32(0)) * max(height, np.float32(0))
+            # Widened, so that the threshold is not rounded to float32 first. NaN is no overlap.
+            if np.float64(shared / (areas[best] + areas[other] - shared)) > threshold:
+                stays[other] = False
+    return stays
