@@ -60,7 +60,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Scenes(Dataset[TrainBatch]):
-    """Batch n of a stage: scenes n * images to (n + 1) * images - 1, as `workflows.train.samples` makes them."""
+    """Batch n of a stage: scenes n * images to (n + 1) * images - 1."""
 
     config: TrainConfig
     banks: int
