@@ -15,7 +15,7 @@ import tyro
 from tests.benchmarks.targets import DETERMINISM, TARGETS, Record, Target
 
 NOT_MEASURED = "not measured"
-NO_GPU = "not measured: no GPU was at hand"
+NO_GPU = "not measured: needs a GPU"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -31,19 +32,16 @@ def stream(
 ) -> Iterator[Parts]:
     """One worker's batches of steps first..last - 1. Raises ValueError, one line, when one cannot be made."""
     make = ray.remote(_make).options(num_cpus=LOADER_CORES, name="samples")
-    begun: deque[ray.ObjectRef[list[bytes] | str]] = deque()
-    for step in range(first, last + AHEAD):
-        if step < last:
-            numbers = [
-                numbers_of(step, images, rank=team.rank, workers=team.workers, part=part, parts=parts)
-                for part in range(parts)
-            ]
-            begun.append(make.remote(sampler, numbers))
-        if len(begun) > AHEAD or (begun and step >= last):
-            made = ray.get(begun.popleft())
-            if isinstance(made, str):
-                raise ValueError(made)
-            yield [from_bytes(part) for part in made]
+    place = {"rank": team.rank, "workers": team.workers, "parts": parts}
+    numbers = ([numbers_of(step, images, part=part, **place) for part in range(parts)] for step in range(first, last))
+    steps = (make.remote(sampler, each) for each in numbers)
+    begun = deque(islice(steps, AHEAD))
+    while begun:
+        made = ray.get(begun.popleft())
+        begun.extend(islice(steps, 1))
+        if isinstance(made, str):
+            raise ValueError(made)
+        yield [from_bytes(part) for part in made]
 
 
 def _make(sampler: Sampler, numbers: Sequence[range]) -> list[bytes] | str:
