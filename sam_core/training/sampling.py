@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sam_core.scenes import Scene
+from sam_core.scenes import Scene, SceneConfig, render_scene
+from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch
 
 
@@ -67,3 +68,10 @@ def scene_batch(scene: Scene, choice: MaskChoice, rng: np.random.Generator, *, n
         image_of=torch.zeros(len(masks), dtype=torch.int64),
         numbers=torch.tensor([number]),
     )
+
+
+def scene_sample(config: TrainConfig, rng: np.random.Generator, *, number: int, bank_seed: int = 0) -> TrainBatch:
+    """A scene rendered as training with this configuration wants it, with the masks it admits, perhaps none."""
+    choice = MaskChoice(config.masks_per_image, min_area=config.min_area, max_share=config.max_mask_share)
+    scene = render_scene(SceneConfig(size=config.image_size, bank_seed=bank_seed), rng)
+    return scene_batch(scene, choice, rng, number=number)

@@ -24,14 +24,13 @@ import torch
 import tyro
 from torch.utils.data import DataLoader, Dataset
 
-from sam_core.model.checkpoint import load_model, save_model
-from sam_core.model.position_tables import resize_model_state
+from sam_core.model.checkpoint import save_model
 from sam_core.model.sam import Sam
-from sam_core.scenes import SceneConfig, render_scene
 from sam_core.training.presets import TrainConfig, nano_gpu
-from sam_core.training.sampling import MaskChoice, scene_batch
+from sam_core.training.sampling import scene_sample
 from sam_core.training.targets import TrainBatch, merge
 from tests.benchmarks.record import environment_fields, write_json
+from workflows.train.first_model import first_model
 from workflows.train.loop import Trainer, TrainingError, attention_kernels
 from workflows.train.metrics import Progress
 from workflows.train.state import TrainState
@@ -75,13 +74,10 @@ class Scenes(Dataset[TrainBatch]):
 
     def _sample(self, number: int) -> TrainBatch:
         rng = np.random.default_rng([self.config.seed, number])
-        config = self.config
-        choice = MaskChoice(config.masks_per_image, min_area=config.min_area, max_share=config.max_mask_share)
-        scenes = SceneConfig(size=config.image_size, bank_seed=number // config.images % self.banks)
-        while True:
-            made = scene_batch(render_scene(scenes, rng), choice, rng, number=number)
-            if len(made.masks):
-                return made
+        bank = number // self.config.images % self.banks
+        while not len((made := scene_sample(self.config, rng, number=number, bank_seed=bank)).masks):
+            pass
+        return made
 
 
 def alone(_: int) -> None:
@@ -97,13 +93,6 @@ def batches(config: TrainConfig, loaders: int) -> Iterator[list[TrainBatch]]:
         Scenes(config, loaders), batch_size=None, num_workers=loaders, prefetch_factor=2, worker_init_fn=alone
     ):
         yield [batch]
-
-
-def first_model(config: TrainConfig, start: str) -> Sam:
-    torch.manual_seed(config.seed)
-    model = Sam(config.sam)
-    model.load_state_dict(resize_model_state(load_model(start).sam.state_dict(), model.config))
-    return model
 
 
 def train(config: TrainConfig, seconds: float, options: Options, start: str) -> tuple[Path, dict[str, Any]]:

@@ -36,6 +36,7 @@ from workflows.ray_session import has_gpus, start_ray
 from workflows.runs import open_dataset, package_versions
 from workflows.storage import Store, open_store
 from workflows.train import checkpoints
+from workflows.train.first_model import require_same_model
 from workflows.train.loop import TrainingError, WorkersLostError
 from workflows.train.metrics import Progress
 from workflows.train.progress import TrainingProgress
@@ -43,7 +44,7 @@ from workflows.train.register import Finished, register
 from workflows.train.samples import Sampler
 from workflows.train.sources import Source, WantedCrops, is_data_set, open_sources
 from workflows.train.stream import LOADER_CORES
-from workflows.train.worker import Told, TrainJob, require_same_model, work
+from workflows.train.worker import Told, TrainJob, work
 
 WORKER_CORES = 0.5
 """What a worker on the CPU books with Ray; the rest is left to the tasks that make samples."""

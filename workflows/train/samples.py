@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from sam_core.masks import rle
-from sam_core.scenes import SceneConfig, render_scene
 from sam_core.training.framing import Mask, draw_framing, frame_image, photo_batch
 from sam_core.training.presets import TrainConfig
-from sam_core.training.sampling import MaskChoice, scene_batch
+from sam_core.training.sampling import scene_sample
 from sam_core.training.targets import TrainBatch, merge
 from schemas import sa1b
 from workflows.images import decode
@@ -107,10 +106,8 @@ class Sampler:
         return source.name if source.index is None else str(source.index["uris"][row].as_py()[0])
 
     def _scene(self, rng: np.random.Generator, number: int) -> TrainBatch | None:
-        config = self._config
-        choice = MaskChoice(config.masks_per_image, min_area=config.min_area, max_share=config.max_mask_share)
-        made = scene_batch(render_scene(SceneConfig(size=config.image_size), rng), choice, rng, number=number)
-        return made if len(made.masks) or config.aim == "distill" else None
+        made = scene_sample(self._config, rng, number=number)
+        return made if len(made.masks) or self._config.aim == "distill" else None
 
     def _photograph(self, source: Source, row: int, rng: np.random.Generator, number: int) -> TrainBatch | None:
         assert source.index is not None

@@ -9,7 +9,7 @@ from sam_core.model.sam import Sam
 from sam_core.presets import stage_three, vit_test
 from sam_core.training.initialise import deepened
 from sam_core.training.presets import train_preset
-from workflows.train.worker import require_same_model
+from workflows.train.first_model import require_same_model
 
 
 def test_missing_layers_become_copies_of_the_last() -> None:

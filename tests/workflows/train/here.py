@@ -6,6 +6,7 @@ from workflows.commands import TrainCommand
 from workflows.models import find_model
 from workflows.storage import open_store
 from workflows.train import checkpoints, job
+from workflows.train.first_model import first_model
 from workflows.train.loop import Trainer
 from workflows.train.metrics import Progress, save_metrics
 from workflows.train.register import Finished, register
@@ -13,7 +14,6 @@ from workflows.train.samples import Sampler, numbers_of
 from workflows.train.sources import open_sources
 from workflows.train.state import TrainState
 from workflows.train.team import Team, join_encoder
-from workflows.train.worker import first_model
 
 
 def train_here(command: TrainCommand) -> Finished:

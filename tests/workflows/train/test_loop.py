@@ -14,6 +14,7 @@ from sam_core.training.targets import TrainBatch
 from tests.workflows.train.conftest import STEPS, small_config
 from workflows.storage import LocalStore
 from workflows.train import checkpoints, worker
+from workflows.train.first_model import first_model
 from workflows.train.loop import Parts, Trainer, TrainingError
 from workflows.train.metrics import Progress, read_metrics, save_metrics
 from workflows.train.samples import Sampler, numbers_of
@@ -22,7 +23,7 @@ from workflows.train.state import TrainState, from_bytes, to_bytes
 from workflows.train.stream import from_bytes as batch_from_bytes
 from workflows.train.stream import to_bytes as batch_to_bytes
 from workflows.train.team import Team, checkpoint_activations, join_encoder
-from workflows.train.worker import TrainJob, first_model, is_out_of_memory
+from workflows.train.worker import TrainJob, is_out_of_memory
 
 
 def run(state: TrainState, config: TrainConfig, data: Path, last: int = STEPS, parts: int = 1) -> list[Progress]:

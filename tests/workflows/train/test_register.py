@@ -18,10 +18,10 @@ from tests.workflows.train.conftest import small_config
 from workflows.runs import open_dataset
 from workflows.storage import LocalStore
 from workflows.train import checkpoints
+from workflows.train.first_model import first_model
 from workflows.train.metrics import Progress, save_metrics
 from workflows.train.register import Finished, register, training_metrics
 from workflows.train.state import TrainState
-from workflows.train.worker import first_model
 
 
 def record() -> TrainingRecord:

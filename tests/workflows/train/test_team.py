@@ -13,13 +13,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from tests.workflows.train.conftest import small_config
+from workflows.train.first_model import first_model
 from workflows.train.loop import Trainer
 from workflows.train.metrics import Progress
 from workflows.train.samples import Sampler, numbers_of
 from workflows.train.sources import open_sources
 from workflows.train.state import TrainState
 from workflows.train.team import Team, join_encoder
-from workflows.train.worker import first_model
 
 STEPS = 5
 PARTS = 2
