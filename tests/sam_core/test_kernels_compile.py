@@ -1,0 +1,51 @@
+"""Triton's kernels through its compiler for a GPU, without one: the interpreter takes what the compiler refuses."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+COMPILE = """
+import torch  # Triton's own functions are of the interpreter or not from their import on
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from sam_core.masks import triton_tracing
+from sam_core.model import triton_attention
+
+INTEGERS = ("crops_ptr", "places_ptr", "starts_ptr")
+FLOATS = ("logits_ptr", "input_weight", "crop_weight")
+
+
+def compiled(kernel, constants, types):
+    signature = {name: types(name) for name in kernel.arg_names} | dict.fromkeys(constants, "constexpr")
+    source = ASTSource(kernel, signature, constexprs=constants)
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+
+
+def of_trace(name):
+    if name.endswith("_ptr") or name in ("input_at", "crop_at", "input_weight", "crop_weight"):
+        return "*i64" if name in INTEGERS else "*fp32" if name in FLOATS else "*i32"
+    return "fp32" if name == "offset" else "i32"
+
+
+def of_attend(name):
+    return "*bf16" if name.endswith("_ptr") else "fp32" if name == "scale" else "i32"
+
+
+for write in (False, True):
+    sizes = {"WRITE": write, "ROWS": triton_tracing.ROWS, "COLUMNS": triton_tracing.COLUMNS, "FUSED": True}
+    assert "fma" in compiled(triton_tracing._trace, sizes, of_trace)
+for width in (64, 128):
+    sizes = {"QUERIES": triton_attention.QUERIES, "WIDTH": 64, "C": width}
+    assert "wgmma" in compiled(triton_attention._attend, sizes, of_attend)
+"""
+
+
+def test_every_kernel_compiles_for_a_gpu() -> None:
+    pytest.importorskip("triton")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    ran = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True, timeout=240)
+    assert ran.returncode == 0, ran.stderr[-2000:]
