@@ -27,9 +27,14 @@ _ORDER: tuple[StageName, ...] = ("assisted_manual", "semi_automatic", "automatic
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class TrainingSettings:
-    """How a round trains: a preset and the values that replace its own; names are those of `sam-engine train`."""
+    """How a round trains: a preset and the values that replace its own; names are those of `sam-engine train`.
+
+    also: sources that are trained on beside the round's masks, each with =WEIGHT if it is to be drawn more or less
+    often. A few images of one kind make a model forget others, and with `scenes` it remembers.
+    """
 
     preset: str = "fine_tune"
+    also: tuple[str, ...] = ()
     model: str | None = None
     iterations: Count | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None

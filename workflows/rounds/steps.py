@@ -254,7 +254,7 @@ def _command(now: Round, settings: TrainingSettings) -> TrainCommand:
     given = {name: getattr(settings, name) for name in (*same, "save_every")}
     model = now.engine.model(now.record.model_before)
     return TrainCommand(
-        sources=(f"{dataset}@round-{now.number}",),
+        sources=(f"{dataset}@round-{now.number}", *settings.also),
         out=dataset,
         start=model.path,
         run=f"round-{now.number}",

@@ -292,10 +292,9 @@ class _Listener:
 
 
 def _fair_share(workers: int, *, gpus: bool) -> int:
-    """Threads of a worker. One core is left to loaders and Ray: threads that share an operation wait for the slowest of
-    them, so that a core which others use now and then costs more than it gives."""
+    """Threads of a worker: all cores, though loaders and Ray use them too now and then; beside a GPU half of them."""
     cores = int(ray.cluster_resources().get("CPU", 1))
-    return max(1, cores // (2 * workers)) if gpus else max(1, cores // workers - 1)
+    return max(1, cores // ((2 if gpus else 1) * workers))
 
 
 def _require_cores(command: TrainCommand, *, gpus: bool) -> None:

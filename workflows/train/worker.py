@@ -17,6 +17,7 @@ from sam_core.model.checkpoint import load_model
 from sam_core.model.sam import Sam
 from sam_core.training.flops import matrix_rate, workload
 from sam_core.training.presets import TrainConfig
+from sam_core.training.subnormals import zero_subnormals
 from workflows.storage import Store, open_store
 from workflows.train import checkpoints
 from workflows.train.first_model import first_model
@@ -63,6 +64,7 @@ def work(settings: dict[str, TrainJob]) -> None:
     job, context = settings["job"], ray.train.get_context()
     device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
     team = Team(context.get_world_rank(), context.get_world_size(), device)
+    zero_subnormals()
     torch.set_num_threads(job.threads)
     try:
         _train(job, team, open_store(job.root))

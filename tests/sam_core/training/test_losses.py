@@ -48,6 +48,20 @@ def test_only_the_best_output_carries_the_mask_gradient() -> None:
     assert moved[0, 1]
 
 
+def test_the_output_that_is_shown_takes_its_share_of_the_mask_gradient() -> None:
+    logits, target = example()
+    logits[0, 1] = 8 * (target[0] > 0.5) - 4.0
+    logits.requires_grad_()
+    predicted = torch.tensor([[0.1, 0.2, 0.9], [0.5, 0.3, 0.1]])
+    alone = round_loss(logits, predicted, target, LossWeights(iou=0.0))
+    shared = round_loss(logits, predicted, target, LossWeights(iou=0.0, chosen=0.25))
+    shared.total.backward()
+    assert (logits.grad[0].abs().sum((-2, -1)) > 0).tolist() == [False, True, True]
+    terms = 20 * focal_loss(logits, target[:, None], LossWeights()) + dice_loss(logits, target[:, None])
+    shown = terms[torch.arange(2), shared.chosen].mean()
+    assert torch.isclose(shared.total, 0.75 * alone.total + 0.25 * shown)
+
+
 def test_every_iou_output_learns_and_the_most_confident_goes_on() -> None:
     logits, target = example()
     predicted = torch.tensor([[0.1, 0.2, 0.9], [0.5, 0.3, 0.1]], requires_grad=True)
