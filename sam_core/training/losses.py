@@ -84,8 +84,8 @@ def mask_iou(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def round_loss(logits: Tensor, predicted_iou: Tensor, target: Tensor, weights: LossWeights) -> RoundLoss:
-    """Loss of one interactive round: the mask term of the best output (or the chosen one, by `weights`), the IoU term of
-    every output.
+    """Loss of one interactive round: the mask term of the best output, shared with the chosen one by `weights`, and the
+    IoU term of every output.
 
     Args:
         logits: [N, M, h, w], M = 3 for a single prompt and 1 otherwise.

@@ -142,7 +142,7 @@ def text() -> tuple[TrainConfig, ...]:
 def fine_tune() -> tuple[TrainConfig, ...]:
     """From a trained model to one kind of image, in minutes: ours. Sizes are those of `vit_n`.
 
-    A low learning rate, as a few images make noisy gradients, short rounds, mirror images, mild jitter and an average of
+    A low learning rate, as few images make noisy gradients, short rounds, mirror images, mild jitter and an average of
     the last weights; half of the mask loss is that of the mask people are shown.
     """
     config = TrainConfig(

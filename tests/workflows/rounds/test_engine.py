@@ -18,12 +18,17 @@ from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.tables import SNAPSHOT
 from tests.workflows.rounds.conftest import Document, Opened
 from tests.workflows.rounds.state import state_of
+from tests.workflows.train.here import train_here
+from workflows.commands import TrainCommand
 from workflows.rounds import steps
 from workflows.rounds.config import EngineConfig, parse_engine
-from workflows.rounds.engine import Engine, Round, Step, Steps, WaitingError, run_rounds
+from workflows.rounds.detector_job import train_detector
+from workflows.rounds.engine import Engine, Means, Round, Step, Steps, WaitingError, open_engine, run_rounds
 from workflows.rounds.outcomes import Gated, Staged
+from workflows.rounds.simulated import simulate_here
 from workflows.rounds.steps import STEPS
 from workflows.storage import LocalStore, Store
+from workflows.train.register import Finished
 
 KILLS = 10
 
@@ -175,6 +180,20 @@ def test_masks_of_a_round_that_made_the_model_worse_are_not_trained_on_again(
     assert connection.execute("SELECT details ->> '$.snapshot.left_out' FROM rounds").fetchall() == [("[]",), ("[1]",)]
     rows = from_parquet_bytes(opened(config).store.get(snapshot_key(2)))
     assert set(rows["round"].to_pylist()) == {2}
+
+
+def test_other_sources_are_trained_on_beside_the_masks(document: Document) -> None:
+    document["training"]["also"] = ["scenes=0.5"]
+    asked: list[tuple[str, ...]] = []
+
+    def noted(command: TrainCommand) -> Finished:
+        asked.append(command.sources)
+        return train_here(command)
+
+    engine = open_engine(parse_engine(document, where="e"), Means(noted, train_detector, simulate_here), simulate=True)
+    assert run_rounds(engine, STEPS, most=4, tell=lambda _: None) is False
+    assert asked == [(f"{document['dataset']}@round-1", "scenes=0.5")]
+    assert engine.read(1).state == "train"
 
 
 def test_people_are_waited_for(config: EngineConfig, opened: Opened) -> None:
