@@ -33,6 +33,7 @@ from workflows.rounds.simulated import SimulationJob, simulate_on_ray
 from workflows.sql import connect
 from workflows.storage import Store, open_store
 from workflows.train.register import Finished
+from workflows.train.sources import open_sources
 
 BEGUN, FINISHED = "begun", "finished"
 
@@ -282,7 +283,11 @@ def _remark(current: Round, step: Step) -> str:
 
 
 def open_engine(config: EngineConfig, means: Means, *, simulate: bool) -> Engine:
-    """Raises ValueError when simulated annotators are asked for without true masks."""
+    """Raises ValueError when simulated annotators are asked for without true masks, or when a source to train on beside
+    the rounds' masks cannot be read: a mistake of engine.yaml, not data of a round that turned out bad."""
     if simulate and config.simulation is None:
         raise ValueError("--simulate needs a section `simulation` in engine.yaml, whose `truth` names the true masks")
+    own = [stage.training for stage in config.stages if stage.training]
+    for also in {training.also for training in (config.training, *own) if training.also}:
+        open_sources(also, need_masks=True)
     return Engine(config, open_store(config.dataset), means, simulate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,8 @@ from tests.workflows.train.here import train_here
 from workflows.commands import TrainCommand
 from workflows.rounds import steps
 from workflows.rounds.config import EngineConfig, parse_engine
-from workflows.rounds.detector_job import train_detector
-from workflows.rounds.engine import Engine, Means, Round, Step, Steps, WaitingError, open_engine, run_rounds
+from workflows.rounds.engine import Engine, Round, Step, Steps, WaitingError, run_rounds
 from workflows.rounds.outcomes import Gated, Staged
-from workflows.rounds.simulated import simulate_here
 from workflows.rounds.steps import STEPS
 from workflows.storage import LocalStore, Store
 from workflows.train.register import Finished
@@ -182,7 +181,7 @@ def test_masks_of_a_round_that_made_the_model_worse_are_not_trained_on_again(
     assert set(rows["round"].to_pylist()) == {2}
 
 
-def test_other_sources_are_trained_on_beside_the_masks(document: Document) -> None:
+def test_other_sources_are_trained_on_beside_the_masks(document: Document, opened: Opened) -> None:
     document["training"]["also"] = ["scenes=0.5"]
     asked: list[tuple[str, ...]] = []
 
@@ -190,10 +189,18 @@ def test_other_sources_are_trained_on_beside_the_masks(document: Document) -> No
         asked.append(command.sources)
         return train_here(command)
 
-    engine = open_engine(parse_engine(document, where="e"), Means(noted, train_detector, simulate_here), simulate=True)
+    engine = opened(parse_engine(document, where="e"))
+    engine = replace(engine, means=replace(engine.means, train=noted))
     assert run_rounds(engine, STEPS, most=4, tell=lambda _: None) is False
     assert asked == [(f"{document['dataset']}@round-1", "scenes=0.5")]
     assert engine.read(1).state == "train"
+
+
+def test_a_source_that_is_not_there_is_a_mistake_of_the_file(document: Document, opened: Opened) -> None:
+    document["training"]["also"] = ["scene"]
+    with pytest.raises((ValueError, OSError), match="scene"):
+        opened(parse_engine(document, where="e"))
+    assert not Path(document["dataset"]).exists()
 
 
 def test_people_are_waited_for(config: EngineConfig, opened: Opened) -> None:
