@@ -263,6 +263,7 @@ def text_nano() -> tuple[TrainConfig, ...]:
         jitter=(0.8, 1.25),
         flip=0.0,
         layer_decay=1.0,
+        losses=LossWeights(iou=4.0),
     )
     return (config,)
 
