@@ -292,7 +292,9 @@ class _Listener:
 
 
 def _fair_share(workers: int, *, gpus: bool) -> int:
-    """Threads of a worker: all cores, though loaders and Ray use them too now and then; beside a GPU half of them."""
+    """Threads of a worker: all cores, or half of them beside a GPU.
+
+    Threads wait for the slowest of them: where other programs hold a core, fewer `--threads` are faster."""
     cores = int(ray.cluster_resources().get("CPU", 1))
     return max(1, cores // ((2 if gpus else 1) * workers))
 
