@@ -3,14 +3,15 @@
 A click falls where the error is largest, at the centre of its distance transform (`metrics.clicks`), until the mask has
 IoU 0.9 or nine clicks are given; what is still wrong then is brushed away, so that the mask becomes the true one. The
 first click asks for three outputs and takes the most confident, every later one for a single output, with the previous
-logits as mask prompt, as people use the app. Seconds follow from a stated cost model, not from a clock.
+logits as mask prompt, as people use the app. They zoom in as far as they like, and the model sees the window around the
+object then (`sam_core.windows`). Seconds follow from a stated cost model, not from a clock.
 
 Shapes: N objects of one image of [H, W] px.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -20,23 +21,39 @@ import torch
 from sam_core.metrics.clicks import correction_clicks, first_clicks
 from sam_core.metrics.iou import mask_iou
 from sam_core.model.sam import Sam
-from sam_core.predict import ImageEmbedding, Prompts, decode
+from sam_core.predict import ImageEmbedding, Prompts, decode, encode
+from sam_core.windows import ZOOM, Box, Windowed, by_window, inside
 
 Masks = npt.NDArray[np.bool_]
+Look = Callable[[Box], ImageEmbedding]
+"""The embedding of a window of the image."""
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """When a simulated person is content: at this IoU, or, after so many clicks, with the brush in hand."""
+    """When a simulated person is content: at this IoU, or, after so many clicks, with the brush in hand.
+
+    zoom: they see a window at least so many times as large as the object; 0 for the whole image always.
+    """
 
     iou: float = 0.9
     clicks: int = 9
+    zoom: int = ZOOM
 
     def __post_init__(self) -> None:
         if not 0 < self.iou <= 1 or self.clicks < 1:
             raise ValueError(f"an annotator wants an IoU in (0, 1] and gives at least 1 click, not {self}")
+        if self.zoom < 0 or self.zoom == 1:
+            raise ValueError(f"zoom is 0, or 2 or more times the object's size, not {self.zoom}")
+
+    def windows(self, masks: Masks) -> list[Windowed]:
+        """What they look at to draw these masks [N, H, W]."""
+        if self.zoom:
+            return by_window(masks, zoom=self.zoom)
+        height, width = masks.shape[1:]
+        return [Windowed((0, 0, width, height), np.arange(len(masks)))] if len(masks) else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +62,7 @@ class Costs:
     masks (34 s), three clicks less than its last ones (14 s)."""
 
     find: float = 4.0
-    """To see the next object and move there."""
+    """To see the next object, and to move and zoom there."""
     click: float = 2.0
     """To click and to judge the answer."""
     brush: float = 10.0
@@ -84,20 +101,23 @@ class Drawn:
     def __len__(self) -> int:
         return len(self.masks)
 
-    def first(self, count: int) -> Drawn:
-        """The first `count` of them."""
-        return Drawn(*(getattr(self, field.name)[:count] for field in fields(self)))
+    def take(self, indices: Ints) -> Drawn:
+        """Those at these places, in this order."""
+        return Drawn(*(getattr(self, field.name)[indices] for field in fields(self)))
+
+
+def look_at(sam: Sam, image: npt.NDArray[np.uint8]) -> Look:
+    """Encodes windows of an image, uint8 RGB [H, W, 3], when they are looked at."""
+    return lambda window: encode(sam, [image], crop_boxes=[window])
 
 
 @torch.inference_mode()
-def draw(
-    sam: Sam, embedding: ImageEmbedding, truth: Masks, habits: Habits | None = None, *, prompts_per_batch: int = 32
-) -> Drawn:
+def draw(sam: Sam, look: Look, truth: Masks, habits: Habits | None = None, *, prompts_per_batch: int = 32) -> Drawn:
     """Draw every object of an image.
 
     Args:
         sam: a model in eval mode.
-        embedding: of the one image.
+        look: embeddings of windows of the one image, by this model.
         truth: bool [N, H, W], none empty.
         habits: the defaults when not given.
         prompts_per_batch: prompts decoded together, a bound on memory only.
@@ -105,16 +125,20 @@ def draw(
     Raises:
         ValueError: an empty mask.
     """
-    parts = [
-        _draw_batch(sam, embedding, truth[start : start + prompts_per_batch], habits or Habits())
-        for start in range(0, len(truth), prompts_per_batch)
-    ]
-    return join(parts) if parts else nothing(truth.shape[1:])
+    habits = habits or Habits()
+    order, parts = [], []
+    for seen in habits.windows(truth):
+        embedding = look(seen.window)
+        for start in range(0, len(seen.indices), prompts_per_batch):
+            some = seen.indices[start : start + prompts_per_batch]
+            order.append(some)
+            parts.append(_draw_batch(sam, embedding, truth[some], habits))
+    return join(parts).take(np.argsort(np.concatenate(order))) if parts else nothing(truth.shape[1:])
 
 
 def work_through(
     sam: Sam,
-    embedding: ImageEmbedding,
+    look: Look,
     truth: Masks,
     costs: Costs,
     *,
@@ -125,6 +149,7 @@ def work_through(
     """Draw objects one after the other until the working time of the image is used up.
 
     Args:
+        look: as for `draw`.
         truth: bool [N, H, W] in the order of work, such as most prominent first; none empty.
         costs: the cost model.
         seconds: working time; a mask that was begun in time is finished.
@@ -136,10 +161,10 @@ def work_through(
     done: list[Drawn] = []
     spent = 0.0
     for start in range(0, len(truth), at_once):
-        part = draw(sam, embedding, truth[start : start + at_once], habits, prompts_per_batch=at_once)
+        part = draw(sam, look, truth[start : start + at_once], habits, prompts_per_batch=at_once)
         begun = spent + np.concatenate([[0.0], np.cumsum(costs.drawing(part.clicks, part.brushed))])
         in_time = int(np.searchsorted(begun[:-1], seconds))
-        done.append(part.first(in_time))
+        done.append(part.take(np.arange(len(part))[:in_time]))
         spent = float(begun[-1])
         if spent >= seconds:
             break
@@ -164,7 +189,10 @@ def prominence(masks: Masks) -> Ints:
     return order
 
 
-def _draw_batch(sam: Sam, embedding: ImageEmbedding, truth: Masks, habits: Habits) -> Drawn:
+def _draw_batch(sam: Sam, embedding: ImageEmbedding, whole: Masks, habits: Habits) -> Drawn:
+    """Draw objects [N, H, W] that lie in the one window of the embedding."""
+    window = embedding.frames[0].crop_box
+    truth, corner = np.stack([inside(mask, window) for mask in whole]), np.array(window[:2], np.float32)
     count, side = len(truth), sam.config.low_res_size
     masks, clicks = np.zeros_like(truth), np.zeros(count, np.int64)
     real, first_iou, predicted = np.zeros(count), np.zeros(count), np.zeros(count, np.float32)
@@ -173,7 +201,7 @@ def _draw_batch(sam: Sam, embedding: ImageEmbedding, truth: Masks, habits: Habit
     active = np.arange(count)
     for click in range(habits.clicks):
         given = first_clicks(truth[active]) if click == 0 else correction_clicks(masks[active], truth[active])
-        xy[active, click], labels[active, click] = given
+        xy[active, click], labels[active, click] = given[0] + corner, given[1]
         prompts = Prompts(
             points=torch.from_numpy(xy[active, : click + 1]),
             labels=torch.from_numpy(labels[active, : click + 1]),
@@ -196,4 +224,7 @@ def _draw_batch(sam: Sam, embedding: ImageEmbedding, truth: Masks, habits: Habit
     brushed = np.zeros(count, np.int64)
     brushed[active] = np.count_nonzero(masks[active] ^ truth[active], axis=(1, 2))
     masks[active] = truth[active]
-    return Drawn(masks, clicks, brushed, xy[:, 0], predicted, first_iou)
+    drawn = np.zeros_like(whole)
+    for mask, part in zip(drawn, masks, strict=True):
+        inside(mask, window)[:] = part
+    return Drawn(drawn, clicks, brushed, xy[:, 0], predicted, first_iou)

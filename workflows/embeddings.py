@@ -1,4 +1,4 @@
-"""Stored image embeddings: one file per image and model, which annotators stream and nobody computes twice.
+"""Stored image embeddings: one file per image or window and model, which annotators stream and nobody computes twice.
 
 A file is safetensors: a JSON header that a browser reads in three lines, and float16 tensors. Its key names the model
 by its hash, and its header repeats that hash whole, so that no embedding is taken for one of other weights.
@@ -7,6 +7,7 @@ by its hash, and its header repeats that hash whole, so that no embedding is tak
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +20,12 @@ from sam_core.geometry import Frame, frame_of
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, encode
+from sam_core.windows import Box
 from schemas.layout import EMBEDDINGS_PREFIX, embedding_key
 from workflows.models import Model
 from workflows.storage import Store
 
-FORMAT = "1"
+FORMAT = "2"
 
 
 class StaleEmbeddingError(ValueError):
@@ -32,16 +34,19 @@ class StaleEmbeddingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingLabel:
-    """What the header of a file says: whose embedding it is, and where the image lies in the model input.
+    """What the header of a file says: whose embedding it is, and where its window lies in image and model input.
 
-    size, input_size: (height, width), px, of the upright image and of its part of the square model input.
+    frame: of the upright image; its crop box is the window, the whole image as a rule.
     """
 
     model_sha256: str
     image_id: str
-    size: tuple[int, int]
-    input_size: tuple[int, int]
-    image_size: int
+    frame: Frame
+
+    @property
+    def window(self) -> Box | None:
+        """None for the whole image."""
+        return None if self.frame.whole_image else self.frame.crop_box
 
     def fields(self) -> dict[str, str]:
         """As safetensors metadata, which is text only."""
@@ -49,20 +54,20 @@ class EmbeddingLabel:
             "format": FORMAT,
             "model_sha256": self.model_sha256,
             "image_id": self.image_id,
-            "height": str(self.size[0]),
-            "width": str(self.size[1]),
-            "input_height": str(self.input_size[0]),
-            "input_width": str(self.input_size[1]),
-            "image_size": str(self.image_size),
+            "height": str(self.frame.original_size[0]),
+            "width": str(self.frame.original_size[1]),
+            "window": " ".join(map(str, self.frame.crop_box)),
+            "input_height": str(self.frame.input_size[0]),
+            "input_width": str(self.frame.input_size[1]),
+            "image_size": str(self.frame.image_size),
         }
 
 
-def embed_image(sam: Sam, model: Model, image_id: str, pixels: NDArray[np.uint8]) -> bytes:
-    """The file of one image, uint8 RGB [H, W, 3]: tensors `embedding` [1, C, h, w] and `fine_0`, `fine_1` if any."""
-    encoded = encode(sam, [pixels])
-    frame = encoded.frames[0]
-    label = EmbeddingLabel(model.sha256, image_id, frame.original_size, frame.input_size, frame.image_size)
-    return pack(encoded.features, label)
+def embed_image(sam: Sam, model: Model, image_id: str, pixels: NDArray[np.uint8], window: Box | None = None) -> bytes:
+    """The file of one image, uint8 RGB [H, W, 3], or of a window of it: tensors `embedding` [1, C, h, w] and `fine_0`,
+    `fine_1` if any."""
+    encoded = encode(sam, [pixels], crop_boxes=None if window is None else [window])
+    return pack(encoded.features, EmbeddingLabel(model.sha256, image_id, encoded.frames[0]))
 
 
 def pack(features: ImageFeatures, label: EmbeddingLabel) -> bytes:
@@ -84,7 +89,7 @@ def unpack(data: bytes, label: EmbeddingLabel) -> ImageEmbedding:
     except SafetensorError as error:
         raise StaleEmbeddingError(f"stored embedding of {label.image_id} is damaged: {error}") from error
     fine = tuple(tensors[name] for name in sorted(tensors) if name.startswith("fine_"))
-    return ImageEmbedding(ImageFeatures(tensors["embedding"], fine), (_frame(label),))
+    return ImageEmbedding(ImageFeatures(tensors["embedding"], fine), (label.frame,))
 
 
 def check(data: bytes, label: EmbeddingLabel) -> None:
@@ -95,10 +100,25 @@ def check(data: bytes, label: EmbeddingLabel) -> None:
         raise StaleEmbeddingError(f"stored embedding of {label.image_id} is of another {' and '.join(wrong)}")
 
 
-def expected_label(model: Model, image_size: int, image_id: str, size: tuple[int, int]) -> EmbeddingLabel:
-    """What the file of an image by a model must say; size is (height, width), px."""
-    frame = frame_of(size, image_size=image_size)
-    return EmbeddingLabel(model.sha256, image_id, size, frame.input_size, image_size)
+def expected_label(
+    model: Model, image_size: int, image_id: str, size: tuple[int, int], window: Box | None = None
+) -> EmbeddingLabel:
+    """What the file of an image, or of a window of it, by a model must say; size is (height, width), px."""
+    return EmbeddingLabel(model.sha256, image_id, frame_of(size, image_size=image_size, crop_box=window))
+
+
+def stored_embedding(store: Store, model_id: str, label: EmbeddingLabel, make: Callable[[], bytes]) -> bytes:
+    """The file that `label` describes, made and stored first where it is missing or stale. Raises StoreError, and
+    whatever `make` does."""
+    key = embedding_key(model_id, label.image_id, label.window)
+    try:
+        data = store.get(key)
+        check(data, label)
+        return data
+    except (FileNotFoundError, StaleEmbeddingError):
+        data = make()
+    store.put(key, data)
+    return data
 
 
 def embedded_images(store: Store, model_id: str) -> set[str]:
@@ -115,10 +135,6 @@ def stale_embeddings(store: Store, model_id: str) -> list[str]:
     """Keys of embeddings that other models made."""
     mine = f"{EMBEDDINGS_PREFIX}model={model_id}/"
     return [entry.key for entry in store.list(EMBEDDINGS_PREFIX.rstrip("/")) if not entry.key.startswith(mine)]
-
-
-def _frame(label: EmbeddingLabel) -> Frame:
-    return frame_of(label.size, image_size=label.image_size)
 
 
 def _metadata(data: bytes) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch
+from sam_core.windows import Box, box_of, inside, window_around
 
 Mask = NDArray[np.bool_]
 TRIES = 8
@@ -95,8 +97,10 @@ def photo_batch(
     Returns:
         The batch; None when the image has no mask that the configuration admits.
     """
-    height, width = image.shape[:2]
     order = rng.permutation(len(masks))
+    if config.window_share and len(masks) and rng.random() < config.window_share:
+        image, masks = _zoomed(image, masks, masks[order[0]]())
+    height, width = image.shape[:2]
     for attempt in range(TRIES + 1):
         whole = attempt == TRIES
         framing = whole_framing(height, width, config.image_size) if whole else draw_framing(height, width, config, rng)
@@ -113,6 +117,20 @@ def photo_batch(
                 text=None if texts is None else _drawn([texts[i] for i in chosen], rng),
             )
     return None
+
+
+def _zoomed(
+    image: NDArray[np.uint8], masks: list[Callable[[], Mask]], shown: Mask
+) -> tuple[NDArray[np.uint8], list[Callable[[], Mask]]]:
+    """The window around one mask as an image of its own, and what is seen of the masks."""
+    if not shown.any():
+        return image, masks
+    window = window_around(image.shape[:2], box_of(shown))
+    return inside(image, window), [partial(_seen, read, window) for read in masks]
+
+
+def _seen(read: Callable[[], Mask], window: Box) -> Mask:
+    return inside(read(), window)
 
 
 def _drawn(texts: Sequence[NDArray[np.float16]], rng: np.random.Generator) -> torch.Tensor:

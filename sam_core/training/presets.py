@@ -33,6 +33,8 @@ class TrainConfig:
         max_mask_share: masks that cover more of their image are left out. min_area: smaller ones too, px of the input.
         min_source_area: masks of fewer px of their own image are left out too; for `text` alone.
         jitter: bounds of the random factor on the image's size (large-scale jitter); (1, 1) for none.
+        window_share: of photographs that are seen through the window of one of their masks (`sam_core.windows`), as by
+            annotators who zoom in; it is what jitter and the shares of the image refer to then.
         flip: probability of a mirror image.
         freeze_encoder: train the prompt encoder and mask decoder alone.
         align_start: begin with equal query and key projections in the decoder; for models that start from nothing.
@@ -62,6 +64,7 @@ class TrainConfig:
     min_area: int = 1
     min_source_area: int = 1
     jitter: tuple[float, float] = (1.0, 1.0)
+    window_share: float = 0.0
     flip: float = 0.0
     freeze_encoder: bool = False
     align_start: bool = False
@@ -80,7 +83,7 @@ class TrainConfig:
         _require(self.learning_rate.iterations > 0, "a run has at least one iteration")
         _require(0 < low <= high, "jitter is a range of positive factors, the smaller one first")
         _require(self.points >= 0 and self.refinements in (0, 1, 2), "points are 0 or more, refinements 0, 1 or 2")
-        shares = (self.box_share, self.max_mask_share, self.flip, self.text_share)
+        shares = (self.box_share, self.max_mask_share, self.flip, self.text_share, self.window_share)
         _require(all(0 <= p <= 1 for p in shares), "shares lie in 0..1")
         _require(0 <= self.drop_path < 1 and 0 <= self.average < 1, "drop_path and average lie in [0, 1)")
         _require(self.aim == "segment" or bool(self.teacher), "distillation needs a teacher")

@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from sam_core import annotators
-from sam_core.annotators import Costs, Habits, draw, nothing, prominence, work_through
+from sam_core.annotators import Costs, Habits, draw, look_at, nothing, prominence, work_through
 from sam_core.geometry import frame_of
 from sam_core.masks.batch import MaskBatch
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.sam import Sam
-from sam_core.predict import ImageEmbedding, Prompts, encode
+from sam_core.predict import ImageEmbedding, Prompts
 from sam_core.presets import vit_test
+from sam_core.windows import Box, window_around
 
 SIZE = 64
 
@@ -34,9 +35,10 @@ def sam() -> Sam:
     return Sam(vit_test()).eval()
 
 
-@pytest.fixture
-def embedding() -> ImageEmbedding:
-    return ImageEmbedding(ImageFeatures(torch.zeros(1, 32, 4, 4)), (frame_of((SIZE, SIZE), image_size=SIZE),))
+def look(window: Box) -> ImageEmbedding:
+    """Nothing to see, wherever one looks."""
+    frame = frame_of((SIZE, SIZE), image_size=SIZE, crop_box=window)
+    return ImageEmbedding(ImageFeatures(torch.zeros(1, 32, 4, 4)), (frame,))
 
 
 def answers_after(monkeypatch: pytest.MonkeyPatch, truth: NDArray[np.bool_], clicks: int) -> list[Prompts]:
@@ -60,12 +62,10 @@ def answers_after(monkeypatch: pytest.MonkeyPatch, truth: NDArray[np.bool_], cli
 
 
 @pytest.mark.parametrize("needed", [1, 3])
-def test_clicks_stop_when_the_mask_is_good(
-    monkeypatch: pytest.MonkeyPatch, sam: Sam, embedding: ImageEmbedding, needed: int
-) -> None:
+def test_clicks_stop_when_the_mask_is_good(monkeypatch: pytest.MonkeyPatch, sam: Sam, needed: int) -> None:
     truth = blocks(4)
     asked = answers_after(monkeypatch, truth, needed)
-    found = draw(sam, embedding, truth)
+    found = draw(sam, look, truth)
     assert found.clicks.tolist() == [needed] * 4
     assert found.brushed.tolist() == [0] * 4
     assert (found.masks & truth).sum() > 0.9 * truth.sum()
@@ -76,12 +76,10 @@ def test_clicks_stop_when_the_mask_is_good(
     assert truth[np.arange(4), found.points[:, 1].astype(int), found.points[:, 0].astype(int)].all()
 
 
-def test_what_clicks_do_not_reach_is_brushed(
-    monkeypatch: pytest.MonkeyPatch, sam: Sam, embedding: ImageEmbedding
-) -> None:
+def test_what_clicks_do_not_reach_is_brushed(monkeypatch: pytest.MonkeyPatch, sam: Sam) -> None:
     truth = blocks(2)
     answers_after(monkeypatch, truth, 99)
-    found = draw(sam, embedding, truth, Habits(clicks=3))
+    found = draw(sam, look, truth, Habits(clicks=3))
     assert found.clicks.tolist() == [3, 3]
     assert found.brushed.tolist() == [256, 256]  # nothing was found, so all of it
     assert (found.masks == truth).all()
@@ -91,24 +89,50 @@ def test_a_real_model_and_batches_that_change_nothing(photo: NDArray[np.uint8], 
     truth = np.zeros((5, *photo.shape[:2]), np.bool_)
     for index in range(5):
         truth[index, 20 * index + 5 : 20 * index + 100, 40 * index + 5 : 40 * index + 120] = True
-    embedding = encode(sam, [photo])
-    whole, cut = (draw(sam, embedding, truth, prompts_per_batch=size) for size in (32, 2))
+    whole, cut = (draw(sam, look_at(sam, photo), truth, prompts_per_batch=size) for size in (32, 2))
     assert whole.clicks.tolist() == cut.clicks.tolist()
     np.testing.assert_allclose(whole.first_iou, cut.first_iou, atol=1e-3)
     assert (whole.masks[whole.brushed > 0] == truth[whole.brushed > 0]).all()
 
 
-def test_work_stops_when_the_time_is_used_up(
-    monkeypatch: pytest.MonkeyPatch, sam: Sam, embedding: ImageEmbedding
-) -> None:
+def test_small_objects_are_drawn_in_their_window_as_in_an_image_of_its_own(photo: NDArray[np.uint8], sam: Sam) -> None:
+    truth = np.zeros((3, *photo.shape[:2]), np.bool_)
+    truth[0, 10:300, 20:400] = True  # too large for a window
+    truth[1, 100:110, 200:212] = True
+    truth[2, -12:, -9:] = True
+    looked: list[Box] = []
+
+    def look_and_note(window: Box) -> ImageEmbedding:
+        looked.append(window)
+        return look_at(sam, photo)(window)
+
+    found = draw(sam, look_and_note, truth, Habits(clicks=2))
+    assert looked[0] == (0, 0, photo.shape[1], photo.shape[0])
+    for index, box in ((1, (200, 100, 212, 110)), (2, (photo.shape[1] - 9, photo.shape[0] - 12, *photo.shape[1::-1]))):
+        x0, y0, x1, y1 = window = window_around(photo.shape[:2], box)
+        assert looked[index] == window
+        assert x1 - x0 < 200
+        alone = draw(
+            sam,
+            look_at(sam, np.ascontiguousarray(photo[y0:y1, x0:x1])),
+            truth[index : index + 1, y0:y1, x0:x1],
+            Habits(clicks=2, zoom=0),
+        )
+        np.testing.assert_allclose(found.first_iou[index], alone.first_iou[0], atol=1e-3)
+        assert np.abs(found.points[index] - alone.points[0] - (x0, y0)).max() == 0
+        assert (found.masks[index, y0:y1, x0:x1] == alone.masks[0]).all()
+        assert found.masks[index].sum() == alone.masks[0].sum()
+
+
+def test_work_stops_when_the_time_is_used_up(monkeypatch: pytest.MonkeyPatch, sam: Sam) -> None:
     truth, costs = blocks(6), Costs(find=4, click=2, brush=10)
     answers_after(monkeypatch, truth, 1)  # 6 s each
     for at_once in (1, 4, 16):
-        found = work_through(sam, embedding, truth, costs, seconds=20, at_once=at_once)
+        found = work_through(sam, look, truth, costs, seconds=20, at_once=at_once)
         assert len(found) == 4  # the fourth is begun at 18 s and finished
-    assert len(work_through(sam, embedding, truth, costs, seconds=1000)) == 6
-    assert len(work_through(sam, embedding, truth[:0], costs, seconds=1000)) == 0
-    assert len(work_through(sam, embedding, truth, costs, seconds=0)) == 0
+    assert len(work_through(sam, look, truth, costs, seconds=1000)) == 6
+    assert len(work_through(sam, look, truth[:0], costs, seconds=1000)) == 0
+    assert len(work_through(sam, look, truth, costs, seconds=0)) == 0
     assert nothing((3, 4)).masks.shape == (0, 3, 4)
 
 
@@ -121,3 +145,5 @@ def test_the_cost_model_is_the_stated_one() -> None:
     for bad in ({"iou": 0.0}, {"iou": 1.5}, {"clicks": 0}):
         with pytest.raises(ValueError, match="at least 1 click"):
             Habits(**bad)
+    with pytest.raises(ValueError, match="zoom is 0, or 2 or more"):
+        Habits(zoom=1)

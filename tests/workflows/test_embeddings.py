@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sam_core.geometry import frame_of
 from sam_core.model.checkpoint import load_model
 from sam_core.predict import encode
 from schemas.layout import embedding_key
@@ -18,6 +19,7 @@ from workflows.embeddings import (
     embedded_images,
     expected_label,
     stale_embeddings,
+    stored_embedding,
     unpack,
 )
 from workflows.models import Model
@@ -54,7 +56,8 @@ def test_features_come_back_up_to_half_precision(model: Model, stored: bytes, ph
     [
         ({"model_sha256": "0" * 64}, "another model_sha256"),
         ({"image_id": "cd" * 16}, "another image_id"),
-        ({"size": (3, 4)}, "another height and width"),
+        ({"frame": frame_of((3, 4), image_size=384)}, "another height and width"),
+        ({"frame": frame_of((300, 451), image_size=384, crop_box=(0, 0, 226, 150))}, "another window"),
     ],
 )
 def test_an_embedding_of_something_else_is_stale(
@@ -80,3 +83,25 @@ def test_what_is_embedded_and_what_is_stale(tmp_path: Path, model: Model) -> Non
     store.put(f"embeddings/model={model.model_id}/stray.txt", b"x")
     assert embedded_images(store, model.model_id) == {IMAGE}
     assert stale_embeddings(store, model.model_id) == [other]
+    store.put(embedding_key(model.model_id, IMAGE, (0, 0, 3, 4)), b"x")
+    assert embedded_images(store, model.model_id) == {IMAGE}
+
+
+def test_a_window_is_kept_beside_its_image_and_made_once(
+    tmp_path: Path, model: Model, photo: NDArray[np.uint8]
+) -> None:
+    sam, store, window, made = load_model("vit_n").sam, LocalStore(tmp_path), (100, 50, 260, 170), []
+    for place in (window, None, window, None):
+        label = expected_label(model, sam.config.image_size, IMAGE, photo.shape[:2], place)
+
+        def make(place: tuple[int, int, int, int] | None = place) -> bytes:
+            made.append(place)
+            return embed_image(sam, model, IMAGE, photo, place)
+
+        found = unpack(stored_embedding(store, model.model_id, label, make), label)
+        (frame,) = found.frames
+        assert frame.original_size == photo.shape[:2]
+        assert frame.crop_box == (place or (0, 0, photo.shape[1], photo.shape[0]))
+        expected = encode(sam, [photo], crop_boxes=None if place is None else [place])
+        np.testing.assert_allclose(found.features.embedding, expected.features.embedding, rtol=1e-3, atol=1e-3)
+    assert made == [window, None]

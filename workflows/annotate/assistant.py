@@ -17,12 +17,12 @@ from sam_core.masks.batch import MaskRecords
 from sam_core.model.checkpoint import load_model
 from sam_core.predict import ImageEmbedding
 from sam_core.recipes import recipe, recommended_recipe
-from schemas.layout import embedding_key
+from sam_core.windows import Box
 from workflows.annotate.contract import Prompt
 from workflows.annotate.decoder import Answer, Decoder
 from workflows.annotate.text_reader import TextReader
 from workflows.embed import StoredImage, read_bytes, read_pixels
-from workflows.embeddings import StaleEmbeddingError, check, embed_image, expected_label, unpack
+from workflows.embeddings import embed_image, expected_label, stored_embedding, unpack
 from workflows.images import read_header
 from workflows.models import Model
 from workflows.pictures import for_browser
@@ -81,21 +81,18 @@ class Assistant:
         data = read_bytes(self._reader, image.stored)
         return for_browser(data, read_header(data, max_pixels=self._max_pixels), max_pixels=self._max_pixels)
 
-    def embedding_file(self, image: AnnotatedImage) -> bytes:
-        """The stored embedding, computed and stored first if it is missing or stale. Raises ImageError, StoreError."""
-        image_id = image.stored.image_id
-        key = embedding_key(self.model.model_id, image_id)
-        label = expected_label(self.model, self.image_size, image_id, image.size)
-        try:
-            data = self._store.get(key)
-            check(data, label)
-            return data
-        except (FileNotFoundError, StaleEmbeddingError):
-            pixels = read_pixels(self._reader, image.stored, max_pixels=self._max_pixels)
-        with self._lock:
-            data = embed_image(self._sam, self.model, image_id, pixels)
-        self._store.put(key, data)
-        return data
+    def embedding_file(self, image: AnnotatedImage, window: Box | None = None) -> bytes:
+        """The stored embedding of an image or of a window of it, computed and stored first if it is missing or stale.
+        Raises ValueError for a window that leaves the image, ImageError, StoreError."""
+        image_id, model = image.stored.image_id, self.model
+        label = expected_label(model, self.image_size, image_id, image.size, window)
+
+        def make() -> bytes:
+            pixels = self._pixels(image)
+            with self._lock:
+                return embed_image(self._sam, model, image_id, pixels, window)
+
+        return stored_embedding(self._store, model.model_id, label, make)
 
     def decode(self, image: AnnotatedImage, prompt: Prompt) -> Answer:
         """What the model says to a prompt. Raises ValueError for an empty prompt or a mask that does not fit."""
@@ -113,9 +110,12 @@ class Assistant:
     def automatic(self, image: AnnotatedImage, recipe_name: str) -> MaskRecords:
         """Every mask of an image. Raises ImageError, StoreError."""
         name = recommended_recipe(self.model.name) if recipe_name == "auto" else recipe_name
-        pixels: NDArray[np.uint8] = read_pixels(self._reader, image.stored, max_pixels=self._max_pixels)
+        pixels = self._pixels(image)
         with self._lock:
             return MaskGenerator(self._sam, recipe(name), threads=self._threads).generate(pixels).masks
+
+    def _pixels(self, image: AnnotatedImage) -> NDArray[np.uint8]:
+        return read_pixels(self._reader, image.stored, max_pixels=self._max_pixels)
 
     def _embedding(self, image: AnnotatedImage) -> ImageEmbedding:
         """Of the images asked for last, a few are kept unpacked."""

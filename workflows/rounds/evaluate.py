@@ -9,13 +9,12 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_core.annotators import Costs, Drawn, Habits, draw, join
+from sam_core.annotators import Costs, Drawn, Habits, draw, join, look_at
 from sam_core.generator import MaskGenerator
 from sam_core.masks import rle
 from sam_core.masks.batch import Generation
 from sam_core.metrics.recall import Overlaps, average_recall
 from sam_core.model.checkpoint import load_model
-from sam_core.predict import encode
 from sam_core.recipes import recipe, recommended_recipe
 from schemas.tables import Status
 from workflows.convert import ImageResult
@@ -75,7 +74,7 @@ def measure(
         some = image.masks[_some(image, settings.masks_per_image, seed)]
         if not len(some):
             continue
-        mine = draw(sam, encode(sam, [image.image]), some, pace.habits)
+        mine = draw(sam, look_at(sam, image.image), some, pace.habits)
         drawn.append(replace(mine, masks=mine.masks[:, :0, :0]))  # only the figures are kept
         fitting.append(min(len(image.masks), pace.seconds_per_image / _seconds(mine, pace).mean()))
     if not drawn:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from sam_core.model.checkpoint import load_model
 from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, encode
+from sam_core.windows import Box
 from schemas.ids import image_id as id_of_bytes
-from schemas.layout import embedding_key
 from workflows.embed import StoredImage, read_pixels
-from workflows.embeddings import StaleEmbeddingError, embed_image, expected_label, unpack
+from workflows.embeddings import embed_image, expected_label, stored_embedding, unpack
 from workflows.evaluate.truth import open_set, read_file, read_masks, require_size
 from workflows.images import MAX_PIXELS, decode
 from workflows.models import Model
@@ -112,13 +112,13 @@ class Desk:
         """The embedding of an image that need not be of the data set."""
         return encode(self.sam, [image])
 
-    def embedding(self, image_id: str) -> ImageEmbedding:
-        """The stored embedding, made and stored first where it is missing or stale. Raises ImageError, StoreError."""
-        key = embedding_key(self.model.model_id, image_id)
-        label = expected_label(self.model, self.sam.config.image_size, image_id, self.sizes[image_id])
-        try:
-            return unpack(self._store.get(key), label)
-        except (FileNotFoundError, StaleEmbeddingError):
-            data = embed_image(self.sam, self.model, image_id, self.pixels(image_id))
-        self._store.put(key, data)
-        return unpack(data, label)
+    def embedding(self, image_id: str, window: Box | None = None) -> ImageEmbedding:
+        """The stored embedding of an image, or of a window of it, made and stored first where it is missing or stale.
+        Raises ImageError, StoreError."""
+        model = self.model
+        label = expected_label(model, self.sam.config.image_size, image_id, self.sizes[image_id], window)
+
+        def make() -> bytes:
+            return embed_image(self.sam, model, image_id, self.pixels(image_id), window)
+
+        return unpack(stored_embedding(self._store, model.model_id, label, make), label)

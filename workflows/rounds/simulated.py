@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -154,7 +155,7 @@ class _Sitting:
         left = max(0.0, self.settings.seconds_per_image - review)
         drawn = work_through(
             self.desk.sam,
-            self.desk.embedding(self.image_id),
+            partial(self.desk.embedding, self.image_id),
             objects,
             self.settings.costs,
             seconds=left,

@@ -106,3 +106,30 @@ def test_embeddings_follow_the_masks_that_were_chosen() -> None:
         assert (made.text[:, 0].floor() == tops // 20).all()
         drawn |= set((made.text[:, 0] % 1).tolist())
     assert drawn == {0.0, 0.25, 0.5}
+
+
+def test_a_photograph_can_be_seen_through_the_window_of_one_of_its_masks() -> None:
+    """Small objects then fill a tenth of the input or more, in colours that say which one is looked at."""
+    image = np.zeros((600, 800, 3), np.uint8)
+    masks = []
+    for number, (y, x) in enumerate([(20, 30), (300, 500), (580, 780)]):
+        mask = np.zeros((600, 800), bool)
+        mask[y : y + 12, x : x + 12] = True
+        image[mask] = 80 * (number + 1)
+        masks.append(mask)
+    config = replace(CONFIG, jitter=(1, 1), flip=0, window_share=1.0)
+    seen = set()
+    for seed in range(12):
+        made = photo_batch(image, [lambda m=m: m for m in masks], config, np.random.default_rng(seed), 0)
+        assert made is not None
+        assert len(made.masks) == 1
+        assert 6 <= int(made.masks[0].any(0).sum()) <= 13  # 64 / 10 to 64 / 5
+        (colour,) = set(made.images[0][made.masks[0]].flatten().tolist()) & {80, 160, 240}
+        seen.add(colour)
+    assert seen == {80, 160, 240}
+    half_of_them = replace(config, window_share=0.5, min_area=1)
+    sizes = [
+        int(photo_batch(image, [lambda: masks[1]], half_of_them, np.random.default_rng(seed), 0).masks.sum())  # type: ignore[union-attr]
+        for seed in range(40)
+    ]
+    assert 10 <= sum(size > 30 for size in sizes) <= 30
