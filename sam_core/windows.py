@@ -1,7 +1,8 @@
 """Windows: what a model is shown of an image when somebody has zoomed in.
 
 A model sees an image at the size of its input and draws masks at a quarter of that: an object of 16 px in a photograph
-of 4,000 px is less than a cell of them. A window is encoded like an image of its own: the object is as large as it looks.
+of 4,000 px is less than a cell of them. A window is encoded like an image of its own, so the object is as large as it
+looks.
 
 Windows are tiles of a pyramid: those of level L are 1 / 2^L of the longest side wide, and half of each lies under the
 next one. So a few of them serve many objects, and what was encoded once is found again. All sums are of whole numbers;
