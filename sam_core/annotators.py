@@ -11,7 +11,7 @@ Shapes: N objects of one image of [H, W] px.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -21,12 +21,10 @@ import torch
 from sam_core.metrics.clicks import correction_clicks, first_clicks
 from sam_core.metrics.iou import mask_iou
 from sam_core.model.sam import Sam
-from sam_core.predict import ImageEmbedding, Prompts, decode, encode
-from sam_core.windows import ZOOM, Box, Windowed, by_window, inside
+from sam_core.predict import ImageEmbedding, Look, Prompts, decode
+from sam_core.windows import ZOOM, Windowed, box_of, by_window, inside
 
 Masks = npt.NDArray[np.bool_]
-Look = Callable[[Box], ImageEmbedding]
-"""The embedding of a window of the image."""
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -50,9 +48,9 @@ class Habits:
 
     def windows(self, masks: Masks) -> list[Windowed]:
         """What they look at to draw these masks [N, H, W]."""
-        if self.zoom:
-            return by_window(masks, zoom=self.zoom)
         height, width = masks.shape[1:]
+        if self.zoom:
+            return by_window((height, width), map(box_of, masks), zoom=self.zoom)
         return [Windowed((0, 0, width, height), np.arange(len(masks)))] if len(masks) else []
 
 
@@ -104,11 +102,6 @@ class Drawn:
     def take(self, indices: Ints) -> Drawn:
         """Those at these places, in this order."""
         return Drawn(*(getattr(self, field.name)[indices] for field in fields(self)))
-
-
-def look_at(sam: Sam, image: npt.NDArray[np.uint8]) -> Look:
-    """Encodes windows of an image, uint8 RGB [H, W, 3], when they are looked at."""
-    return lambda window: encode(sam, [image], crop_boxes=[window])
 
 
 @torch.inference_mode()

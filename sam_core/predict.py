@@ -3,7 +3,7 @@
 Sizes and frames travel with the data, so any number of images can be in use at once, in any order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,9 @@ from sam_core.masks.batch import MaskBatch
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.prompt_encoder import FOREGROUND, NOT_A_POINT, Prompts
 from sam_core.model.sam import Sam
+from sam_core.windows import Box
 
-__all__ = ["ImageEmbedding", "Prompts", "decode", "encode"]
+__all__ = ["ImageEmbedding", "Look", "Prompts", "decode", "encode", "look_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,15 @@ def encode(
     frames = [frame_of(x.shape[:2], image_size=side, crop_box=box) for x, box in zip(images, boxes, strict=True)]
     inputs = [model_input(x, frame, sam.pixel_mean, sam.pixel_std) for x, frame in zip(images, frames, strict=True)]
     return ImageEmbedding(sam.image_encoder(torch.stack(inputs)), tuple(frames))
+
+
+Look = Callable[[Box], ImageEmbedding]
+"""The embedding of a window of one image."""
+
+
+def look_at(sam: Sam, image: NDArray[np.uint8]) -> Look:
+    """Encodes windows of an image, uint8 RGB [H, W, 3], when they are looked at."""
+    return lambda window: encode(sam, [image], crop_boxes=[window])
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ next one. So a few of them serve many objects, and what was encoded once is foun
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ LEAST = 48
 
 @dataclass(frozen=True, slots=True)
 class Windowed:
-    """Objects that are seen through one window; indices [N] of them, ascending."""
+    """What is seen through one window; indices [N] of the objects, ascending."""
 
     window: Box
     indices: NDArray[np.int64]
@@ -53,11 +54,11 @@ def window_around(size: tuple[int, int], box: Box, *, zoom: int = ZOOM) -> Box:
     return left, top, right, bottom
 
 
-def by_window(masks: NDArray[np.bool_], *, zoom: int = ZOOM) -> list[Windowed]:
-    """Masks [N, H, W], none empty, by the window that shows each: windows in the order of their first mask."""
+def by_window(size: tuple[int, int], boxes: Iterable[Box], *, zoom: int = ZOOM) -> list[Windowed]:
+    """Boxes in an image of (height, width) px by the window that shows each, in the order of their first box."""
     found: dict[Box, list[int]] = {}
-    for index, mask in enumerate(masks):
-        found.setdefault(window_around(mask.shape, box_of(mask), zoom=zoom), []).append(index)
+    for index, box in enumerate(boxes):
+        found.setdefault(window_around(size, box, zoom=zoom), []).append(index)
     return [Windowed(window, np.array(indices, np.int64)) for window, indices in found.items()]
 
 

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from sam_core import annotators
-from sam_core.annotators import Costs, Habits, draw, look_at, nothing, prominence, work_through
+from sam_core.annotators import Costs, Habits, draw, nothing, prominence, work_through
 from sam_core.geometry import frame_of
 from sam_core.masks.batch import MaskBatch
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.sam import Sam
-from sam_core.predict import ImageEmbedding, Prompts
+from sam_core.predict import ImageEmbedding, Prompts, look_at
 from sam_core.presets import vit_test
 from sam_core.windows import Box, window_around
 

@@ -9,12 +9,13 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_core.annotators import Costs, Drawn, Habits, draw, join, look_at
+from sam_core.annotators import Costs, Drawn, Habits, draw, join
 from sam_core.generator import MaskGenerator
 from sam_core.masks import rle
 from sam_core.masks.batch import Generation
 from sam_core.metrics.recall import Overlaps, average_recall
 from sam_core.model.checkpoint import load_model
+from sam_core.predict import look_at
 from sam_core.recipes import recipe, recommended_recipe
 from schemas.tables import Status
 from workflows.convert import ImageResult

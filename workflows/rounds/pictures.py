@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sam_core.model.checkpoint import load_model
 from sam_core.model.sam import Sam
-from sam_core.predict import ImageEmbedding, encode
+from sam_core.predict import ImageEmbedding
 from sam_core.windows import Box
 from schemas.ids import image_id as id_of_bytes
 from workflows.embed import StoredImage, read_pixels
@@ -107,10 +107,6 @@ class Desk:
     def pixels(self, image_id: str) -> Pixels:
         """uint8 RGB [H, W, 3]. Raises ImageError, StoreError."""
         return read_pixels(self._reader, StoredImage(image_id, self._uris[image_id]), max_pixels=MAX_PIXELS)
-
-    def embed(self, image: Pixels) -> ImageEmbedding:
-        """The embedding of an image that need not be of the data set."""
-        return encode(self.sam, [image])
 
     def embedding(self, image_id: str, window: Box | None = None) -> ImageEmbedding:
         """The stored embedding of an image, or of a window of it, made and stored first where it is missing or stale.

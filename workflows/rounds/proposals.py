@@ -1,7 +1,9 @@
-"""From boxes to prefilled masks: the detector proposes, SAM draws, a threshold keeps those that are probably right."""
+"""From boxes to prefilled masks: the detector proposes, SAM draws in windows, a threshold keeps those that are probably
+right."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +18,8 @@ from sam_core.masks.batch import Generation, MaskRecords, Reason, Rejections, St
 from sam_core.masks.boxes import tight_boxes, to_xywh
 from sam_core.metrics.iou import iou_matrix, mask_areas
 from sam_core.model.sam import Sam
-from sam_core.predict import ImageEmbedding, Prompts, decode
+from sam_core.predict import ImageEmbedding, Look, Prompts, decode
+from sam_core.windows import Box, by_window
 
 Floats = NDArray[np.float64]
 _DUPLICATE = 0.7  # mask IoU from which the less confident of two is dropped
@@ -36,15 +39,15 @@ class Proposals:
 
 
 @torch.inference_mode()
-def propose(sam: Sam, detector: ObjectDetector, embedding: ImageEmbedding, *, most: int) -> Proposals:
-    """What detector and model find on one image; `most` boxes are looked at."""
-    frame = embedding.frames[0]
-    found = detect(detector, embedding.features, frame.input_size, limit=most)
+def propose(sam: Sam, detector: ObjectDetector, look: Look, size: tuple[int, int], *, most: int) -> Proposals:
+    """What detector and model find on an image of (height, width) px; of `most` boxes each is drawn in its window."""
+    whole = look((0, 0, size[1], size[0]))
+    frame = whole.frames[0]
+    found = detect(detector, whole.features, frame.input_size, limit=most)
     boxes = boxes_to_original(found, frame)
-    drawn = [_draw(sam, embedding, boxes[at : at + _PROMPTS]) for at in range(0, len(boxes), _PROMPTS)]
-    if not drawn:
+    if not len(boxes):
         return _none(frame)
-    masks, iou, stability = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+    masks, iou, stability = _draw_all(sam, look, size, boxes)
     confidence = found.scores.astype(np.float64) * iou.clamp(0, 1).double().numpy()
     order = np.argsort(-confidence, kind="stable")
     order = order[masks[order].any(-1).any(-1).numpy()]
@@ -133,13 +136,34 @@ def as_generation(found: Proposals, threshold: float | None, size: tuple[int, in
     return Generation(records, rejections, StepSeconds())
 
 
+def _draw_all(
+    sam: Sam, look: Look, size: tuple[int, int], boxes: NDArray[np.float32]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The most confident of three masks for each box: bool [N, H, W], predicted IoU [N], stability [N]."""
+    masks = torch.zeros(len(boxes), *size, dtype=torch.bool)
+    iou, stability = torch.zeros(len(boxes)), torch.zeros(len(boxes))
+    for seen in by_window(size, (_outline(box, size) for box in boxes)):
+        embedding, (x0, y0, x1, y1) = look(seen.window), seen.window
+        for at in range(0, len(seen.indices), _PROMPTS):
+            some = seen.indices[at : at + _PROMPTS]
+            masks[some, y0:y1, x0:x1], iou[some], stability[some] = _draw(sam, embedding, boxes[some])
+    return masks, iou, stability
+
+
 def _draw(
     sam: Sam, embedding: ImageEmbedding, boxes: NDArray[np.float32]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The most confident of three masks for each box: bool [N, H, W], predicted IoU [N], stability [N]."""
+    """As `_draw_all`, for boxes that lie in the one window of the embedding; masks in its frame."""
     best = decode(sam, embedding, Prompts(boxes=torch.from_numpy(boxes)), multimask=True).best()
     tight, masks, loose = (best.masks(threshold)[:, 0].cpu() for threshold in (1.0, 0.0, -1.0))
     return masks, best.iou[:, 0].cpu(), mask_areas(tight) / mask_areas(loose).clamp(min=1)
+
+
+def _outline(box: NDArray[np.float32], size: tuple[int, int]) -> Box:
+    """The whole px that a box [4] touches, at least one."""
+    x0, y0, x1, y1 = box.tolist()
+    left, top = min(size[1] - 1, max(0, math.floor(x0))), min(size[0] - 1, max(0, math.floor(y0)))
+    return left, top, max(left + 1, min(size[1], math.ceil(x1))), max(top + 1, min(size[0], math.ceil(y1)))
 
 
 def _distinct(masks: torch.Tensor) -> list[int]:

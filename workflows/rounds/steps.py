@@ -5,7 +5,10 @@ Whatever it writes besides has a name that follows from the round, so a step tha
 
 from __future__ import annotations
 
+from functools import partial
+
 from sam_core.detector import ObjectDetector
+from sam_core.predict import look_at
 from sam_core.recipes import recipe
 from schemas.ids import content_hash
 from schemas.layout import snapshot_key
@@ -211,15 +214,17 @@ def _judged(now: Round, desk: Desk, detector: ObjectDetector) -> tuple[Judged, J
     config = now.engine.config
     halves: list[list[Judged]] = [[], []]
     for place, image in enumerate(now.engine.held_out.first(2 * config.evaluation.images)):
-        found = propose(desk.sam, detector, desk.embed(image.image), most=config.detector.most)
+        look, size = look_at(desk.sam, image.image), image.masks.shape[1:]
+        found = propose(desk.sam, detector, look, size, most=config.detector.most)
         halves[place % 2].append(judge(found, image.masks))
     return together(halves[0]), together(halves[1])
 
 
 def _prefilled(now: Round, desk: Desk, detector: ObjectDetector, image_id: str, threshold: float | None) -> ImageResult:
     """The masks that annotators of an image will find."""
-    found = propose(desk.sam, detector, desk.embedding(image_id), most=now.engine.config.detector.most)
-    generation = as_generation(found, threshold, desk.sizes[image_id])
+    look, size = partial(desk.embedding, image_id), desk.sizes[image_id]
+    found = propose(desk.sam, detector, look, size, most=now.engine.config.detector.most)
+    generation = as_generation(found, threshold, size)
     return ImageResult(image_id, Status.OK, now.record.started_at, now.record.started_at, generation=generation)
 
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from workflows.rounds.proposals import Judged, Proposals, as_generation, choose_threshold, judge, together
+from sam_core.detector import Found, ObjectDetector
+from sam_core.model.sam import Sam
+from sam_core.predict import Prompts, decode, encode, look_at
+from sam_core.presets import vit_test
+from sam_core.windows import window_around
+from workflows.rounds import proposals as module
+from workflows.rounds.proposals import Judged, Proposals, as_generation, choose_threshold, judge, propose, together
 
 
 def proposals(masks: np.ndarray, confidence: list[float]) -> Proposals:
@@ -57,3 +65,33 @@ def test_they_become_a_generators_masks() -> None:
     assert {reason.value for reason, count in made.rejections.counts().items() if count} == {"iou"}
     nothing = as_generation(proposals(masks, [0.9, 0.7, 0.2]), None, (20, 30))
     assert (len(nothing.masks), len(nothing.rejections)) == (0, 3)
+
+
+def test_every_box_is_drawn_in_its_own_window(monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]) -> None:
+    """Small boxes as in an image that is their window alone; a large one in the whole image."""
+    torch.manual_seed(0)
+    sam, size = Sam(vit_test()).eval(), photo.shape[:2]
+    scale = sam.config.image_size / max(size)
+    boxes = np.array([[20, 30, 380, 280], [200.5, 100.2, 212, 111], [440.4, 288, 451, 300]], np.float32)
+    monkeypatch.setattr(module, "detect", lambda *_, **__: Found(boxes * scale, np.array([0.9, 0.8, 0.7], np.float32)))
+    found = propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), size, most=9)
+    assert len(found.masks) >= 2
+    for mask, box, score in zip(found.masks, found.boxes, found.predicted_iou, strict=True):
+        low, high = np.floor(box[:2] + 1e-3), np.ceil(box[2:] - 1e-3)
+        x0, y0, x1, y1 = window = window_around(size, tuple(np.concatenate([low, high]).astype(int).tolist()))
+        assert (window == (0, 0, *size[::-1])) == (box[2] - box[0] > 100)
+        alone = encode(sam, [np.ascontiguousarray(photo[y0:y1, x0:x1])])
+        prompts = Prompts(boxes=torch.from_numpy(box[None] - np.array([x0, y0] * 2, np.float32)))
+        best = decode(sam, alone, prompts).best()
+        assert (mask[y0:y1, x0:x1] != best.masks()[0, 0].numpy()).mean() < 1e-3
+        assert mask.sum() == mask[y0:y1, x0:x1].sum()
+        assert score == pytest.approx(float(best.iou[0, 0]), abs=1e-3)
+
+
+def test_a_detector_that_finds_nothing_proposes_nothing(
+    monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
+) -> None:
+    sam, nothing = Sam(vit_test()).eval(), Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    monkeypatch.setattr(module, "detect", lambda *_, **__: nothing)
+    found = propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), photo.shape[:2], most=9)
+    assert found.masks.shape == (0, *photo.shape[:2])
