@@ -83,6 +83,10 @@ class Person:
         """Wait until the model has nothing left to say."""
         self.page.wait_for_selector("html[data-busy=false]", state="attached")
 
+    def settled(self) -> None:
+        """Wait until the model sees what is looked at, or it is said that it does not."""
+        self.page.wait_for_selector("html[data-settled=true]", state="attached")
+
     def kept(self) -> None:
         """Wait until the mask in work lies in the browser's own store."""
         self.page.wait_for_selector("html[data-kept=true]", state="attached")

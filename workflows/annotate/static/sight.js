@@ -18,6 +18,7 @@ export class Sight {
   /** Begins to follow the view. */
   follow() {
     this.#desk.view.onMove = () => {
+      document.documentElement.dataset.settled = "false";
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.#settle(), PAUSE);
     };
@@ -25,8 +26,13 @@ export class Sight {
 
   #settle() {
     this.#timer = 0;
-    if (this.#isThere()) this.#desk.onWork();
+    if (this.#isThere()) this.#show();
     else this.#bring();
+  }
+
+  #show() {
+    this.#desk.onWork();
+    document.documentElement.dataset.settled = !this.#timer;
   }
 
   /** One window at a time, until the model sees the one that is looked at; whoever moves on is not waited for. */
@@ -41,7 +47,7 @@ export class Sight {
     } finally {
       this.#bringing = false;
     }
-    this.#desk.onWork();
+    this.#show();
   }
 
   /** Whether there is nothing to bring: no image, none of it visible, or the model sees what is. */
