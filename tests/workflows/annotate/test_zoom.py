@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from sam_core.answers import answer
+from sam_core.geometry import frame_of, upscale_logits
+from sam_core.masks import rle
 from sam_core.model.checkpoint import load_model
 from sam_core.predict import Prompts, encode
 from sam_core.windows import Box, inside, window_around
@@ -39,6 +41,13 @@ _SAME_SUMS = """(cases) => import("/windows.js").then(({ windowAround }) =>
   cases.map(([[height, width], [x0, y0, x1, y1], zoom]) => {
     const window = windowAround({ width, height }, { x0, y0, x1, y1 }, zoom);
     return [window.x0, window.y0, window.x1, window.y1];
+  }))"""
+
+
+_SAME_PIXELS = """(cases) => Promise.all(["frame", "upscale", "rle"].map((name) => import(`/${name}.js`))).then(
+  ([{ frameOf }, { upscale }, { compress }]) => cases.map(([[height, width], [x0, y0, x1, y1], logits]) => {
+    const frame = frameOf({ image_size: 32, low_res_size: 8 }, { width, height }, { x0, y0, x1, y1 });
+    return compress(upscale(Float32Array.from(logits), frame));
   }))"""
 
 
@@ -128,6 +137,23 @@ def test_the_app_makes_the_sums_of_python(browser: Browser, running: Start, conf
     page.goto(running(config).address)
     found = page.evaluate(_SAME_SUMS, cases)
     assert [tuple(window) for window in found] == [window_around(size, box, zoom=zoom) for size, box, zoom in cases]
+
+
+def test_a_window_is_pasted_at_its_place_up_to_every_border(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    random = np.random.default_rng(6)
+    size, windows = (60, 90), [(0, 0, 90, 60), (0, 0, 45, 45), (45, 15, 90, 60), (22, 0, 67, 45), (22, 15, 67, 60)]
+    made = [random.normal(at, 1, (8, 8)).astype(np.float32) for at in (-9, -1, 0, 1, 9)]
+    cases = [(window, logits) for window in windows for logits in made]
+    page = new_page(browser)
+    page.goto(running(config).address)
+    found = page.evaluate(_SAME_PIXELS, [(size, window, logits.ravel().tolist()) for window, logits in cases])
+    for counts, (window, logits) in zip(found, cases, strict=True):
+        mask = np.zeros(size, np.bool_)
+        frame = frame_of(size, image_size=32, crop_box=window)
+        inside(mask, window)[:] = upscale_logits(torch.from_numpy(logits)[None, None], frame)[0, 0].numpy() > 0
+        assert counts == rle.encode(mask).decode()
 
 
 def test_a_click_after_zooming_in_is_answered_in_the_window(
