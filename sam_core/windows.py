@@ -54,6 +54,15 @@ def window_around(size: tuple[int, int], box: Box, *, zoom: int = ZOOM) -> Box:
     return left, top, right, bottom
 
 
+def is_window(size: tuple[int, int], window: Box) -> bool:
+    """Whether a window is the whole of an image of (height, width) px, or a tile of its pyramid."""
+    height, width = size
+    x0, y0, x1, y1 = window
+    longest = max(size)
+    spans = {-(-longest >> level) for level in range(longest.bit_length()) if level == 0 or longest >> level >= LEAST}
+    return any(_is_tile(x0, x1, width, span) and _is_tile(y0, y1, height, span) for span in spans)
+
+
 def by_window(size: tuple[int, int], boxes: Iterable[Box], *, zoom: int = ZOOM) -> list[Windowed]:
     """Boxes in an image of (height, width) px by the window that shows each, in the order of their first box."""
     found: dict[Box, list[int]] = {}
@@ -76,10 +85,22 @@ def inside(pixels: NDArray, window: Box) -> NDArray:  # type: ignore[type-arg]  
     return pixels[y0:y1, x0:x1]
 
 
+def _is_tile(begin: int, end: int, length: int, span: int) -> bool:
+    """Whether begin..end is a tile of one axis."""
+    span = min(span, length)
+    last = length - span
+    return end - begin == span and (begin == last or (0 <= begin < last and begin % _step(span) == 0))
+
+
+def _step(span: int) -> int:
+    """How far the tiles of one axis lie apart: half of each lies under the next one."""
+    return max(1, span // 2)
+
+
 def _nearest(low: int, high: int, length: int, span: int) -> tuple[int, int]:
     """The tile of one axis whose middle is nearest to that of low..high."""
     span = min(span, length)
-    half = max(1, span // 2)
+    half = _step(span)
     place = max(0, (low + high - span + half) // (2 * half))
     begin = min(length - span, place * half)
     return begin, begin + span

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sam_core.windows import LEAST, Box, box_of, by_window, inside, window_around
+from sam_core.windows import LEAST, Box, box_of, by_window, inside, is_window, window_around
 
 
 @st.composite
@@ -47,6 +47,29 @@ def test_windows_are_tiles_that_overlap_by_half_and_the_nearest_is_taken(
             assert abs(window[axis] + mine / 2 - middle) == min(abs(middle - other) for other in middles)
         else:  # near the border: the last regular one, or the one that ends with the image
             assert window[axis] in (regular[-1], length - mine)
+
+
+@given(places())
+def test_every_window_around_something_is_one_of_the_pyramid(place: tuple[tuple[int, int], Box, int]) -> None:
+    size, box, zoom = place
+    assert is_window(size, window_around(size, box, zoom=zoom))
+    assert is_window(size, (0, 0, size[1], size[0]))
+
+
+def test_no_other_window_is_one() -> None:
+    size = (600, 800)
+    for window in ((0, 0, 400, 400), (200, 200, 600, 600), (300, 200, 500, 400), (750, 550, 800, 600)):
+        assert is_window(size, window)
+    for window in (
+        (0, 0, 400, 300),  # a tile is a square
+        (1, 0, 401, 400),  # between two tiles
+        (-200, 0, 200, 400),
+        (600, 0, 1000, 400),
+        (0, 0, 25, 25),  # smaller than any
+        (400, 0, 0, 400),
+        (0, 0, 0, 0),
+    ):
+        assert not is_window(size, window)
 
 
 def test_a_pyramid_by_hand() -> None:

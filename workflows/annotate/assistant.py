@@ -17,12 +17,12 @@ from sam_core.masks.batch import MaskRecords
 from sam_core.model.checkpoint import load_model
 from sam_core.predict import ImageEmbedding
 from sam_core.recipes import recipe, recommended_recipe
-from sam_core.windows import Box
+from sam_core.windows import Box, is_window
 from workflows.annotate.contract import Prompt
-from workflows.annotate.decoder import Answer, Decoder
+from workflows.annotate.decoder import Answer, Decoder, require_inside
 from workflows.annotate.text_reader import TextReader
 from workflows.embed import StoredImage, read_bytes, read_pixels
-from workflows.embeddings import embed_image, expected_label, stored_embedding, unpack
+from workflows.embeddings import EmbeddingLabel, embed_image, expected_label, stored_embedding, unpack
 from workflows.images import read_header
 from workflows.models import Model
 from workflows.pictures import for_browser
@@ -59,7 +59,7 @@ class Assistant:
         self._decoder = Decoder(self.graphs, threads=threads)
         self._reader = UriReader()
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, ImageEmbedding] = OrderedDict()
+        self._kept: OrderedDict[EmbeddingLabel, ImageEmbedding] = OrderedDict()
 
     @property
     def takes_text(self) -> bool:
@@ -83,27 +83,22 @@ class Assistant:
 
     def embedding_file(self, image: AnnotatedImage, window: Box | None = None) -> bytes:
         """The stored embedding of an image or of a window of it, computed and stored first if it is missing or stale.
-        Raises ValueError for a window that leaves the image, ImageError, StoreError."""
-        image_id, model = image.stored.image_id, self.model
-        label = expected_label(model, self.image_size, image_id, image.size, window)
-
-        def make() -> bytes:
-            pixels = self._pixels(image)
-            with self._lock:
-                return embed_image(self._sam, model, image_id, pixels, window)
-
-        return stored_embedding(self._store, model.model_id, label, make)
+        Raises ValueError for a window that is no tile of the image, ImageError, StoreError."""
+        return self._stored(image, self._label(image, window))
 
     def decode(self, image: AnnotatedImage, prompt: Prompt) -> Answer:
-        """What the model says to a prompt. Raises ValueError for an empty prompt or a mask that does not fit."""
+        """What the model says to a prompt. Raises ValueError for an empty prompt, a mask that does not fit, a window
+        that is no tile of the image, or one that shows only a part of the prompt."""
         if not prompt.points and prompt.box is None and prompt.text is None:
             raise ValueError("a prompt needs points, a box or a text")
         mask = rle.decode(prompt.mask.encode(), image.size) if prompt.mask else None
+        label = self._label(image, prompt.window)
+        require_inside(prompt, mask, label.frame)
         if prompt.text is None:
-            return self._decoder.answer(self._embedding(image), prompt, mask)
+            return self._decoder.answer(self._embedding(image, label), prompt, mask)
         if self._reads is None:
             raise ValueError("this server has no text prompts: start `sam-engine annotate` with --clip FOLDER")
-        embedding = self._embedding(image)
+        embedding = self._embedding(image, label)
         with self._lock:
             return self._reads.answer(embedding, prompt, mask)
 
@@ -117,12 +112,27 @@ class Assistant:
     def _pixels(self, image: AnnotatedImage) -> NDArray[np.uint8]:
         return read_pixels(self._reader, image.stored, max_pixels=self._max_pixels)
 
-    def _embedding(self, image: AnnotatedImage) -> ImageEmbedding:
-        """Of the images asked for last, a few are kept unpacked."""
-        image_id = image.stored.image_id
-        if image_id not in self._kept:
-            label = expected_label(self.model, self.image_size, image_id, image.size)
-            self._kept[image_id] = unpack(self.embedding_file(image), label)
+    def _label(self, image: AnnotatedImage, window: Box | None) -> EmbeddingLabel:
+        """What an embedding must say. Raises ValueError for any window but the tiles, with which nobody can fill a
+        store."""
+        if window is not None and not is_window(image.size, window):
+            shown, (height, width) = ",".join(map(str, window)), image.size
+            raise ValueError(f"window {shown} is not a tile of an image of {width}x{height} px (sam_core.windows)")
+        return expected_label(self.model, self.image_size, image.stored.image_id, image.size, window)
+
+    def _stored(self, image: AnnotatedImage, label: EmbeddingLabel) -> bytes:
+        def make() -> bytes:
+            pixels = self._pixels(image)
+            with self._lock:
+                return embed_image(self._sam, self.model, label.image_id, pixels, label.window)
+
+        return stored_embedding(self._store, self.model.model_id, label, make)
+
+    def _embedding(self, image: AnnotatedImage, label: EmbeddingLabel) -> ImageEmbedding:
+        """Of the images and windows asked for last, a few are kept unpacked."""
+        found = self._kept.get(label)
+        if found is None:
+            found = self._kept[label] = unpack(self._stored(image, label), label)
             while len(self._kept) > EMBEDDINGS_KEPT:
                 self._kept.popitem(last=False)
-        return self._kept[image_id]
+        return found

@@ -1,7 +1,7 @@
 """What travels between the server and its clients, as typed models; `/api/openapi.json` is made from them.
 
-Coordinates are px of the upright original image, xy, origin at the outer corner of its top-left pixel. Masks are COCO
-compressed counts, column-major over the whole image, as text. Times are UTC.
+Coordinates are px of the upright original image, xy, origin at the outer corner of its top-left pixel, also where a
+window of it is named. Masks are COCO compressed counts, column-major over the whole image, as text. Times are UTC.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, le=1e6)]
 Point = tuple[Finite, Finite]
 Box = tuple[Finite, Finite, Finite, Finite]
+Window = tuple[int, int, int, int]
+WINDOW = (
+    "x0, y0, x1, y1 in px, ends exclusive: what the model sees, the whole image if none is given; tiles only, those of "
+    "level L being 1 / 2^L of the longest side wide and half of that apart, 48 px at least"
+)
 Status = Literal["open", "done", "accepted", "sent_back"]
 
 
@@ -141,6 +146,8 @@ class Prompt(Strict):
         default=None, description="what it is, such as `a wheel`; where the server has text prompts, see /api/project"
     )
 
+    window: Window | None = Field(default=None, description=f"{WINDOW}. All of the prompt lies inside")
+
     @property
     def single(self) -> bool:
         """Whether it is one point, one box or one text alone."""
@@ -165,8 +172,9 @@ class Candidate(Strict):
 
 
 class Decoded(Strict):
-    """The answer. `logits` (base64 of little-endian float16 [4, s, s], s = low_res_size) and `iou` are what the ONNX
-    decoder says: output 0 is for several prompts, 1 to 3 for a single one."""
+    """The answer. `candidates` cover the whole image. `logits` (base64 of little-endian float16 [4, s, s],
+    s = low_res_size, in the frame of the prompt's window) and `iou` are what the ONNX decoder says: output 0 is for
+    several prompts, 1 to 3 for a single one."""
 
     candidates: list[Candidate] = Field(default_factory=list)
     logits: str | None = None

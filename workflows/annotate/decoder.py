@@ -15,6 +15,7 @@ from sam_core.geometry import Frame, boxes_to_input, points_to_input
 from sam_core.masks.batch import MaskBatch
 from sam_core.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NOT_A_POINT
 from sam_core.predict import ImageEmbedding
+from sam_core.windows import box_of, inside
 from workflows.annotate.contract import Prompt
 
 Tensors = dict[str, NDArray[np.generic]]
@@ -23,7 +24,8 @@ _MASK_LOGIT = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model says to one prompt: logits float32 [4, s, s], iou float32 [4]; `single` chooses among them.
+    """What the model says to one prompt: logits float32 [4, s, s] of the frame's window, iou float32 [4]; `single`
+    chooses among them.
 
     note: what was not taken as given.
     """
@@ -41,10 +43,13 @@ class Answer:
         return ranked if self.single else [0, *ranked[:2]]
 
     def masks(self) -> NDArray[np.bool_]:
-        """The masks of `order` at the image's own pixels: bool [3, H, W]."""
+        """The masks of `order` at the image's own pixels: bool [3, H, W], empty outside of the window."""
         chosen = torch.from_numpy(self.logits[self.order])[None]
         iou = torch.from_numpy(self.iou[self.order])[None]
-        return MaskBatch(chosen, iou, self.frame).masks()[0].numpy()
+        whole = np.zeros((len(self.order), *self.frame.original_size), np.bool_)
+        for mask, part in zip(whole, MaskBatch(chosen, iou, self.frame).masks()[0].numpy(), strict=True):
+            inside(mask, self.frame.crop_box)[:] = part
+        return whole
 
 
 class Decoder:
@@ -76,6 +81,18 @@ class Decoder:
         return Answer(said["logits"], said["iou"], prompt.single, frame)
 
 
+def require_inside(prompt: Prompt, mask: NDArray[np.bool_] | None, frame: Frame) -> None:
+    """Raises ValueError when a window shows only a part of a prompt, whose answer would be cut off at its border."""
+    if frame.whole_image:
+        return
+    places = [point[:2] for point in prompt.points]
+    for box in (prompt.box, box_of(mask) if mask is not None and mask.any() else None):
+        places += [box[:2], box[2:]] if box else []
+    x0, y0, x1, y1 = frame.crop_box
+    if not all(x0 <= x <= x1 and y0 <= y <= y1 for x, y in places):
+        raise ValueError(f"points, box and mask must lie in the window {x0},{y0},{x1},{y1}")
+
+
 def _run(session: onnxruntime.InferenceSession, inputs: Tensors) -> Tensors:
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(None, inputs), strict=True))
@@ -95,11 +112,12 @@ def _tokens(prompt: Prompt, frame: Frame) -> tuple[NDArray[np.float32], NDArray[
 
 
 def as_logits(mask: NDArray[np.bool_], frame: Frame) -> NDArray[np.float32]:
-    """A mask of the original image as logits [1, 1, s, s]: how much of each cell it covers, from -8 to 8."""
+    """A mask of the original image as logits [1, 1, s, s] of the frame's window: how much of each cell it covers, from
+    -8 to 8."""
     side = frame.image_size // 4
     height, width = (max(1, round(length * side / frame.image_size)) for length in frame.input_size)
-    whole = torch.from_numpy(mask)[None, None].float()
-    covered = torch.nn.functional.interpolate(whole, (height, width), mode="area")
+    seen = torch.from_numpy(inside(mask, frame.crop_box))[None, None].float()
+    covered = torch.nn.functional.interpolate(seen, (height, width), mode="area")
     logits = torch.full((1, 1, side, side), -_MASK_LOGIT)
     logits[..., :height, :width] = (2 * covered - 1) * _MASK_LOGIT
     return logits.numpy()

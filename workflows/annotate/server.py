@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 from sam_core.masks import rle
 from sam_core.masks.batch import MaskRecords
+from sam_core.windows import Box
 from workflows.annotate import contract
 from workflows.annotate.assets import RUNTIME_FILES, Runtime
 from workflows.annotate.assistant import AnnotatedImage
@@ -29,6 +30,7 @@ from workflows.images import ImageError
 STATIC = Path(__file__).parent / "static"
 GRAPHS = ("prepare", "prepare_with_mask", "decode")
 ImageId = Annotated[str, InPath(pattern=contract.NAME)]
+InWindow = Annotated[str | None, Query(pattern=r"^[0-9]{1,9}(,[0-9]{1,9}){3}$", description=contract.WINDOW)]
 _FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
@@ -108,9 +110,9 @@ def _add_images(app: FastAPI, studio: Studio) -> None:
         return Response(data, media_type=media_type, headers=_FOR_EVER)
 
     @app.get("/api/images/{image_id}/embedding", response_class=Response)
-    def embedding(image_id: ImageId) -> Response:
-        """The image's embedding by the model of this task: safetensors, float16."""
-        data = studio.assistant.embedding_file(_find(studio, image_id))
+    def embedding(image_id: ImageId, window: InWindow = None) -> Response:
+        """The embedding of an image, or of a window of it, by the model of this task: safetensors, float16."""
+        data = studio.assistant.embedding_file(_find(studio, image_id), _window(window))
         return Response(data, media_type="application/octet-stream")
 
     @app.get("/api/images/{image_id}/masks")
@@ -173,6 +175,14 @@ def _find(studio: Studio, image_id: str) -> AnnotatedImage:
     if image_id not in studio.images:
         raise HTTPException(404, f"there is no image {image_id} in this task")
     return studio.images[image_id]
+
+
+def _window(text: str | None) -> Box | None:
+    """The window that a query names."""
+    if text is None:
+        return None
+    x0, y0, x1, y1 = map(int, text.split(","))
+    return x0, y0, x1, y1
 
 
 def _candidates(answer: Answer) -> list[contract.Candidate]:

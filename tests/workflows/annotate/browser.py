@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE = 60_000
@@ -83,6 +83,10 @@ class Person:
         """Wait until the model has nothing left to say."""
         self.page.wait_for_selector("html[data-busy=false]", state="attached")
 
+    def settled(self) -> None:
+        """Wait until the model sees what is looked at, or it is said that it does not."""
+        self.page.wait_for_selector("html[data-settled=true]", state="attached")
+
     def kept(self) -> None:
         """Wait until the mask in work lies in the browser's own store."""
         self.page.wait_for_selector("html[data-kept=true]", state="attached")
@@ -114,3 +118,16 @@ def sit_down(browser: Browser, address: str, name: str) -> Person:
     page.fill("#name", name)
     page.press("#name", "Enter")
     return Person(page).ready()
+
+
+@contextmanager
+def held(page: Page, address: str) -> Iterator[None]:
+    """What the page asks of such an address goes through only afterwards, when it has asked at least once."""
+    asked: list[Route] = []
+    holding = True
+    page.route(address, lambda route: asked.append(route) if holding else route.continue_())
+    with page.expect_request(address):
+        yield
+    holding = False
+    for route in asked:
+        route.continue_()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
 pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
 
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, expect
 
-from tests.workflows.annotate.browser import CHROMIUM, sit_down
+from tests.workflows.annotate.browser import CHROMIUM, held, sit_down
 from tests.workflows.annotate.conftest import Running
 from workflows.annotate.commands import AnnotateConfig
 from workflows.sql import connect
@@ -20,19 +19,6 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-ge
 TWO = "SELECT image_id FROM images ORDER BY uri LIMIT 2"
 FIRST, SECOND = "photo-000.png", "photo-001.png"
 Start = Callable[..., Running]
-
-
-@contextmanager
-def held(page: Page, address: str) -> Iterator[None]:
-    """What the page asks of such an address goes through only afterwards, when it has asked at least once."""
-    asked: list[Route] = []
-    holding = True
-    page.route(address, lambda route: asked.append(route) if holding else route.continue_())
-    with page.expect_request(address):
-        yield
-    holding = False
-    for route in asked:
-        route.continue_()
 
 
 def actions(config: AnnotateConfig, annotator: str) -> list[str]:

@@ -33,6 +33,7 @@ async function reason(response) {
 }
 
 const json = async (method, path, body) => (await call(method, path, body)).json();
+const embeddingPath = (image, window) => `images/${image}/embedding${window ? `?window=${window}` : ""}`;
 const bytes = async (path) => (await call("GET", path)).arrayBuffer();
 
 export const project = () => json("GET", "project");
@@ -41,7 +42,9 @@ export const nextImage = (annotator) => json("POST", "queue/next", { annotator }
 export const hold = (image, annotator) => json("PUT", `queue/${image}/lease`, { annotator });
 export const release = (image, annotator) => call("POST", `queue/${image}/release`, { annotator });
 export const picture = async (image) => (await call("GET", `images/${image}/picture`)).blob();
-export const embedding = (image) => bytes(`images/${image}/embedding`);
+export const embedding = (image, window) => bytes(embeddingPath(image, window));
+/** Has an embedding computed and stored, and does not wait for its bytes. */
+export const embed = async (image, window) => (await call("GET", embeddingPath(image, window))).body.cancel();
 export const masks = (image) => json("GET", `images/${image}/masks`);
 export const decode = (prompt) => json("POST", "decode", prompt);
 export const graph = (name) => bytes(`model/${name}.onnx`);

@@ -8,10 +8,11 @@ import { Desk } from "./desk.js";
 import { Images } from "./images.js";
 import { writeSheet } from "./keys.js";
 import { Outbox } from "./outbox.js";
-import { $, complain, showCandidates, showDecoder, showMasks, showReminder, showSaving, showTask, showWork, signIn, writeTools } from "./panel.js";
-import { Prompts } from "./prompts.js";
+import { $, complain, showCandidates, showDecoder, showMasks, showReminder, showSaving, showSight, showTask, showWork, signIn, writeTools } from "./panel.js";
+import { goingOn, Prompts } from "./prompts.js";
 import { compress } from "./rle.js";
 import { Saved } from "./saved.js";
+import { Sight } from "./sight.js";
 import { Tools } from "./tools.js";
 import { View } from "./view.js";
 
@@ -52,8 +53,10 @@ class App {
     desk.onWork = () => {
       showWork(desk.editor, desk.busy);
       showCandidates(desk.editor?.model ?? { candidates: [], chosen: 0 }, desk.item?.height, choose);
+      showSight(desk.editor && desk.decoder.frameFor(goingOn(desk.editor.model)));
       this.#tools.refresh();
     };
+    new Sight(desk).follow();
     desk.outbox.onChange = showSaving;
     desk.decoder.onNote = complain;
     desk.clock.onReminder = () => {

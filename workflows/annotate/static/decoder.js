@@ -1,17 +1,22 @@
 // Prompts to candidates: in a worker here where ONNX Runtime Web is served, else by the server. One question at a time;
-// while one is answered, only the newest that came meanwhile waits.
+// while one is answered, only the newest that came meanwhile waits. The model sees the whole image, or a window of it; the
+// windows of this image that it saw last stay at hand.
 
 import * as api from "./api.js";
+import { asLogits, frameOf, shows, tokens } from "./frame.js";
 import { fromHalf } from "./half.js";
-import { compress, eachStrip } from "./rle.js";
+import { compress } from "./rle.js";
 
-const MASK_LOGIT = 8;
+const WINDOWS_KEPT = 8;
 
 export class Decoder {
   #worker = new Worker(new URL("./decoder_worker.js", import.meta.url), { type: "module" });
   #waiting = new Map(); // id -> {resolve, reject, first}
   #ids = 0;
   #image = null;
+  #whole = null; // the frame of the whole image
+  #windows = new Map(); // key -> frame, what was seen last at the end
+  #seen = null; // the frame that new prompts are asked in
   #model;
   #busy = false;
   #next = null;
@@ -46,19 +51,63 @@ export class Decoder {
     }
   }
 
-  /** Turns to an image {image_id, width, height}. */
-  async open({ image_id: id, width, height }) {
-    const { image_size: imageSize, low_res_size: side } = this.#model;
-    const scale = imageSize / Math.max(width, height);
-    const scaled = (length) => Math.max(1, Math.floor(length * scale + 0.5));
-    this.#image = { id, width, height, imageSize, side, inputWidth: scaled(width), inputHeight: scaled(height) };
-    const embedding = this.where === "browser" ? await api.embedding(id) : null;
-    await this.#ask("open", { ...this.#image, embedding });
+  /** Turns to an image {image_id, width, height}, and sees all of it. */
+  async open(image) {
+    this.#next?.resolve(null);
+    this.#next = null;
+    this.#image = image;
+    this.#windows.clear();
+    this.#seen = this.#whole = frameOf(this.#model, image, { x0: 0, y0: 0, x1: image.width, y1: image.height });
+    this.#ask("clear");
+    if (this.where === "browser") await this.#ask("add", { key: this.#whole.key, embedding: await api.embedding(image.image_id) });
+  }
+
+  /** Sees a window {x0, y0, x1, y1} of the image from now on; false when it has to be brought first. */
+  see(window) {
+    const { key, isWhole } = frameOf(this.#model, this.#image, window);
+    const frame = isWhole ? this.#whole : this.#windows.get(key);
+    if (!frame) return false;
+    this.#seen = frame;
+    this.#keep(frame);
+    return true;
+  }
+
+  /** Brings a window of the image to where clicks are decoded. What is seen stays as it is meanwhile. */
+  async bring(window) {
+    const image = this.#image;
+    const frame = frameOf(this.#model, image, window);
+    const isHere = this.where === "browser";
+    const embedding = await (isHere ? api.embedding : api.embed)(image.image_id, frame.key);
+    if (image !== this.#image) return;
+    if (isHere) await this.#ask("add", { key: frame.key, embedding });
+    if (image !== this.#image) return;
+    this.#keep(this.#seen);
+    this.#keep(frame);
+  }
+
+  /** Makes a frame the newest of those that stay at hand; the whole image always does. */
+  #keep(frame) {
+    if (frame.isWhole) return;
+    this.#windows.delete(frame.key);
+    this.#windows.set(frame.key, frame);
+    for (const key of [...this.#windows.keys()].slice(0, -WINDOWS_KEPT)) {
+      this.#windows.delete(key);
+      this.#ask("drop", { key });
+    }
   }
 
   /**
-   * Candidates for a prompt {points: [[x, y, label]], box, text, previous: logits or null, base: mask or null}; one with
-   * a text is always for the server.
+   * The frame that a prompt is asked in: what is seen if all of the prompt lies there, else that of the answer before,
+   * else the whole image. A mask in work is never cut off.
+   */
+  frameFor(prompt) {
+    const before = this.#windows.get(prompt.previous?.frame);
+    return [this.#seen, before].find((frame) => frame && shows(frame, prompt)) ?? this.#whole;
+  }
+
+  /**
+   * Candidates for a prompt {points: [[x, y, label]], box, text, previous: candidate or null, base: mask or null}; one
+   * with a text is always for the server. A candidate is {iou, logits, mask, frame: key of the one it was seen in}.
    * `onFirst` gets the best one as soon as it is there. Resolves to null when a newer prompt took its place.
    */
   decode(prompt, onFirst) {
@@ -85,42 +134,24 @@ export class Decoder {
     }
   }
 
+  /** Logits belong to the frame they were made in: into another one goes the mask itself. */
   #here(prompt, onFirst) {
-    const { points, labels } = this.#tokens(prompt);
-    const previous = prompt.previous ?? (prompt.base && this.#asLogits(prompt.base));
-    return this.#ask("decode", { points, labels, previous, single: isSingle(prompt) }, onFirst);
+    const frame = this.frameFor(prompt);
+    const { previous, base } = prompt;
+    const logits = previous?.frame === frame.key ? previous.logits : base && asLogits(frame, base);
+    return this.#ask("decode", { frame, ...tokens(frame, prompt), previous: logits, single: isSingle(prompt) }, onFirst);
   }
 
   async #there(prompt, onFirst) {
     const { points, box, text, base } = prompt;
-    const request = { image_id: this.#image.id, points, box, text, output: "logits", mask: base && compress(base) };
-    const { logits, iou, note } = await api.decode(request);
+    const frame = this.frameFor(prompt);
+    const window = frame.isWhole ? null : frame.key.split(",").map(Number);
+    const asked = { image_id: this.#image.image_id, window, points, box, text, mask: base && compress(base) };
+    const { logits, iou, note } = await api.decode({ ...asked, output: "logits" });
     if (note) this.onNote(note);
     const bits = Uint8Array.from(atob(logits), (c) => c.charCodeAt(0));
     const values = fromHalf(new Uint16Array(bits.buffer));
-    return this.#ask("finish", { logits: values, iou, single: isSingle(prompt) }, onFirst);
-  }
-
-  /** Points in the frame of the model input, in the order that the prompt encoder wants. */
-  #tokens({ points, box }) {
-    const { width, height, inputWidth, inputHeight } = this.#image;
-    const place = (x, y) => [(x * inputWidth) / width, (y * inputHeight) / height];
-    const placed = points.map(([x, y]) => place(x, y));
-    const labels = points.map(([, , label]) => label);
-    if (box) return { points: [...placed, place(box[0], box[1]), place(box[2], box[3])].flat(), labels: [...labels, 2, 3] };
-    return { points: [...placed, [0, 0]].flat(), labels: [...labels, -1] };
-  }
-
-  /** A mask as low-resolution logits: how much of each cell it covers, from -8 to 8. */
-  #asLogits(mask) {
-    const { side, width, height, imageSize } = this.#image;
-    const cell = (Math.max(width, height) / imageSize) * (imageSize / side);
-    const covered = new Float32Array(side * side);
-    eachStrip(mask, height, (x, top, bottom) => {
-      const column = Math.min(side - 1, Math.floor(x / cell));
-      for (let y = top; y < bottom; y++) covered[Math.min(side - 1, Math.floor(y / cell)) * side + column]++;
-    });
-    return covered.map((pixels) => (2 * Math.min(1, pixels / (cell * cell)) - 1) * MASK_LOGIT);
+    return this.#ask("finish", { frame, logits: values, iou, single: isSingle(prompt) }, onFirst);
   }
 
   #ask(call, args, first) {

@@ -1,5 +1,5 @@
 // Clicks to masks off the main thread: the exported decoder by ONNX Runtime Web, or logits that the server computed,
-// brought to the image's own pixels.
+// brought to the image's own pixels. A frame is one of frame.js: the whole image, or a window of it.
 
 import { readTensors } from "./half.js";
 import { release, run, startRuntime } from "./runtime.js";
@@ -7,19 +7,21 @@ import { upscale } from "./upscale.js";
 
 let ort = null;
 let graphs = null; // {prepare, prepareWithMask, decode}
-let features = null; // feeds of prepare
-let shared = null; // what prepare said about the image without a mask prompt
-let frame = null;
+const seen = new Map(); // key of a frame -> {features: feeds of prepare, shared: what it said without a mask prompt}
+let turns = Promise.resolve();
 
-const handlers = { load, open, decode, finish };
+const handlers = { load, clear, add, drop, decode, finish };
 
-onmessage = async ({ data: { id, call, args } }) => {
+// One after the other: nothing is freed that a session still reads.
+onmessage = ({ data }) => (turns = turns.then(() => answer(data)));
+
+async function answer({ id, call, args }) {
   try {
     postMessage({ id, result: await handlers[call](args, id) });
   } catch (error) {
     postMessage({ id, error: String(error.message ?? error) });
   }
-};
+}
 
 /** Starts the runtime with the graphs of the model (ArrayBuffers); says what runs it. */
 async function load({ graphBytes, threads, wanted }) {
@@ -28,24 +30,31 @@ async function load({ graphBytes, threads, wanted }) {
   return { provider: started.provider, threads: started.threads };
 }
 
-/** Takes an image: its frame, and its embedding (ArrayBuffer of safetensors) where it is decoded here. */
-async function open({ embedding, ...place }) {
-  frame = place;
-  release(shared);
-  features = shared = null;
-  if (!embedding || !graphs) return null;
-  const { tensors } = readTensors(embedding);
-  features = {};
-  for (const [name, { shape, data }] of Object.entries(tensors)) features[name] = new ort.Tensor("float32", data, shape);
-  shared = await run(graphs.prepare, features);
-  return null;
+/** Forgets everything about an image. */
+function clear() {
+  for (const key of [...seen.keys()]) drop({ key });
 }
 
-/** Answers a prompt: points and labels in the frame of the model input, logits of an earlier mask or null. */
-async function decode({ points, labels, previous, single }, id) {
+/** Takes the embedding (ArrayBuffer of safetensors) of a frame. */
+async function add({ key, embedding }) {
+  const { tensors } = readTensors(embedding);
+  const features = {};
+  for (const [name, { shape, data }] of Object.entries(tensors)) features[name] = new ort.Tensor("float32", data, shape);
+  seen.set(key, { features, shared: await run(graphs.prepare, features) });
+}
+
+/** Forgets a frame. */
+function drop({ key }) {
+  release(seen.get(key)?.shared);
+  seen.delete(key);
+}
+
+/** Answers a prompt in a frame: points and labels in px of the model input, logits of an earlier mask or null. */
+async function decode({ frame, points, labels, previous, single }, id) {
   const started = performance.now();
   const count = labels.length;
   const { side } = frame;
+  const { features, shared } = seen.get(frame.key);
   const image = previous
     ? await run(graphs.prepareWithMask, {
         ...features,
@@ -58,18 +67,18 @@ async function decode({ points, labels, previous, single }, id) {
     ...image,
   });
   if (previous) release(image);
-  return finish({ logits: logits.data, iou: Array.from(iou.data), single, started }, id);
+  return finish({ frame, logits: logits.data, iou: Array.from(iou.data), single, started }, id);
 }
 
-/** The three candidates of an answer, best first; the best one is sent ahead of the others. */
-function finish({ logits, iou, single, started = performance.now() }, id) {
+/** The three candidates of an answer, best first, and where each was seen; the best one is sent ahead of the others. */
+function finish({ frame, logits, iou, single, started = performance.now() }, id) {
   const { side } = frame;
   const ranked = [1, 2, 3].sort((a, b) => iou[b] - iou[a]);
   const order = single ? ranked : [0, ...ranked.slice(0, 2)];
   const candidates = [];
   for (const output of order) {
     const part = logits.slice(output * side * side, (output + 1) * side * side);
-    candidates.push({ iou: iou[output], logits: part, mask: upscale(part, frame) });
+    candidates.push({ iou: iou[output], logits: part, mask: upscale(part, frame), frame: frame.key });
     if (candidates.length === 1) postMessage({ id, first: candidates[0], milliseconds: performance.now() - started });
   }
   return { candidates, milliseconds: performance.now() - started };

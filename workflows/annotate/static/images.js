@@ -99,6 +99,7 @@ export class Images {
     if (draft) editor.restore(draft);
     editor.onChange = () => desk.changed();
     desk.editor = editor;
+    desk.view.onMove(); // by whom zoomed in while it opened
     desk.clock.restart();
     desk.note("open");
     desk.outbox.save();

@@ -54,6 +54,13 @@ export function showDecoder({ where, provider, threads }) {
   $("decoder").textContent = where === "browser" ? here : "decoding on the server";
 }
 
+/** How much of the image the model sees: a frame of frame.js, null when no image is open. */
+export function showSight(frame) {
+  const part = frame?.isWhole ? "the whole image" : `${frame?.width} × ${frame?.height} px`;
+  const text = frame ? `sees ${part}` : "";
+  if ($("sight").textContent !== text) $("sight").textContent = text; // what stays the same is not read out again
+}
+
 /** Whether the saved masks are shown. */
 export function showToggle(shown) {
   $("toggle-masks").firstChild.textContent = shown ? "Hide all " : "Show all ";

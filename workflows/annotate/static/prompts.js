@@ -4,6 +4,9 @@ import { complain } from "./panel.js";
 
 const PARTS = ["points", "box", "text"];
 
+/** The prompt that goes on from the mask in work: what a further click is added to. */
+export const goingOn = (model) => promptOf(model, model);
+
 export class Prompts {
   #desk;
   #saved;
@@ -90,5 +93,5 @@ function promptOf({ points, box, text }, before) {
   const prompt = { points, box, text };
   if (!before) return { ...prompt, previous: null, base: null };
   const wasPrompted = before.points.length > 0 || before.box !== null || before.text !== null;
-  return { ...prompt, previous: wasPrompted ? (before.candidates[before.chosen]?.logits ?? null) : null, base: before.mask };
+  return { ...prompt, previous: wasPrompted ? (before.candidates[before.chosen] ?? null) : null, base: before.mask };
 }

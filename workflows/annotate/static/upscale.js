@@ -1,16 +1,17 @@
-// Low-resolution logits -> mask at the image's own pixels: bilinear to the model input, cut the padding, bilinear to
-// the image, threshold at 0; as sam_core/geometry.py does it. Columns first, so that run lengths come out directly.
+// Low-resolution logits of a window -> mask at the image's own pixels: bilinear to the model input, cut the padding,
+// bilinear to the window, threshold at 0; as sam_core/geometry.py does it. Columns first, so that run lengths come out
+// directly.
 
 import { maskOf } from "./rle.js";
 
 /**
  * @param logits Float32Array [side * side], row-major
- * @param frame {side, imageSize, inputWidth, inputHeight, width, height}, px
+ * @param frame as in frame.js
  */
 export function upscale(logits, frame) {
-  const { side, imageSize, inputWidth, inputHeight, width, height } = frame;
+  const { side, imageSize, inputWidth, inputHeight, width, height, imageWidth, imageHeight } = frame;
   const extent = positiveExtent(logits, side);
-  if (!extent) return maskOf([width * height]);
+  if (!extent) return maskOf([imageWidth * imageHeight]);
   const columns = toInput(logits, side, imageSize, inputWidth, inputHeight);
   const range = (low, high, length, input) => [
     Math.max(0, Math.floor(((low - 1.5) * imageSize * length) / (side * input)) - 1),
@@ -66,11 +67,12 @@ function toInput(logits, side, imageSize, inputWidth, inputHeight) {
   return out;
 }
 
-/** The mask of the second step, looked at inside `roi` only. */
-function trace(columns, { inputWidth, inputHeight, width, height }, roi) {
+/** The mask of the second step, looked at inside `roi` (px of the window) only; run lengths go over the whole image. */
+function trace(columns, { inputWidth, inputHeight, width, height, x: left, y: above, imageWidth, imageHeight }, roi) {
   const across = taps(width, inputWidth / width, inputWidth);
   const { low, high, weight } = taps(height, inputHeight / height, inputHeight);
   const column = new Float32Array(inputHeight);
+  const [top, bottom] = [above + roi.y0, above + roi.y1];
   const runs = [];
   let last = 0;
   let inside = false;
@@ -82,13 +84,15 @@ function trace(columns, { inputWidth, inputHeight, width, height }, roi) {
   for (let x = roi.x0; x < roi.x1; x++) {
     const [a, b, w] = [across.low[x] * inputHeight, across.high[x] * inputHeight, across.weight[x]];
     for (let y = 0; y < inputHeight; y++) column[y] = columns[a + y] * (1 - w) + columns[b + y] * w;
-    if (inside && roi.y0 > 0) turn(x * height);
+    const start = (left + x) * imageHeight;
+    if (inside && top > 0) turn(start);
     for (let y = roi.y0; y < roi.y1; y++) {
-      const above = column[low[y]] * (1 - weight[y]) + column[high[y]] * weight[y] > 0;
-      if (above !== inside) turn(x * height + y);
+      const isMask = column[low[y]] * (1 - weight[y]) + column[high[y]] * weight[y] > 0;
+      if (isMask !== inside) turn(start + above + y);
     }
-    if (inside && roi.y1 < height) turn(x * height + roi.y1);
+    if (inside && bottom < imageHeight) turn(start + bottom);
   }
-  runs.push(width * height - last);
+  if (inside && left + roi.x1 < imageWidth) turn((left + roi.x1) * imageHeight);
+  runs.push(imageWidth * imageHeight - last);
   return maskOf(runs);
 }

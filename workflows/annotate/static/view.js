@@ -23,6 +23,8 @@ export class View {
   x = 0;
   y = 0;
   showSaved = true;
+  /** Called when another part of the image may have become visible. */
+  onMove = () => {};
   /** What the overlay shows: {points, box, draggedBox, cursor: {x, y, diameter, kind}}. Set by the app before `draw`. */
   overlay = { points: [], box: null, cursor: null };
 
@@ -78,6 +80,14 @@ export class View {
     this.#place();
   }
 
+  /** The part of the image on the screen, {x0, y0, x1, y1} in whole px; null when there is none. */
+  get visible() {
+    const { clientWidth, clientHeight } = this.#viewport;
+    const [x0, y0] = [Math.floor(-this.x / this.scale), Math.floor(-this.y / this.scale)];
+    const [x1, y1] = [Math.ceil((clientWidth - this.x) / this.scale), Math.ceil((clientHeight - this.y) / this.scale)];
+    return clip({ x0, y0, x1, y1 }, 0, this.width, this.height);
+  }
+
   /** Image coordinates of a mouse event. */
   imagePoint({ clientX, clientY }) {
     const { left, top } = this.#viewport.getBoundingClientRect();
@@ -103,6 +113,7 @@ export class View {
     this.#paper.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.scale})`;
     this.#paper.classList.toggle("pixelated", this.scale >= 3);
     this.draw();
+    this.onMove();
   }
 
   #resize() {
@@ -110,6 +121,7 @@ export class View {
     const ratio = devicePixelRatio || 1;
     [this.#overlay.width, this.#overlay.height] = [clientWidth * ratio, clientHeight * ratio];
     this.draw();
+    this.onMove();
   }
 
   // --- masks --------------------------------------------------------------------------------------------------------
