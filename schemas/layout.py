@@ -203,12 +203,10 @@ def events_key(session: str, part: int) -> str:
     return f"annotations/events/{_session(session, part)}"
 
 
-def embedding_key(model_id: str, image_id: str, window: tuple[int, int, int, int] | None = None) -> str:
-    """Embedding of an image, or of a window of it, by one model; two hex digits of the image spread a folder of
-    millions. window: x0, y0, x1, y1 in px of the image."""
+def embedding_key(model_id: str, image_id: str) -> str:
+    """Image embedding by one model; two hex digits of the image spread a folder of millions."""
     image = checked_name(image_id, "image")
-    part = "" if window is None else "/window-" + "-".join(map(str, window))
-    return f"embeddings/model={checked_name(model_id, 'model')}/{image[:2]}/{image}{part}.safetensors"
+    return f"embeddings/model={checked_name(model_id, 'model')}/{image[:2]}/{image}.safetensors"
 
 
 def crops_key(clip_sha256: str, part: str) -> str:

@@ -1,4 +1,6 @@
-"""Stored image embeddings: one file per image or window and model, which annotators stream and nobody computes twice.
+"""Stored image embeddings: one file per image and model, which annotators stream and nobody computes twice.
+
+Embeddings of windows travel as such files too, and are not stored: there would be dozens for each image.
 
 A file is safetensors: a JSON header that a browser reads in three lines, and float16 tensors. Its key names the model
 by its hash, and its header repeats that hash whole, so that no embedding is taken for one of other weights.
@@ -108,9 +110,10 @@ def expected_label(
 
 
 def stored_embedding(store: Store, model_id: str, label: EmbeddingLabel, make: Callable[[], bytes]) -> bytes:
-    """The file that `label` describes, made and stored first where it is missing or stale. Raises StoreError, and
-    whatever `make` does."""
-    key = embedding_key(model_id, label.image_id, label.window)
+    """The file of the whole image that `label` describes, made and stored first where it is missing or stale. Raises
+    StoreError, and whatever `make` does."""
+    assert label.window is None, "windows are not stored"
+    key = embedding_key(model_id, label.image_id)
     try:
         data = store.get(key)
         check(data, label)

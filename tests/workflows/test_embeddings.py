@@ -83,25 +83,29 @@ def test_what_is_embedded_and_what_is_stale(tmp_path: Path, model: Model) -> Non
     store.put(f"embeddings/model={model.model_id}/stray.txt", b"x")
     assert embedded_images(store, model.model_id) == {IMAGE}
     assert stale_embeddings(store, model.model_id) == [other]
-    store.put(embedding_key(model.model_id, IMAGE, (0, 0, 3, 4)), b"x")
-    assert embedded_images(store, model.model_id) == {IMAGE}
 
 
-def test_a_window_is_kept_beside_its_image_and_made_once(
-    tmp_path: Path, model: Model, photo: NDArray[np.uint8]
-) -> None:
-    sam, store, window, made = load_model("vit_n").sam, LocalStore(tmp_path), (100, 50, 260, 170), []
-    for place in (window, None, window, None):
-        label = expected_label(model, sam.config.image_size, IMAGE, photo.shape[:2], place)
+def test_an_image_is_embedded_once(tmp_path: Path, model: Model, photo: NDArray[np.uint8], stored: bytes) -> None:
+    store, made = LocalStore(tmp_path), []
+    label = expected_label(model, load_model("vit_n").sam.config.image_size, IMAGE, photo.shape[:2])
 
-        def make(place: tuple[int, int, int, int] | None = place) -> bytes:
-            made.append(place)
-            return embed_image(sam, model, IMAGE, photo, place)
+    def make() -> bytes:
+        made.append(IMAGE)
+        return stored
 
-        found = unpack(stored_embedding(store, model.model_id, label, make), label)
-        (frame,) = found.frames
-        assert frame.original_size == photo.shape[:2]
-        assert frame.crop_box == (place or (0, 0, photo.shape[1], photo.shape[0]))
-        expected = encode(sam, [photo], crop_boxes=None if place is None else [place])
-        np.testing.assert_allclose(found.features.embedding, expected.features.embedding, rtol=1e-3, atol=1e-3)
-    assert made == [window, None]
+    for _ in range(2):
+        assert stored_embedding(store, model.model_id, label, make) == stored
+    store.put(embedding_key(model.model_id, IMAGE), b"stale")
+    assert stored_embedding(store, model.model_id, label, make) == stored
+    assert len(made) == 2
+
+
+def test_a_window_says_where_it_lies(model: Model, photo: NDArray[np.uint8]) -> None:
+    sam, window = load_model("vit_n").sam, (100, 50, 260, 170)
+    label = expected_label(model, sam.config.image_size, IMAGE, photo.shape[:2], window)
+    assert label.window == window
+    found = unpack(embed_image(sam, model, IMAGE, photo, window), label)
+    assert found.frames[0].original_size == photo.shape[:2]
+    assert found.frames[0].crop_box == window
+    expected = encode(sam, [photo], crop_boxes=[window])
+    np.testing.assert_allclose(found.features.embedding, expected.features.embedding, rtol=1e-3, atol=1e-3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ from workflows.storage import Store
 from workflows.text.clips import open_clip
 
 EMBEDDINGS_KEPT = 16
+WINDOWS_KEPT = 128
+PICTURES_KEPT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class Assistant:
         self._decoder = Decoder(self.graphs, threads=threads)
         self._reader = UriReader()
         self._lock = threading.Lock()
+        self._picture = lru_cache(maxsize=PICTURES_KEPT)(self._pixels)
+        self._windows = lru_cache(maxsize=WINDOWS_KEPT)(self._embed)
         self._kept: OrderedDict[EmbeddingLabel, ImageEmbedding] = OrderedDict()
 
     @property
@@ -82,8 +87,8 @@ class Assistant:
         return for_browser(data, read_header(data, max_pixels=self._max_pixels), max_pixels=self._max_pixels)
 
     def embedding_file(self, image: AnnotatedImage, window: Box | None = None) -> bytes:
-        """The stored embedding of an image or of a window of it, computed and stored first if it is missing or stale.
-        Raises ValueError for a window that is no tile of the image, ImageError, StoreError."""
+        """The embedding of an image, computed and stored first if it is missing or stale, or of a window of it. Raises
+        ValueError for a window that is no tile of the image, ImageError, StoreError."""
         return self._stored(image, self._label(image, window))
 
     def decode(self, image: AnnotatedImage, prompt: Prompt) -> Answer:
@@ -113,26 +118,28 @@ class Assistant:
         return read_pixels(self._reader, image.stored, max_pixels=self._max_pixels)
 
     def _label(self, image: AnnotatedImage, window: Box | None) -> EmbeddingLabel:
-        """What an embedding must say. Raises ValueError for any window but the tiles, with which nobody can fill a
-        store."""
+        """What an embedding must say. Raises ValueError for a window that is no tile: those are too many to keep."""
         if window is not None and not is_window(image.size, window):
             shown, (height, width) = ",".join(map(str, window)), image.size
             raise ValueError(f"window {shown} is not a tile of an image of {width}x{height} px (sam_core.windows)")
         return expected_label(self.model, self.image_size, image.stored.image_id, image.size, window)
 
-    def _stored(self, image: AnnotatedImage, label: EmbeddingLabel) -> bytes:
-        def make() -> bytes:
-            pixels = self._pixels(image)
-            with self._lock:
-                return embed_image(self._sam, self.model, label.image_id, pixels, label.window)
+    def _file(self, image: AnnotatedImage, label: EmbeddingLabel) -> bytes:
+        """An image's file is stored, those of the windows looked at last are kept here."""
+        if label.window is not None:
+            return self._windows(image, label)
+        return stored_embedding(self._store, self.model.model_id, label, partial(self._embed, image, label))
 
-        return stored_embedding(self._store, self.model.model_id, label, make)
+    def _embed(self, image: AnnotatedImage, label: EmbeddingLabel) -> bytes:
+        pixels = self._picture(image)
+        with self._lock:
+            return embed_image(self._sam, self.model, label.image_id, pixels, label.window)
 
     def _embedding(self, image: AnnotatedImage, label: EmbeddingLabel) -> ImageEmbedding:
         """Of the images and windows asked for last, a few are kept unpacked."""
         found = self._kept.get(label)
         if found is None:
-            found = self._kept[label] = unpack(self._stored(image, label), label)
+            found = self._kept[label] = unpack(self._file(image, label), label)
             while len(self._kept) > EMBEDDINGS_KEPT:
                 self._kept.popitem(last=False)
         return found

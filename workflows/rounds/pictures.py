@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import duckdb
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from sam_core.model.checkpoint import load_model
 from sam_core.model.sam import Sam
-from sam_core.predict import ImageEmbedding
+from sam_core.predict import ImageEmbedding, encode
 from sam_core.windows import Box
 from schemas.ids import image_id as id_of_bytes
 from workflows.embed import StoredImage, read_pixels
@@ -25,6 +26,7 @@ from workflows.storage import Store
 
 Pixels = NDArray[np.uint8]
 Masks = NDArray[np.bool_]
+_WINDOWS_KEPT = 64
 _SIZES = "SELECT image_id, uri, height, width FROM images WHERE height IS NOT NULL"
 
 
@@ -93,7 +95,8 @@ class Truth:
 class Desk:
     """One model and the images of a data set: what an annotator's assistant needs, without a server.
 
-    Embeddings go through the data set's store as the app's do, so that what is seen does not depend on who came first.
+    Embeddings of images go through the data set's store as the app's do, so that what is seen does not depend on who
+    came first.
     """
 
     def __init__(self, store: Store, model: Model, connection: duckdb.DuckDBPyConnection) -> None:
@@ -103,18 +106,23 @@ class Desk:
         self.sizes = {image: (height, width) for image, _, height, width in found}
         self._uris = {image: uri for image, uri, _, _ in found}
         self._reader = UriReader()
+        self._read = lru_cache(maxsize=1)(self.pixels)
+        self._seen = lru_cache(maxsize=_WINDOWS_KEPT)(self._look)
 
     def pixels(self, image_id: str) -> Pixels:
         """uint8 RGB [H, W, 3]. Raises ImageError, StoreError."""
         return read_pixels(self._reader, StoredImage(image_id, self._uris[image_id]), max_pixels=MAX_PIXELS)
 
     def embedding(self, image_id: str, window: Box | None = None) -> ImageEmbedding:
-        """The stored embedding of an image, or of a window of it, made and stored first where it is missing or stale.
-        Raises ImageError, StoreError."""
-        model = self.model
-        label = expected_label(model, self.sam.config.image_size, image_id, self.sizes[image_id], window)
+        """Of an image, stored first if missing or stale, or of a window of it. Raises ImageError, StoreError."""
+        label = expected_label(self.model, self.sam.config.image_size, image_id, self.sizes[image_id], window)
+        if label.window is not None:
+            return self._seen(image_id, label.window)
 
         def make() -> bytes:
-            return embed_image(self.sam, model, image_id, self.pixels(image_id), window)
+            return embed_image(self.sam, self.model, image_id, self._read(image_id))
 
-        return unpack(stored_embedding(self._store, model.model_id, label, make), label)
+        return unpack(stored_embedding(self._store, self.model.model_id, label, make), label)
+
+    def _look(self, image_id: str, window: Box) -> ImageEmbedding:
+        return encode(self.sam, [self._read(image_id)], crop_boxes=[window])
