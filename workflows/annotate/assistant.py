@@ -89,7 +89,7 @@ class Assistant:
     def embedding_file(self, image: AnnotatedImage, window: Box | None = None) -> bytes:
         """The embedding of an image, computed and stored first if it is missing or stale, or of a window of it. Raises
         ValueError for a window that is no tile of the image, ImageError, StoreError."""
-        return self._stored(image, self._label(image, window))
+        return self._file(image, self._label(image, window))
 
     def decode(self, image: AnnotatedImage, prompt: Prompt) -> Answer:
         """What the model says to a prompt. Raises ValueError for an empty prompt, a mask that does not fit, a window
