@@ -43,7 +43,7 @@ export const hold = (image, annotator) => json("PUT", `queue/${image}/lease`, { 
 export const release = (image, annotator) => call("POST", `queue/${image}/release`, { annotator });
 export const picture = async (image) => (await call("GET", `images/${image}/picture`)).blob();
 export const embedding = (image, window) => bytes(embeddingPath(image, window));
-/** Has an embedding computed and stored, and does not wait for its bytes. */
+/** Has an embedding computed, and does not wait for its bytes. */
 export const embed = async (image, window) => (await call("GET", embeddingPath(image, window))).body.cancel();
 export const masks = (image) => json("GET", `images/${image}/masks`);
 export const decode = (prompt) => json("POST", "decode", prompt);
