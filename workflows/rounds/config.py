@@ -76,12 +76,14 @@ class StageSettings:
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class DetectorSettings:
     """The semi-automatic stage's detector. precision: that prefilled masks shall have on held-out images, at this IoU;
-    what the threshold is chosen for on one half of these images and measured on the other."""
+    what the threshold is chosen for on one half of these images and measured on the other. most, least: boxes of an
+    image that become masks, and the score that they need."""
 
     fit: FitConfig = Field(default_factory=FitConfig)
     precision: Share = 0.9
     iou: Share = 0.75
     most: Count = 300
+    least: Share = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)

@@ -39,11 +39,17 @@ class Proposals:
 
 
 @torch.inference_mode()
-def propose(sam: Sam, detector: ObjectDetector, look: Look, size: tuple[int, int], *, most: int) -> Proposals:
-    """What detector and model find on an image of (height, width) px; of `most` boxes each is drawn in its window."""
+def propose(
+    sam: Sam, detector: ObjectDetector, look: Look, size: tuple[int, int], *, most: int, least: float
+) -> Proposals:
+    """What detector and model find on an image of (height, width) px; of the boxes that score at least `least`, and of
+    these the `most` likely ones, each is drawn in its window.
+
+    No confidence is above its box's score: those from a threshold on are the same with every `least` up to it.
+    """
     whole = look((0, 0, size[1], size[0]))
     frame = whole.frames[0]
-    found = detect(detector, whole.features, frame.input_size, limit=most)
+    found = detect(detector, whole.features, frame.input_size, limit=most, least=least)
     boxes = boxes_to_original(found, frame)
     if not len(boxes):
         return _none(frame)

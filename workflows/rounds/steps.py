@@ -215,7 +215,7 @@ def _judged(now: Round, desk: Desk, detector: ObjectDetector) -> tuple[Judged, J
     halves: list[list[Judged]] = [[], []]
     for place, image in enumerate(now.engine.held_out.first(2 * config.evaluation.images)):
         look, size = look_at(desk.sam, image.image), image.masks.shape[1:]
-        found = propose(desk.sam, detector, look, size, most=config.detector.most)
+        found = propose(desk.sam, detector, look, size, most=config.detector.most, least=config.detector.least)
         halves[place % 2].append(judge(found, image.masks))
     return together(halves[0]), together(halves[1])
 
@@ -223,7 +223,8 @@ def _judged(now: Round, desk: Desk, detector: ObjectDetector) -> tuple[Judged, J
 def _prefilled(now: Round, desk: Desk, detector: ObjectDetector, image_id: str, threshold: float | None) -> ImageResult:
     """The masks that annotators of an image will find."""
     look, size = partial(desk.embedding, image_id), desk.sizes[image_id]
-    found = propose(desk.sam, detector, look, size, most=now.engine.config.detector.most)
+    least = 1.0 if threshold is None else threshold  # a box that scores less cannot become a mask
+    found = propose(desk.sam, detector, look, size, most=now.engine.config.detector.most, least=least)
     generation = as_generation(found, threshold, size)
     return ImageResult(image_id, Status.OK, now.record.started_at, now.record.started_at, generation=generation)
 

@@ -74,7 +74,7 @@ def test_every_box_is_drawn_in_its_own_window(monkeypatch: pytest.MonkeyPatch, p
     scale = sam.config.image_size / max(size)
     boxes = np.array([[20, 30, 380, 280], [200.5, 100.2, 212, 111], [440.4, 288, 451, 300]], np.float32)
     monkeypatch.setattr(module, "detect", lambda *_, **__: Found(boxes * scale, np.array([0.9, 0.8, 0.7], np.float32)))
-    found = propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), size, most=9)
+    found = propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), size, most=9, least=0.1)
     assert len(found.masks) >= 2
     for mask, box, score in zip(found.masks, found.boxes, found.predicted_iou, strict=True):
         low, high = np.floor(box[:2] + 1e-3), np.ceil(box[2:] - 1e-3)
@@ -93,5 +93,29 @@ def test_a_detector_that_finds_nothing_proposes_nothing(
 ) -> None:
     sam, nothing = Sam(vit_test()).eval(), Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     monkeypatch.setattr(module, "detect", lambda *_, **__: nothing)
-    found = propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), photo.shape[:2], most=9)
+    found = propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), photo.shape[:2], most=9, least=0.1)
     assert found.masks.shape == (0, *photo.shape[:2])
+
+
+def test_boxes_below_the_threshold_change_nothing_above_it(
+    monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
+) -> None:
+    torch.manual_seed(0)
+    sam, size = Sam(vit_test()).eval(), photo.shape[:2]
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 250, (30, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(8, 40, (30, 2))], 1).astype(np.float32)
+    scores = np.sort(rng.uniform(0.1, 0.9, 30).astype(np.float32))[::-1]
+
+    def detect(*_: object, least: float, **__: object) -> Found:
+        return Found(boxes[scores >= least] * sam.config.image_size / max(size), scores[scores >= least])
+
+    monkeypatch.setattr(module, "detect", detect)
+    detector, look = ObjectDetector(32, width=8), look_at(sam, photo)
+    everything = propose(sam, detector, look, size, most=30, least=0.0)
+    threshold = float(np.median(everything.confidence))
+    likely = propose(sam, detector, look, size, most=30, least=threshold)
+    wanted, found = (part.confidence >= threshold for part in (everything, likely))
+    assert 1 < wanted.sum() < len(wanted)
+    np.testing.assert_allclose(everything.confidence[wanted], likely.confidence[found], rtol=1e-5)
+    assert (everything.masks[wanted] != likely.masks[found]).mean() < 1e-5
