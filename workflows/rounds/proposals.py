@@ -29,7 +29,7 @@ _PROMPTS = 64
 @dataclass(frozen=True, slots=True)
 class Proposals:
     """Masks of one image, the most confident first. masks: bool [K, H, W]. boxes: float32 [K, 4] xyxy px, original
-    frame. confidence: float64 [K], the detector's score times the predicted IoU. predicted_iou, stability: [K]."""
+    frame. confidence: float64 [K], predicted IoU times stability. predicted_iou, stability: [K]."""
 
     masks: NDArray[np.bool_]
     boxes: NDArray[np.float32]
@@ -43,10 +43,7 @@ def propose(
     sam: Sam, detector: ObjectDetector, look: Look, size: tuple[int, int], *, most: int, least: float
 ) -> Proposals:
     """What detector and model find on an image of (height, width) px; of the boxes that score at least `least`, and of
-    these the `most` likely ones, each is drawn in its window.
-
-    No confidence is above its box's score: those from a threshold on are the same with every `least` up to it.
-    """
+    these the `most` likely ones, each is drawn in its window."""
     whole = look((0, 0, size[1], size[0]))
     frame = whole.frames[0]
     found = detect(detector, whole.features, frame.input_size, limit=most, least=least)
@@ -54,7 +51,7 @@ def propose(
     if not len(boxes):
         return _none(frame)
     masks, iou, stability = _draw_all(sam, look, size, boxes)
-    confidence = found.scores.astype(np.float64) * iou.clamp(0, 1).double().numpy()
+    confidence = (iou.clamp(0, 1) * stability).double().numpy()
     order = np.argsort(-confidence, kind="stable")
     order = order[masks[order].any(-1).any(-1).numpy()]
     kept = order[_distinct(masks[order])]

@@ -222,9 +222,8 @@ def _judged(now: Round, desk: Desk, detector: ObjectDetector) -> tuple[Judged, J
 
 def _prefilled(now: Round, desk: Desk, detector: ObjectDetector, image_id: str, threshold: float | None) -> ImageResult:
     """The masks that annotators of an image will find."""
-    look, size = partial(desk.embedding, image_id), desk.sizes[image_id]
-    least = 1.0 if threshold is None else threshold  # a box that scores less cannot become a mask
-    found = propose(desk.sam, detector, look, size, most=now.engine.config.detector.most, least=least)
+    config, look, size = now.engine.config.detector, partial(desk.embedding, image_id), desk.sizes[image_id]
+    found = propose(desk.sam, detector, look, size, most=config.most, least=config.least)
     generation = as_generation(found, threshold, size)
     return ImageResult(image_id, Status.OK, now.record.started_at, now.record.started_at, generation=generation)
 

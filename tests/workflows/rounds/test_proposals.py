@@ -97,25 +97,20 @@ def test_a_detector_that_finds_nothing_proposes_nothing(
     assert found.masks.shape == (0, *photo.shape[:2])
 
 
-def test_boxes_below_the_threshold_change_nothing_above_it(
+def test_confidence_is_of_the_mask_and_unlikely_boxes_are_not_drawn(
     monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
 ) -> None:
     torch.manual_seed(0)
     sam, size = Sam(vit_test()).eval(), photo.shape[:2]
-    rng = np.random.default_rng(0)
-    corners = rng.uniform(0, 250, (30, 2))
-    boxes = np.concatenate([corners, corners + rng.uniform(8, 40, (30, 2))], 1).astype(np.float32)
-    scores = np.sort(rng.uniform(0.1, 0.9, 30).astype(np.float32))[::-1]
+    corners = np.random.default_rng(0).uniform(0, 250, (30, 2))
+    boxes = np.concatenate([corners, corners + 20], 1).astype(np.float32) * sam.config.image_size / max(size)
+    scores = np.linspace(0.9, 0.1, 30, dtype=np.float32)
 
     def detect(*_: object, least: float, **__: object) -> Found:
-        return Found(boxes[scores >= least] * sam.config.image_size / max(size), scores[scores >= least])
+        return Found(boxes[scores >= least], scores[scores >= least])
 
     monkeypatch.setattr(module, "detect", detect)
-    detector, look = ObjectDetector(32, width=8), look_at(sam, photo)
-    everything = propose(sam, detector, look, size, most=30, least=0.0)
-    threshold = float(np.median(everything.confidence))
-    likely = propose(sam, detector, look, size, most=30, least=threshold)
-    wanted, found = (part.confidence >= threshold for part in (everything, likely))
-    assert 1 < wanted.sum() < len(wanted)
-    np.testing.assert_allclose(everything.confidence[wanted], likely.confidence[found], rtol=1e-5)
-    assert (everything.masks[wanted] != likely.masks[found]).mean() < 1e-5
+    found = propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), size, most=30, least=0.5)
+    assert 1 < len(found.masks) <= (scores >= 0.5).sum()
+    np.testing.assert_allclose(found.confidence, found.predicted_iou.clip(0, 1) * found.stability, rtol=1e-6)
+    assert (np.diff(found.confidence) <= 0).all()
