@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sam_core.geometry import uncrop
 from sam_core.metrics.clicks import correction_clicks, first_clicks
 from sam_core.metrics.iou import mask_iou
 from sam_core.model.sam import Sam
@@ -157,7 +158,7 @@ def work_through(
         part = draw(sam, look, truth[start : start + at_once], habits, prompts_per_batch=at_once)
         begun = spent + np.concatenate([[0.0], np.cumsum(costs.drawing(part.clicks, part.brushed))])
         in_time = int(np.searchsorted(begun[:-1], seconds))
-        done.append(part.take(np.arange(len(part))[:in_time]))
+        done.append(part.take(np.arange(in_time)))
         spent = float(begun[-1])
         if spent >= seconds:
             break
@@ -217,7 +218,4 @@ def _draw_batch(sam: Sam, embedding: ImageEmbedding, whole: Masks, habits: Habit
     brushed = np.zeros(count, np.int64)
     brushed[active] = np.count_nonzero(masks[active] ^ truth[active], axis=(1, 2))
     masks[active] = truth[active]
-    drawn = np.zeros_like(whole)
-    for mask, part in zip(drawn, masks, strict=True):
-        inside(mask, window)[:] = part
-    return Drawn(drawn, clicks, brushed, xy[:, 0], predicted, first_iou)
+    return Drawn(uncrop(masks, embedding.frames[0]), clicks, brushed, xy[:, 0], predicted, first_iou)

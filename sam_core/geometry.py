@@ -102,6 +102,14 @@ def upscale_logits(low_res: Tensor, frame: Frame) -> Tensor:
     return F.interpolate(at_input, frame.crop_size, mode="bilinear", align_corners=False)
 
 
+def uncrop(masks: NDArray[np.bool_], frame: Frame) -> NDArray[np.bool_]:
+    """Masks of the crop [..., *crop_size] as masks of the original image [..., *original_size], false outside."""
+    x0, y0, x1, y1 = frame.crop_box
+    whole = np.zeros((*masks.shape[:-2], *frame.original_size), np.bool_)
+    whole[..., y0:y1, x0:x1] = masks
+    return whole
+
+
 def _scaled(length: int, scale: float) -> int:
     return max(1, int(length * scale + 0.5))
 

@@ -27,7 +27,7 @@ from schemas.layout import EMBEDDINGS_PREFIX, embedding_key
 from workflows.models import Model
 from workflows.storage import Store
 
-FORMAT = "2"
+FORMAT = "1"
 
 
 class StaleEmbeddingError(ValueError):
@@ -58,11 +58,10 @@ class EmbeddingLabel:
             "image_id": self.image_id,
             "height": str(self.frame.original_size[0]),
             "width": str(self.frame.original_size[1]),
-            "window": " ".join(map(str, self.frame.crop_box)),
             "input_height": str(self.frame.input_size[0]),
             "input_width": str(self.frame.input_size[1]),
             "image_size": str(self.frame.image_size),
-        }
+        } | ({"window": " ".join(map(str, self.window))} if self.window else {})
 
 
 def embed_image(sam: Sam, model: Model, image_id: str, pixels: NDArray[np.uint8], window: Box | None = None) -> bytes:

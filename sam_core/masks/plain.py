@@ -4,10 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from sam_core.geometry import Frame, upscale_logits
+from sam_core.geometry import Frame, uncrop, upscale_logits
 from sam_core.masks import rle
 from sam_core.masks.boxes import tight_boxes
 from sam_core.masks.candidates import Measures, object_column
@@ -43,13 +42,5 @@ def _measure_full(logits: Tensor, frame: Frame, *, offset: float) -> Measures:
         stability_score=stability_scores(logits, offset=offset).cpu().numpy(),
         areas=torch.count_nonzero(masks, dim=(1, 2)).cpu().numpy(),
         boxes=tight_boxes(masks).cpu().numpy() + np.array([x0, y0, x0, y0]),
-        runs=object_column([rle.run_lengths(_uncrop(mask, frame)) for mask in masks.cpu().numpy()]),
+        runs=object_column([rle.run_lengths(uncrop(mask, frame)) for mask in masks.cpu().numpy()]),
     )
-
-
-def _uncrop(mask: NDArray[np.bool_], frame: Frame) -> NDArray[np.bool_]:
-    """A mask of the crop as a mask of the original image."""
-    x0, y0, x1, y1 = frame.crop_box
-    whole = np.zeros(frame.original_size, dtype=np.bool_)
-    whole[y0:y1, x0:x1] = mask
-    return whole

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -62,9 +61,10 @@ class Assistant:
         self._decoder = Decoder(self.graphs, threads=threads)
         self._reader = UriReader()
         self._lock = threading.Lock()
-        self._picture = lru_cache(maxsize=PICTURES_KEPT)(self._pixels)
-        self._windows = lru_cache(maxsize=WINDOWS_KEPT)(self._embed)
-        self._kept: OrderedDict[EmbeddingLabel, ImageEmbedding] = OrderedDict()
+        # Of what was asked for last, some is kept.
+        self._last_pixels = lru_cache(maxsize=PICTURES_KEPT)(self._pixels)
+        self._last_windows = lru_cache(maxsize=WINDOWS_KEPT)(self._embed)
+        self._last_embeddings = lru_cache(maxsize=EMBEDDINGS_KEPT)(self._embedding)
 
     @property
     def takes_text(self) -> bool:
@@ -100,10 +100,10 @@ class Assistant:
         label = self._label(image, prompt.window)
         require_inside(prompt, mask, label.frame)
         if prompt.text is None:
-            return self._decoder.answer(self._embedding(image, label), prompt, mask)
+            return self._decoder.answer(self._last_embeddings(image, label), prompt, mask)
         if self._reads is None:
             raise ValueError("this server has no text prompts: start `sam-engine annotate` with --clip FOLDER")
-        embedding = self._embedding(image, label)
+        embedding = self._last_embeddings(image, label)
         with self._lock:
             return self._reads.answer(embedding, prompt, mask)
 
@@ -127,19 +127,13 @@ class Assistant:
     def _file(self, image: AnnotatedImage, label: EmbeddingLabel) -> bytes:
         """An image's file is stored, those of the windows looked at last are kept here."""
         if label.window is not None:
-            return self._windows(image, label)
+            return self._last_windows(image, label)
         return stored_embedding(self._store, self.model.model_id, label, partial(self._embed, image, label))
 
     def _embed(self, image: AnnotatedImage, label: EmbeddingLabel) -> bytes:
-        pixels = self._picture(image)
+        pixels = self._last_pixels(image)
         with self._lock:
             return embed_image(self._sam, self.model, label.image_id, pixels, label.window)
 
     def _embedding(self, image: AnnotatedImage, label: EmbeddingLabel) -> ImageEmbedding:
-        """Of the images and windows asked for last, a few are kept unpacked."""
-        found = self._kept.get(label)
-        if found is None:
-            found = self._kept[label] = unpack(self._file(image, label), label)
-            while len(self._kept) > EMBEDDINGS_KEPT:
-                self._kept.popitem(last=False)
-        return found
+        return unpack(self._file(image, label), label)

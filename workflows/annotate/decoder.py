@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_core.export_onnx import OnnxDecoder
-from sam_core.geometry import Frame, boxes_to_input, points_to_input
+from sam_core.geometry import Frame, boxes_to_input, points_to_input, uncrop
 from sam_core.masks.batch import MaskBatch
 from sam_core.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NOT_A_POINT
 from sam_core.predict import ImageEmbedding
@@ -46,10 +46,7 @@ class Answer:
         """The masks of `order` at the image's own pixels: bool [3, H, W], empty outside of the window."""
         chosen = torch.from_numpy(self.logits[self.order])[None]
         iou = torch.from_numpy(self.iou[self.order])[None]
-        whole = np.zeros((len(self.order), *self.frame.original_size), np.bool_)
-        for mask, part in zip(whole, MaskBatch(chosen, iou, self.frame).masks()[0].numpy(), strict=True):
-            inside(mask, self.frame.crop_box)[:] = part
-        return whole
+        return uncrop(MaskBatch(chosen, iou, self.frame).masks()[0].numpy(), self.frame)
 
 
 class Decoder:

@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 
 from sam_core.masks import rle
 from sam_core.masks.batch import MaskRecords
-from sam_core.windows import Box
+from sam_core.windows import Box, box_of
 from workflows.annotate import contract
 from workflows.annotate.assets import RUNTIME_FILES, Runtime
 from workflows.annotate.assistant import AnnotatedImage
@@ -199,10 +199,10 @@ def _candidates(answer: Answer) -> list[contract.Candidate]:
 
 def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
     """xywh of a mask, zeros when it is empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
+    if not mask.any():
         return 0, 0, 0, 0
-    return int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
+    x0, y0, x1, y1 = box_of(mask)
+    return x0, y0, x1 - x0, y1 - y0
 
 
 def _automatic(image: AnnotatedImage, found: MaskRecords) -> contract.AutomaticMasks:

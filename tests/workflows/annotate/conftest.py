@@ -170,3 +170,11 @@ def running() -> Iterator[Callable[..., Running]]:
 
 def save_photo(path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels).save(path)
+
+
+def ingest_photo(folder: Path, name: str, pixels: np.ndarray) -> Path:
+    """A data set of one photograph; `name` is its own and the photograph's."""
+    (folder / "photos").mkdir()
+    save_photo(folder / "photos" / f"{name}.png", pixels)
+    assert main(["ingest", str(folder / "photos"), str(folder / name)]) == 0
+    return folder / name

@@ -15,10 +15,9 @@ from PIL import Image
 from skimage.data import coins
 
 from tests.workflows.annotate.browser import Person, chromium, sit_down
-from tests.workflows.annotate.conftest import Running, save_photo
+from tests.workflows.annotate.conftest import Running, ingest_photo
 from workflows.annotate.assets import find_runtime
 from workflows.annotate.commands import AnnotateConfig
-from workflows.cli import main as engine
 
 PICTURE = Path(__file__).parents[3] / "docs" / "annotate.jpg"
 SIZE = {"width": 1280, "height": 800}
@@ -48,10 +47,8 @@ def main() -> None:
 
 
 def _task(folder: Path) -> AnnotateConfig:
-    (folder / "photos").mkdir()
-    save_photo(folder / "photos" / "coins.png", np.repeat(coins()[..., None], 3, axis=2))
-    engine(["ingest", str(folder / "photos"), str(folder / "coins")])
-    return AnnotateConfig(dataset=str(folder / "coins"), reminder_seconds=600)
+    data = ingest_photo(folder, "coins", np.repeat(coins()[..., None], 3, axis=2))
+    return AnnotateConfig(dataset=str(data), reminder_seconds=600)
 
 
 def _annotate(person: Person) -> None:

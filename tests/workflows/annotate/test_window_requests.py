@@ -22,10 +22,9 @@ from sam_core.model.sam import Sam
 from sam_core.predict import Prompts, encode
 from sam_core.windows import inside
 from tests.fake_clip import FakeClip
-from tests.workflows.annotate.conftest import client_of, save_photo
+from tests.workflows.annotate.conftest import client_of, ingest_photo
 from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.studio import Studio, open_studio
-from workflows.cli import main
 from workflows.storage import open_store
 
 HEIGHT, WIDTH = 150, 200
@@ -41,11 +40,7 @@ def photo() -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def ingested(tmp_path_factory: pytest.TempPathFactory, photo: NDArray[np.uint8]) -> Path:
     """A data set of one photograph that is large enough to zoom in."""
-    folder = tmp_path_factory.mktemp("windows")
-    (folder / "photos").mkdir()
-    save_photo(folder / "photos" / "photo.png", photo)
-    assert main(["ingest", str(folder / "photos"), str(folder / "data")]) == 0
-    return folder / "data"
+    return ingest_photo(tmp_path_factory.mktemp("windows"), "noise", photo)
 
 
 @pytest.fixture

@@ -25,10 +25,9 @@ pytest.importorskip("playwright", reason="needs playwright, which the extra `dev
 from playwright.sync_api import Browser, Route, expect
 
 from tests.workflows.annotate.browser import CHROMIUM, Person, held, new_page, sit_down
-from tests.workflows.annotate.conftest import Running, save_photo
+from tests.workflows.annotate.conftest import Running, ingest_photo
 from workflows.annotate.assets import Runtime, find_runtime
 from workflows.annotate.commands import AnnotateConfig
-from workflows.cli import main
 from workflows.models import find_model
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
@@ -61,11 +60,7 @@ def photo() -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, photo: NDArray[np.uint8]) -> Path:
-    folder = tmp_path_factory.mktemp("zoom")
-    (folder / "photos").mkdir()
-    save_photo(folder / "photos" / "coffee.png", photo)
-    assert main(["ingest", str(folder / "photos"), str(folder / "data")]) == 0
-    return folder / "data"
+    return ingest_photo(tmp_path_factory.mktemp("zoom"), "coffee", photo)
 
 
 @pytest.fixture
