@@ -1,14 +1,16 @@
 """One batch of crops on a device, from pixels to the candidates of each crop after NMS, with their run lengths.
 
-The host decides, the device computes: while the host looks at the numbers of one group of prompts, the next is already
-being decoded, so that neither waits for the other.
+The host decides, the device computes: while the host looks at the numbers of one batch of prompts, the next two
+are already being decoded, so that neither waits for the other.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_core.device_copies import OnItsWay, to_device
-from sam_core.device_kernels import decode_of, draw_of, encoder_of, round_matrices, tracer_of
+from sam_core.device_kernels import decode_of, decoder_of, draw_of, encoder_of, round_matrices, tracer_of
 from sam_core.device_settings import BatchSizes, DeviceSettings
 from sam_core.geometry import Frame, points_to_input
 from sam_core.masks.batch import Reason
@@ -25,13 +27,16 @@ from sam_core.masks.candidates import KEPT, Candidates, Ledger, concatenate, dec
 from sam_core.masks.group_nms import nms_in_groups
 from sam_core.masks.select import judge_measures, judge_predicted_iou
 from sam_core.masks.tracing import Changes, Tracer, measures, run_lengths
-from sam_core.model.absorbed_decoder import DecodedPrompts
-from sam_core.model.grouped_decoder import GroupedDecoder, SharedCrops
+from sam_core.model.grouped_decoder import DecodedGroups, SharedCrops
+from sam_core.model.image_side import Wanted
 from sam_core.model.prompt_encoder import FOREGROUND, Prompts
 from sam_core.model.sam import Sam
 from sam_core.prompting import Points
 from sam_core.recipes import Recipe
 
+AHEAD = 2
+"""Batches of prompts that are being decoded while the host looks at the numbers of one: with only one, the device would
+wait for what the host does between the end of that one and the beginning of the next."""
 MOST_IN_GROUP = 64
 """Prompts of one crop in a group: all of an 8 x 8 grid, and enough to make use of what they share."""
 
@@ -55,11 +60,11 @@ class _Piece(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """Groups of prompts being decoded: `rows` says which of the decoded prompts each piece has."""
+    """Groups of prompts being decoded, those of a crop as one piece, whose prompts are the decoded ones at `rows`."""
 
     pieces: list[_Piece]
-    rows: list[slice]
-    decoded: DecodedPrompts
+    rows: list[NDArray[np.int64]]
+    decoded: DecodedGroups
     iou: OnItsWay
 
 
@@ -79,7 +84,7 @@ class BatchWorker:
         self._sam = round_matrices(sam, dtype)
         self._recipe, self._settings = recipe, settings
         self._encode = encoder_of(sam, settings)
-        self._decoder = GroupedDecoder(sam.mask_decoder, dtype=dtype)
+        self._decoder = decoder_of(sam, settings)
         self._decode = decode_of(self._decoder, settings)
         self._draw = draw_of(self._decoder, settings)
         layers = range(recipe.crop_layers + 1)
@@ -106,7 +111,7 @@ class BatchWorker:
             def settle(asked: _Asked) -> None:
                 changes.extend(self._settle(asked, shared, batch, tracer, found, together))
 
-            one_ahead(self._groups(batch, sizes), ask, settle)
+            begun_ahead(self._groups(batch, sizes), ask, settle)
         answers = self._suppressed(batch, found, changes, together)
         for ledger in (each.ledger for each in found):
             for step in ("encode", "decode", "select", "nms", "rle"):
@@ -143,15 +148,13 @@ class BatchWorker:
         device, size = self._sam.device, min(self._group, sizes.prompts)
         count = len(pieces) if self._settings.compile == "off" else sizes.prompts // size
         crops = np.array([piece.crop for piece in pieces] + [pieces[-1].crop] * (count - len(pieces)))
-        clicks, rows = np.zeros((count, size, 1, 2)), []
+        clicks = np.zeros((count, size, 1, 2))
         for place, (crop, points) in enumerate(pieces):
-            at = points_to_input(torch.from_numpy(points), batch[crop].frame).numpy()
-            clicks[place, : len(at), 0] = at
-            rows.append(slice(place * size, place * size + len(at)))
+            clicks[place, : len(points), 0] = points_to_input(torch.from_numpy(points), batch[crop].frame).numpy()
         on_device = to_device(clicks.reshape(-1, 1, 2), device)
         prompts = Prompts(on_device, torch.full(on_device.shape[:2], FOREGROUND, device=device))
         answer = self._decode(shared.take(to_device(crops, device)), self._sam.prompt_encoder(prompts)[0])
-        return _Asked(pieces, rows, answer, OnItsWay(answer.iou.float()))
+        return _Asked(*_by_crop(pieces, size), answer, OnItsWay(answer.iou.float()))
 
     def _settle(
         self,
@@ -190,7 +193,7 @@ class BatchWorker:
             yield tracer.changes(logits[keep], crops[keep], type(notes)(*(column[keep] for column in notes)))
 
     def _drawn(
-        self, answer: DecodedPrompts, shared: SharedCrops, wanted: NDArray[np.bool_], crop_of: NDArray[np.int64]
+        self, answer: DecodedGroups, shared: SharedCrops, wanted: NDArray[np.bool_], crop_of: NDArray[np.int64]
     ) -> Tensor:
         """Logits [K, h, w] of the masks that are wanted, bool [N, M], in row-major order."""
         prompts = np.flatnonzero(wanted.any(axis=1))
@@ -198,8 +201,8 @@ class BatchWorker:
         masks = np.flatnonzero(wanted[prompts])
         if not len(masks):
             return torch.empty(0, 4 * side, 4 * side, device=self._sam.device)
-        rows, crops, which = (to_device(each, self._sam.device) for each in (prompts, crop_of[prompts], masks))
-        return self._draw(shared, answer, rows, crops, which)
+        chosen = (to_device(each, self._sam.device) for each in (prompts, crop_of[prompts], masks))
+        return self._draw(shared, answer, Wanted(*chosen))
 
     def _suppressed(
         self, batch: Sequence[CropInput], found: list[_Found], changes: list[Changes], together: Ledger
@@ -236,21 +239,31 @@ class BatchWorker:
             yield
 
 
-def one_ahead(items: Iterable[Item], begin: Callable[[Item], Begun], finish: Callable[[Begun], None]) -> None:
-    """Begin and finish every item in order, but begin each before the one before it is finished."""
-    waiting: list[Begun] = []
+def begun_ahead(items: Iterable[Item], begin: Callable[[Item], Begun], finish: Callable[[Begun], None]) -> None:
+    """Begin and finish every item in order, but begin AHEAD others before each is finished."""
+    waiting: deque[Begun] = deque()
     for item in items:
         waiting.append(begin(item))
-        if len(waiting) > 1:
-            finish(waiting.pop(0))
-    for begun in waiting:
-        finish(begun)
+        if len(waiting) > AHEAD:
+            finish(waiting.popleft())
+    while waiting:
+        finish(waiting.popleft())
 
 
 def _pieces(batch: Sequence[CropInput], size: int) -> Iterator[_Piece]:
     for crop, each in enumerate(batch):
         for start in range(0, len(each.points), size):
             yield _Piece(crop, each.points[start : start + size])
+
+
+def _by_crop(pieces: list[_Piece], size: int) -> tuple[list[_Piece], list[NDArray[np.int64]]]:
+    """The pieces of every crop as one, and the rows that it has where each piece has `size` rows."""
+    merged, rows = [], []
+    for crop, places in groupby(range(len(pieces)), key=lambda place: pieces[place].crop):
+        own = list(places)
+        merged.append(_Piece(crop, np.concatenate([pieces[place].points for place in own])))
+        rows.append(np.concatenate([place * size + np.arange(len(pieces[place].points)) for place in own]))
+    return merged, rows
 
 
 def _chosen(changes: Sequence[Changes], rows: Tensor) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from sam_core.device_settings import DeviceSettings
 from sam_core.geometry import Frame
 from sam_core.masks.tracing import TorchTracer, Tracer
-from sam_core.model.absorbed_decoder import DecodedPrompts
 from sam_core.model.device_encoder import DeviceEncoder
-from sam_core.model.grouped_decoder import GroupedDecoder, SharedCrops
+from sam_core.model.grouped_decoder import DecodedGroups, GroupedDecoder, SharedCrops
+from sam_core.model.image_side import ImageSide, TorchImageSide, Wanted
 from sam_core.model.relative_attention import Attend, attend
 from sam_core.model.sam import Sam
 from sam_core.recipes import Recipe
 
-Decode = Callable[[SharedCrops, Tensor], DecodedPrompts]
-Draw = Callable[[SharedCrops, DecodedPrompts, Tensor, Tensor, Tensor], Tensor]
+Decode = Callable[[SharedCrops, Tensor], DecodedGroups]
+Draw = Callable[[SharedCrops, DecodedGroups, Wanted], Tensor]
 
 
 def round_matrices(sam: Sam, dtype: torch.dtype) -> Sam:
@@ -49,21 +49,31 @@ def encoder_of(sam: Sam, settings: DeviceSettings) -> DeviceEncoder:
     return DeviceEncoder(sam, attention_of(settings), compiled if settings.compile == "on" else None)
 
 
+def decoder_of(sam: Sam, settings: DeviceSettings) -> GroupedDecoder:
+    """The decoder with what works on images."""
+    side: ImageSide = TorchImageSide()
+    if settings.decoder == "triton":
+        from sam_core.model.triton_image_side import TritonImageSide
+
+        side = TritonImageSide()
+    return GroupedDecoder(sam.mask_decoder, dtype=settings.torch_dtype, image_side=side)
+
+
 def decode_of(decoder: GroupedDecoder, settings: DeviceSettings) -> Decode:
     """The transformer of the decoder, compiled for one shape if so set."""
     return decoder.decode if settings.compile == "off" else torch.compile(decoder.decode, dynamic=False)
 
 
 def draw_of(decoder: GroupedDecoder, settings: DeviceSettings) -> Draw:
-    """The drawing of the decoder, compiled for any number of prompts and masks if so set."""
-    if settings.compile == "off":
+    """The drawing of the decoder, compiled for any number of prompts and masks if so set and not a kernel anyway."""
+    if settings.compile == "off" or settings.decoder == "triton":
         return decoder.draw
     compiled = torch.compile(decoder.draw)
 
-    def draw(shared: SharedCrops, decoded: DecodedPrompts, rows: Tensor, crops: Tensor, masks: Tensor) -> Tensor:
-        for numbers in (rows, crops, masks):
+    def draw(shared: SharedCrops, decoded: DecodedGroups, wanted: Wanted) -> Tensor:
+        for numbers in wanted:
             torch._dynamo.maybe_mark_dynamic(numbers, 0)
-        return compiled(shared, decoded, rows, crops, masks)
+        return compiled(shared, decoded, wanted)
 
     return draw
 

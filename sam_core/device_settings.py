@@ -17,10 +17,10 @@ from sam_core.presets import ImageEncoderConfig, SamConfig
 Precision = Literal["float32", "bfloat16"]
 AttentionKind = Literal["auto", "triton", "sdpa"]
 CompileKind = Literal["auto", "off", "on"]
-MaskKernels = Literal["auto", "triton", "torch"]
+Kernels = Literal["auto", "triton", "torch"]
 
 GIB = 1 << 30
-MOST_CROPS, MOST_PROMPTS, LEAST_PROMPTS = 16, 512, 16
+MOST_CROPS, MOST_PROMPTS, LEAST_PROMPTS = 16, 1024, 16
 """More in a batch fills no GPU better; fewer prompts are not worth a call."""
 
 
@@ -29,15 +29,16 @@ class DeviceSettings:
     """What is asked for. Raises ValueError for values that make no sense.
 
     memory_bytes: what the model and its batches may use; the default leaves a card of 16 GB room.
-    dtype: of products. attention: of the image encoder. compile: whether encoder and decoder are compiled. masks: what
-    measures and encodes masks.
+    dtype: of products. attention: of the image encoder. compile: whether encoder and decoder are compiled. decoder:
+    what works on the image for each prompt. masks: what measures and encodes masks.
     """
 
     memory_bytes: int = 12 * GIB
     dtype: Precision = "bfloat16"
     attention: AttentionKind = "auto"
     compile: CompileKind = "auto"
-    masks: MaskKernels = "auto"
+    decoder: Kernels = "auto"
+    masks: Kernels = "auto"
 
     def __post_init__(self) -> None:
         if self.memory_bytes < GIB // 4:
@@ -52,7 +53,8 @@ class DeviceSettings:
     @property
     def kernels(self) -> str:
         """What a run record calls this implementation."""
-        return f"device attention={self.attention} compile={self.compile} masks={self.masks}"
+        kinds = {"attention": self.attention, "compile": self.compile, "decoder": self.decoder, "masks": self.masks}
+        return " ".join(["device", *(f"{part}={kind}" for part, kind in kinds.items())])
 
     def resolve(self, device: str) -> DeviceSettings:
         """These settings with every `auto` decided: on CUDA with Triton its kernels and compiled code, else torch's.
@@ -65,9 +67,10 @@ class DeviceSettings:
             self,
             attention=("triton" if fast else "sdpa") if self.attention == "auto" else self.attention,
             compile=("on" if fast else "off") if self.compile == "auto" else self.compile,
+            decoder=("triton" if fast else "torch") if self.decoder == "auto" else self.decoder,
             masks=("triton" if fast else "torch") if self.masks == "auto" else self.masks,
         )
-        if not triton and "triton" in (resolved.masks, resolved.attention):
+        if not triton and "triton" in (resolved.masks, resolved.decoder, resolved.attention):
             raise ValueError(
                 "kernels were asked for in Triton, and there is no package triton: install it or ask for auto"
             )
@@ -97,10 +100,11 @@ def batch_sizes(config: SamConfig, settings: DeviceSettings, *, parameters: int)
     encoded, one for prompts that are being decoded; the allocator keeps the memory of both.
 
         crop    e * t * (16 C + 3 h (C / h + 2 g))   residual, qkv, MLP; q, k and v with their position channels
-        prompt  e * g^2 * (6 D + 6 T H) + 16 g^2 * (4 e * D / 8 + 36)   image side and scores; pixels and logits
+        prompt  e * g^2 * (7 D + 6 T H) + 16 g^2 * (4 e * D / 8 + 36)   image side and scores; pixels and logits
+                e * g^2 * 5 D + 16 g^2 * 36                             the same where kernels keep scores and pixels
 
     e bytes of an element, g patches per side, t = tokens with the padding of windows, C and h width and heads of the
-    encoder, D and H of the decoder, T tokens of a prompt.
+    encoder, D and H of the decoder, T tokens of a prompt. AHEAD + 1 batches of prompts hold their images.
     """
     encoder, decoder = config.image_encoder, config.mask_decoder
     if not isinstance(encoder, ImageEncoderConfig):
@@ -109,9 +113,11 @@ def batch_sizes(config: SamConfig, settings: DeviceSettings, *, parameters: int)
     e, grid, dim = settings.torch_dtype.itemsize, encoder.grid, encoder.embed_dim
     padded = (-(-grid // encoder.window_size) * encoder.window_size) ** 2
     crop = e * padded * (16 * dim + 3 * (dim + 2 * grid * encoder.num_heads))
-    tokens = 2 + decoder.num_multimask_outputs + 2
-    positions = e * grid**2 * (6 * decoder.transformer_dim + 6 * tokens * decoder.num_heads)
-    prompt = positions + 16 * grid**2 * (4 * e * decoder.transformer_dim // 8 + 36)
+    prompt = e * grid**2 * 5 * decoder.transformer_dim + 16 * grid**2 * 36
+    if settings.decoder != "triton":
+        tokens = 2 + decoder.num_multimask_outputs + 2
+        scores = 6 * tokens * decoder.num_heads + 2 * decoder.transformer_dim
+        prompt += e * grid**2 * scores + 16 * grid**2 * 4 * e * decoder.transformer_dim // 8
     prompts = max(LEAST_PROMPTS, min(MOST_PROMPTS, left // prompt))
     return BatchSizes(max(1, min(MOST_CROPS, left // crop)), prompts)
 

@@ -143,7 +143,7 @@ def train_rounds(
         encoded = (encoder or sam.image_encoder)(normalised(batch, sam.pixel_mean, sam.pixel_std))
     leaves = ImageFeatures(_leaf(encoded.embedding), tuple(_leaf(fine) for fine in encoded.fine))
     draws = prompt_draws(batch, config.seed)
-    rounds = interactive_rounds(config.points, step_stream(config.seed, step), refinements=config.refinements)
+    rounds = rounds_of(config, step)
     target = averaged(batch.masks, 4 * encoded.embedding.shape[-1])
     if batch.text is None:
         prompts = first_prompts(batch.masks, config, draws)
@@ -161,6 +161,14 @@ def train_rounds(
         losses.append(loss)
     walk_back(encoded, leaves)
     return summary(losses)
+
+
+def rounds_of(config: TrainConfig, step: int) -> tuple[Round, ...]:
+    """The rounds of a step, the same for all workers."""
+    draws, points = step_stream(config.seed, step), config.points
+    if config.fewer_points:
+        points = int(torch.randint(1, points + 1, (), generator=draws))
+    return interactive_rounds(points, draws, refinements=config.refinements)
 
 
 def walk_back(encoded: ImageFeatures, leaves: ImageFeatures) -> None:

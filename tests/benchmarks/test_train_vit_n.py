@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 
 from sam_core.training.presets import nano_gpu
-from tests.benchmarks.train_vit_n import LOTS, Scenes, at_this_pace
+from tests.benchmarks.gpu_training import LOTS, at_this_pace
+from tests.benchmarks.train_vit_n import Scenes
 
 
 def test_a_batch_is_the_same_whoever_makes_it() -> None:
@@ -20,7 +21,7 @@ def test_a_batch_is_the_same_whoever_makes_it() -> None:
 
 
 def test_the_schedule_is_as_long_as_the_pace_promises() -> None:
-    constant, falling = nano_gpu()
+    constant, falling, _ = nano_gpu()
     assert at_this_pace(falling, 10, 0.01).learning_rate.iterations == LOTS  # too early to tell
     halfway = at_this_pace(falling, 400, 0.5).learning_rate
     assert halfway.iterations == 800

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sam_core import device_generator
-from sam_core.device_batch import BatchWorker, CropInput, one_ahead
+from sam_core.device_batch import BatchWorker, CropInput, begun_ahead
 from sam_core.device_generator import DeviceGenerator
 from sam_core.device_settings import BatchSizes, DeviceSettings
 from sam_core.generator import MaskGenerator
@@ -177,12 +177,12 @@ def test_nothing_survives(sam: Sam, images: list[np.ndarray]) -> None:
         assert generation.candidates == len(generation.rejections) > 0
 
 
-def test_one_is_begun_before_the_one_before_is_finished() -> None:
+def test_two_are_begun_before_the_one_before_is_finished() -> None:
     events: list[str] = []
 
     def begin(item: int) -> int:
-        events.append(f"begin {item}")
+        events.append(f"+{item}")
         return item
 
-    one_ahead(range(3), begin, lambda item: events.append(f"finish {item}"))
-    assert events == ["begin 0", "begin 1", "finish 0", "begin 2", "finish 1", "finish 2"]
+    begun_ahead(range(4), begin, lambda item: events.append(f"-{item}"))
+    assert " ".join(events) == "+0 +1 +2 -0 +3 -1 -2 -3"

@@ -9,14 +9,16 @@ from sam_core.presets import vit_b, vit_h, vit_n
 
 def test_nothing_is_left_to_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_settings, "has_triton", lambda: True)
-    assert DeviceSettings().resolve("cuda").kernels == "device attention=triton compile=on masks=triton"
-    assert DeviceSettings().resolve("cpu").kernels == "device attention=sdpa compile=off masks=torch"
+    assert DeviceSettings().resolve("cuda").kernels == "device attention=triton compile=on decoder=triton masks=triton"
+    assert DeviceSettings().resolve("cpu").kernels == "device attention=sdpa compile=off decoder=torch masks=torch"
     monkeypatch.setattr(device_settings, "has_triton", lambda: False)
-    assert DeviceSettings().resolve("cuda").kernels == "device attention=sdpa compile=off masks=torch"
+    assert DeviceSettings().resolve("cuda").kernels == "device attention=sdpa compile=off decoder=torch masks=torch"
     with pytest.raises(ValueError, match="there is no package triton"):
         DeviceSettings(masks="triton").resolve("cuda")
     with pytest.raises(ValueError, match="there is no package triton"):
         DeviceSettings(attention="triton").resolve("cuda")
+    with pytest.raises(ValueError, match="there is no package triton"):
+        DeviceSettings(decoder="triton").resolve("cuda")
 
 
 def test_refuses_what_makes_no_sense() -> None:
@@ -30,11 +32,13 @@ def test_batches_fit_the_memory() -> None:
     usual = batch_sizes(vit_h(), DeviceSettings(), parameters=parameters)
     assert 4 <= usual.crops <= 16
     assert 64 <= usual.prompts <= 512
-    large = batch_sizes(vit_h(), DeviceSettings(memory_bytes=64 * GIB), parameters=parameters)
-    assert large == BatchSizes(crops=16, prompts=512)
+    kernels = batch_sizes(vit_h(), DeviceSettings(decoder="triton"), parameters=parameters)
+    assert kernels.prompts > 2 * usual.prompts
+    large = batch_sizes(vit_h(), DeviceSettings(memory_bytes=96 * GIB), parameters=parameters)
+    assert large == BatchSizes(crops=16, prompts=1024)
     assert batch_sizes(vit_h(), DeviceSettings(memory_bytes=3 * GIB), parameters=parameters).crops >= 1
     assert batch_sizes(vit_b(), DeviceSettings(dtype="float32"), parameters=94_000_000).prompts < usual.prompts
-    assert batch_sizes(vit_n(), DeviceSettings(), parameters=6_000_000) == BatchSizes(16, 512)
+    assert batch_sizes(vit_n(), DeviceSettings(), parameters=6_000_000) == BatchSizes(16, 1024)
 
 
 def test_halving_ends() -> None:

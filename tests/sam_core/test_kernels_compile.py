@@ -13,7 +13,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from sam_core.masks import triton_tracing
-from sam_core.model import triton_attention
+from sam_core.model import triton_attention, triton_image_side
 
 INTEGERS = ("crops_ptr", "places_ptr", "starts_ptr")
 FLOATS = ("logits_ptr", "input_weight", "crop_weight")
@@ -31,6 +31,16 @@ def of_trace(name):
     return "fp32" if name == "offset" else "i32"
 
 
+FLOATS_OF_IMAGES = ("weight_ptr", "bias_ptr", "offsets_ptr", "bias_8_ptr", "bias_4_ptr")
+
+
+def of_image_side(name):
+    if name in FLOATS_OF_IMAGES or (name == "out_ptr" and drawing):
+        return "*fp32"
+    whole = {"prompts_ptr": "*i64", "places_ptr": "*i32", "eps": "fp32"}
+    return whole.get(name, "*bf16" if name.endswith("_ptr") else "i32")
+
+
 def of_attend(name):
     return "*bf16" if name.endswith("_ptr") else "fp32" if name == "scale" else "i32"
 
@@ -41,6 +51,15 @@ for write in (False, True):
 for width in (64, 128):
     sizes = {"QUERIES": triton_attention.QUERIES, "WIDTH": 64, "C": width}
     assert "wgmma" in compiled(triton_attention._attend, sizes, of_attend)
+drawing = False
+rows = {"ROWS": 64, "C": 256}
+sizes = {"HEADS": 8, "POSITIONS": triton_image_side.WRITE_AT_ONCE, "WRITTEN": triton_image_side.WRITTEN} | rows
+assert "mma" in compiled(triton_image_side._write, sizes, of_image_side)
+sizes = {"POSITIONS": triton_image_side.READ_AT_ONCE} | rows
+assert "mma" in compiled(triton_image_side._read, sizes, of_image_side)
+drawing = True
+sizes = {"C": 256, "MIDDLE": 64, "DEPTH": 32, "OUTPUTS": 16, "POSITIONS": triton_image_side.DRAW_AT_ONCE}
+assert "mma" in compiled(triton_image_side._draw, sizes, of_image_side)
 """
 
 

@@ -56,7 +56,7 @@ def test_only_plain_vits_on_a_gpu_go_in_batches(tiny_checkpoint: Path, tmp_path:
     on_gpu = settings_for(model, "cuda", wanted, exact_reference=False)
     assert on_gpu == wanted.resolve("cuda")
     spec = GeneratorSpec(model, QUICK, "cuda", settings=on_gpu)
-    assert (spec.dtype, spec.kernels) == ("bfloat16", "device attention=triton compile=on masks=triton")
+    assert (spec.dtype, spec.kernels) == ("bfloat16", "device attention=triton compile=on decoder=triton masks=triton")
     assert settings_for(model, "cpu", wanted, exact_reference=False) is None
     assert settings_for(model, "cuda", wanted, exact_reference=True) is None
     tiny_vit = tmp_path / "tiny.safetensors"
