@@ -145,7 +145,7 @@ def _crop_value(
     return _mix(top, tl.load(crop_weight + r), foot, tl.load(crop_weight + length + r), FUSED)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["masks", "columns", "length"])  # or it is compiled anew, by divisors, in a run
 def _trace(
     logits_ptr, crops_ptr, regions_ptr, input_at, input_weight, crop_at, crop_weight,
     places_ptr, found_ptr, starts_ptr, masks, columns, side, inputs, length,

@@ -137,7 +137,7 @@ def serve(config: SideConfig, pipe: Connection) -> None:
     generator = make_generator(config, config.recipe)
     measure(make_generator(config, easy(config.recipe)), [noise()], config.device)
     if config.kind is Kind.DEVICE:
-        measure(generator, [noise()], config.device)  # what is compiled depends on the recipe
+        measure(generator, [photograph()], config.device)  # kernels for masks are compiled when there are any
     pipe.send(None)
     while True:
         try:
@@ -201,6 +201,13 @@ def easy(recipe: Recipe) -> Recipe:
 def noise() -> npt.NDArray[np.uint8]:
     """An image to warm up with, uint8 RGB [200, 300, 3]."""
     return np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+
+
+def photograph() -> npt.NDArray[np.uint8]:
+    """One with things to find, uint8 RGB [480, 480, 3]."""
+    from skimage.data import astronaut
+
+    return np.ascontiguousarray(astronaut()[:480, :480])
 
 
 def use_threads(threads: int) -> None:

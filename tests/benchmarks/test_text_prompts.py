@@ -8,7 +8,9 @@ import math
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from sam_core.clip_small import SmallClipConfig
 from sam_core.clip_transformers import load_clip
@@ -16,8 +18,18 @@ from sam_core.scenes.captioned import Look, Phrase, Thing, held_out, looks
 from sam_core.scenes.captioned.phrases import Description, Needs, Relation
 from tests.benchmarks.text_prompts import clip_training
 from tests.benchmarks.text_prompts.clip_training import ClipTraining, train_clip
-from tests.benchmarks.text_prompts.data import SEEN, TEST_SETS, UNSEEN, training_scene, write_test, write_training
-from tests.benchmarks.text_prompts.figures import targets, ways
+from tests.benchmarks.text_prompts.data import (
+    SEEN,
+    TEST_SETS,
+    TRAIN_SEED,
+    UNSEEN,
+    training_scene,
+    write_test,
+    write_training,
+)
+from tests.benchmarks.text_prompts.figures import curve_from_gpu, targets, ways
+from tests.benchmarks.text_prompts.train_on_gpu import CURVE, CaptionedBatches, configuration
+from tests.fake_clip import FakeClip
 
 SMALL = SmallClipConfig(image_size=16, width=16, heads=2, vision_layers=1, text_layers=1, embedding=8)
 
@@ -54,6 +66,20 @@ def test_clip_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Monke
     whole, pieces = (load_clip(tmp_path / name / "clip") for name in ("whole", "pieces"))
     assert whole.sha256 == pieces.sha256
     assert train_clip(tmp_path / "whole" / "clip", tmp_path / "whole", settings, -math.inf)
+
+
+def test_gpu_training_sees_the_same_scenes_with_a_crop_for_each_mask(tmp_path: Path) -> None:
+    config = configuration(FakeClip(), images=3)
+    assert config.text_width == FakeClip().width
+    batches = CaptionedBatches(config, crop_size=16)
+    batch, crops = batches[2]
+    assert batch.numbers.tolist() == [6, 7, 8]
+    assert np.array_equal(batch.images[1], training_scene(TRAIN_SEED, 7).image)
+    assert len(batch.masks) == len(crops.pixels) == len(crops.inside) <= 3 * config.masks_per_image
+    assert int(batch.masks.sum((1, 2)).min()) >= config.min_source_area
+    assert torch.equal(batches[2][1].pixels, crops.pixels)
+    (tmp_path / CURVE).write_text("step,first_iou,last_iou\n1,0.1,0.3\n11,0.3,0.5\n")
+    assert curve_from_gpu(tmp_path) == [{"step": 11, "embedding_iou": 0.2, "click_iou": 0.4}]
 
 
 def test_figures_become_a_table_and_targets() -> None:

@@ -31,12 +31,15 @@ from sam_core.model.checkpoint import LoadedModel, load_model
 from tests.benchmarks.record import environment_fields, write_json
 from tests.benchmarks.text_prompts.clip_training import ClipTraining, train_clip
 from tests.benchmarks.text_prompts.data import TEST_SETS, TestSet, write_test, write_training
-from tests.benchmarks.text_prompts.figures import latency_ms, targets, training_curve, ways
+from tests.benchmarks.text_prompts.figures import curve_from_gpu, latency_ms, targets, training_curve, ways
 from tests.benchmarks.text_prompts.pictures import draw_curves, draw_examples
+from tests.benchmarks.text_prompts.train_on_gpu import RECORD, WEIGHTS
 from workflows.evaluate.commands import TextConfig
 from workflows.evaluate.job import evaluate, here
 
 DONE, NOT_DONE = 0, 3
+PLACES = ("json", "work", "pictures", "trained")
+"""Options that say where, not what."""
 SECONDS_FOR_A_SET = 100.0
 """A test set is not begun when less is left."""
 LEAST_AREA = 64
@@ -64,6 +67,8 @@ class Options:
     """Of CLIP's training."""
     iterations: int = 1500
     """Of SAM's training."""
+    trained: Path | None = None
+    """Folder that `train_on_gpu` wrote with this CLIP: SAM is taken from there instead of being trained."""
     threads: int = 2
     """CPU cores; threads wait for each other in vain where other work takes one of them."""
     others: str = ""
@@ -105,8 +110,8 @@ def run(options: Options) -> int:
     write_data(options, places)
     torch.set_num_threads(options.threads)
     done = train_clip(places.clip, options.work, ClipTraining(steps=options.clip_steps), deadline)
-    done = done and train_sam(options, places, deadline)
-    model = model_of(places) if done else None
+    done = done and (options.trained is not None or train_sam(options, places, deadline))
+    model = model_of(options, places) if done else None
     done = model is not None and measure(options, places, model, deadline)
     _count_seconds(options.work, time.monotonic() - started)
     if not done or model is None:
@@ -139,8 +144,10 @@ def train_sam(options: Options, places: Places, deadline: float) -> bool:
     return all(_sam_engine(places.work / f"{name}.done", words, deadline) for name, words in commands.items())
 
 
-def model_of(places: Places) -> Path:
+def model_of(options: Options, places: Places) -> Path:
     """The trained model."""
+    if options.trained:
+        return options.trained / WEIGHTS
     (end,) = places.dataset.glob("training/run=*/finished.json")
     return Path(json.loads(end.read_text())["weights"])
 
@@ -173,7 +180,7 @@ def finish(options: Options, places: Places, path: Path) -> None:
     model, clip = load_model(path), load_clip(places.clip)
     curves = {
         "clip": json.loads((places.work / "clip_curve.json").read_text()),
-        "sam": training_curve(places.dataset),
+        "sam": curve_from_gpu(options.trained) if options.trained else training_curve(places.dataset),
     }
     pictures = options.pictures or places.work
     pictures.mkdir(parents=True, exist_ok=True)
@@ -198,7 +205,8 @@ def record(
         "clip": {"sha256": clip.sha256, "parameters": sum(p.numel() for p in clip.model.parameters())},
         "model_sha256": model.sha256,
         "minutes": json.loads((places.work / "seconds.json").read_text()) / 60,
-        "config": {name: str(value) for name, value in asdict(options).items() if name not in ("json", "work")},
+        "trained_on_gpu": json.loads((options.trained / RECORD).read_text()) if options.trained else None,
+        "config": {name: str(value) for name, value in asdict(options).items() if name not in PLACES},
         **environment_fields(),
     }
 

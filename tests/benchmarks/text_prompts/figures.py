@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,13 +17,14 @@ from sam_core.clip import Clip
 from sam_core.metrics.text_prompts import Way
 from sam_core.model.sam import Sam
 from sam_core.predict import Prompts, encode
+from tests.benchmarks.text_prompts.train_on_gpu import CURVE
 from workflows.storage import LocalStore
 from workflows.train.metrics import read_metrics
 
 Ways = Mapping[str, Mapping[str, float]]
 """By part of a test set ("" for all of it): by way to a mask, mIoU in percent; and the number of phrases."""
 AMBIGUOUS = "ambiguous clicks"
-STEPS_IN_A_DOT = 25
+STEPS_IN_A_DOT, ROWS_IN_A_DOT = 25, 5
 REPEATS = 30
 
 
@@ -67,6 +69,21 @@ def training_curve(dataset: Path) -> list[dict[str, float]]:
         }
         for start in range(0, len(rows), STEPS_IN_A_DOT)
         if (part := rows[start : start + STEPS_IN_A_DOT])
+    ]
+
+
+def curve_from_gpu(folder: Path) -> list[dict[str, float]]:
+    """The same of a training by `train_on_gpu`."""
+    with (folder / CURVE).open(newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    return [
+        {
+            "step": part[-1]["step"],
+            "embedding_iou": float(np.mean([row["first_iou"] for row in part])),
+            "click_iou": float(np.mean([row["last_iou"] for row in part])),
+        }
+        for start in range(0, len(rows), ROWS_IN_A_DOT)
+        if (part := rows[start : start + ROWS_IN_A_DOT])
     ]
 
 

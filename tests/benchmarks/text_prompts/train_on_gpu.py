@@ -4,7 +4,7 @@
 
 What `sam-engine crops` and `train --preset text_nano` do on a CPU with 2,500 stored scenes, with four times as many
 images a step. Half of the mask loss goes to the mask that would be shown: after 1,000 steps on a CPU it was the
-choice among three that failed. `text.safetensors` is what `python -m tests.benchmarks.text_prompts --trained` measures.
+choice among three that failed. `python -m tests.benchmarks.text_prompts --trained OUT` measures the result.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tests.benchmarks.gpu_training import LOTS, Stage, device_name, supply, trai
 from tests.benchmarks.record import environment_fields, write_json
 from tests.benchmarks.text_prompts.data import TRAIN_SEED, training_scene
 
+WEIGHTS, CURVE, RECORD = "text.safetensors", "text.csv", "text.json"
 Crops = list[tuple[np.ndarray, np.ndarray]]
 
 
@@ -112,10 +113,10 @@ def main() -> None:
     clip = load_clip(options.clip, device=options.device)
     config = configuration(clip, options.images)
     metadata = {"weights": "trained on procedural scenes", **clip_metadata(clip)}
-    stage = Stage(config, options.seconds, options.start, options.out / "text.safetensors", metadata, options.device)
+    stage = Stage(config, options.seconds, options.start, options.out / WEIGHTS, metadata, options.device)
     told = train(stage, with_text(clip, supply(CaptionedBatches(config, clip.image_size), options.loaders)))
     record = {**told, "device": device_name(options.device), "loaders": options.loaders, **environment_fields()}
-    write_json(options.out / "text.json", record)
+    write_json(options.out / RECORD, record)
     os._exit(0)  # loaders still render scenes that nobody wants
 
 

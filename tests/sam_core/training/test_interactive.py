@@ -9,8 +9,15 @@ from sam_core.model.prompt_encoder import Prompts
 from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
 from sam_core.training.draws import prompt_draws
-from sam_core.training.interactive import first_prompts, prompt_tokens, run_round, text_prompts, train_rounds
-from sam_core.training.presets import nano
+from sam_core.training.interactive import (
+    first_prompts,
+    prompt_tokens,
+    rounds_of,
+    run_round,
+    text_prompts,
+    train_rounds,
+)
+from sam_core.training.presets import nano, nano_gpu
 from sam_core.training.prompt_sampler import first_points
 from sam_core.training.targets import TrainBatch, averaged, merge, normalised
 
@@ -187,3 +194,12 @@ def test_batches_with_and_without_embeddings_do_not_mix() -> None:
         merge([text_batch(), batch()])
     with pytest.raises(ValueError, match="4 masks but 3 embeddings"):
         replace(text_batch(), text=torch.zeros(3, 6))
+
+
+def test_the_number_of_corrections_is_drawn_for_every_step() -> None:
+    config = nano_gpu()[-1]
+    counts = [len(rounds_of(config, step)) - 1 for step in range(400)]
+    assert set(counts) == set(range(1, config.points + 1))
+    assert sum(counts) / len(counts) == pytest.approx(config.rounds - 1, rel=0.1)
+    assert rounds_of(config, 7) == rounds_of(config, 7)
+    assert {len(rounds_of(replace(config, fewer_points=False), step)) for step in range(9)} == {config.points + 1}

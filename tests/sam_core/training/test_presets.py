@@ -46,7 +46,13 @@ def test_unknown_presets_are_refused_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "word"), [({"images": 0}, "positive"), ({"jitter": (2, 1)}, "jitter"), ({"aim": "distill"}, "teacher")]
+    ("change", "word"),
+    [
+        ({"images": 0}, "positive"),
+        ({"jitter": (2, 1)}, "jitter"),
+        ({"aim": "distill"}, "teacher"),
+        ({"points": 0, "fewer_points": True}, "from 1 to points"),
+    ],
 )
 def test_impossible_values_are_refused(change: dict[str, object], word: str) -> None:
     with pytest.raises(ValueError, match=word):
