@@ -126,5 +126,5 @@ def recipe(name: str) -> Recipe:
 
 
 def recommended_recipe(model: str) -> str:
-    """Name of the recipe that suits a model when one only wants its masks."""
-    return "draft" if model == "vit_n" else "reference"
+    """Name of the recipe that suits a model, by the name of its configuration, when one only wants its masks."""
+    return "draft" if model == "vit_n" or model.startswith("vit_n_") else "reference"

@@ -112,9 +112,16 @@ def parse(arguments: Sequence[str]) -> object:
     """The configuration that the arguments say. Raises SystemExit as argparse does, ValueError on wrong values."""
     config = _parse(arguments)
     if isinstance(config, GenerateConfig):  # again, with the values of the chosen recipe in the place of the default's
-        name = recommended_recipe(config.model) if config.recipe == AUTO else config.recipe
+        name = suitable_recipe(config.model) if config.recipe == AUTO else config.recipe
         config = _parse(arguments, default=replace(config, recipe=name, thresholds=recipe(name)))
     return config
+
+
+def suitable_recipe(model: str) -> str:
+    """Name of the recipe that suits a model by name or path. Raises ValueError for a file that is no checkpoint."""
+    from sam_core.model.checkpoint import configuration_name  # torch takes seconds that `--help` need not wait for
+
+    return recommended_recipe(configuration_name(model))
 
 
 def run(config: object) -> int:

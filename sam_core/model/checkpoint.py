@@ -113,6 +113,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_released(path)
 
 
+def configuration_name(name_or_path: str | Path) -> str:
+    """Name of a model's configuration, of which only the header is read; without such a file, what was given.
+
+    Raises CheckpointError for a file that does not say.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return str(name_or_path)
+    return _read_safetensors(path, weights=False).config.name
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of the file's bytes, in hexadecimal."""
     with path.open("rb") as file:
@@ -136,11 +147,11 @@ def _where_to_get(name: str) -> str:
     return f"{name} has no weights here: put {file_name} into the folder ${CHECKPOINTS_VARIABLE} (now {folder})"
 
 
-def _read_safetensors(path: Path) -> Checkpoint:
+def _read_safetensors(path: Path, *, weights: bool = True) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            state = {name: file.get_tensor(name) for name in (file.keys() if weights else ())}
     except Exception as error:  # whatever the parser trips over
         raise _unreadable(path, error) from error
     if HEADER_KEY not in metadata:

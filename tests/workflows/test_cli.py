@@ -12,7 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sam_core.recipes import SmallMaskRule, sa1b
+from sam_core.model.checkpoint import save_model
+from sam_core.model.sam import Sam
+from sam_core.presets import preset, stage_three
+from sam_core.recipes import SmallMaskRule, draft, sa1b
 from tests.workflows.conftest import BIN, Engine, Finished
 from workflows.cli import SUBCOMMANDS, Subcommand, parse
 from workflows.commands import GenerateConfig, SqlConfig
@@ -47,6 +50,20 @@ def test_a_recipe_with_single_values_changed() -> None:
     assert config.thresholds.crop_layers == 0
     assert config.thresholds.small_masks is SmallMaskRule.DROP
     assert config.thresholds.min_region_area == sa1b().min_region_area
+
+
+def test_the_recipe_of_a_fine_tuned_model_is_that_of_its_configuration(tmp_path: Path) -> None:
+    tuned = tmp_path / "model.safetensors"
+    save_model(Sam(stage_three(preset("vit_n"))), tuned)
+    config = parse(["generate", "a", "b", "--model", str(tuned)])
+    assert isinstance(config, GenerateConfig)
+    assert (config.recipe, config.thresholds) == ("draft", draft())
+    with pytest.raises(ValueError, match="is damaged"):
+        broken = tmp_path / "broken.safetensors"
+        broken.write_bytes(b"no header")
+        parse(["generate", "a", "b", "--model", str(broken)])
+    config = parse(["generate", "a", "b", "--model", str(tmp_path / "missing.safetensors")])
+    assert isinstance(config, GenerateConfig)  # that it is missing is said by the command
 
 
 @pytest.mark.parametrize(
