@@ -58,9 +58,9 @@ def test_the_recipe_of_a_fine_tuned_model_is_that_of_its_configuration(tmp_path:
     config = parse(["generate", "a", "b", "--model", str(tuned)])
     assert isinstance(config, GenerateConfig)
     assert (config.recipe, config.thresholds) == ("draft", draft())
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no header")
     with pytest.raises(ValueError, match="is damaged"):
-        broken = tmp_path / "broken.safetensors"
-        broken.write_bytes(b"no header")
         parse(["generate", "a", "b", "--model", str(broken)])
     config = parse(["generate", "a", "b", "--model", str(tmp_path / "missing.safetensors")])
     assert isinstance(config, GenerateConfig)  # that it is missing is said by the command
