@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sam_core.device_copies import OnItsWay, to_device
 from sam_core.device_kernels import decode_of, decoder_of, draw_of, encoder_of, round_matrices, tracer_of
-from sam_core.device_settings import BatchSizes, DeviceSettings
+from sam_core.device_settings import AHEAD, BatchSizes, DeviceSettings
 from sam_core.geometry import Frame, points_to_input
 from sam_core.masks.batch import Reason
 from sam_core.masks.candidates import KEPT, Candidates, Ledger, concatenate, decoded, object_column
@@ -34,9 +34,6 @@ from sam_core.model.sam import Sam
 from sam_core.prompting import Points
 from sam_core.recipes import Recipe
 
-AHEAD = 2
-"""Batches of prompts that are being decoded while the host looks at the numbers of one: with only one, the device would
-wait for what the host does between the end of that one and the beginning of the next."""
 MOST_IN_GROUP = 64
 """Prompts of one crop in a group: all of an 8 x 8 grid, and enough to make use of what they share."""
 

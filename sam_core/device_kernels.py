@@ -65,7 +65,7 @@ def decode_of(decoder: GroupedDecoder, settings: DeviceSettings) -> Decode:
 
 
 def draw_of(decoder: GroupedDecoder, settings: DeviceSettings) -> Draw:
-    """The drawing of the decoder, compiled for any number of prompts and masks if so set and not a kernel anyway."""
+    """The drawing of the decoder, compiled for any number of prompts and masks if so set, unless it is a kernel."""
     if settings.compile == "off" or settings.decoder == "triton":
         return decoder.draw
     compiled = torch.compile(decoder.draw)

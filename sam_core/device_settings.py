@@ -20,6 +20,9 @@ CompileKind = Literal["auto", "off", "on"]
 Kernels = Literal["auto", "triton", "torch"]
 
 GIB = 1 << 30
+AHEAD = 2
+"""Batches of prompts that are being decoded while the host looks at the numbers of one: with only one, the device would
+wait for what the host does between the end of that one and the beginning of the next."""
 MOST_CROPS, MOST_PROMPTS, LEAST_PROMPTS = 16, 1024, 16
 """More in a batch fills no GPU better; fewer prompts are not worth a call."""
 
@@ -100,11 +103,11 @@ def batch_sizes(config: SamConfig, settings: DeviceSettings, *, parameters: int)
     encoded, one for prompts that are being decoded; the allocator keeps the memory of both.
 
         crop    e * t * (16 C + 3 h (C / h + 2 g))   residual, qkv, MLP; q, k and v with their position channels
-        prompt  e * g^2 * (7 D + 6 T H) + 16 g^2 * (4 e * D / 8 + 36)   image side and scores; pixels and logits
+        prompt  e * g^2 * (11 D + 6 T H) + 16 g^2 * (4 e * D / 8 + 36)   image side and scores; pixels and logits
                 e * g^2 * 5 D + 16 g^2 * 36                             the same where kernels keep scores and pixels
 
     e bytes of an element, g patches per side, t = tokens with the padding of windows, C and h width and heads of the
-    encoder, D and H of the decoder, T tokens of a prompt. AHEAD + 1 batches of prompts hold their images.
+    encoder, D and H of the decoder, T tokens of a prompt. AHEAD batches of prompts wait, and one is worked on.
     """
     encoder, decoder = config.image_encoder, config.mask_decoder
     if not isinstance(encoder, ImageEncoderConfig):
@@ -113,10 +116,10 @@ def batch_sizes(config: SamConfig, settings: DeviceSettings, *, parameters: int)
     e, grid, dim = settings.torch_dtype.itemsize, encoder.grid, encoder.embed_dim
     padded = (-(-grid // encoder.window_size) * encoder.window_size) ** 2
     crop = e * padded * (16 * dim + 3 * (dim + 2 * grid * encoder.num_heads))
-    prompt = e * grid**2 * 5 * decoder.transformer_dim + 16 * grid**2 * 36
+    prompt = e * grid**2 * (AHEAD + 3) * decoder.transformer_dim + 16 * grid**2 * 36
     if settings.decoder != "triton":
         tokens = 2 + decoder.num_multimask_outputs + 2
-        scores = 6 * tokens * decoder.num_heads + 2 * decoder.transformer_dim
+        scores = 6 * tokens * decoder.num_heads + 6 * decoder.transformer_dim
         prompt += e * grid**2 * scores + 16 * grid**2 * 4 * e * decoder.transformer_dim // 8
     prompts = max(LEAST_PROMPTS, min(MOST_PROMPTS, left // prompt))
     return BatchSizes(max(1, min(MOST_CROPS, left // crop)), prompts)

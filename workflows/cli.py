@@ -12,7 +12,7 @@ from typing import Annotated, Any, Union
 import tyro
 from tyro.conf import subcommand
 
-from sam_core.recipes import recipe, recommended_recipe
+from sam_core.recipes import recipe
 from workflows.annotate.commands import AnnotateConfig, EmbedConfig
 from workflows.audit.commands import AuditConfig
 from workflows.commands import (
@@ -112,16 +112,11 @@ def parse(arguments: Sequence[str]) -> object:
     """The configuration that the arguments say. Raises SystemExit as argparse does, ValueError on wrong values."""
     config = _parse(arguments)
     if isinstance(config, GenerateConfig):  # again, with the values of the chosen recipe in the place of the default's
+        from workflows.models import suitable_recipe  # torch takes seconds that `--help` need not wait for
+
         name = suitable_recipe(config.model) if config.recipe == AUTO else config.recipe
         config = _parse(arguments, default=replace(config, recipe=name, thresholds=recipe(name)))
     return config
-
-
-def suitable_recipe(model: str) -> str:
-    """Name of the recipe that suits a model by name or path. Raises ValueError for a file that is no checkpoint."""
-    from sam_core.model.checkpoint import configuration_name  # torch takes seconds that `--help` need not wait for
-
-    return recommended_recipe(configuration_name(model))
 
 
 def run(config: object) -> int:

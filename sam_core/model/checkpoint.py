@@ -114,12 +114,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def configuration_name(name_or_path: str | Path) -> str:
-    """Name of a model's configuration, of which only the header is read; without such a file, what was given.
+    """Name of a model's configuration, from the header of its file alone.
 
-    Raises CheckpointError for a file that does not say.
+    What was given where there is no such file, or a released one, which says nothing but its name. Raises
+    CheckpointError for a file that should say and does not.
     """
-    path = Path(name_or_path)
-    if path.suffix != ".safetensors" or not path.is_file():
+    try:
+        path = find_checkpoint(name_or_path)
+    except CheckpointError:  # which is said when the model is loaded
+        return str(name_or_path)
+    if path.suffix != ".safetensors":
         return str(name_or_path)
     return _read_safetensors(path, weights=False).config.name
 

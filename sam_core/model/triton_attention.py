@@ -83,13 +83,13 @@ def _attend(
     for row in range(h):
         k = tl.load(k_here + row * w * k_at, mask=own[:, None] & seen[None, :], other=0.0)
         by_row = tl.load(row_here + row, mask=asks, other=0.0).to(tl.float32) * LOG2_E
-        scores = tl.dot(q, k) * scale + (by_column + by_row[:, None])
+        scores = tl.dot(q, k, input_precision="ieee") * scale + (by_column + by_row[:, None])
         above = tl.maximum(largest, tl.max(scores, 1))
         weights = tl.exp2(scores - above[:, None])
         shrink = tl.exp2(largest - above)
         total = total * shrink + tl.sum(weights, 1)
         v = tl.load(v_here + row * w * v_at, mask=seen[:, None] & own[None, :], other=0.0)
-        mixed = tl.dot(weights.to(v.dtype), v, mixed * shrink[:, None])
+        mixed = tl.dot(weights.to(v.dtype), v, mixed * shrink[:, None], input_precision="ieee")
         largest = above
     out_here = out_ptr + b * out_b + head * out_head + query[:, None] * out_at + channel[None, :] * out_c
     tl.store(out_here, (mixed / total[:, None]).to(out_ptr.dtype.element_ty), mask=asks[:, None] & own[None, :])

@@ -75,6 +75,7 @@ def train(stage: Stage, batches: Iterator[TrainBatch]) -> dict[str, Any]:
             skipped += 1
             if skipped > SKIPPED:
                 raise
+            continue
         if state.step % 100 == 0:
             print(line(rows[-100:], config, passed), flush=True)
         if state.step % 500 == 0:

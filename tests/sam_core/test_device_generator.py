@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +72,19 @@ def test_keeps_the_masks_of_the_other_generator(sam: Sam, images: list[np.ndarra
     for ours, image in zip(found, images, strict=True):
         assert_same(ours, MaskGenerator(sam, recipe).generate(image))
     assert sum(len(each.masks) for each in found) >= 6
+
+
+def test_kernels_keep_the_masks_of_the_other_generator(tiny_checkpoint: Path) -> None:
+    """The decoder's work on images in Triton, from a batch of prompts to masks; in the interpreter if need be."""
+    pytest.importorskip("triton")
+    sam = load_model(tiny_checkpoint).sam
+    sam = sam.cuda() if torch.cuda.is_available() else sam
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    asked = Recipe(points_per_side=3, min_predicted_iou=0.0, min_stability_score=0.0, nms_iou=1.0)
+    device = DeviceGenerator(sam, asked, DeviceSettings(dtype="float32", decoder="triton"))
+    found = device.generate(image)
+    assert_same(found, MaskGenerator(sam, asked).generate(image))
+    assert len(found.masks) > 3
 
 
 def test_batch_sizes_change_nothing(sam: Sam, images: list[np.ndarray]) -> None:

@@ -37,7 +37,7 @@ FLOATS_OF_IMAGES = ("weight_ptr", "bias_ptr", "offsets_ptr", "bias_8_ptr", "bias
 def of_image_side(name):
     if name in FLOATS_OF_IMAGES or (name == "out_ptr" and drawing):
         return "*fp32"
-    whole = {"prompts_ptr": "*i64", "places_ptr": "*i32", "eps": "fp32"}
+    whole = {"prompts_ptr": "*i64", "crops_ptr": "*i64", "places_ptr": "*i32", "eps": "fp32"}
     return whole.get(name, "*bf16" if name.endswith("_ptr") else "i32")
 
 
@@ -58,8 +58,10 @@ assert "mma" in compiled(triton_image_side._write, sizes, of_image_side)
 sizes = {"POSITIONS": triton_image_side.READ_AT_ONCE} | rows
 assert "mma" in compiled(triton_image_side._read, sizes, of_image_side)
 drawing = True
-sizes = {"C": 256, "MIDDLE": 64, "DEPTH": 32, "OUTPUTS": 16, "POSITIONS": triton_image_side.DRAW_AT_ONCE}
-assert "mma" in compiled(triton_image_side._draw, sizes, of_image_side)
+for fine in (False, True):
+    sizes = {"FINE": fine, "C": 256, "MIDDLE": 64, "DEPTH": 32, "OUTPUTS": 16}
+    sizes["POSITIONS"] = triton_image_side.DRAW_AT_ONCE
+    assert "mma" in compiled(triton_image_side._draw, sizes, of_image_side)
 """
 
 

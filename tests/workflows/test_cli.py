@@ -52,12 +52,18 @@ def test_a_recipe_with_single_values_changed() -> None:
     assert config.thresholds.min_region_area == sa1b().min_region_area
 
 
-def test_the_recipe_of_a_fine_tuned_model_is_that_of_its_configuration(tmp_path: Path) -> None:
+def test_the_recipe_of_a_fine_tuned_model_is_that_of_its_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tuned = tmp_path / "model.safetensors"
     save_model(Sam(stage_three(preset("vit_n"))), tuned)
     config = parse(["generate", "a", "b", "--model", str(tuned)])
     assert isinstance(config, GenerateConfig)
     assert (config.recipe, config.thresholds) == ("draft", draft())
+    monkeypatch.setenv("SAM_ENGINE_CHECKPOINTS", str(tmp_path))
+    by_name = parse(["generate", "a", "b", "--model", "model"])
+    assert isinstance(by_name, GenerateConfig)
+    assert by_name.recipe == "draft"
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no header")
     with pytest.raises(ValueError, match="is damaged"):

@@ -187,9 +187,7 @@ def finish(options: Options, places: Places, path: Path) -> None:
     pictures = options.pictures or places.work
     pictures.mkdir(parents=True, exist_ok=True)
     draw_curves(pictures / "text_curve.png", curves)
-    draw_examples(
-        pictures / "text.jpg", model.sam, clip, places.test(TEST_SETS[1])
-    )  # unseen combinations, trained wordings
+    draw_examples(pictures / "text.jpg", model.sam, clip, places.test(SHOWN_SET))
     if options.json:
         write_json(options.json, record(options, places, model, clip, curves))
 

@@ -21,9 +21,7 @@ def test_equals_the_attention_with_position_channels(kernel_device: torch.device
 
     given = [x.to(kernel_device) for x in inputs(h, w, width=width)]
     ours = on_large_grid(*given[:3], *position_terms(given[0], *given[3:]))
-    # Products of float32 on a GPU are made in TensorFloat-32, whose fractions have 10 bits.
-    exact = kernel_device.type == "cpu"
-    assert torch.allclose(ours, attend(*given), rtol=1e-4 if exact else 1e-2, atol=1e-5 if exact else 1e-2)
+    assert torch.allclose(ours, attend(*given), rtol=1e-4, atol=1e-5)
 
 
 def test_small_grids_go_the_other_way() -> None:

@@ -51,6 +51,7 @@ def test_unknown_presets_are_refused_with_the_nearest() -> None:
         ({"images": 0}, "positive"),
         ({"jitter": (2, 1)}, "jitter"),
         ({"aim": "distill"}, "teacher"),
+        ({"points": -1}, "points are 0 or more"),
         ({"points": 0, "fewer_points": True}, "from 1 to points"),
     ],
 )
