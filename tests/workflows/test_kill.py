@@ -28,7 +28,7 @@ from workflows import generate
 from workflows.cli import main
 from workflows.sql import connect
 
-KINDS = ["driver", "worker", "driver", "in_write", "driver", "driver"]
+KINDS = ["driver", "worker", "in_write", "driver"]
 IMAGES = 6
 
 

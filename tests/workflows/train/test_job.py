@@ -98,6 +98,7 @@ def test_distillation_into_an_object_store(tmp_path: Path, labelled: Path, bucke
     ran = engine(
         *("train", labelled / "images", "--preset", "distill", *SMALL, "--teacher", tmp_path / "teacher.safetensors"),
         *("--iterations", "30", "--learning-rate", "0.003", "--out", f"s3://{bucket}/set", "--seed", "5"),
+        *("--save-every", "15"),
     )
     assert ran.status == 0, ran.err
     assert "embedding error" in ran.err
