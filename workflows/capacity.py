@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sam_core.recipes import Recipe, recipe
+from sam_core.recipes import Recipe, recipe, recommended_recipe
 from workflows.commands import AUTO, PlanConfig
-from workflows.models import suitable_recipe
 from workflows.plans import default_shard_size
 from workflows.progress import duration
 from workflows.rates import CPU, PEAK_TFLOPS, Rates, load_rates
@@ -56,7 +55,7 @@ def plan(config: PlanConfig) -> int:
 
 def forecast(config: PlanConfig, images: int, rates: Rates, values: Recipe | None = None) -> Forecast:
     """The forecast for a number of images; `values` are those of the recipe if they differ from its name's."""
-    name = suitable_recipe(config.model) if config.recipe == AUTO else config.recipe
+    name = recommended_recipe(config.model) if config.recipe == AUTO else config.recipe
     seconds, masks, assumptions = _pace(config, name, values or recipe(name), rates)
     workers = config.gpus or 1
     if config.hours:

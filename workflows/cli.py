@@ -12,7 +12,7 @@ from typing import Annotated, Any, Union
 import tyro
 from tyro.conf import subcommand
 
-from sam_core.recipes import recipe
+from sam_core.recipes import recipe, recommended_recipe
 from workflows.annotate.commands import AnnotateConfig, EmbedConfig
 from workflows.audit.commands import AuditConfig
 from workflows.commands import (
@@ -112,9 +112,9 @@ def parse(arguments: Sequence[str]) -> object:
     """The configuration that the arguments say. Raises SystemExit as argparse does, ValueError on wrong values."""
     config = _parse(arguments)
     if isinstance(config, GenerateConfig):  # again, with the values of the chosen recipe in the place of the default's
-        from workflows.models import suitable_recipe  # torch takes seconds that `--help` need not wait for
+        from sam_core.model.checkpoint import configuration_name  # torch takes seconds that `--help` need not wait for
 
-        name = suitable_recipe(config.model) if config.recipe == AUTO else config.recipe
+        name = recommended_recipe(configuration_name(config.model)) if config.recipe == AUTO else config.recipe
         config = _parse(arguments, default=replace(config, recipe=name, thresholds=recipe(name)))
     return config
 

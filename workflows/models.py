@@ -15,16 +15,10 @@ from numpy.typing import NDArray
 from sam_core.device_settings import DeviceSettings
 from sam_core.generator import MaskGenerator
 from sam_core.masks.batch import Generation
-from sam_core.model.checkpoint import (
-    CheckpointError,
-    configuration_name,
-    find_checkpoint,
-    load_model,
-    read_checkpoint,
-)
+from sam_core.model.checkpoint import CheckpointError, find_checkpoint, load_model, read_checkpoint
 from sam_core.model.sam import Sam
 from sam_core.presets import PRESETS, ImageEncoderConfig
-from sam_core.recipes import Recipe, recommended_recipe
+from sam_core.recipes import Recipe
 from schemas.ids import model_id
 from schemas.layout import model_card_key, model_weights_key
 from schemas.records import ModelRecord, from_json, to_json
@@ -144,11 +138,6 @@ def find_model(name_or_path: str) -> Model:
     path = find_checkpoint(name_or_path)
     loaded = load_model(path)
     return Model(loaded.name, loaded.sha256, str(path.absolute()))
-
-
-def suitable_recipe(name_or_path: str) -> str:
-    """Name of the recipe that suits a model by name or path. Raises ValueError for a file that is no checkpoint."""
-    return recommended_recipe(configuration_name(name_or_path))
 
 
 def stored_model(store: Store, model_id: str) -> Model:
