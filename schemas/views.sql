@@ -22,9 +22,11 @@ SELECT
 FROM read_parquet('dataset://images/*.parquet')
 GROUP BY image_id;
 
-CREATE VIEW masks AS
-SELECT * EXCLUDE (run) REPLACE (run AS run_id)
-FROM read_parquet('dataset://masks/*.parquet', hive_partitioning = true, hive_types_autocast = false);
+CREATE MACRO masks_in(files) AS TABLE
+    SELECT * EXCLUDE (run) REPLACE (run AS run_id)
+    FROM read_parquet(files, hive_partitioning = true, hive_types_autocast = false);
+
+CREATE VIEW masks AS FROM masks_in('dataset://masks/*.parquet');
 
 CREATE VIEW outcomes AS
 SELECT
@@ -262,6 +264,8 @@ CREATE MACRO parts_of(mask) AS TABLE
     )
     FROM inside ORDER BY depth, mask_id;
 
--- Masks of one image, whose id may be cut short: FROM masks_of('3fa9').
+-- Masks of one image, whose id, a literal, may be cut short: FROM masks_of('3fa9'). Only files that may hold it are opened.
 CREATE MACRO masks_of(image) AS TABLE
-    SELECT * FROM masks WHERE image_id >= image AND image_id < image || 'g' ORDER BY mask_id;
+    FROM masks_in('dataset://masks/*.parquet#' || image)
+    WHERE image_id >= image AND image_id < image || 'g'
+    ORDER BY mask_id;

@@ -218,6 +218,25 @@ def test_macros(connection: duckdb.DuckDBPyConnection) -> None:
         == len(answer(connection, f"FROM masks_of('{image[:9]}')"))
         == 7
     )
+    assert query(connection, f"FROM masks_of('{image}')").schema == masks.schema
+    assert query(connection, f"FROM masks_of('{image}')").equals(
+        query(connection, f"FROM masks WHERE image_id = '{image}' ORDER BY mask_id")
+    )
+    assert len(connection.execute("FROM masks_of(?)", [image]).fetchall()) == 7
+    assert answer(connection, "FROM masks_of('')") == answer(connection, "FROM masks ORDER BY mask_id")
+    assert (
+        answer(connection, "FROM masks_of('no such image')")
+        == answer(connection, "FROM masks_of(image := 'f#*')")
+        == []
+    )
+
+
+def test_one_image_of_a_torn_file(root: Path) -> None:
+    with connect(root) as connection:
+        (shard, *_) = sorted(root.glob("masks/run=*/*.parquet"))
+        shard.write_bytes(shard.read_bytes()[:-9])
+        with pytest.raises(QueryError, match=shard.name):
+            query(connection, f"FROM masks_of('{rows.image('a')}')")
 
 
 FORBIDDEN = [

@@ -67,6 +67,26 @@ def test_duckdb_reads_through_it(window: CommittedFiles) -> None:
     assert found == [("built in",), ("this is a.txt",), ("this is b.txt",)]
 
 
+def test_of_an_image_only_files_that_may_hold_it_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    spans = {"a": ["05", "1c", "7f"], "b": ["80"], "c": ["1b", "f0"], "none": []}
+    sizes = {}
+    for name, images in spans.items():
+        path = tmp_path / "masks" / f"{name}.parquet"
+        pq.write_table(pa.table({"image_id": pa.array(images, pa.string())}), path, row_group_size=2)
+        sizes[f"masks/{name}.parquet"] = path.stat().st_size
+    pq.write_table(pa.table({"image_id": ["33"]}), tmp_path / "masks" / "unknown.parquet", write_statistics=False)
+    sizes["masks/unknown.parquet"] = (tmp_path / "masks" / "unknown.parquet").stat().st_size
+    built_in = {"masks/empty.parquet": b"not looked at"}
+    window = CommittedFiles(pafs.LocalFileSystem(), str(tmp_path), sizes=sizes, built_in=built_in)
+    for beginning, holders in {"1": "ac", "80": "bc", "05": "a", "0": "a", "f": "c", "f1": "", "1c": "ac"}.items():
+        found = window.glob(f"dataset://masks/*.parquet#{beginning}")
+        assert found == [f"masks/{name}.parquet" for name in ("empty", *holders, "unknown")], beginning
+    (tmp_path / "masks" / "a.parquet").unlink()
+    assert "masks/a.parquet" in window.glob("masks/*.parquet#7")  # footers are read once
+    assert len(window.glob("masks/*.parquet#")) == 6
+
+
 def test_each_thread_reads_where_it_sought(window: CommittedFiles) -> None:
     """DuckDB's threads share a handle: between one's seek and its read, others seek."""
     file = window.open("dataset://masks/a.txt")

@@ -1,0 +1,35 @@
+"""Which images a Parquet file may have rows of, by its footer alone: every table is sorted by image within a file."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ALL_DIGITS = "g"
+"""Follows every hexadecimal digit: ids that begin with `x` are those from `x` on and before `x` + ALL_DIGITS."""
+
+
+class ImageSpan(NamedTuple):
+    """The first and the last image id of a file, in the order of the alphabet."""
+
+    first: str
+    last: str
+
+    def may_hold(self, beginning: str) -> bool:
+        """Whether an id that begins so can be in the file."""
+        return self.last >= beginning and self.first < beginning + ALL_DIGITS
+
+
+def read_span(file: pa.NativeFile) -> ImageSpan:
+    """The span of a Parquet file with a column `image_id`; of one without bounds in its footer, all ids."""
+    footer = pq.read_metadata(file)
+    column = footer.schema.names.index("image_id")
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    bounds = [group.column(column).statistics for group in groups if group.num_rows]
+    if any(each is None or not each.has_min_max for each in bounds):
+        return ImageSpan("", ALL_DIGITS)
+    return ImageSpan(
+        min((each.min for each in bounds), default=ALL_DIGITS), max((each.max for each in bounds), default="")
+    )
