@@ -102,8 +102,11 @@ def read_coco(out: Path) -> Iterator[tuple[str | None, Found]]:
 
 
 def read_lvis(out: Path) -> Iterator[tuple[str | None, Found]]:
-    for mask in json.loads((out / "lvis.json").read_text())["annotations"]:
-        yield mask["mask_id"], _found(mask["segmentation"])
+    import lvis
+
+    read = lvis.LVIS(str(out / "lvis.json"))
+    for mask in read.anns.values():
+        yield mask["mask_id"], _found(read.ann_to_rle(mask))
 
 
 def read_huggingface(out: Path) -> Iterator[tuple[str | None, Found]]:
