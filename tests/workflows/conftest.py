@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import boto3
 import numpy as np
 import pyarrow as pa
 import pytest
 import ray
+import torch
 from moto.server import ThreadedMotoServer
 from numpy.typing import NDArray
 from PIL import Image
@@ -99,6 +102,27 @@ def engine(capfd: pytest.CaptureFixture[str]) -> Engine:
     return run
 
 
+class TrainerHere:
+    """Stands for Ray Train's `TorchTrainer` with one worker, which is this process."""
+
+    def __init__(self, worker: Callable[[Any], None], *, train_loop_config: Any, **_: object) -> None:
+        self._worker, self._settings = worker, train_loop_config
+
+    def fit(self) -> None:
+        self._worker(self._settings)
+
+
+@pytest.fixture
+def train_without_ray_train(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Training jobs run here, all but what Ray Train does: that takes a dozen processes 45 s of CPU time to start."""
+    alone = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
+    monkeypatch.setattr("ray.train.get_context", lambda: alone)
+    for place in ("ray.train.torch.TorchTrainer", "workflows.train.job.TorchTrainer"):
+        monkeypatch.setattr(place, TrainerHere)
+    yield
+    torch.set_flush_denormal(False)  # what a worker sets for good
+
+
 @pytest.fixture
 def engine_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """`engine` without Ray: shards are worked on here, one after the other.
@@ -166,7 +190,8 @@ def ray_head(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         patch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
         patch.setenv("RAY_AUTH_MODE", os.environ.get("RAY_AUTH_MODE", "disabled"))
-        patch.setenv("RAY_DATA_USAGE_DISABLED", "1")  # an actor less to start
+        patch.setenv("RAY_DATA_USAGE_DISABLED", "1")  # an actor less to start; so the next line
+        patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         command = (
             f"{BIN / 'ray'} start --head --block --num-cpus=2 --disable-usage-stats --object-store-memory=200000000 "
             f"--node-ip-address=127.0.0.1 --port={gcs} --dashboard-port={dashboard} --ray-client-server-port={client} "

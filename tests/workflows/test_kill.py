@@ -89,7 +89,7 @@ def test_killed_with_its_ray(cluster: str, tmp_path: Path, tiny_checkpoint: Path
 
 
 def arguments(source: Path, dataset: Path, model: Path) -> list[str]:
-    return ["generate", str(source), str(dataset), "--model", str(model), *QUICK, "--shard-size", "1"]
+    return ["generate", str(source), str(dataset), "--model", str(model), *QUICK, "--shard-size", "1", "--workers", "1"]
 
 
 def start(source: Path, dataset: Path, model: Path) -> subprocess.Popen[str]:

@@ -2,6 +2,8 @@
 
 The encoder, 99 % of the work, is walked back once per part of a step, which DistributedDataParallel and FSDP2 know how
 to overlap with communication. The decoder is walked back every round; its gradients are small and joined once.
+
+What shards is imported where it is used: it takes two seconds of every process, and most trainings do not shard.
 """
 
 from __future__ import annotations
@@ -14,9 +16,6 @@ from functools import partial
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -62,6 +61,9 @@ class TeamEncoder:
 
 def shard(model: Sam, team: Team) -> None:
     """Split the encoder's parameters over the workers (FSDP2), block by block."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(torch.device(team.device).type, (team.workers,))
     for block in encoder_blocks(model):
         fully_shard(block, mesh=mesh)
@@ -97,7 +99,7 @@ def join_decoder(model: Sam, team: Team) -> None:
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> float:
     """The norm of all gradients, sharded and whole ones, which are scaled so that it is at most `limit` (0: any)."""
     learning = [p for p in parameters if p.grad is not None]
-    groups = [[p for p in learning if isinstance(p, DTensor) is kind] for kind in (False, True)]
+    groups = [[p for p in learning if is_sharded(p) is kind] for kind in (False, True)]
     norms = [whole(torch.nn.utils.get_total_norm([p.grad for p in group])) for group in groups if group]
     norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
     if limit:
@@ -106,14 +108,21 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> float:
     return float(norm)
 
 
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether each worker has a part of it: a DTensor, known by the method that no other tensor has."""
+    return hasattr(tensor, "full_tensor")
+
+
 def whole(tensor: Tensor) -> Tensor:
     """A tensor gathered from all workers, who must ask together."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 def spread_like(value: Tensor, like: Tensor) -> Tensor:
     """A whole tensor as `like` is kept: on its device, sharded as it is."""
-    if isinstance(like, DTensor):
+    if is_sharded(like):
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
     return value.to(like.device)
 

@@ -90,7 +90,7 @@ def _command_line(process: psutil.Process) -> str:
     return ""
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("cluster", "train_without_ray_train")
 @pytest.mark.timeout(300)
 def test_distillation_into_an_object_store(tmp_path: Path, labelled: Path, bucket: str, engine: Engine) -> None:
     torch.manual_seed(0)
@@ -110,7 +110,7 @@ def test_distillation_into_an_object_store(tmp_path: Path, labelled: Path, bucke
     assert any(entry.key.endswith("model.safetensors") for entry in store.list("models"))
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("cluster", "train_without_ray_train")
 @pytest.mark.timeout(300)
 def test_a_loss_that_is_not_finite_ends_in_one_line(tmp_path: Path, labelled: Path, engine: Engine) -> None:
     sam = Sam(vit_test())
