@@ -59,10 +59,10 @@ def draw_cells(image: Tensor, filters: Tensor, weights: Upscaling, fine: tuple[T
         [P, M, h * w * 16], the 4x4 pixels of a cell together, in the order of `fine`.
     """
     at_8, at_4 = fine or (0, 0)
-    norm = weights.norm
-    x = (image @ weights.to_8).view(len(image), -1, len(weights.bias_8)) + (weights.bias_8 + at_8)
+    norm, (prompts, cells, _) = weights.norm, image.shape
+    x = (image @ weights.to_8).view(prompts, 4 * cells, len(weights.bias_8)) + (weights.bias_8 + at_8)
     x = F.gelu(F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps))
-    x = F.gelu((x @ weights.to_4).view(len(image), -1, len(weights.bias_4)) + (weights.bias_4 + at_4))
+    x = F.gelu((x @ weights.to_4).view(prompts, 16 * cells, len(weights.bias_4)) + (weights.bias_4 + at_4))
     return torch.bmm(filters, x.transpose(1, 2))
 
 
