@@ -72,7 +72,7 @@ CREATE VIEW annotations AS
 SELECT * EXCLUDE (deleted)
 FROM (
     FROM annotation_revisions
-    QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC) = 1
+    QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC, session DESC) = 1
 )
 WHERE NOT deleted;
 

@@ -52,6 +52,7 @@ class Project(Strict):
     reminder_seconds: float
     lease_seconds: float
     run_id: str | None = Field(description="run whose masks the stage starts from")
+    now: datetime = Field(description="the server's time, by which clients date what they save: clocks differ")
     model: ModelFacts
 
 

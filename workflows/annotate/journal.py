@@ -49,12 +49,22 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class MaskState:
-    """The latest revision of a mask, and the object that holds it."""
+    """The latest revision of a mask, and the object that holds it.
+
+    Two sessions may both have made a revision (one person, two tabs): the later one counts, as it does in SQL.
+    """
 
     revision: int
+    created_at: datetime
+    session: str
     deleted: bool
     stage: str
     key: str
+
+    @property
+    def rank(self) -> tuple[int, datetime, str]:
+        """The highest of a mask's states is the latest one."""
+        return self.revision, self.created_at, self.session
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +89,28 @@ class Journal:
         self._store, self._task, self._sizes = store, task, sizes
         self._lock = threading.Lock()
         self._masks: dict[str, dict[str, MaskState]] = {}
+        self._told = {entry.key for entry in store.list(EVENTS_PREFIX.rstrip("/"))}
         for key, table in self._read_all(ANNOTATIONS_PREFIX):
             self._index(key, table)
 
-    def save(self, session: str, part: int, save: Save) -> None:
-        """Put one part. Raises ValueError when a row is unsound, ConflictError when the part holds something else."""
+    def save(self, session: str, part: int, save: Save) -> bool:
+        """Put one part; whether its events are news, which those of a part that is sent again are not.
+
+        Raises ValueError when a row is unsound, ConflictError when the part holds something else.
+        """
         masks, events = self._mask_rows(session, save), self._event_rows(session, save)
         if len(masks):
             check_annotations(masks)
             self._put(annotations_key(session, part), masks)
             with self._lock:
                 self._index(annotations_key(session, part), masks)
+        key = events_key(session, part)
         if len(events):
-            self._put(events_key(session, part), events)
+            self._put(key, events)
+        with self._lock:
+            is_news = key not in self._told
+            self._told.add(key)
+        return is_news
 
     def masks_of(self, image_id: str) -> list[dict[str, object]]:
         """Rows of ANNOTATIONS: the masks of an image that stand, in the order of their ids."""
@@ -100,15 +119,15 @@ class Journal:
         keys = sorted({state.key for state in states.values()})
         with ThreadPoolExecutor(_READERS) as readers:
             tables = list(readers.map(lambda key: from_parquet_bytes(self._store.get(key)), keys))
-        rows = [row for table in tables for row in table.to_pylist()]
-        standing = [
-            row for row in rows if row["mask_id"] in states and row["revision"] == states[row["mask_id"]].revision
-        ]
+        rows = [(key, row) for key, table in zip(keys, tables, strict=True) for row in table.to_pylist()]
+        latest = {(mask, state.revision): state.key for mask, state in states.items()}
+        standing = [row for key, row in rows if latest.get((row["mask_id"], row["revision"])) == key]
         return sorted(standing, key=lambda row: row["mask_id"])
 
     def count(self, image_id: str) -> int:
         """How many masks of an image stand."""
-        return sum(self._shows(state) for state in self._masks.get(image_id, {}).values())
+        with self._lock:
+            return sum(self._shows(state) for state in self._masks.get(image_id, {}).values())
 
     def sources_taken(self, image_id: str) -> set[str]:
         """Automatic masks of an image that a person accepted, changed or deleted in this stage."""
@@ -135,11 +154,11 @@ class Journal:
             raise ConflictError(f"{key} is there already, with other content; begin a new session")
 
     def _index(self, key: str, table: pa.Table) -> None:
-        columns = (table[name].to_pylist() for name in ("image_id", "mask_id", "revision", "deleted", "stage"))
-        for image, mask, revision, deleted, stage in zip(*columns, strict=True):
-            held = self._masks.setdefault(image, {})
-            if mask not in held or revision >= held[mask].revision:
-                held[mask] = MaskState(revision, deleted, stage, key)
+        names = ("image_id", "mask_id", "revision", "created_at", "session", "deleted", "stage")
+        for image, mask, *state in zip(*(table[name].to_pylist() for name in names), strict=True):
+            held, new = self._masks.setdefault(image, {}), MaskState(*state, key)
+            if mask not in held or new.rank >= held[mask].rank:
+                held[mask] = new
 
     def _read_all(self, prefix: str) -> Iterator[tuple[str, pa.Table]]:
         keys = [entry.key for entry in self._store.list(prefix.rstrip("/")) if parse_session_key(entry.key)]

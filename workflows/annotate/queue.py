@@ -43,8 +43,8 @@ class Queue:
     """The images of a task in order. Safe to use from several threads.
 
     An image goes to the first who asks, and stays with them until they finish or skip it, or are silent for longer than
-    the lease. An image that a reviewer sends back goes to the one who drew it, before anything new. A skipped image is
-    not offered to the same person again.
+    the lease. An image that a reviewer sends back goes to the one who drew it, before anything new; when they skip it,
+    to anybody else. A skipped image is not offered to the same person again, unless it is sent back to them.
     """
 
     def __init__(self, images: Iterable[str], *, lease_seconds: float) -> None:
@@ -101,9 +101,12 @@ class Queue:
     def _apply(self, place: Place, event: PastEvent) -> None:
         match event.action:
             case "open":
-                self._hold(place, event.annotator, min(event.happened_at, datetime.now(UTC)))
+                moment = min(event.happened_at, datetime.now(UTC))
+                if self._free(place, event.annotator, moment):  # late news takes nothing from who holds it now
+                    self._hold(place, event.annotator, moment)
             case "finish":
                 place.status, place.owner, place.note = "done", event.annotator, ""
+                place.skipped_by.discard(event.annotator)
             case "skip":
                 place.skipped_by.add(event.annotator)
             case "accept":
@@ -114,7 +117,9 @@ class Queue:
             place.holder = None
 
     def _hold(self, place: Place, annotator: str, now: datetime) -> None:
-        place.holder, place.held_until = annotator, now + self._lease
+        until = now + self._lease
+        place.held_until = max(place.held_until, until) if place.holder == annotator else until
+        place.holder = annotator
 
     def _is_held(self, place: Place, now: datetime) -> bool:
         return place.holder is not None and place.held_until > now
@@ -129,11 +134,15 @@ class Queue:
 
     def _returned(self, annotator: str, now: datetime) -> Iterator[str]:
         for image, place in self._places.items():
-            is_theirs = place.owner == annotator and annotator not in place.skipped_by
-            if place.status == "sent_back" and is_theirs and self._free(place, annotator, now):
+            if self._is_for(place) == annotator and self._free(place, annotator, now):
                 yield image
 
     def _fresh(self, annotator: str, now: datetime) -> Iterator[str]:
         for image, place in self._places.items():
-            if place.status == "open" and annotator not in place.skipped_by and self._free(place, annotator, now):
+            is_anybodys = place.status == "open" or (place.status == "sent_back" and self._is_for(place) is None)
+            if is_anybodys and annotator not in place.skipped_by and self._free(place, annotator, now):
                 yield image
+
+    def _is_for(self, place: Place) -> str | None:
+        """Whose turn it is, where an image was sent back to somebody who has not skipped it since."""
+        return place.owner if place.status == "sent_back" and place.owner not in place.skipped_by else None

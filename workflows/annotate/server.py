@@ -60,6 +60,7 @@ def _add_project(app: FastAPI, studio: Studio, runtime: Runtime | None) -> None:
             reminder_seconds=config.reminder_seconds,
             lease_seconds=config.lease_seconds,
             run_id=studio.run_id,
+            now=datetime.now(UTC),
             model=contract.ModelFacts(
                 model_id=assistant.model.model_id,
                 image_size=assistant.image_size,

@@ -23,7 +23,9 @@ from workflows.sql import connect
 from workflows.storage import open_store
 
 AUDITED_IMAGES = 500
-_IMAGES = "SELECT image_id, uri, height, width FROM images WHERE height * width BETWEEN 1 AND ? ORDER BY image_id"
+_IMAGES = (
+    "SELECT image_id, uri, height, width FROM images WHERE height::BIGINT * width BETWEEN 1 AND ? ORDER BY image_id"
+)
 _NEWEST_RUN = """
 SELECT run_id FROM runs WHERE run_id IN (SELECT DISTINCT run_id FROM masks) ORDER BY created_at DESC LIMIT 1
 """
@@ -48,7 +50,8 @@ class Studio:
 
     def save(self, session: str, part: int, save: contract.Save) -> None:
         """Keep a save, then let its events move the queue. Raises ValueError, ConflictError, OSError."""
-        self.journal.save(session, part, save)
+        if not self.journal.save(session, part, save):
+            return
         for event in save.events:
             if event.image_id:
                 note = str(event.details.get("note", ""))

@@ -24,7 +24,7 @@ _IMAGES = """
 CREATE TABLE audit_all_images AS
 SELECT incoming.* EXCLUDE (metadata), metadata::JSON AS metadata, coalesce(masks, 0) AS n_masks
 FROM incoming LEFT JOIN (SELECT image_id, count(*) AS masks FROM coco_masks GROUP BY image_id) USING (image_id)
-WHERE height * width > 0
+WHERE height::BIGINT * width > 0
 ORDER BY image_id
 """
 

@@ -38,7 +38,7 @@ _IMAGES = """
 CREATE TEMP TABLE audit_all_images AS
 SELECT image_id, uri, len(uris) AS files, height, width, licence, metadata, n_masks
 FROM images JOIN ({worked_on}) USING (image_id)
-WHERE height * width > 0
+WHERE height::BIGINT * width > 0
 ORDER BY image_id
 """
 

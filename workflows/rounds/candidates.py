@@ -33,7 +33,7 @@ _COVERED = """
 WITH shapes AS (
     SELECT image_id, area FROM masks UNION ALL SELECT image_id, area FROM annotations WHERE stage <> 'audit'
 )
-SELECT image_id, least(1.0, sum(area) / any_value(height * width))::DOUBLE
+SELECT image_id, least(1.0, sum(area) / any_value(height::BIGINT * width))::DOUBLE
 FROM shapes JOIN images USING (image_id) GROUP BY image_id
 """
 

@@ -53,9 +53,30 @@ def test_what_is_sent_back_goes_to_who_drew_it_before_anything_new() -> None:
     assert q.next("Ada", NOW) == "b"
     q.note(past("b", "skip", "Ada"))
     assert q.next("Ada", NOW) is None
+    assert q.next("Cleo", NOW) == "b"  # who drew it will not: then anybody
+    q.release("b", "Cleo")
     q.note(past("b", "finish", "Ada"))
     q.note(past("b", "accept", "Rita"))
     assert q.standing("b", NOW).status == "accepted"
+
+
+def test_what_was_skipped_before_it_was_finished_comes_back_too() -> None:
+    q = queue()
+    for action in ("skip", "finish"):
+        q.note(past("b", action, "Ada"))
+    q.note(past("b", "send_back", "Rita", "too coarse"))
+    assert q.next("Ada", NOW) == "b"
+
+
+def test_late_news_of_an_opening_takes_nothing_from_who_holds_the_image() -> None:
+    now = datetime.now(UTC)
+    q = queue()
+    assert q.next("Bob", now) == "a"
+    q.note(past("a", "open", "Ada", at=now - timedelta(seconds=30)))
+    assert q.standing("a", now).person == "Bob"
+    q.note(past("a", "open", "Bob", at=now - timedelta(seconds=30)))  # nor does his own shorten his time
+    with pytest.raises(HeldError, match="Bob"):
+        q.hold("a", "Cleo", now + timedelta(seconds=50))
 
 
 def test_a_restart_remembers_who_was_at_work() -> None:

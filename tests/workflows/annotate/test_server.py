@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from schemas.layout import masks_key, outcomes_key, run_key
 from schemas.parquet import to_parquet_bytes
 from schemas.records import to_json
 from schemas.tables import Status
-from tests.workflows.annotate.conftest import blob, body, client_of, event_row, mask_row
+from tests.workflows.annotate.conftest import MOMENT, blob, body, client_of, event_row, mask_row
 from tests.workflows.fakes import half_mask, run_record
 from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.studio import Studio, open_studio
@@ -212,6 +213,39 @@ def test_a_queue_of_two_annotators_and_a_reviewer(client: TestClient) -> None:
     assert (again["image_id"], again["status"], again["note"]) == (ada["image_id"], "sent_back", "the tail")
     states = {item["image_id"]: item["status"] for item in client.get("/api/queue").json()}
     assert sorted(states.values()) == ["open", "open", "open", "sent_back"]
+
+
+def test_an_image_that_was_sent_back_stays_so_when_a_save_is_sent_again(config: AnnotateConfig, studio: Studio) -> None:
+    """The answer to Ada's save was lost, so her browser sends it once more, after the reviewer has spoken."""
+    image = first(studio)
+    finish = body(events=[event_row(1, "finish", image)])
+    back = body("Rita", events=[event_row(1, "send_back", image, happened_at=(MOMENT + timedelta(1)).isoformat())])
+    with client_of(studio) as client:
+        for session, save in (("a", finish), ("r", back), ("a", finish)):
+            assert client.put(f"/api/sessions/{session}/parts/1", json=save).status_code == 200
+        assert studio.item(image).status == "sent_back"
+    again = open_studio(config)
+    with client_of(again) as client:
+        assert client.put("/api/sessions/a/parts/1", json=finish).status_code == 200
+    assert again.item(image).status == "sent_back"
+
+
+def test_of_two_tabs_that_changed_a_mask_the_later_one_counts_everywhere(
+    config: AnnotateConfig, studio: Studio
+) -> None:
+    image = first(studio)
+    later = (MOMENT + timedelta(seconds=9)).isoformat()
+    with client_of(studio) as client:
+        client.put("/api/sessions/z/parts/1", json=body(masks=[mask_row(image, blob(48, 64), mask_id="m")]))
+        for session, seed, moment in (("b", 1, later), ("c", 2, MOMENT.isoformat())):
+            changed = mask_row(image, blob(48, 64, seed), mask_id="m", revision=2, created_at=moment)
+            other = mask_row(image, blob(48, 64, 9), mask_id=f"of-{session}")
+            client.put(f"/api/sessions/{session}/parts/1", json=body(masks=[changed, other]))
+    wanted = {"m": encode(blob(48, 64, 1)).decode()} | {f"of-{name}": encode(blob(48, 64, 9)).decode() for name in "bc"}
+    for server in (studio, open_studio(config)):
+        assert {mask.mask_id: mask.rle for mask in server.masks(image)} == wanted
+        assert len(server.masks(image)) == server.journal.count(image) == 3
+    assert {row["mask_id"]: row["rle"].decode() for row in rows(config, "FROM annotations")} == wanted
 
 
 def test_a_new_server_knows_everything_the_old_one_did(config: AnnotateConfig, studio: Studio) -> None:

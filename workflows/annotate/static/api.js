@@ -36,7 +36,16 @@ const json = async (method, path, body) => (await call(method, path, body)).json
 const embeddingPath = (image, window) => `images/${image}/embedding${window ? `?window=${window}` : ""}`;
 const bytes = async (path) => (await call("GET", path)).arrayBuffer();
 
-export const project = () => json("GET", "project");
+let ahead = 0; // milliseconds by which the server's clock is ahead of this browser's
+
+export async function project() {
+  const answer = await json("GET", "project");
+  ahead = Date.parse(answer.now) - Date.now();
+  return answer;
+}
+
+/** The server's time. What several people did has an order, which their own clocks do not tell. */
+export const moment = () => new Date(Date.now() + ahead).toISOString();
 export const queue = () => json("GET", "queue");
 export const nextImage = (annotator) => json("POST", "queue/next", { annotator });
 export const hold = (image, annotator) => json("PUT", `queue/${image}/lease`, { annotator });

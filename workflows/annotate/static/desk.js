@@ -55,8 +55,8 @@ export class Desk {
     const [image, editor] = [this.item.image_id, this.editor];
     document.documentElement.dataset.kept = "false";
     const timer = setTimeout(async () => {
-      await this.outbox.keepDraft(image, editor.draft());
-      if (timer === this.#draftTimer) document.documentElement.dataset.kept = "true"; // nothing changed meanwhile
+      const isKept = await this.outbox.keepDraft(image, editor.draft());
+      if (isKept && timer === this.#draftTimer) document.documentElement.dataset.kept = "true"; // nothing changed meanwhile
     }, DRAFT_PAUSE);
     this.#draftTimer = timer;
   }

@@ -7,6 +7,8 @@ import { $, complain, say, showImage, showQueue } from "./panel.js";
 
 const HEARTBEAT = 60_000; // milliseconds
 const RETRY = 3000;
+/** What the server answers where an image cannot be opened; while a store is away (503) one only has to wait. */
+const NOT_AN_IMAGE = [400, 404, 422, 500];
 
 export class Images {
   #desk;
@@ -69,9 +71,10 @@ export class Images {
 
   async #change(item) {
     const { annotator, item: current } = this.#desk;
-    if (current && current.image_id !== item.image_id) await this.#giveBack();
     const reviewing = item.status === "done";
-    await this.#open(reviewing ? item : await api.hold(item.image_id, annotator), reviewing);
+    const held = reviewing ? item : await api.hold(item.image_id, annotator); // or all stays as it is
+    if (current && current.image_id !== item.image_id) await this.#giveBack();
+    await this.#open(held, reviewing);
   }
 
   async #giveBack() {
@@ -133,7 +136,7 @@ export class Images {
       else this.#close();
       return true;
     } catch (error) {
-      if (error instanceof api.Refusal && desk.item) return this.#passOver(error);
+      if (desk.item && NOT_AN_IMAGE.includes(error.status)) return this.#passOver(error);
       desk.clear();
       return false;
     }

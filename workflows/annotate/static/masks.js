@@ -1,6 +1,7 @@
 // One mask of the picture as the app keeps it:
 // {id, revision, mask, colour, hidden, proposed, source, iou, stability, point, annotator, assisted}.
 
+import { moment } from "./api.js";
 import { compress, decompress } from "./rle.js";
 import { colourOf } from "./view.js";
 
@@ -30,7 +31,7 @@ export function toServer(entry, imageId, modelId, work) {
     clicks: work.clicks ?? 0,
     brushed: work.brushed ?? 0,
     seconds: work.seconds ?? 0,
-    created_at: new Date().toISOString(),
+    created_at: moment(),
   };
 }
 

@@ -1,5 +1,6 @@
 // Nothing drawn is lost: every save lies in this browser's IndexedDB until the server says it is on disk, and so does
-// the mask being drawn. Saves carry names made here (session and part), so sending one twice is harmless.
+// the mask being drawn. Saves carry names made here (session and part), so sending one twice is harmless. What a full
+// disk does not take stays in this page's memory, from which it is sent like the rest.
 
 import * as api from "./api.js";
 
@@ -16,10 +17,12 @@ function open() {
   });
 }
 
+/** What a request brought, once its transaction is on disk: a full disk shows only then. */
 function done(request) {
+  const { transaction } = request;
   return new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
+    transaction.oncomplete = () => resolve(request.result);
+    transaction.onabort = () => reject(transaction.error ?? request.error);
   });
 }
 
@@ -35,11 +38,14 @@ export class Outbox {
   #timer = 0;
   #pause = RETRY.first;
   #storing = 0; // saves on their way into the browser's store
-  /** Called with {waiting, offline, refused} whenever that changes. */
+  #unkept = []; // saves that it did not take
+  /** Called with {waiting, offline, refused, full} whenever that changes. */
   onChange = () => {};
   waiting = 0;
   offline = false;
   refused = "";
+  /** Why this browser keeps nothing: what waits is lost when the page is closed. */
+  full = "";
 
   static async create(dataset, annotator) {
     const outbox = new Outbox();
@@ -63,22 +69,34 @@ export class Outbox {
       action,
       active: Math.round(active * 1000) / 1000,
       details,
-      happened_at: new Date().toISOString(),
+      happened_at: api.moment(),
     });
   }
 
-  /** Keeps masks and all events so far, here first, then on the server. Resolves when they are safe here. */
+  /** Keeps masks and all events so far, here first, then on the server. Resolves when they are as safe as they can be here. */
   async save(masks = []) {
     if (!masks.length && !this.#events.length) return;
     const body = { annotator: this.#annotator, masks, events: this.#events };
     this.#events = [];
-    const part = ++this.#part;
-    const key = [this.#dataset, this.#session, part];
+    const save = { session: this.#session, part: ++this.#part, body };
     this.#storing++;
     this.#change({ waiting: this.waiting + 1 });
-    await done(this.#store("outbox", "readwrite").put({ session: this.#session, part, body }, key));
+    if (!(await this.#keep("outbox", save, [this.#dataset, save.session, save.part]))) this.#unkept.push(save);
     this.#storing--;
     this.flush();
+  }
+
+  /** Puts something into this browser's store, or takes it out (null); whether that worked. */
+  async #keep(name, value, key) {
+    try {
+      const store = this.#store(name, "readwrite");
+      await done(value === null ? store.delete(key) : store.put(value, key));
+      if (!this.#unkept.length) this.#change({ full: "" });
+      return true;
+    } catch (error) {
+      this.#change({ full: error.message || error.name });
+      return false;
+    }
   }
 
   /** Sends what waits, oldest first. Resolves when all that waited at the call is sent, or the server is away. */
@@ -90,10 +108,11 @@ export class Outbox {
   /** One pass over what waits; another one follows later while the server cannot be reached. */
   async #sendAll() {
     try {
-      for (const key of await this.#keys()) await this.#send(key);
+      for (const key of await this.#keys()) await this.#sendKept(key);
+      for (let save; (save = this.#unkept[0]); this.#unkept.shift()) await this.#send(save);
       this.#pause = RETRY.first;
       const { length } = await this.#keys();
-      this.#change({ offline: false, waiting: length + this.#storing });
+      this.#change({ offline: false, waiting: length + this.#unkept.length + this.#storing });
     } catch {
       this.#change({ offline: true });
       clearTimeout(this.#timer);
@@ -105,30 +124,32 @@ export class Outbox {
   /** Masks of an image that the server does not have yet. */
   async pendingMasks(image) {
     const records = await done(this.#store("outbox").getAll());
-    return records.flatMap(({ body }) => body.masks).filter((mask) => mask.image_id === image);
+    return [...records, ...this.#unkept].flatMap(({ body }) => body.masks).filter((mask) => mask.image_id === image);
   }
 
-  async keepDraft(image, draft) {
-    const store = this.#store("drafts", "readwrite");
-    const key = [this.#dataset, this.#annotator, image];
-    await done(draft ? store.put(draft, key) : store.delete(key));
+  keepDraft(image, draft) {
+    return this.#keep("drafts", draft, [this.#dataset, this.#annotator, image]);
   }
 
   draft(image) {
     return done(this.#store("drafts").get([this.#dataset, this.#annotator, image]));
   }
 
-  async #send(key) {
-    const { session, part, body } = await done(this.#store("outbox").get(key));
+  async #sendKept(key) {
+    await this.#send(await done(this.#store("outbox").get(key)));
+    await done(this.#store("outbox", "readwrite").delete(key));
+  }
+
+  /** Sends a save. One that the server will never take is laid aside, and said. */
+  async #send({ session, part, body }) {
     try {
       await api.save(session, part, body);
     } catch (error) {
       const final = error instanceof api.Refusal && error.status >= 400 && error.status < 500 && error.status !== 401;
       if (!final) throw error;
-      await done(this.#store("refused", "readwrite").put({ session, part, body, reason: error.message }, key));
+      await this.#keep("refused", { session, part, body, reason: error.message }, [this.#dataset, session, part]);
       this.#change({ refused: error.message });
     }
-    await done(this.#store("outbox", "readwrite").delete(key));
     this.#change({ waiting: Math.max(0, this.waiting - 1), offline: false });
   }
 

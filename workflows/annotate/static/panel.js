@@ -81,10 +81,11 @@ export function showImage(item, reviewing) {
   $("note").value = ""; // of the image before
 }
 
-export function showSaving({ waiting, offline, refused }) {
+export function showSaving({ waiting, offline, refused, full }) {
   const saved = $("saved");
-  saved.className = refused ? "refused" : waiting ? "waiting" : "quiet";
+  saved.className = refused || (full && waiting) ? "refused" : waiting ? "waiting" : "quiet";
   if (refused) saved.textContent = `the server refused a save: ${refused}`;
+  else if (full && waiting) saved.textContent = `this browser keeps nothing (${full}): leave this page open, ${waiting} saves wait`;
   else if (offline && waiting) saved.textContent = `server away: ${waiting} saves kept here`;
   else saved.textContent = waiting ? `saving ${waiting}` : "all saved";
 }

@@ -1,0 +1,74 @@
+"""What the app, in real Chromium, makes of a store that is away for a while: the server's, or the browser's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
+
+from playwright.sync_api import Browser, expect
+
+from tests.workflows.annotate.browser import CHROMIUM, new_page, sit_down
+from tests.workflows.annotate.conftest import Running
+from workflows.annotate.commands import AnnotateConfig
+from workflows.sql import connect
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+TWO = "SELECT image_id FROM images ORDER BY uri LIMIT 2"
+FIRST, SECOND = "photo-000.png", "photo-001.png"
+Start = Callable[..., Running]
+_KEEPS_NOTHING = """() => {
+  IDBObjectStore.prototype.put = () => { throw new DOMException("the disk is full", "QuotaExceededError"); };
+}"""
+
+
+def test_pictures_that_are_away_for_a_while_are_waited_for(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    """A skipped image would never be offered to this person again."""
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    ada.shows(FIRST)
+    away = {"detail": "the bucket does not answer"}
+    ada.page.route("**/picture", lambda route: route.fulfill(status=503, json=away))
+    with ada.page.expect_response("**/picture"):
+        ada.press("n")
+    expect(ada.page.locator("#image-name")).to_have_text("Nothing left to do")
+    ada.page.unroute("**/picture")
+    ada.shows(SECOND)
+    ada.saved()
+    query = "SELECT action FROM events ORDER BY sequence"
+    assert connect(config.dataset).execute(query).fetchall() == [("open",), ("finish",), ("open",)]
+
+
+def test_what_a_full_disk_does_not_take_is_sent_from_memory(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = sit_down(browser, running(config).address, "Ada")
+    ada.saved()
+    ada.page.evaluate(_KEEPS_NOTHING)
+    ada.page.route("**/api/sessions/**", lambda route: route.abort())
+    ada.press("b")
+    ada.drag((0.2, 0.2), (0.6, 0.6))
+    ada.press("Enter")
+    expect(ada.page.locator("#saved")).to_contain_text("keeps nothing (the disk is full): leave this page open")
+    ada.page.unroute("**/api/sessions/**")
+    ada.saved()
+    connection = connect(config.dataset)
+    assert connection.execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
+    assert ("save_mask",) in connection.execute("SELECT action FROM events").fetchall()
+
+
+def test_an_image_that_somebody_holds_does_not_cost_the_one_at_hand(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    server = running(config, images=TWO)
+    ada, bob = (sit_down(browser, server.address, name) for name in ("Ada", "Bob"))
+    bob.shows(SECOND)
+    ada.press("q")
+    ada.page.get_by_role("button", name=f"Open {SECOND}").click()
+    expect(ada.page.locator("#message")).to_contain_text("Bob is working on this image")
+    ada.shows(FIRST)
+    items = new_page(browser).request.get(f"{server.address}/api/queue").json()
+    assert [(item["annotator"], item["held"]) for item in items] == [("Ada", True), ("Bob", True)]
