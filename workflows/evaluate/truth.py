@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import scipy.io
@@ -28,6 +27,7 @@ from sam_core.masks import rle
 from schemas import coco, sa1b
 from schemas.evaluation import PLAN
 from workflows.images import MAX_PIXELS, ImageError, decode
+from workflows.labels import decode_labels
 from workflows.sources import UriReader, list_images
 from workflows.storage import S3_SCHEME, StoreError, file_stamp, open_store
 from workflows.train.sources import coco_rle, open_sources
@@ -121,7 +121,7 @@ def read_masks(row: dict[str, Any], reader: UriReader) -> TrueMasks:
         document = sa1b.from_json(data, where=row["truth_uri"])
         size = (document.image.height, document.image.width)
         return _plain(size, [annotation.segmentation.counts.encode() for annotation in document.annotations])
-    labels = _first_regions(data) if row["truth_uri"].endswith(".mat") else _labels(data, row["truth_uri"])
+    labels = _first_regions(data) if row["truth_uri"].endswith(".mat") else decode_labels(data, row["truth_uri"])
     values = np.unique(labels[labels != 0])
     masks = _plain(labels.shape, [rle.encode(labels == value) for value in values])
     return replace(masks, ids=values.astype(np.int64))
@@ -224,10 +224,11 @@ def _source(place: str) -> Iterator[dict[str, Any]]:
     (source,) = open_sources((place,), need_masks=True)
     if source.index is None:
         raise ValueError(f"{place}: nothing to evaluate on; name images with true masks")
-    for row in source.index.to_pylist():
+    names = _names([uris[0] for uris in source.index["uris"].to_pylist()])
+    for name, row in zip(names, source.index.to_pylist(), strict=True):
         inside = None if row["rles"] is None else [_annotation(*pair) for pair in enumerate(row["rles"])]
         yield _row(
-            PurePosixPath(row["uris"][0]).stem,
+            name,
             row["uris"],
             truth_uri=row["masks_uri"],
             stamp=_stamp(row["masks_uri"]),
@@ -235,6 +236,16 @@ def _source(place: str) -> Iterator[dict[str, Any]]:
             width=row["width"],
             annotations=inside,
         )
+
+
+def _names(uris: list[str]) -> list[str]:
+    """File names without their endings; where two images share one, the paths below the folder that holds all."""
+    stems = [PurePosixPath(uri).stem for uri in uris]
+    if len(set(stems)) == len(stems):
+        return stems
+    parts = [PurePosixPath(uri).with_suffix("").parts for uri in uris]
+    above = next(depth for depth, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1)
+    return ["/".join(each[above:]) for each in parts]
 
 
 def _stamp(uri: str | None) -> str:
@@ -289,13 +300,6 @@ def _plain(size: tuple[int, ...], rles: list[bytes]) -> TrueMasks:
     """Masks of which nothing is known but their pixels, without the empty ones."""
     annotations = [_annotation(number, counts) for number, counts in enumerate(rles)]
     return _from_annotations((size[0], size[1]), [entry for entry in annotations if entry["area"]])
-
-
-def _labels(data: bytes, where: str) -> NDArray[np.integer]:
-    labels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if labels is None or labels.ndim != 2:
-        raise ValueError(f"{where}: not a grey label image")
-    return labels
 
 
 def _people(data: bytes) -> NDArray[Any]:

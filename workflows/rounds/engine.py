@@ -192,7 +192,7 @@ def _do(step: Step, current: Round, key: str) -> dict[str, Any]:
     outcome = to_details(step.work(current))
     seconds = round(time.perf_counter() - started, 2)
     driver = f"process {os.getpid()} on {socket.gethostname()}"
-    mine = json.dumps({"driver": driver, "seconds": seconds, "outcome": outcome}).encode()
+    mine = json.dumps({"driver": driver, "seconds": seconds, "outcome": outcome}, allow_nan=False).encode()
     held: dict[str, Any] = json.loads(settled := store.put_if_absent(key, mine))
     if settled != mine:
         raise ValueError(

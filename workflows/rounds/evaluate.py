@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -130,8 +131,14 @@ def _figures(drawn: Drawn, fitting: Sequence[float], overlaps: Sequence[Overlaps
         reached=float((drawn.brushed == 0).mean()),
         seconds_per_mask=float(_seconds(drawn, pace).mean()),
         masks_per_image=float(np.mean(fitting)),
-        average_recall=average_recall(overlaps).all if overlaps else None,
+        average_recall=_recall(overlaps),
     )
+
+
+def _recall(overlaps: tuple[Overlaps, ...]) -> float | None:
+    """None where no image that proposals were made for has a true mask."""
+    average = average_recall(overlaps).all
+    return None if math.isnan(average) else average
 
 
 def _seconds(drawn: Drawn, pace: Pace) -> NDArray[np.float64]:

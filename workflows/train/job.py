@@ -82,6 +82,8 @@ def train(command: TrainCommand) -> Finished:
     configs = [_for_clip(config, clip) for config in configs]
     _require_parts(configs, command)
     sources = open_sources(command.sources, need_masks=configs[0].aim == "segment", crops=_crops(configs[0]))
+    if command.validate:
+        open_sources((command.validate,), need_masks=True)  # what is wrong with it shows now, not after training
     store = open_store(_place(command))
     start = _first_start(configs[0], command, clip)
     finished = None

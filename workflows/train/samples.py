@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from sam_core.training.sampling import scene_sample
 from sam_core.training.targets import TrainBatch, merge
 from schemas import sa1b
 from workflows.images import decode
+from workflows.labels import decode_labels
 from workflows.sources import UriReader
 from workflows.train.sources import Source, place_of
 
@@ -58,9 +58,7 @@ class PhotoReader:
             document = sa1b.from_json(data, where=entry["masks_uri"])
             _require_size(uri, size, (document.image.height, document.image.width))
             return [_reader_of(found.segmentation.counts.encode(), size) for found in document.annotations]
-        labels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if labels is None or labels.ndim != 2:
-            raise ValueError(f"{entry['masks_uri']}: not a grey label image")
+        labels = decode_labels(data, entry["masks_uri"])
         _require_size(uri, size, labels.shape)
         return [_label_of(labels, value) for value in np.unique(labels) if value]
 

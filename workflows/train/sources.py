@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -45,6 +45,12 @@ SELECT images.uris AS uris, images.height AS image_height, images.width AS image
 FROM {table} AS drawn JOIN images USING (image_id) WHERE {where}
 GROUP BY ALL ORDER BY uris
 """
+_PICTURES = """
+SELECT uris FROM images
+ANTI JOIN (SELECT image_id FROM outcomes GROUP BY image_id HAVING bool_and(status <> 'ok')) AS broken USING (image_id)
+WHERE height IS NOT NULL ORDER BY image_id
+"""
+"""Those that can be read as far as anybody knows: not those that `ingest` or every run so far failed at."""
 _VECTORS = ", list(drawn.vectors ORDER BY drawn.mask_id) AS vectors"
 _WITH_CROPS = """(
     SELECT masks.*, seen.vectors FROM {table} AS masks JOIN (
@@ -155,7 +161,7 @@ def _data_set(place: str, table: str, need_masks: bool, crops: WantedCrops | Non
     if frozen := _SNAPSHOT.fullmatch(table):
         connection.register("snapshot", from_parquet_bytes(open_store(place).get(snapshot_key(int(frozen[1])))))
     if not need_masks:
-        for (uris,) in connection.execute("SELECT uris FROM images ORDER BY image_id").fetchall():
+        for (uris,) in connection.execute(_PICTURES).fetchall():
             yield _row(uris)
         return
     for source, where in _chosen(table):
@@ -242,13 +248,13 @@ def _folder(name: str) -> Iterator[dict[str, Any]]:
         raise ValueError(f"{name}: no such data set, folder or file")
     store = open_store(name)
     keys = [entry.key for entry in store.list()]
-    labels = {PurePosixPath(key).stem: key for key in keys if key.startswith("labels/") and key.endswith(".png")}
+    labels = _below("labels", [key for key in keys if key.endswith(".png")], name)
     if labels:
-        pictures = {PurePosixPath(key).stem: key for key in keys if key.startswith("images/")}
-        for stem, key in labels.items():
-            if stem not in pictures:
-                raise ValueError(f"{name}: {key} has no picture {stem} in images/")
-            yield _row([f"{store.root}/{pictures[stem]}"], masks_uri=f"{store.root}/{key}")
+        pictures = _below("images", keys, name)
+        for place, key in labels.items():
+            if place not in pictures:
+                raise ValueError(f"{name}: {key} has no picture images/{place}.*")
+            yield _row([f"{store.root}/{pictures[place]}"], masks_uri=f"{store.root}/{key}")
         return
     documents = [key for key in keys if key.endswith(".json")]
     if not documents:
@@ -287,6 +293,18 @@ def _row(
 ) -> dict[str, Any]:
     sized = {"height": height, "width": width}
     return {"uris": uris, "masks_uri": masks_uri, **sized, "rles": rles, "vectors": vectors}
+
+
+def _below(folder: str, keys: list[str], name: str) -> dict[str, str]:
+    """The keys in a folder by their path there without ending: what a picture and its labels have in common."""
+    found: dict[str, str] = {}
+    for key in keys:
+        if key.startswith(f"{folder}/"):
+            place = key.removeprefix(f"{folder}/").rpartition(".")[0]
+            if place in found:
+                raise ValueError(f"{name}: {found[place]} and {key} differ in their ending alone; keep one of them")
+            found[place] = key
+    return found
 
 
 def _is_folder(place: str) -> bool:

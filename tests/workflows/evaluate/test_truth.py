@@ -36,6 +36,15 @@ def test_label_pngs_have_a_mask_per_id(labelled: Path) -> None:
     assert masks.at(np.array([2])).areas.tolist() == [float((labels == 3).sum())]
 
 
+def test_images_of_one_name_in_several_folders_keep_apart(labelled: Path) -> None:
+    for number, folder in ((0, "a"), (1, "b")):
+        for kind in ("images", "labels"):
+            (labelled / kind / folder).mkdir()
+            (labelled / kind / f"{number}.png").rename(labelled / kind / folder / "9.png")
+    names = open_set(str(labelled)).rows["name"].to_pylist()
+    assert {"a/9", "b/9", "2"} <= set(names)
+
+
 def test_coco_has_crowds_categories_and_areas_as_annotated(coco: Path) -> None:
     truth = open_set(f"pets={coco}")
     row = first(truth)

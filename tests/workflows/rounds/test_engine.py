@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from schemas.catalog import connect
 from schemas.layout import snapshot_key
@@ -179,6 +180,16 @@ def test_masks_of_a_round_that_made_the_model_worse_are_not_trained_on_again(
     assert connection.execute("SELECT details ->> '$.snapshot.left_out' FROM rounds").fetchall() == [("[]",), ("[1]",)]
     rows = from_parquet_bytes(opened(config).store.get(snapshot_key(2)))
     assert set(rows["round"].to_pylist()) == {2}
+
+
+def test_recall_on_held_out_images_without_an_object_is_unknown(
+    config: EngineConfig, opened: Opened, tmp_path: Path
+) -> None:
+    """Not a number that no JSON holds, with which the round could never go on."""
+    Image.fromarray(np.zeros((48, 64), np.uint16)).save(tmp_path / "held_out" / "labels" / "10.png")
+    finish(opened(config))
+    rounds = connect(config.dataset).sql("FROM round_summary").to_arrow_table().to_pylist()
+    assert [row["average_recall"] for row in rounds] == [None, None]
 
 
 def test_other_sources_are_trained_on_beside_the_masks(document: Document, opened: Opened) -> None:

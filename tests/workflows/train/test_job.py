@@ -129,6 +129,7 @@ def test_a_loss_that_is_not_finite_ends_in_one_line(tmp_path: Path, labelled: Pa
     [
         (("--preset", "paper_vit_b", "--start", "MODEL"), "holds vit_test, the preset trains vit_b"),
         ((*SMALL, "--accumulate", "3"), "2 images per step do not divide among 1 workers times 3 parts"),
+        ((*SMALL, "--validate", "nowhere"), "nowhere: no such data set, folder or file"),
         (("--preset", "finetune"), "did you mean 'fine_tune'"),
         (("--preset", "distill", *SMALL, "--teacher", "nobody"), "no model is called 'nobody'"),
     ],

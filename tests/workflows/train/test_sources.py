@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.workflows.conftest import QUICK, Engine, save_photos
+from tests.workflows.report.data_sets import DataSet, done, failed, photos, run_record
 from tests.workflows.train.conftest import picture, small_config
 from workflows.train.samples import Sampler, numbers_of, photographs
 from workflows.train.sources import open_sources
@@ -87,6 +88,48 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, co
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(ValueError, match=complaint):
         open_sources((text,), need_masks=True)
+
+
+def test_labels_belong_to_the_picture_at_the_same_place(labelled: Path) -> None:
+    """Folders of one data set may number their pictures alike."""
+    for number, folder in ((0, "a"), (1, "b")):
+        for kind in ("images", "labels"):
+            (labelled / kind / folder).mkdir()
+            shutil.move(labelled / kind / f"{number}.png", labelled / kind / folder / "9.png")
+    (opened,) = open_sources((str(labelled),), need_masks=True)
+    pairs = list(zip(opened.index["uris"].to_pylist(), opened.index["masks_uri"].to_pylist(), strict=True))
+    assert len(pairs) == 6
+    assert all(picture.split("/")[-2:] == labels.split("/")[-2:] for (picture,), labels in pairs if "/9." in labels)
+    found = [
+        masks for (picture,), masks in zip((p for p, _ in pairs), masks_of(labelled), strict=True) if "/9." in picture
+    ]
+    assert [np.array_equal(masks, expected(number)) for number, masks in enumerate(found)] == [True, True]
+    (labelled / "images" / "a" / "9.png").unlink()
+    with pytest.raises(ValueError, match=r"labels/a/9.png has no picture images/a/9.\*"):
+        open_sources((str(labelled),), need_masks=True)
+    Image.new("RGB", (64, 48)).save(labelled / "images" / "2.jpg")
+    with pytest.raises(ValueError, match=r"images/2.jpg and images/2.png differ in their ending alone"):
+        open_sources((str(labelled),), need_masks=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture"])
+def test_label_files_that_are_none_are_named(labelled: Path, content: bytes) -> None:
+    (labelled / "labels" / "0.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"labels/0.png: not a grey label image"):
+        masks_of(labelled)
+
+
+def test_distillation_leaves_out_what_could_not_be_read_before(tmp_path: Path) -> None:
+    """One broken file would stop it at the same step again and again."""
+    rng = np.random.default_rng(0)
+    data = DataSet(tmp_path / "data")
+    fine, broken, _ = data.add_images(photos(tmp_path / "photos", 3, rng=rng))
+    mask = np.ones((24, 36), bool)
+    found = [done(fine, [mask], rng=rng), failed(broken, "Damaged", "cannot be decoded")]
+    data.add_run(found, run_record("one"), shard=0)
+    (opened,) = open_sources((str(data.root),), need_masks=False)
+    names = sorted(Path(uri).name for (uri,) in opened.index["uris"].to_pylist())
+    assert names == ["photo-0.png", "photo-2.png"]
 
 
 def test_masks_of_another_size_than_their_image_are_refused(labelled: Path) -> None:
