@@ -264,7 +264,8 @@ CREATE MACRO parts_of(mask) AS TABLE
     )
     FROM inside ORDER BY depth, mask_id;
 
--- Masks of one image, whose id, a literal, may be cut short: FROM masks_of('3fa9'). Only files that may hold it are opened.
+-- Masks of one image by its id, a literal, or of all whose id begins so: FROM masks_of('3fa9'). Only files that may hold
+-- them are opened.
 CREATE MACRO masks_of(image) AS TABLE
     FROM masks_in('dataset://masks/*.parquet#' || image)
     WHERE image_id >= image AND image_id < image || 'g'

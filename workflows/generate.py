@@ -96,9 +96,20 @@ def _spec(config: GenerateConfig) -> GeneratorSpec:
     return GeneratorSpec(model, config.thresholds, device, config.exact_reference, settings)
 
 
+def _require_device(wanted: str) -> None:
+    """Raises ValueError for a GPU that this machine, if the work is here, does not have."""
+    if not wanted.startswith("cuda") or os.environ.get("RAY_ADDRESS"):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ValueError(f"--device {wanted}: torch finds no GPU on this machine; leave --device out")
+
+
 def choose_device(wanted: str) -> str:
     """The torch device of the workers: a GPU if the cluster, or this machine without one, has any."""
     if wanted != "auto":
+        _require_device(wanted)
         return wanted
     if os.environ.get("RAY_ADDRESS"):
         from workflows.ray_session import has_gpus, start_ray

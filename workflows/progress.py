@@ -20,7 +20,8 @@ class Progress:
 
     `total` is how many images there will be, 0 where nobody knows.
 
-    The rate is counted from the first finished work on, so that starting workers does not spoil the forecast.
+    The rate is counted from the first finished work on, so that starting workers does not spoil the forecast; in the
+    end over all of the time.
     """
 
     def __init__(self, what: str, total: int, *, stream: TextIO | None = None) -> None:
@@ -29,7 +30,7 @@ class Progress:
         self._stream = stream or sys.stderr
         self._images = self._masks = self._errors = self._images_at_first = 0
         self._live: Live | None = None
-        self._clock_start = self._last_line = time.monotonic()
+        self._begun = self._clock_start = self._last_line = time.monotonic()
 
     def __enter__(self) -> Progress:
         if self._stream.isatty():
@@ -75,8 +76,10 @@ class Progress:
 
     def _rate(self) -> float:
         """Images per second; 0 while nothing can be said."""
-        seconds = time.monotonic() - self._clock_start
-        return (self._images - self._images_at_first) / seconds if seconds > 0 else 0.0
+        counted = self._images - self._images_at_first
+        is_over = self._images >= self._total > 0  # then nothing is left to foretell, and the whole time counts
+        seconds = time.monotonic() - (self._begun if is_over else self._clock_start)
+        return (self._images if is_over else counted) / seconds if seconds > 0 else 0.0
 
     def _view(self) -> Table:
         view = Table.grid(padding=(0, 1))

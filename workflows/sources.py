@@ -119,6 +119,8 @@ def _reader(source: str, image_folder: str | None) -> Callable[[str], Iterator[I
     """The function that reads this kind of source."""
     remote = source.startswith(S3_SCHEME)
     require_no_secrets(source)
+    if not source:
+        raise ValueError("an empty source; give a folder, glob, s3://bucket/prefix, Parquet or COCO JSON")
     if "://" in source and not remote:
         raise ValueError(f"{source}: images are read from local paths and s3:// only")
     if source == "samples":

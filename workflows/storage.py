@@ -207,6 +207,8 @@ def open_store(root: str | Path) -> Store:
     """A store for a local path or `s3://bucket/prefix`; ValueError for any other scheme."""
     text = str(root)
     require_no_secrets(text)
+    if not text:
+        raise ValueError("an empty path names no folder; give a local one or s3://bucket/prefix")
     if text.startswith(S3_SCHEME):
         from workflows.s3 import S3Store
 

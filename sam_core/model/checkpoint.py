@@ -148,7 +148,9 @@ def _where_to_get(name: str) -> str:
         return str(error)
     file_name = RELEASED_FILES.get(name, f"{name}.safetensors")
     folder = os.environ.get(CHECKPOINTS_VARIABLE, "unset")
-    return f"{name} has no weights here: put {file_name} into the folder ${CHECKPOINTS_VARIABLE} (now {folder})"
+    place = f"put {file_name} into the folder ${CHECKPOINTS_VARIABLE} (now {folder})"
+    ways = f"`sam-engine models fetch {name}` gets them, or {place}" if name in RELEASED_FILES else place
+    return f"{name} has no weights here: {ways}"
 
 
 def _read_safetensors(path: Path, *, weights: bool = True) -> Checkpoint:

@@ -58,6 +58,8 @@ class Instances:
         if truth.rows["image_id"].null_count:
             raise ValueError(f"{truth.place}: instances needs a COCO JSON, whose image ids the results file names")
         boxes = read_boxes(config.boxes)
+        if not boxes:
+            raise ValueError(f"{config.boxes}: no boxes")
         rows = [row | {"boxes": boxes.pop(row["image_id"], [])} for row in truth.rows.to_pylist()]
         if boxes:
             raise ValueError(f"{config.boxes}: image_id {next(iter(boxes))} is not in {truth.place}")

@@ -83,7 +83,7 @@ def evaluate(config: Measurable, *, pool: Pool | None = None) -> Evaluated:
     helpers = helpers_of(config, model)
     evaluation = _settle(config, store, plan, model, helpers, device)
     shards = layout.read_parquet(store.get(layout.plan_key(evaluation)))["shard"].to_numpy()
-    missing = sorted(set(shards.tolist()) - _finished(store, evaluation))
+    missing = sorted(set(shards.tolist()) - _without_errors(store, evaluation))
     if missing:
         threads = config.threads or 2
         job = EvaluationJob(store.root, evaluation, task, model, device, threads, config.max_pixels, helpers)
@@ -167,6 +167,12 @@ def _settle(
 
 def _finished(store: Store, evaluation: str) -> set[int]:
     return layout.finished_shards(entry.key for entry in store.list(layout.images_prefix(evaluation)))
+
+
+def _without_errors(store: Store, evaluation: str) -> set[int]:
+    """Shards that are not measured again: what failed may have passed by now, as a file that was not there."""
+    images = {n: layout.read_parquet(store.get(layout.images_key(evaluation, n))) for n in _finished(store, evaluation)}
+    return {number for number, table in images.items() if table["error"].null_count == len(table)}
 
 
 def _finish(config: Measurable, store: Store, evaluation: str, task: Task) -> Evaluated:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from sam_core.masks import rle
 from schemas import coco, sa1b
 from schemas.evaluation import PLAN
+from schemas.ids import image_id as id_of_bytes
 from workflows.images import MAX_PIXELS, ImageError, decode
 from workflows.labels import decode_labels
 from workflows.sources import UriReader, list_images
@@ -95,21 +96,25 @@ def open_set(text: str, *, image_folder: str | None = None, split: str = "val") 
 
 def read_image(row: dict[str, Any], reader: UriReader, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """uint8 RGB [H, W, 3] of a row. Raises ImageError, StoreError when a store is at fault."""
-    return decode(read_file(row["uris"], reader), max_pixels=max_pixels)
+    return decode(read_file(row, reader), max_pixels=max_pixels)
 
 
-def read_file(uris: list[str], reader: UriReader) -> bytes:
-    """What lies at the first of these places that holds something. Raises ImageError, StoreError as `read_image`."""
-    for uri in uris:
+def read_file(row: Mapping[str, Any], reader: UriReader) -> bytes:
+    """What lies at the first of a row's places with its picture. Raises ImageError, StoreError like `read_image`."""
+    problem = ImageError("Unreadable", f"{row['uris'][0]}: no such file")
+    for uri in row["uris"]:
         try:
-            return reader.read(uri)
+            data = reader.read(uri)
+            if row["picture"] in (None, id_of_bytes(data)):
+                return data
+            problem = ImageError("Changed", f"{uri}: the file is no longer the image that the masks were made for")
         except FileNotFoundError:
             continue
         except StoreError:
             raise
         except OSError as error:
             raise ImageError("Unreadable", f"{uri}: {error.strerror or error}") from error
-    raise ImageError("Unreadable", f"{uris[0]}: no such file")
+    raise problem
 
 
 def read_masks(row: dict[str, Any], reader: UriReader) -> TrueMasks:
@@ -230,6 +235,7 @@ def _source(place: str) -> Iterator[dict[str, Any]]:
         yield _row(
             name,
             row["uris"],
+            picture=row["image_id"],
             truth_uri=row["masks_uri"],
             stamp=_stamp(row["masks_uri"]),
             height=row["height"],
@@ -263,6 +269,7 @@ def _row(
     uris: list[str],
     *,
     image_id: int | None = None,
+    picture: str | None = None,
     stamp: str = "",
     truth_uri: str | None = None,
     height: int | None = None,
@@ -273,6 +280,7 @@ def _row(
         "name": name,
         "uris": uris,
         "image_id": image_id,
+        "picture": picture,
         "stamp": stamp,
         "truth_uri": truth_uri,
         "height": height,

@@ -26,6 +26,13 @@ class Region:
     kind: str
     score: float | None = None
 
+    def __str__(self) -> str:
+        return f"the region of {self.w:g}x{self.h:g} px at {self.x:g},{self.y:g}"
+
+    def touches(self, height: int, width: int) -> bool:
+        """Whether any of it lies in a picture of that size, px."""
+        return self.x < width and self.y < height and self.x + self.w > 0 and self.y + self.h > 0
+
 
 def blur(image: Image, regions: Sequence[Region], *, margin: float) -> Image:
     """A copy of uint8 RGB [H, W, 3] in which every region is blurred.

@@ -1,8 +1,9 @@
 """`sam-engine protect`: pictures in, blurred pictures and a record of every region out.
 
 Pictures in which nothing is to be blurred keep their bytes; the others are written upright, without EXIF, as JPEG where
-they were JPEG, else as PNG. A page of pictures is done when its part of the record is there. In the end the parts
-become `protected.parquet`, which is a source for `ingest` and `generate`.
+they were JPEG, else as PNG. A new picture is named by its own bytes, so no other one ever takes its place. A page of
+pictures is done when its part of the record is there. In the end the parts become `protected.parquet`, which is a
+source for `ingest` and `generate`. A folder belongs to one way of blurring, which `protect.json` says.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ from workflows.protect.commands import ProtectConfig
 from workflows.protect.detect import FaceDetector
 from workflows.protect.table import BoxTable
 from workflows.sources import ImageRef, UriReader, list_images
-from workflows.storage import S3_SCHEME, Store, open_store
+from workflows.storage import S3_SCHEME, Store, lies_in, open_store
 
 MANIFEST_KEY = "protected.parquet"
+SETTINGS_KEY = "protect.json"
 IMAGES_PER_PAGE = 256
 _THREADS = 4
 _QUALITY = 95
@@ -83,14 +85,16 @@ class Blurrer:
         except (ImageError, OSError) as error:
             return row | {"error": one_line(error)}
         regions = self._regions(reference.uri, pixels)
-        digest = content_hash(data)
+        if outside := next((region for region in regions if not region.touches(*pixels.shape[:2])), None):
+            return row | {"error": f"{outside} lies outside of the picture of {pixels.shape[1]}x{pixels.shape[0]} px"}
         blurred = _encoded(blur(pixels, regions, margin=self.config.margin), header.format) if regions else data
         suffix = _SUFFIXES.get(header.format, f".{header.format}") if not regions else _blurred_suffix(header.format)
-        key = f"images/{image_id_of_hash(digest)}{suffix}"
+        new = content_hash(blurred)
+        key = f"images/{image_id_of_hash(new)}{suffix}"
         self.store.put(key, blurred)
         uri = f"{self.store.root}/{key}" if self.store.root.startswith(S3_SCHEME) else key
         said = json.dumps([asdict(region) for region in regions])
-        hashes = {"source_sha256": digest, "sha256": content_hash(blurred)}
+        hashes = {"source_sha256": content_hash(data), "sha256": new}
         return row | hashes | {"uri": uri, "n_regions": len(regions), "regions": said}
 
     def _regions(self, uri: str, pixels: NDArray[np.uint8]) -> list[Region]:
@@ -99,20 +103,52 @@ class Blurrer:
 
 
 def protect(config: ProtectConfig) -> int:
-    """The subcommand: exit status 0, or 1 when pictures could not be read and so were left out."""
+    """The subcommand: exit status 0, or 1 when pictures or rows of the table were left out."""
+    _require_apart(config.source, config.out)
     references = list_images(config.source, image_folder=config.image_folder)
     detector = FaceDetector(config.detector, min_score=config.min_score) if config.detector else None
     table = BoxTable(config.boxes) if config.boxes else None
+    if table and table.is_empty and not detector:
+        raise ValueError(f"{config.boxes}: no rows, so nothing would be blurred")
     reader = UriReader(max_bytes=byte_limit(config.max_pixels))
     blurrer = Blurrer(config, detector, table, reader, open_store(config.out))
+    _settle(blurrer)
     keys = list(_write_pages(blurrer, references))
     images, regions, errors = _write_manifest(blurrer.store, keys)
-    tell_left_out([f"{row['source_uri']}: {row['error']}" for row in errors])
+    unused = table.unused() if table else []
+    tell_left_out([f"{row['source_uri']}: {row['error']}" for row in errors] + unused)
     print(
         f"{blurrer.store.root}: {images:,} pictures, {regions:,} regions blurred, {len(errors):,} left out; "
         f"the record, and a source for generate, is {MANIFEST_KEY}"
     )
-    return 1 if errors else 0
+    return 1 if errors or unused else 0
+
+
+def _require_apart(source: str, out: str) -> None:
+    """Raises ValueError where raw and new pictures would lie in one folder."""
+    if out.startswith(S3_SCHEME):
+        inside = f"{out.rstrip('/')}/images/".startswith(f"{source.rstrip('/')}/")
+    else:
+        inside = Path(source).is_dir() and (lies_in(f"{out}/images", source) or lies_in(source, f"{out}/images"))
+    if inside:
+        raise ValueError(f"{out} and {source} overlap: blurred pictures would stand among the others")
+
+
+def _settle(blurrer: Blurrer) -> None:
+    """Note how a folder's pictures are blurred. Raises ValueError when they were blurred in another way before."""
+    mine = canonical_json(dict(zip(("by", "table", "min_score", "margin", "max_pixels"), _way(blurrer), strict=True)))
+    if blurrer.store.put_if_absent(SETTINGS_KEY, mine.encode()) != mine.encode():
+        raise ValueError(
+            f"{blurrer.store.root} holds pictures that were blurred in another way (its {SETTINGS_KEY} says how); "
+            "choose another folder"
+        )
+
+
+def _way(blurrer: Blurrer) -> list[object]:
+    """What finds regions, and what blurs them."""
+    config = blurrer.config
+    table = hashlib.sha256(Path(config.boxes).read_bytes()).hexdigest() if config.boxes else ""
+    return [blurrer.name, table, config.min_score, config.margin, config.max_pixels]
 
 
 def _write_pages(blurrer: Blurrer, references: Iterable[ImageRef]) -> Iterator[str]:
@@ -125,6 +161,8 @@ def _write_pages(blurrer: Blurrer, references: Iterable[ImageRef]) -> Iterator[s
                 return
             key = _part_key(blurrer, number, page)
             errors = 0
+            if blurrer.table:
+                blurrer.table.note(page)
             if not blurrer.store.exists(key):
                 rows = list(workers.map(blurrer.protect, page))
                 errors = sum("error" in row for row in rows)
@@ -135,11 +173,8 @@ def _write_pages(blurrer: Blurrer, references: Iterable[ImageRef]) -> Iterator[s
 
 def _part_key(blurrer: Blurrer, number: int, page: list[ImageRef]) -> str:
     """A page is the same page when its pictures, what finds regions, and what blurs them are the same."""
-    config = blurrer.config
-    table = hashlib.sha256(Path(config.boxes).read_bytes()).hexdigest() if config.boxes else ""
-    what = [blurrer.name, table, config.min_score, config.margin, config.max_pixels]
     listed = [[reference.uri, reference.stamp] for reference in page]
-    return f"record/part-{number:05d}-{content_hash(canonical_json([what, listed]).encode())[:16]}.parquet"
+    return f"record/part-{number:05d}-{content_hash(canonical_json([_way(blurrer), listed]).encode())[:16]}.parquet"
 
 
 def _write_manifest(store: Store, keys: list[str]) -> tuple[int, int, list[dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,13 +11,14 @@ import numpy as np
 
 from workflows.metadata import read_table
 from workflows.protect.blur import Region
+from workflows.sources import ImageRef
 from workflows.storage import S3_SCHEME
 
 _BOX = ("x", "y", "w", "h")
 
 
 class BoxTable:
-    """Regions by URI or file name.
+    """Regions by URI, or by file name with as much of the path before it as it takes.
 
     Raises ValueError (one line) when the table is none, lacks a column, or holds a box that is none.
     """
@@ -29,13 +31,33 @@ class BoxTable:
             raise ValueError(f"{path}: no column {lacking}; the columns are {', '.join(table.column_names)}")
         self.name = Path(path).name
         self._regions: dict[str, list[Region]] = defaultdict(list)
+        self._named: dict[str, set[str]] = defaultdict(set)  # the table's names by the file name at their end
         for number, row in enumerate(table.to_pylist()):
-            name = str(row[key])
-            self._regions[_full(name) if key == "uri" else name].append(_region(row, f"{path} row {number}"))
+            name = _full(str(row[key])) if key == "uri" else str(row[key])
+            self._regions[name].append(_region(row, f"{path} row {number}"))
+            self._named[PurePosixPath(name).name].add(name)
+        self._path, self._unused = path, set(self._regions)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._regions
 
     def regions(self, uri: str) -> list[Region]:
         """The regions of a picture; none where the table does not name it."""
-        return self._regions.get(uri) or self._regions.get(PurePosixPath(uri).name, [])
+        return [region for name in self._names_of(uri) for region in self._regions[name]]
+
+    def note(self, pictures: Iterable[ImageRef]) -> None:
+        """These pictures are there."""
+        for picture in pictures:
+            self._unused.difference_update(self._names_of(picture.uri))
+
+    def unused(self) -> list[str]:
+        """What the table names and no picture was called, a line each."""
+        return [f"{self._path}: no picture is called {name}" for name in sorted(self._unused)]
+
+    def _names_of(self, uri: str) -> list[str]:
+        known = self._named.get(PurePosixPath(uri).name, ())
+        return sorted(name for name in known if uri == name or uri.endswith(f"/{name}"))
 
 
 def _full(uri: str) -> str:

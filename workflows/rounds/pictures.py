@@ -89,7 +89,7 @@ class Truth:
         return uris
 
     def _data(self, row: int) -> bytes:
-        return read_file(self._uris(row), self._reader)
+        return read_file({name: self._rows[name][row].as_py() for name in ("uris", "picture")}, self._reader)
 
 
 class Desk:

@@ -74,6 +74,7 @@ class Clock:
 
 def segment(config: SegmentConfig) -> int:
     """The subcommand: exit status 0. Raises ValueError or OSError (one line) when it cannot be done."""
+    _require_apart(config)
     image = _read(config)
     spots, clock = read_spots(config, (image.shape[0], image.shape[1])), Clock()
     model = load_model(config.model, device=choose_device(config.device))
@@ -89,6 +90,15 @@ def segment(config: SegmentConfig) -> int:
     _write(config, image, best, _document(config, model, clip, spots, found))
     _tell(config, found, clock)
     return 0
+
+
+def _require_apart(config: SegmentConfig) -> None:
+    """Raises ValueError where a result would take the picture's place, or has no folder to go to."""
+    for path in outputs(config.out):
+        if not config.image.startswith(S3_SCHEME) and path.resolve() == Path(config.image).resolve():
+            raise ValueError(f"--out {config.out} would write {path} over the picture; choose another name")
+        if not path.parent.is_dir():
+            raise ValueError(f"--out {config.out}: there is no folder {path.parent}")
 
 
 def read_spots(config: SegmentConfig, size: tuple[int, int]) -> Spots:

@@ -20,6 +20,7 @@ from sam_core.training.presets import TrainConfig
 from sam_core.training.sampling import scene_sample
 from sam_core.training.targets import TrainBatch, merge
 from schemas import sa1b
+from schemas.ids import image_id as id_of_bytes
 from workflows.images import decode
 from workflows.labels import decode_labels
 from workflows.sources import UriReader
@@ -35,16 +36,20 @@ class PhotoReader:
 
     uris: UriReader
 
-    def picture(self, uris: list[str], source: Source) -> NDArray[np.uint8]:
-        for uri in uris:
+    def picture(self, entry: dict[str, Any], source: Source) -> NDArray[np.uint8]:
+        gone = "is not there any more"
+        for uri in entry["uris"]:
             try:
-                return decode(self.uris.read(uri))
+                data = self.uris.read(uri)
+                if entry["image_id"] in (None, id_of_bytes(data)):
+                    return decode(data)
+                gone = "is another picture than it was"
             except FileNotFoundError:
                 continue
             except ValueError as error:
                 raise ValueError(f"{uri}: {error}") from error
         raise ValueError(
-            f"{source.name}: {uris[0]} is not there any more; if the images moved, run "
+            f"{source.name}: {entry['uris'][0]} {gone}; if the images moved, run "
             f"`sam-engine ingest NEW_PLACE {place_of(source.name)}`"
         )
 
@@ -110,7 +115,7 @@ class Sampler:
     def _photograph(self, source: Source, row: int, rng: np.random.Generator, number: int) -> TrainBatch | None:
         assert source.index is not None
         entry = source.index.slice(row, 1).to_pylist()[0]
-        image = self._reader.picture(entry["uris"], source)
+        image = self._reader.picture(entry, source)
         if self._config.aim == "distill":
             return _bare_batch(image, self._config, rng, number)
         texts = None if entry["vectors"] is None else [_vectors(draws) for draws in entry["vectors"]]
@@ -124,7 +129,7 @@ def photographs(source: Source) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.
     reader = PhotoReader(UriReader())
     for row in range(len(source)):
         entry = source.index.slice(row, 1).to_pylist()[0]
-        image = reader.picture(entry["uris"], source)
+        image = reader.picture(entry, source)
         masks = [mask for read in reader.masks(entry, image) if (mask := read()).any()]
         if masks:
             yield image, np.stack(masks)

@@ -29,6 +29,7 @@ SCENES = "scenes"
 INDEX = pa.schema(
     [
         pa.field("uris", pa.list_(pa.string())),  # where the picture lies; the first that is there is read
+        pa.field("image_id", pa.string()),  # what a data set knows it by, and what its bytes must give; null elsewhere
         pa.field("masks_uri", pa.string()),  # an SA-1B JSON or a label PNG; null where `rles` holds the masks
         pa.field("height", pa.int32()),  # of the masks, px; null where the file says
         pa.field("width", pa.int32()),
@@ -40,13 +41,13 @@ _WEIGHTED = re.compile(r"(.+)=(\d+(?:\.\d+)?)")
 _SNAPSHOT = re.compile(r"round-(\d+)")
 _TABLES = ("masks", "annotations")
 _OF_TABLE = """
-SELECT images.uris AS uris, images.height AS image_height, images.width AS image_width,
+SELECT images.image_id AS image_id, images.uris AS uris, images.height AS image_height, images.width AS image_width,
     drawn.height AS height, drawn.width AS width, list(drawn.rle ORDER BY drawn.mask_id) AS rles{vectors}
 FROM {table} AS drawn JOIN images USING (image_id) WHERE {where}
 GROUP BY ALL ORDER BY uris
 """
 _PICTURES = """
-SELECT uris FROM images
+SELECT uris, image_id FROM images
 ANTI JOIN (SELECT image_id FROM outcomes GROUP BY image_id HAVING bool_and(status <> 'ok')) AS broken USING (image_id)
 WHERE height IS NOT NULL ORDER BY image_id
 """
@@ -161,8 +162,8 @@ def _data_set(place: str, table: str, need_masks: bool, crops: WantedCrops | Non
     if frozen := _SNAPSHOT.fullmatch(table):
         connection.register("snapshot", from_parquet_bytes(open_store(place).get(snapshot_key(int(frozen[1])))))
     if not need_masks:
-        for (uris,) in connection.execute(_PICTURES).fetchall():
-            yield _row(uris)
+        for uris, image_id in connection.execute(_PICTURES).fetchall():
+            yield _row(uris, image_id=image_id)
         return
     for source, where in _chosen(table):
         masks, vectors = (_with_crops(source, crops), _VECTORS) if crops else (source, "")
@@ -171,7 +172,8 @@ def _data_set(place: str, table: str, need_masks: bool, crops: WantedCrops | Non
             found, said = (row["height"], row["width"]), (row["image_height"], row["image_width"])
             if found != said:
                 raise ValueError(_other_size(row["uris"][0], said, found))
-            yield _row(row["uris"], height=found[0], width=found[1], rles=row["rles"], vectors=row.get("vectors"))
+            known = {"image_id": row["image_id"], "vectors": row.get("vectors")}
+            yield _row(row["uris"], height=found[0], width=found[1], rles=row["rles"], **known)
 
 
 def _with_crops(table: str, crops: WantedCrops) -> str:
@@ -290,9 +292,10 @@ def _row(
     width: int | None = None,
     rles: list[bytes] | None = None,
     vectors: list[list[bytes]] | None = None,
+    image_id: str | None = None,
 ) -> dict[str, Any]:
     sized = {"height": height, "width": width}
-    return {"uris": uris, "masks_uri": masks_uri, **sized, "rles": rles, "vectors": vectors}
+    return {"uris": uris, "image_id": image_id, "masks_uri": masks_uri, **sized, "rles": rles, "vectors": vectors}
 
 
 def _below(folder: str, keys: list[str], name: str) -> dict[str, str]:

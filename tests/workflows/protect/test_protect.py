@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from schemas.ids import content_hash
 from tests.workflows.conftest import Engine
 from tests.workflows.protect.red_detector import save_red_detector
 from workflows.cli import main
@@ -45,9 +47,13 @@ def pictures(tmp_path: Path, photo: NDArray[np.uint8]) -> Path:
     return folder
 
 
+def rows_in(out: Path) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = pq.read_table(out / "protected.parquet").to_pylist()
+    return found
+
+
 def record(out: Path) -> dict[str, dict[str, object]]:
-    found = pq.read_table(out / "protected.parquet").to_pylist()
-    return {Path(str(row["source_uri"])).name: row for row in found}
+    return {Path(str(row["source_uri"])).name: row for row in rows_in(out)}
 
 
 def test_a_detector_finds_and_the_blur_hides(
@@ -100,6 +106,53 @@ def test_a_table_says_what_to_blur_and_the_result_is_a_source(engine: Engine, pi
     before = {entry.key: entry.stamp for entry in LocalStore(out).list("images")}
     assert engine("protect", pictures, out, "--boxes", table).status == 0
     assert {entry.key: entry.stamp for entry in LocalStore(out).list("images")} == before
+
+
+def test_no_picture_takes_the_place_of_a_blurred_one(engine: Engine, pictures: Path, tmp_path: Path) -> None:
+    """Two ways of blurring in one folder, and two places that hold the same picture."""
+    (pictures / "zz").mkdir()
+    shutil.copy(pictures / "marked.png", pictures / "zz" / "copy.png")
+    table, other, out = tmp_path / "boxes.csv", tmp_path / "other.csv", tmp_path / "out"
+    table.write_text("file_name,x,y,w,h\nmarked.png,96,64,64,64\n")
+    other.write_text("file_name,x,y,w,h\nplain.jpg,1,1,50,50\n")
+    assert engine("protect", pictures, out, "--boxes", table).status == 0
+    rows = record(out)
+    assert rows["copy.png"]["source_sha256"] == rows["marked.png"]["source_sha256"]
+    assert rows["copy.png"]["uri"] != rows["marked.png"]["uri"]
+    for arguments in (("--boxes", other), ("--boxes", table, "--margin", "0.5")):
+        again = engine("protect", pictures, out, *arguments)
+        assert (again.status, "blurred in another way" in again.err) == (2, True)
+    for row in rows.values():
+        assert content_hash((out / str(row["uri"])).read_bytes()) == row["sha256"]
+
+
+def test_rows_of_a_table_that_blur_nothing_are_said(engine: Engine, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "sub").mkdir()
+    shutil.copy(pictures / "plain.jpg", pictures / "sub" / "plain.jpg")
+    table = tmp_path / "boxes.csv"
+    boxes = ["marked.png,500,20,10,10", "sub/plain.jpg,1,1,50,50", "nobody.jpg,1,1,5,5", "ub/plain.jpg,1,1,5,5"]
+    table.write_text("\n".join(["file_name,x,y,w,h", *boxes]) + "\n")
+    ran = engine("protect", pictures, tmp_path / "out", "--boxes", table)
+    assert ran.status == 1
+    assert f"{table}: no picture is called nobody.jpg" in ran.err
+    assert f"{table}: no picture is called ub/plain.jpg" in ran.err
+    assert "marked.png: the region of 10x10 px at 500,20 lies outside of the picture of" in ran.err
+    found = {str(row["source_uri"]).removeprefix(f"{pictures}/"): row["n_regions"] for row in rows_in(tmp_path / "out")}
+    assert found == {"plain.jpg": 0, "sub/plain.jpg": 1, "turned.jpg": 0}
+    again = engine("protect", pictures, tmp_path / "out", "--boxes", table)  # all pages are done
+    assert (again.status, "no picture is called nobody.jpg" in again.err) == (1, True)
+    table.write_text("file_name,x,y,w,h\n")
+    empty = engine("protect", pictures, tmp_path / "other", "--boxes", table)
+    assert (empty.status, "no rows, so nothing would be blurred" in empty.err) == (2, True)
+
+
+def test_blurred_pictures_do_not_go_among_the_others(engine: Engine, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_text("file_name,x,y,w,h\nmarked.png,1,1,5,5\n")
+    before = sorted(pictures.rglob("*"))
+    for out in (pictures, pictures / "new"):
+        ran = engine("protect", pictures, out, "--boxes", tmp_path / "boxes.csv")
+        assert (ran.status, "overlap" in ran.err, ran.err.count("\n")) == (2, True, 1)
+    assert sorted(pictures.rglob("*")) == before
 
 
 def test_pictures_that_cannot_be_read_are_left_out(engine: Engine, pictures: Path, tmp_path: Path) -> None:
