@@ -44,6 +44,16 @@ def test_a_log_gets_plain_lines_now_and_then(clock: Clock) -> None:
     ]
 
 
+def test_in_the_end_the_rate_is_that_of_all_the_time(clock: Clock) -> None:
+    """Two batches that arrive together after ten seconds of starting are not fast."""
+    progress = Progress("embedding", 20, stream=io.StringIO())
+    clock.now = 10.0
+    progress.add(images=16)
+    clock.now = 10.1
+    progress.add(images=4)
+    assert progress.line() == "embedding: 20 of 20 images, 0 errors, 1.98 images/s, 0s left"
+
+
 def test_work_that_comes_in_one_piece_has_a_rate_too(clock: Clock) -> None:
     progress = Progress("reading", 9, stream=io.StringIO())
     clock.now = 3.0

@@ -172,6 +172,8 @@ def test_empty_and_missing_sources(tmp_path: Path) -> None:
         listed(tmp_path / "*.jpg")
     with pytest.raises(ValueError, match="local paths and s3:// only"):
         listed("https://host/images")
+    with pytest.raises(ValueError, match="an empty source"):  # of an unset variable, not all that lies here
+        listed("")
 
 
 def test_reading_what_is_no_regular_file(tmp_path: Path) -> None:

@@ -83,8 +83,11 @@ def test_a_released_file_is_recognised_by_its_official_name(folder, monkeypatch)
 
 def test_official_weights_that_are_missing_say_where_to_put_them(folder):
     for name, file_name in RELEASED_FILES.items():
-        with pytest.raises(CheckpointError, match=f"{name} has no weights here: put {file_name} into") as error:
+        with pytest.raises(
+            CheckpointError, match=f"{name} has no weights here: `sam-engine models fetch {name}`"
+        ) as error:
             load_model(name)
+        assert f"or put {file_name} into the folder" in str(error.value)
         assert str(folder) in str(error.value)
 
 

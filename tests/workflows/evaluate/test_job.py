@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from sam_core.predict import encode as encode_images
 from schemas.evaluation import figures_key, images_key, rows_key
 from tests.workflows.conftest import Engine
 from tests.workflows.evaluate.conftest import picture
+from tests.workflows.report.data_sets import DataSet, done, photos, run_record
 from workflows.cli import parse
 from workflows.evaluate import instances, proposals
 from workflows.evaluate.commands import (
@@ -185,6 +187,39 @@ def coco_recall(truth: Path, proposals: int) -> list[float]:
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation.eval["recall"][:, 0, :3, 0].mean(0).tolist()
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> DataSet:
+    """A data set of two images with a mask each, photos/photo-0.png and photo-1.png."""
+    rng = np.random.default_rng(0)
+    data = DataSet(tmp_path / "data")
+    images = data.add_images(photos(tmp_path / "photos", 2, rng=rng))
+    mask = np.zeros((24, 36), bool)
+    mask[4:20, 5:25] = True
+    data.add_run([done(image, [mask], rng=rng) for image in images], run_record("one"), shard=0)
+    return data
+
+
+def test_what_failed_is_measured_when_it_is_there_again(known: DataSet, common: dict[str, Any], tmp_path: Path) -> None:
+    config = SinglePointConfig(data=(str(known.root),), clicks=(1,), **common)
+    photo = tmp_path / "photos" / "photo-1.png"
+    whole = value(run(config), "1 click")
+    shutil.rmtree(common["out"])
+    shutil.move(photo, tmp_path / "elsewhere.png")
+    failed = run(config)
+    assert len(failed.errors) == 1
+    shutil.move(tmp_path / "elsewhere.png", photo)
+    again = run(config)
+    assert (again.evaluation, again.errors, value(again, "1 click")) == (failed.evaluation, (), whole)
+
+
+def test_a_picture_of_a_data_set_that_changed_is_not_measured(
+    known: DataSet, common: dict[str, Any], tmp_path: Path
+) -> None:
+    shutil.copy(tmp_path / "photos" / "photo-0.png", tmp_path / "photos" / "photo-1.png")
+    (error,) = run(SinglePointConfig(data=(str(known.root),), clicks=(1,), **common)).errors
+    assert "photo-1.png: the file is no longer the image that the masks were made for" in error
 
 
 @pytest.mark.parametrize("most", [1000, 9])

@@ -162,6 +162,29 @@ def test_what_cannot_be_segmented(engine: Engine, tiny_checkpoint: Path, tmp_pat
         assert (ran.status, complaint in ran.err) == (2, True), ran.err
 
 
+def test_the_picture_is_not_written_over(engine: Engine, picture: Path, tiny_checkpoint: Path) -> None:
+    before = picture.read_bytes()
+    picture.with_name("a-overlay.png").write_bytes(before)
+    for image, out in ((picture, picture), (picture.with_name("a-overlay.png"), picture.with_name("a.png"))):
+        ran = engine("segment", image, "--point", "1,1", "--model", tiny_checkpoint, "--out", out)
+        assert (ran.status, "over the picture; choose another name" in ran.err) == (2, True), ran.err
+        assert image.read_bytes() == before
+    ran = engine(
+        "segment", picture, "--point", "1,1", "--model", tiny_checkpoint, "--out", picture.parent / "no" / "m.png"
+    )
+    assert (ran.status, "there is no folder" in ran.err) == (2, True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(engine: Engine, picture: Path, tiny_checkpoint: Path, monkeypatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    ran = engine("segment", picture, "--point", "1,1", "--model", tiny_checkpoint, "--device", "cuda")
+    assert (ran.status, ran.err) == (
+        2,
+        "sam-engine: --device cuda: torch finds no GPU on this machine; leave --device out\n",
+    )
+
+
 def test_a_model_without_a_named_clip_takes_any_of_its_width(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     save_model(Sam(with_text(vit_test(), 16)), path)
