@@ -23,6 +23,7 @@ from workflows.shard_worker import ShardJob, ShardSummary, ShardWorker
 OBJECT_STORE_BYTES = 256 << 20  # shards travel as row ranges: nothing large passes through Ray
 WORKER_RESTARTS = 1000  # every killer image costs one, over days of work
 SHARD_RETRIES = 4
+STARTS = 3  # of workers in a row that die as they start, after which the work is given up
 CORES_PER_WORKER = 2
 CHUNKS_AHEAD = 32
 
@@ -170,7 +171,7 @@ def _quiet_ray_data() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.max_consecutive_actor_init_deaths = 3
+    context.max_consecutive_actor_init_deaths = STARTS
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.CRITICAL)  # what goes wrong is raised, and said once

@@ -143,8 +143,10 @@ def _rename(temporary: Path, path: Path) -> None:
     """Give a temporary file its name, whoever has it now."""
     try:
         temporary.replace(path)
-    except OSError:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder; give the name of a file", str(path)) from error
         raise
     _sync_folder(path.parent)
 

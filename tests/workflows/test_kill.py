@@ -22,14 +22,13 @@ from tests.benchmarks.fault_cluster import Cluster
 from tests.benchmarks.fault_findings import Findings
 from tests.benchmarks.faults import Bench, Options, disturb, summary
 from tests.workflows.cheap_engine import VARIABLE as SABOTAGE
-from tests.workflows.conftest import BIN, QUICK, RayHead, mask_rows, save_photos
+from tests.workflows.conftest import BIN, QUICK, Engine, RayHead, mask_rows, save_photos
 from tests.workflows.fault_proxy import FaultProxy
 from workflows import generate
-from workflows.cli import main
 from workflows.sql import connect
 
-KINDS = ["driver", "worker", "in_write", "driver"]
-IMAGES = 6
+KINDS = ["driver", "worker", "in_write"]
+IMAGES = 4
 
 
 @pytest.fixture
@@ -70,11 +69,11 @@ def test_two_drivers_at_once_settle_on_one_plan(bench: Bench) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_killed_with_its_ray(cluster: str, tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_killed_with_its_ray(tmp_path: Path, tiny_checkpoint: Path, engine_alone: Engine) -> None:
     """The real command with a Ray of its own, all of it killed at once while it works."""
     save_photos(tmp_path / "photos", IMAGES)
     calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
-    assert main(arguments(tmp_path / "photos", calm, tiny_checkpoint)) == 0
+    assert engine_alone(*arguments(tmp_path / "photos", calm, tiny_checkpoint)).status == 0
     assert len(mask_rows(calm)) >= IMAGES
     driver = start(tmp_path / "photos", disturbed, tiny_checkpoint)
     _wait_until(lambda: (disturbed / "outcomes").exists(), driver)

@@ -88,6 +88,8 @@ def test_unknown_schemes_are_refused() -> None:
         open_store("ftp://host/path")
     with pytest.raises(ValueError, match="s3://bucket/prefix"):
         open_store("s3://")
+    with pytest.raises(ValueError, match="an empty path names no folder"):
+        open_store("")
 
 
 class TestLocalStore:
@@ -114,6 +116,12 @@ class TestLocalStore:
             store.put("masks/shard", b"new")
         assert store.get("masks/shard") == b"old"
         assert len(list((tmp_path / "masks").iterdir())) == 2
+
+    def test_a_folder_is_not_written_over(self, tmp_path: Path) -> None:
+        (tmp_path / "taken").mkdir()
+        with pytest.raises(IsADirectoryError, match=r"is a folder; give the name of a file.*/taken"):
+            LocalStore(tmp_path).put("taken", b"data")
+        assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
     def test_linked_folders_do_not_go_round_in_circles(self, tmp_path: Path) -> None:
         store = LocalStore(tmp_path)

@@ -212,6 +212,8 @@ def _tell(config: SegmentConfig, found: MaskRecords, clock: Clock) -> None:
             f"{index + 1}  predicted IoU {found.predicted_iou[index]:.3f}  stability "
             f"{found.stability_score[index]:.3f}  area {found.areas[index]:,} px  box {x},{y} {w}x{h}"
         )
+    if not found.areas[0]:
+        print("sam-engine: the most confident mask has no pixels", file=sys.stderr)
     steps = [step for step in clock.spent if step != "text" or config.text is not None]
     print(", ".join(f"{step} {clock.spent[step]:.0f} ms" for step in steps))
     print(", ".join(str(path) for path in outputs(config.out)))
