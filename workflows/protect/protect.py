@@ -2,8 +2,9 @@
 
 Pictures in which nothing is to be blurred keep their bytes; the others are written upright, without EXIF, as JPEG where
 they were JPEG, else as PNG. A new picture is named by its own bytes, so no other one ever takes its place. A page of
-pictures is done when its part of the record is there. In the end the parts become `protected.parquet`, which is a
-source for `ingest` and `generate`. A folder belongs to one way of blurring, which `protect.json` says.
+pictures is done when its part of the record is there and leaves none out. In the end the parts become
+`protected.parquet`, which is a source for `ingest` and `generate`. A folder belongs to one way of blurring, which
+`protect.json` says.
 """
 
 from __future__ import annotations
@@ -163,12 +164,17 @@ def _write_pages(blurrer: Blurrer, references: Iterable[ImageRef]) -> Iterator[s
             errors = 0
             if blurrer.table:
                 blurrer.table.note(page)
-            if not blurrer.store.exists(key):
+            if not _is_done(blurrer.store, key):
                 rows = list(workers.map(blurrer.protect, page))
                 errors = sum("error" in row for row in rows)
                 blurrer.store.put(key, _parquet(pa.Table.from_pylist(rows, schema=RECORD)))
             progress.add(images=len(page), errors=errors)
             yield key
+
+
+def _is_done(store: Store, key: str) -> bool:
+    """Whether a page is there without a picture left out: one that was away may be back."""
+    return store.exists(key) and not pq.read_table(pa.BufferReader(store.get(key)))["uri"].null_count
 
 
 def _part_key(blurrer: Blurrer, number: int, page: list[ImageRef]) -> str:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
@@ -162,6 +163,19 @@ def test_pictures_that_cannot_be_read_are_left_out(engine: Engine, pictures: Pat
     assert finished.status == 1
     assert "broken.png: not an image in a known format" in finished.err
     assert "3 pictures, 1 regions blurred, 1 left out" in finished.out
+    assert sorted(record(tmp_path / "out")) == ["marked.png", "plain.jpg", "turned.jpg"]
+
+
+def test_a_picture_that_was_away_is_done_when_it_is_back(engine: Engine, pictures: Path, tmp_path: Path) -> None:
+    """A table of places says what the source is, whatever lies there now."""
+    (tmp_path / "boxes.csv").write_text("file_name,x,y,w,h\nmarked.png,1,1,5,5\n")
+    places = [str(path) for path in sorted(pictures.iterdir())]
+    pq.write_table(pa.table({"uri": places}), tmp_path / "source.parquet")
+    command = ("protect", tmp_path / "source.parquet", tmp_path / "out", "--boxes", tmp_path / "boxes.csv")
+    (pictures / "plain.jpg").rename(tmp_path / "plain.jpg")
+    assert engine(*command).status == 1
+    (tmp_path / "plain.jpg").rename(pictures / "plain.jpg")
+    assert engine(*command).status == 0
     assert sorted(record(tmp_path / "out")) == ["marked.png", "plain.jpg", "turned.jpg"]
 
 
