@@ -69,6 +69,7 @@ IMAGES = pa.schema(
         pa.field("name", pa.string()),
         pa.field("rows", pa.int64()),  # of this image in the shard's rows
         pa.field("error", pa.string()),  # one line; null when it was measured
+        pa.field("again", pa.bool_()),  # whether the same command tries again: the file was not there, or another one
         pa.field("seconds", pa.float64()),
     ]
 )

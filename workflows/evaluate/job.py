@@ -83,7 +83,7 @@ def evaluate(config: Measurable, *, pool: Pool | None = None) -> Evaluated:
     helpers = helpers_of(config, model)
     evaluation = _settle(config, store, plan, model, helpers, device)
     shards = layout.read_parquet(store.get(layout.plan_key(evaluation)))["shard"].to_numpy()
-    missing = sorted(set(shards.tolist()) - _without_errors(store, evaluation))
+    missing = sorted(set(shards.tolist()) - _settled(store, evaluation))
     if missing:
         threads = config.threads or 2
         job = EvaluationJob(store.root, evaluation, task, model, device, threads, config.max_pixels, helpers)
@@ -169,17 +169,19 @@ def _finished(store: Store, evaluation: str) -> set[int]:
     return layout.finished_shards(entry.key for entry in store.list(layout.images_prefix(evaluation)))
 
 
-def _without_errors(store: Store, evaluation: str) -> set[int]:
-    """Shards that are not measured again: what failed may have passed by now, as a file that was not there."""
+def _settled(store: Store, evaluation: str) -> set[int]:
+    """Finished shards that are not measured again, as one is whose picture was not there."""
     images = {n: layout.read_parquet(store.get(layout.images_key(evaluation, n))) for n in _finished(store, evaluation)}
-    return {number for number, table in images.items() if table["error"].null_count == len(table)}
+    return {n for n, table in images.items() if "again" not in table.column_names or not pc.any(table["again"]).as_py()}
 
 
 def _finish(config: Measurable, store: Store, evaluation: str, task: Task) -> Evaluated:
     """The figures of all committed rows, written down."""
     shards = sorted(_finished(store, evaluation))
     plan = layout.read_parquet(store.get(layout.plan_key(evaluation))).sort_by("shard")
-    images = pa.concat_tables(layout.read_parquet(store.get(layout.images_key(evaluation, n))) for n in shards)
+    images = pa.concat_tables(
+        (layout.read_parquet(store.get(layout.images_key(evaluation, n))) for n in shards), promote_options="default"
+    )
     rows = pa.concat_tables(layout.read_parquet(store.get(layout.rows_key(evaluation, n))) for n in shards)
     measured = pc.is_null(images["error"])
     if not len(rows):

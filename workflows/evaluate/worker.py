@@ -45,6 +45,10 @@ class EvaluationJob:
     helpers: Helpers = field(default_factory=Helpers)
 
 
+_MAY_PASS = ("Unreadable", "Changed")
+"""Kinds of ImageError after which the right file may lie there the next time."""
+
+
 class EvaluationWorker:
     """Measures one shard after another; the model is loaded once."""
 
@@ -76,14 +80,15 @@ class EvaluationWorker:
 
     def _measure(self, planned: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Rows of an image, and how it ended. An image at fault is an error; a store at fault ends the work."""
-        start, rows, error = time.perf_counter(), [], None
+        start, rows, error, again = time.perf_counter(), [], None, False
         try:
             rows = self._job.task.measure(planned, self._bench)
         except StoreError:
             raise
         except (ImageError, ValueError, OSError) as fault:
             error = one_line(fault)
-        ended = {"set": planned["set"], "name": planned["name"], "rows": len(rows), "error": error}
+            again = isinstance(fault, ImageError) and fault.kind in _MAY_PASS
+        ended = {"set": planned["set"], "name": planned["name"], "rows": len(rows), "error": error, "again": again}
         return rows, ended | {"seconds": time.perf_counter() - start}
 
 
