@@ -1,4 +1,4 @@
-"""Which images a Parquet file may have rows of, by its footer alone: every table is sorted by image within a file."""
+"""Which images a Parquet file may have rows of, by its footer alone."""
 
 from __future__ import annotations
 

@@ -100,6 +100,8 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
     def _read_spans(self, keys: list[str]) -> None:
         """Reads the footers that were not read yet, side by side: in an object store each is a request."""
         new = [key for key in keys if key not in self._spans and key not in self._built_in]
+        if not new:
+            return
         with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
             self._spans.update(zip(new, pool.map(self._span, new), strict=True))
 

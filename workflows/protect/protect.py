@@ -113,8 +113,9 @@ def protect(config: ProtectConfig) -> int:
         raise ValueError(f"{config.boxes}: no rows, so nothing would be blurred")
     reader = UriReader(max_bytes=byte_limit(config.max_pixels))
     blurrer = Blurrer(config, detector, table, reader, open_store(config.out))
-    _settle(blurrer)
-    keys = list(_write_pages(blurrer, references))
+    way = _way(blurrer)
+    _settle(blurrer.store, way)
+    keys = list(_write_pages(blurrer, references, way))
     images, regions, errors = _write_manifest(blurrer.store, keys)
     unused = table.unused() if table else []
     tell_left_out([f"{row['source_uri']}: {row['error']}" for row in errors] + unused)
@@ -128,31 +129,33 @@ def protect(config: ProtectConfig) -> int:
 def _require_apart(source: str, out: str) -> None:
     """Raises ValueError where raw and new pictures would lie in one folder."""
     if out.startswith(S3_SCHEME):
-        inside = f"{out.rstrip('/')}/images/".startswith(f"{source.rstrip('/')}/")
+        new, old = f"{out.rstrip('/')}/images/", f"{source.rstrip('/')}/"
+        inside = new.startswith(old) or old.startswith(new)
     else:
         inside = Path(source).is_dir() and (lies_in(f"{out}/images", source) or lies_in(source, f"{out}/images"))
     if inside:
         raise ValueError(f"{out} and {source} overlap: blurred pictures would stand among the others")
 
 
-def _settle(blurrer: Blurrer) -> None:
+def _settle(store: Store, way: dict[str, object]) -> None:
     """Note how a folder's pictures are blurred. Raises ValueError when they were blurred in another way before."""
-    mine = canonical_json(dict(zip(("by", "table", "min_score", "margin", "max_pixels"), _way(blurrer), strict=True)))
-    if blurrer.store.put_if_absent(SETTINGS_KEY, mine.encode()) != mine.encode():
+    mine = canonical_json(way).encode()
+    if store.put_if_absent(SETTINGS_KEY, mine) != mine:
         raise ValueError(
-            f"{blurrer.store.root} holds pictures that were blurred in another way (its {SETTINGS_KEY} says how); "
+            f"{store.root} holds pictures that were blurred in another way (its {SETTINGS_KEY} says how); "
             "choose another folder"
         )
 
 
-def _way(blurrer: Blurrer) -> list[object]:
+def _way(blurrer: Blurrer) -> dict[str, object]:
     """What finds regions, and what blurs them."""
     config = blurrer.config
     table = hashlib.sha256(Path(config.boxes).read_bytes()).hexdigest() if config.boxes else ""
-    return [blurrer.name, table, config.min_score, config.margin, config.max_pixels]
+    how = {"min_score": config.min_score, "margin": config.margin, "max_pixels": config.max_pixels}
+    return {"by": blurrer.name, "table": table, **how}
 
 
-def _write_pages(blurrer: Blurrer, references: Iterable[ImageRef]) -> Iterator[str]:
+def _write_pages(blurrer: Blurrer, references: Iterable[ImageRef], way: dict[str, object]) -> Iterator[str]:
     """Do every page that is not done; the keys of the parts of the record, in order."""
     iterator = iter(references)
     with Progress("protecting", 0) as progress, ThreadPoolExecutor(_THREADS) as workers:
@@ -160,7 +163,7 @@ def _write_pages(blurrer: Blurrer, references: Iterable[ImageRef]) -> Iterator[s
             page = list(itertools.islice(iterator, IMAGES_PER_PAGE))
             if not page:
                 return
-            key = _part_key(blurrer, number, page)
+            key = _part_key(way, number, page)
             errors = 0
             if blurrer.table:
                 blurrer.table.note(page)
@@ -174,13 +177,13 @@ def _write_pages(blurrer: Blurrer, references: Iterable[ImageRef]) -> Iterator[s
 
 def _is_done(store: Store, key: str) -> bool:
     """Whether a page is there without a picture left out: one that was away may be back."""
-    return store.exists(key) and not pq.read_table(pa.BufferReader(store.get(key)))["uri"].null_count
+    return store.exists(key) and not pq.read_table(pa.BufferReader(store.get(key)), columns=["uri"])["uri"].null_count
 
 
-def _part_key(blurrer: Blurrer, number: int, page: list[ImageRef]) -> str:
+def _part_key(way: dict[str, object], number: int, page: list[ImageRef]) -> str:
     """A page is the same page when its pictures, what finds regions, and what blurs them are the same."""
     listed = [[reference.uri, reference.stamp] for reference in page]
-    return f"record/part-{number:05d}-{content_hash(canonical_json([_way(blurrer), listed]).encode())[:16]}.parquet"
+    return f"record/part-{number:05d}-{content_hash(canonical_json([way, listed]).encode())[:16]}.parquet"
 
 
 def _write_manifest(store: Store, keys: list[str]) -> tuple[int, int, list[dict[str, Any]]]:

@@ -135,7 +135,7 @@ def _figures(drawn: Drawn, fitting: Sequence[float], overlaps: Sequence[Overlaps
     )
 
 
-def _recall(overlaps: tuple[Overlaps, ...]) -> float | None:
+def _recall(overlaps: Sequence[Overlaps]) -> float | None:
     """None where no image that proposals were made for has a true mask."""
     average = average_recall(overlaps).all
     return None if math.isnan(average) else average
