@@ -1,6 +1,6 @@
 """Image embeddings ahead of time, so that nobody waits for the encoder: every image of a data set once, by one model.
 
-One row of Ray Data is a chunk of images; each image becomes one file under a fixed name, by one atomic put. Resuming is
+A row of work is a chunk of images; each image becomes one file under a fixed name, by one atomic put. Resuming is
 listing those files, and doing an image again writes the same name, so nothing is lost or doubled by a kill.
 """
 
@@ -84,7 +84,7 @@ class EmbedWorker:
         self._reader = UriReader()
 
     def __call__(self, row: dict[str, list[str]]) -> dict[str, object]:
-        """For Ray Data: image ids and URIs in; how many were embedded and what went wrong out, or a `failure`."""
+        """A row of work: image ids and URIs in; how many were embedded and what went wrong out, or a `failure`."""
         chunk = [StoredImage(*pair) for pair in zip(row["image_ids"], row["uris"], strict=True)]
         try:
             failures = list(self._embed(chunk))

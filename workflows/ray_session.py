@@ -5,32 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 import ray
-import ray.data
-from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.exceptions import AuthenticationError, RayError
 
+from workflows.actor_pool import ActorPool
 from workflows.failures import WorkerError, one_line
 from workflows.plans import ShardTask
 from workflows.shard_worker import ShardJob, ShardSummary, ShardWorker
 
 OBJECT_STORE_BYTES = 256 << 20  # shards travel as row ranges: nothing large passes through Ray
-WORKER_RESTARTS = 1000  # every killer image costs one, over days of work
-SHARD_RETRIES = 4
-STARTS = 3  # of workers in a row that die as they start, after which the work is given up
 CORES_PER_WORKER = 2
 CHUNKS_AHEAD = 32
 
 
 def start_ray() -> None:
     """Join the cluster of RAY_ADDRESS or start Ray on this machine, unless this process has it already."""
-    _quiet_ray_data()
     if ray.is_initialized():
         return
     quiet = {"configure_logging": True, "logging_level": logging.ERROR, "log_to_driver": False}
@@ -67,8 +61,8 @@ def choose_pool(*, workers: int | None, threads: int | None, on_gpu: bool) -> Po
 def run_shards(job: ShardJob, tasks: list[ShardTask], pool: Pool) -> Iterator[ShardSummary]:
     """Work on shards in a pool of actors, one shard per row; summaries in the order in which shards finish.
 
-    A worker that dies is started again and its shard repeated, within limits. Raises WorkerError when a worker tells
-    that it cannot go on, or the limits are reached.
+    A worker that dies is replaced and its shard repeated, within limits. Raises WorkerError when a worker tells that it
+    cannot go on, or the limits are reached.
     """
     for row in map_actors(ShardWorker, job, [asdict(task) for task in tasks], pool):
         yield ShardSummary(**row)
@@ -77,22 +71,14 @@ def run_shards(job: ShardJob, tasks: list[ShardTask], pool: Pool) -> Iterator[Sh
 def map_actors(worker: type, job: object, rows: list[dict[str, Any]], pool: Pool) -> Iterator[dict[str, Any]]:
     """Apply a pool of `worker(job)` to rows, one row at a time each; their answers in the order in which they come.
 
-    A worker that dies is started again and its row repeated, within limits. Raises WorkerError when an answer has a
-    `failure`, or the limits are reached.
+    A worker that dies is replaced and its row repeated, within limits (`actor_pool`). Raises WorkerError when an answer
+    has a `failure`, or the limits are reached.
     """
-    items = ray.data.from_items(rows, override_num_blocks=len(rows))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # no other way to cap restarts and retries in Ray 2.60
-        answers = items.map(
-            worker,
-            fn_constructor_args=(job,),
-            compute=ActorPoolStrategy(size=min(pool.workers, len(rows)), max_tasks_in_flight_per_actor=2),
-            num_cpus=pool.threads,
-            num_gpus=pool.gpus,
-            max_restarts=WORKER_RESTARTS,
-            max_task_retries=SHARD_RETRIES,
-        )
-    yield from _rows(answers)
+    actor = ray.remote(num_cpus=pool.threads, num_gpus=pool.gpus, scheduling_strategy="SPREAD")(worker)
+    for answer in ActorPool(lambda: actor.remote(job), min(pool.workers, len(rows))).map(rows):
+        if "failure" in answer:
+            raise WorkerError(answer["failure"])
+        yield answer
 
 
 def map_chunks(function: Callable[[pa.Table], pa.Table], chunks: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -130,17 +116,6 @@ def _first_answer(waiting: list[ray.ObjectRef]) -> pa.Table:
     return answer
 
 
-def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """The rows of a dataset, until one tells of a failure. Exceptions would come out of Ray Data with other words."""
-    try:
-        for row in dataset.iter_rows():
-            if "failure" in row:
-                raise WorkerError(row["failure"])
-            yield row
-    except RayError as error:  # a worker did not start, or died too often; the last line of the story is the cause
-        raise WorkerError(f"the work was given up: {str(error).strip().splitlines()[-1]}") from error
-
-
 def _join_cluster(quiet: dict[str, Any]) -> None:
     try:
         ray.init(**quiet)
@@ -165,13 +140,3 @@ def _keep_native_log_off_the_terminal() -> None:
     """Ray's C++ core repeats its log on descriptor 2 at any level: that goes nowhere, sys.stderr stays the terminal."""
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-
-
-def _quiet_ray_data() -> None:
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.max_consecutive_actor_init_deaths = STARTS
-    for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setLevel(logging.CRITICAL)  # what goes wrong is raised, and said once

@@ -53,7 +53,7 @@ class ShardWorker:
         self._child: IsolatedWorker | None = None
 
     def __call__(self, row: dict[str, object]) -> dict[str, object]:
-        """For Ray Data: the fields of a ShardTask in, those of a ShardSummary out, or a `failure` that ends the run."""
+        """A row of work: a ShardTask's fields in, a ShardSummary's out, or a `failure` that ends the run."""
         try:
             return asdict(self.work(ShardTask(**row)))  # type: ignore[arg-type]
         except (OSError, ValueError) as error:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sam_core.model.sam import Sam
+from sam_core.model.skeleton import skeleton
 from sam_core.presets import ImageEncoderConfig, SamConfig, preset
 
 CHECKPOINTS_VARIABLE = "SAM_ENGINE_CHECKPOINTS"
@@ -68,8 +69,7 @@ def load_model(name_or_path: str | Path, *, device: torch.device | str = "cpu") 
     """
     path = find_checkpoint(name_or_path)
     checkpoint = read_checkpoint(path)
-    with torch.device("meta"):  # no time or memory for initial values that the checkpoint replaces
-        sam = Sam(checkpoint.config)
+    sam = skeleton(checkpoint.config)
     _require_fit(sam, checkpoint.state, path)
     sam.load_state_dict({name: _in_float32(tensor) for name, tensor in checkpoint.state.items()}, assign=True)
     return LoadedModel(sam.to(device).eval(), checkpoint.config.name, file_sha256(path), checkpoint.metadata)

@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sam_core.model.prompt_encoder import Prompts
-from sam_core.model.sam import Sam
+from sam_core.model.skeleton import skeleton
 from sam_core.training.presets import TrainConfig
 
 _WITH_BACKWARD = 3
@@ -66,8 +66,8 @@ def step_flops(config: TrainConfig, *, masks: float) -> float:
 
 def _forward_flops(config: TrainConfig) -> tuple[int, int]:
     """FLOP of encoding one image, and of decoding one prompt."""
+    sam = skeleton(config.sam)
     with torch.device("meta"):
-        sam = Sam(config.sam)
         image = torch.empty(1, 3, config.image_size, config.image_size)
         prompts = Prompts(points=torch.empty(1, 1, 2), labels=torch.empty(1, 1, dtype=torch.int64))
     with FlopCounterMode(display=False) as encoding:

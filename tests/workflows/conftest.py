@@ -190,8 +190,7 @@ def ray_head(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         patch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
         patch.setenv("RAY_AUTH_MODE", os.environ.get("RAY_AUTH_MODE", "disabled"))
-        patch.setenv("RAY_DATA_USAGE_DISABLED", "1")  # an actor less to start; so the next line
-        patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # an actor less to start
         command = (
             f"{BIN / 'ray'} start --head --block --num-cpus=2 --disable-usage-stats --object-store-memory=200000000 "
             f"--node-ip-address=127.0.0.1 --port={gcs} --dashboard-port={dashboard} --ray-client-server-port={client} "

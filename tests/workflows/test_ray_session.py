@@ -11,7 +11,7 @@ import pytest
 from schemas.catalog import connect, query
 from tests.workflows import fakes
 from tests.workflows.test_shard_worker import plan, planned
-from workflows import ray_session
+from workflows import actor_pool
 from workflows.failures import WorkerError
 from workflows.ray_session import Pool, choose_pool, run_shards, start_ray
 from workflows.storage import LocalStore
@@ -58,7 +58,7 @@ def test_a_worker_that_is_told_to_go_is_replaced_and_its_shard_repeated(cluster:
 def test_a_model_that_no_worker_can_load_is_one_line(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_session, "STARTS", 1)
+    monkeypatch.setattr(actor_pool, "STARTS", 1)
     with pytest.raises(WorkerError, match="broken checkpoint") as caught:
         work(tmp_path, [fakes.FINE], fakes.FakeSource(model_error="broken checkpoint"))
     assert "\n" not in str(caught.value)

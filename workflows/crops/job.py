@@ -1,6 +1,6 @@
 """The job behind `sam-engine crops`: every mask of a data set that one CLIP has not seen yet, once.
 
-One row of Ray Data is a chunk of masks on whole images; each becomes one file by one atomic put, named by the masks in
+A row of work is a chunk of masks on whole images; each becomes one file by one atomic put, named by the masks in
 it. What is done is what the files list, so a killed job goes on, and masks that come later are all that is done then.
 What is drawn at random for a mask follows from its identifier.
 """
@@ -97,7 +97,7 @@ class CropsWorker:
         self._reader = UriReader()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, object]:
-        """For Ray Data: masks in; how many were embedded and what went wrong out, or a `failure`."""
+        """A row of work: masks in; how many were embedded and what went wrong out, or a `failure`."""
         failures: list[str] = []
         try:
             rows = [made for image in row["images"] for made in self._image(image, failures)]

@@ -59,7 +59,7 @@ class EvaluationWorker:
         self._bench = _bench(job)
 
     def __call__(self, row: dict[str, int]) -> dict[str, object]:
-        """For Ray Data: the number of a shard in, how many images and errors it has out, or a `failure`."""
+        """A row of work: the number of a shard in, how many images and errors it has out, or a `failure`."""
         try:
             return self.work(row["shard"])
         except (OSError, ValueError) as error:

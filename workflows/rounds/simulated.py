@@ -99,7 +99,7 @@ class SimulatedAnnotator:
         self._journal = Journal(store, Task(job.work.stage, job.work.number, job.model.model_id), self._desk.sizes)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, object]:
-        """For Ray Data: a row of `left_to_do` in, the image out, or a `failure`."""
+        """A row of work: a row of `left_to_do` in, the image out, or a `failure`."""
         try:
             self.annotate(**row)
         except (OSError, ValueError) as error:

@@ -1,6 +1,6 @@
 """`sam-engine tag`: the words of a list that CLIP finds nearest to each mask of a data set, as a table of its own.
 
-One row of Ray Data is one shard; a shard's tags are one file under a fixed name, by one atomic put. What is to be done
+A row of work is one shard; a shard's tags are one file under a fixed name, by one atomic put. What is to be done
 is asked by SQL: shards with masks that this list and this CLIP have not named. Nothing else is state, so the command
 can be killed and repeated, and another list or CLIP replaces the tags.
 """
@@ -158,7 +158,7 @@ class TagWorker:
         self._reader = UriReader()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """For Ray Data: run_id, shard, image_ids and uris in; images, masks and what was left out, or a `failure`."""
+        """A row of work: run_id, shard, image_ids and uris in; images, masks and what was left out, or a `failure`."""
         try:
             return self.work(row)
         except (OSError, ValueError) as error:

@@ -1,0 +1,74 @@
+"""Actors that die, do not start, or fail, on a real cluster of two cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import ray
+from ray.actor import ActorHandle
+
+from workflows import actor_pool
+from workflows.actor_pool import ActorPool
+from workflows.failures import WorkerError
+
+
+class Fragile:
+    """Squares numbers; ends its process at the row that says so, the first `times` times."""
+
+    def __init__(self, folder: str, deaths_at_start: int = 0) -> None:
+        self._folder = Path(folder)
+        if self._count("start") <= deaths_at_start:
+            os._exit(1)
+
+    def __call__(self, row: dict[str, int]) -> dict[str, int]:
+        if "dies" in row and self._count(f"row-{row['number']}") <= row["dies"]:
+            os._exit(1)
+        return {"number": row["number"], "square": row["number"] ** 2, "root": 1 // row.get("divisor", 1)}
+
+    def _count(self, what: str) -> int:
+        """How often it has been asked for that, this time included."""
+        (self._folder / f"{what}-{len(list(self._folder.glob(f'{what}-*')))}").touch()
+        return len(list(self._folder.glob(f"{what}-*")))
+
+
+def starts(folder: Path, *, deaths: int = 0) -> Callable[[], ActorHandle]:
+    remote = ray.remote(num_cpus=1)(Fragile)
+    return lambda: remote.remote(str(folder), deaths)
+
+
+def test_every_row_is_answered_once_though_actors_die_and_one_never_finds_room(cluster: str, tmp_path: Path) -> None:
+    rows = [{"number": number} | ({"dies": 1} if number in (0, 3) else {}) for number in range(6)]
+    answers = list(ActorPool(starts(tmp_path, deaths=1), 3).map(rows))
+    assert sorted(answer["square"] for answer in answers) == [0, 1, 4, 9, 16, 25]
+    assert len(list(tmp_path.glob("row-*"))) == 4
+
+
+def test_a_row_that_takes_every_actor_with_it_ends_the_work(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actor_pool, "ROW_RETRIES", 1)
+    with pytest.raises(WorkerError, match="the work was given up") as caught:
+        list(ActorPool(starts(tmp_path), 1).map([{"number": 1, "dies": 9}]))
+    assert len(list(tmp_path.glob("row-*"))) == 2
+    assert "\n" not in str(caught.value)
+
+
+def test_actors_that_die_as_they_start_end_the_work(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actor_pool, "STARTS", 1)
+    with pytest.raises(WorkerError, match="the work was given up"):
+        list(ActorPool(starts(tmp_path, deaths=9), 1).map([{"number": 1}]))
+    assert len(list(tmp_path.glob("start-*"))) == 2
+
+
+def test_an_exception_ends_the_work_with_its_last_line(cluster: str, tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="division"):
+        list(ActorPool(starts(tmp_path), 1).map([{"number": 1, "divisor": 0}]))
+
+
+def test_no_rows_need_no_actor(tmp_path: Path) -> None:
+    assert list(ActorPool(lambda: pytest.fail("an actor was started"), 0).map([])) == []

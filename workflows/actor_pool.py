@@ -1,0 +1,107 @@
+"""A pool of actors for rows of work, any of which may die at any time: what is lost is done again by somebody else."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError, RayTaskError
+
+from workflows.failures import WorkerError
+
+ROW_RETRIES = 4
+"""How often a row may take its actor down with it; then the work is given up."""
+STARTS = 3
+"""Actors that may die as they start, one after the other; then the work is given up."""
+
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Task:
+    """A row and how often it has been lost with an actor."""
+
+    row: Row
+    lost: int = 0
+
+
+class ActorPool:
+    """Rows go to actors that have started, one row to each at a time; an actor that dies is replaced, wherever there is
+    room, and its row is the next to be handed out."""
+
+    def __init__(self, start: Callable[[], ActorHandle], size: int) -> None:
+        self._start = start
+        self._starting: dict[ray.ObjectRef, ActorHandle] = {}
+        self._idle: list[ActorHandle] = []
+        self._working: dict[ray.ObjectRef, tuple[ActorHandle, _Task]] = {}
+        self._deaths = 0
+        for _ in range(size):
+            self._replace()
+
+    def map(self, rows: Iterable[Row]) -> Iterator[Any]:
+        """What the actors answer, in the order in which answers come. Actors still at work at the end are killed.
+
+        Raises WorkerError when actors do not start, or a row has taken several with it.
+        """
+        waiting = deque(_Task(row) for row in rows)
+        try:
+            while waiting or self._working:
+                self._hand_out(waiting)
+                (done,), _ = ray.wait([*self._working, *self._starting], num_returns=1)
+                if done in self._starting:
+                    self._started(done)
+                else:
+                    yield from self._answers(done, waiting)
+        finally:
+            for actor in [*self._starting.values(), *(actor for actor, _ in self._working.values())]:
+                ray.kill(actor)
+
+    def _replace(self) -> None:
+        actor = self._start()
+        self._starting[actor.__ray_ready__.remote()] = actor
+
+    def _hand_out(self, waiting: deque[_Task]) -> None:
+        while waiting and self._idle:
+            actor, task = self._idle.pop(), waiting.popleft()
+            self._working[actor.__call__.remote(task.row)] = (actor, task)
+
+    def _started(self, ready: ray.ObjectRef) -> None:
+        actor = self._starting.pop(ready)
+        try:
+            ray.get(ready)
+        except RayError as error:
+            self._deaths += 1
+            if self._deaths > STARTS:
+                raise _given_up(error) from error
+            self._replace()
+        else:
+            self._deaths = 0
+            self._idle.append(actor)
+
+    def _answers(self, done: ray.ObjectRef, waiting: deque[_Task]) -> Iterator[Any]:
+        """The answer, after its actor has got the next row; nothing if the actor is dead, which is replaced."""
+        actor, task = self._working.pop(done)
+        try:
+            answer = ray.get(done)
+        except RayTaskError as error:
+            raise _given_up(error) from error
+        except RayError as error:
+            task.lost += 1
+            if task.lost > ROW_RETRIES:
+                raise _given_up(error) from error
+            ray.kill(actor)  # one that cannot be reached may still be there
+            waiting.appendleft(task)
+            self._replace()
+        else:
+            self._idle.append(actor)
+            self._hand_out(waiting)
+            yield answer
+
+
+def _given_up(error: RayError) -> WorkerError:
+    """The last line of Ray's story is the cause."""
+    return WorkerError(f"the work was given up: {str(error).strip().splitlines()[-1]}")
