@@ -1,10 +1,12 @@
 """The prompt side of a model as ONNX: clicks to low-resolution masks, for browsers and other programs.
 
 The graphs are traced from the modules that Python uses (`PromptEncoder`, `AbsorbedDecoder`): nothing is written again.
-Two graphs, because a person clicks many times on one image:
+Several graphs, because a person clicks many times on one image:
 
     prepare   image features -> what all prompts on that image share; once per image, and per mask given as a prompt
     decode    that and one prompt -> four masks at low resolution and their predicted IoU; once per click
+    ask       decode without its last step: the image as the prompt left it, and what it is multiplied with
+    draw      the last step for some cells of the embedding: who waits draws what the picture covers before its padding
 
 Bringing logits to the image's own pixels is left to whoever runs the graphs (`geometry.upscale_logits` says how).
 """
@@ -18,17 +20,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sam_core.model.absorbed_decoder import AbsorbedDecoder, DecodedPrompts, SharedImage
+from sam_core.model.absorbed_decoder import AbsorbedDecoder, SharedImage
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.prompt_encoder import FOREGROUND, NOT_A_POINT
 from sam_core.model.sam import Sam
+from sam_core.model.upscaling import cells_to_rows, draw_cells
 
 OPSET = 17
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxDecoder:
-    """The bytes of the three graphs; `prepare_with_mask` is `prepare` with the logits of an earlier answer.
+    """The bytes of the graphs; `prepare_with_mask` is `prepare` with the logits of an earlier answer.
 
     Inputs and outputs, float32 unless said otherwise; C, h, w of the embedding:
 
@@ -38,30 +41,39 @@ class OnnxDecoder:
     decode             these and points [1, P, 2] (xy, px of the model input), labels int64 [1, P]: 1 foreground,
                        0 background, 2 and 3 the corners of a box; points without a box end with one labelled -1
         outputs        logits [4, 4h, 4w] and iou [4]: output 0 for several prompts, 1 to 3 for a single one
+    ask                the inputs of decode but for cells_0 and cells_1
+        outputs        asked [h * w, C], filters [4, C/8] and iou [4]
+    draw               filters, and n of the h * w cells in any order: asked [n, C], and cells_0 [n, 2, 2, C/4] and
+                       cells_1 [n, 2, 2, 2, 2, C/8] with fine features
+        outputs        drawn [4, n, 2, 2, 2, 2]: logits at 4y + 2i + a, 4x + 2j + b of cell y, x in the order i, j, a, b
     """
 
     prepare: bytes
     prepare_with_mask: bytes
     decode: bytes
+    ask: bytes
+    draw: bytes
 
 
 def export_decoder(sam: Sam) -> OnnxDecoder:
     """Traces the prompt encoder and the mask decoder of a model on the CPU, which must be in float32."""
     features, logits = _example_features(sam), _example_logits(sam)
     names = ("embedding", *(f"fine_{level}" for level in range(len(features) - 1)))
-    shared_names = (*SharedImage._fields[:5], *(f"cells_{level}" for level in range(len(features) - 1)))
+    cells = tuple(f"cells_{level}" for level in range(len(features) - 1))
+    shared_names = (*SharedImage._fields[:5], *cells)
     shared = _Prepare(sam)(*features)
-    points, labels = torch.zeros(1, 2, 2), torch.tensor([[FOREGROUND, NOT_A_POINT]])
+    prompt = torch.zeros(1, 2, 2), torch.tensor([[FOREGROUND, NOT_A_POINT]])
+    asked, filters, _ = _Ask(sam)(*prompt, *shared[:5])
+    in_grid = tuple(level.flatten(0, 1) for level in shared[5:])
+    any_number = {"points": {1: "prompts"}, "labels": {1: "prompts"}}
+    some = {name: {0: "cells"} for name in ("asked", *cells)} | {"drawn": {1: "cells"}}
+    asking, said = ("points", "labels", *shared_names), ("asked", "filters", "iou")
     return OnnxDecoder(
         prepare=_trace(_Prepare(sam), features, names, shared_names),
         prepare_with_mask=_trace(_PrepareWithMask(sam), (logits, *features), ("mask_logits", *names), shared_names),
-        decode=_trace(
-            _Decode(sam),
-            (points, labels, *shared),
-            ("points", "labels", *shared_names),
-            ("logits", "iou"),
-            {"points": {1: "prompts"}, "labels": {1: "prompts"}},
-        ),
+        decode=_trace(_Decode(sam), (*prompt, *shared), asking, ("logits", "iou"), any_number),
+        ask=_trace(_Ask(sam), (*prompt, *shared[:5]), asking[:7], said, any_number),
+        draw=_trace(_Draw(sam), (filters, asked, *in_grid), ("filters", "asked", *cells), ("drawn",), some),
     )
 
 
@@ -95,24 +107,61 @@ def _share(sam: Sam, features: ImageFeatures, dense: Tensor) -> tuple[Tensor, ..
     return (shared.image, shared.positions, shared.keys, shared.values, shared.queries, *shared.fine)
 
 
-class _Decode(nn.Module):
-    """One prompt on a prepared image -> logits [4, 4h, 4w], iou [4]."""
+class _Ask(nn.Module):
+    """One prompt on a prepared image, without its fine features -> asked [L, C], filters [4, C/8], iou [4]."""
 
     def __init__(self, sam: Sam) -> None:
         super().__init__()
         self.sam = sam
 
-    def forward(self, points: Tensor, labels: Tensor, *shared: Tensor) -> tuple[Tensor, Tensor]:
-        decoder, grid = AbsorbedDecoder(self.sam.mask_decoder), self.sam.config.image_encoder.grid
-        decoder.outputs = slice(None)
-        first, positions, keys, values, queries, *cells = shared
-        image = SharedImage(first, positions, keys, values, queries, tuple(cells), (grid, grid), seen=(grid, grid))
-        sparse = self.sam.prompt_encoder.embed(points, labels, None).sparse
-        decoded = decoder.decode(image, sparse)
-        return self._draw(decoder, image, decoded), decoded.iou[0]
+    def forward(
+        self,
+        points: Tensor,
+        labels: Tensor,
+        image: Tensor,
+        positions: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        queries: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        decoder, grid = _decoder(self.sam), self.sam.config.image_encoder.grid
+        shared = SharedImage(image, positions, keys, values, queries, (), (grid, grid), seen=(grid, grid))
+        decoded = decoder.decode(shared, self.sam.prompt_encoder.embed(points, labels, None).sparse)
+        return torch.cat(decoded.image, dim=1)[0], decoder.filters(decoded.masks)[0], decoded.iou[0]
 
-    def _draw(self, decoder: AbsorbedDecoder, image: SharedImage, decoded: DecodedPrompts) -> Tensor:
-        return decoder.draw(image, decoded, torch.ones(decoded.iou.shape, dtype=torch.bool))
+
+class _Draw(nn.Module):
+    """Filters [4, C/8], n cells [n, C] and their fine features -> logits [4, n, 2, 2, 2, 2]."""
+
+    def __init__(self, sam: Sam) -> None:
+        super().__init__()
+        self.sam = sam
+
+    def forward(self, filters: Tensor, asked: Tensor, *cells: Tensor) -> Tensor:
+        fine = tuple(level.flatten(0, -2) for level in cells)
+        drawn = draw_cells(asked[None], filters[None], _decoder(self.sam).upscaling, fine)
+        return drawn.view(len(filters), -1, 2, 2, 2, 2)
+
+
+class _Decode(nn.Module):
+    """One prompt on a prepared image -> logits [4, 4h, 4w], iou [4]."""
+
+    def __init__(self, sam: Sam) -> None:
+        super().__init__()
+        self.ask, self.draw = _Ask(sam), _Draw(sam)
+
+    def forward(self, points: Tensor, labels: Tensor, *shared: Tensor) -> tuple[Tensor, Tensor]:
+        grid = self.ask.sam.config.image_encoder.grid
+        asked, filters, iou = self.ask(points, labels, *shared[:5])
+        drawn = self.draw(filters, asked, *(level.flatten(0, 1) for level in shared[5:]))
+        return cells_to_rows(drawn, (grid, grid)), iou
+
+
+def _decoder(sam: Sam) -> AbsorbedDecoder:
+    """The decoder with all four outputs."""
+    decoder = AbsorbedDecoder(sam.mask_decoder)
+    decoder.outputs = slice(None)
+    return decoder
 
 
 def _trace(

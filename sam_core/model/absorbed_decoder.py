@@ -68,7 +68,7 @@ class AbsorbedDecoder:
     def __init__(self, decoder: MaskDecoder, *, multimask: bool = True) -> None:
         self.decoder = decoder
         self.outputs = slice(1, None) if multimask else slice(0, 1)
-        self._upscaling = upscaling_of(decoder.output_upscaling)
+        self.upscaling = upscaling_of(decoder.output_upscaling)
 
     def share(
         self, features: ImageFeatures, image_pe: Tensor, dense: Tensor, *, seen: tuple[int, int] | None = None
@@ -128,15 +128,18 @@ class AbsorbedDecoder:
         On a CPU only the cells that hold any of the crop are drawn; elsewhere stands UNSEEN.
         """
         prompts = wanted.any(1)
-        heads = list(self.decoder.output_hypernetworks_mlps)[self.outputs]
-        masks = decoded.masks[prompts].unbind(1)
-        filters = torch.stack([head(mask) for head, mask in zip(heads, masks, strict=True)], dim=1)
+        filters = self.filters(decoded.masks[prompts])
         if can_compile(filters):
             return self._draw_seen(shared, decoded, filters, wanted)
         image = torch.cat([part[prompts] for part in decoded.image], dim=1)
         fine = tuple(level.flatten(0, -2) for level in shared.fine)
-        cells = draw_cells(image, filters, self._upscaling, fine)[wanted[prompts]]
+        cells = draw_cells(image, filters, self.upscaling, fine)[wanted[prompts]]
         return cells_to_rows(cells, shared.grid)
+
+    def filters(self, masks: Tensor) -> Tensor:
+        """What the image is multiplied with to draw masks [N, M, C] of the chosen outputs: [N, M, C/8]."""
+        heads = list(self.decoder.output_hypernetworks_mlps)[self.outputs]
+        return torch.stack([head(mask) for head, mask in zip(heads, masks.unbind(1), strict=True)], dim=1)
 
     def _draw_seen(self, shared: SharedImage, decoded: DecodedPrompts, filters: Tensor, wanted: Tensor) -> Tensor:
         height, width = shared.grid
@@ -147,7 +150,7 @@ class AbsorbedDecoder:
             start, end, top = end, end + len(chosen), 0
             for part in decoded.image:
                 on_grid = part[prompt].view(-1, width, part.shape[2])
-                draw_part(on_grid, top, chosen, self._upscaling, shared.fine, shared.seen, out[start:end])
+                draw_part(on_grid, top, chosen, self.upscaling, shared.fine, shared.seen, out[start:end])
                 top += len(on_grid)
         return out
 
@@ -161,7 +164,8 @@ class AbsorbedDecoder:
         read, write = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
         tokens = layer.norm1(layer.self_attn(token_pe, token_pe, token_pe))
         queries = _rows_by_head(read.q_proj(tokens + token_pe), read.num_heads)
-        seen = F.scaled_dot_product_attention(queries[None], shared.keys[None], shared.values[None])[0]
+        scale = queries.shape[-1] ** -0.5
+        seen = F.scaled_dot_product_attention(queries[None], shared.keys[None], shared.values[None], scale=scale)[0]
         tokens = layer.norm2(tokens + read.out_proj(_by_prompt(seen, len(tokens)).transpose(1, 2).flatten(2)))
         tokens = layer.norm3(tokens + layer.mlp(tokens))
         keys = _rows_by_head(write.k_proj(tokens + token_pe), write.num_heads)

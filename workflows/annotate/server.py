@@ -28,7 +28,7 @@ from workflows.failures import one_line
 from workflows.images import ImageError
 
 STATIC = Path(__file__).parent / "static"
-GRAPHS = ("prepare", "prepare_with_mask", "decode")
+GRAPHS = ("prepare", "prepare_with_mask", "decode", "ask", "draw")
 ImageId = Annotated[str, InPath(pattern=contract.NAME)]
 InWindow = Annotated[str | None, Query(pattern=r"^[0-9]{1,9}(,[0-9]{1,9}){3}$", description=contract.WINDOW)]
 _FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
@@ -142,7 +142,7 @@ def _add_model(app: FastAPI, studio: Studio) -> None:
 
     @app.get("/api/model/{graph}.onnx", response_class=Response)
     def graph(graph: str) -> Response:
-        """The decoder's graphs for ONNX Runtime: prepare, prepare_with_mask, decode."""
+        """The decoder's graphs for ONNX Runtime: prepare, prepare_with_mask, decode; or ask and draw in its place."""
         if graph not in GRAPHS:
             raise HTTPException(404, f"there is no graph {graph}; there are {', '.join(GRAPHS)}")
         return Response(getattr(studio.assistant.graphs, graph), media_type="application/octet-stream")

@@ -39,7 +39,7 @@ export class Decoder {
   async load() {
     if (!this.#model.browser_decoder) return;
     try {
-      const names = ["prepare", "prepare_with_mask", "decode"];
+      const names = ["prepare", "prepare_with_mask", "ask", "draw"];
       const files = await Promise.all(names.map(api.graph));
       const graphBytes = Object.fromEntries(names.map((name, i) => [name, files[i]]));
       const threads = Math.min(4, navigator.hardwareConcurrency ?? 1);
@@ -59,7 +59,7 @@ export class Decoder {
     this.#windows.clear();
     this.#seen = this.#whole = frameOf(this.#model, image, { x0: 0, y0: 0, x1: image.width, y1: image.height });
     this.#ask("clear");
-    if (this.where === "browser") await this.#ask("add", { key: this.#whole.key, embedding: await api.embedding(image.image_id) });
+    if (this.where === "browser") await this.#ask("add", { frame: this.#whole, embedding: await api.embedding(image.image_id) });
   }
 
   /** Sees a window {x0, y0, x1, y1} of the image from now on; false when it has to be brought first. */
@@ -79,7 +79,7 @@ export class Decoder {
     const isHere = this.where === "browser";
     const embedding = await (isHere ? api.embedding : api.embed)(image.image_id, frame.key);
     if (image !== this.#image) return;
-    if (isHere) await this.#ask("add", { key: frame.key, embedding });
+    if (isHere) await this.#ask("add", { frame, embedding });
     if (image !== this.#image) return;
     this.#keep(this.#seen);
     this.#keep(frame);
@@ -108,7 +108,7 @@ export class Decoder {
   /**
    * Candidates for a prompt {points: [[x, y, label]], box, text, previous: candidate or null, base: mask or null}; one
    * with a text is always for the server. A candidate is {iou, logits, mask, frame: key of the one it was seen in}.
-   * `onFirst` gets the best one as soon as it is there. Resolves to null when a newer prompt took its place.
+   * `onFirst` gets the best one as soon as its mask is there, without its logits. Resolves to null when a newer prompt took its place.
    */
   decode(prompt, onFirst) {
     return new Promise((resolve, reject) => {
@@ -134,11 +134,11 @@ export class Decoder {
     }
   }
 
-  /** Logits belong to the frame they were made in: into another one goes the mask itself. */
+  /** Logits belong to the frame they were made in: into another one goes the mask itself, and where they are on their way. */
   #here(prompt, onFirst) {
     const frame = this.frameFor(prompt);
     const { previous, base } = prompt;
-    const logits = previous?.frame === frame.key ? previous.logits : base && asLogits(frame, base);
+    const logits = (previous?.frame === frame.key && previous.logits) || (base && asLogits(frame, base));
     return this.#ask("decode", { frame, ...tokens(frame, prompt), previous: logits, single: isSingle(prompt) }, onFirst);
   }
 

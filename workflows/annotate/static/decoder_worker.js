@@ -1,14 +1,18 @@
 // Clicks to masks off the main thread: the exported decoder by ONNX Runtime Web, or logits that the server computed,
 // brought to the image's own pixels. A frame is one of frame.js: the whole image, or a window of it.
 
+import { cellsOf, gather, scatter } from "./cells.js";
 import { readTensors } from "./half.js";
+import { Rehearsal } from "./rehearsal.js";
 import { release, run, startRuntime } from "./runtime.js";
 import { upscale } from "./upscale.js";
 
 let ort = null;
-let graphs = null; // {prepare, prepareWithMask, decode}
-const seen = new Map(); // key of a frame -> {features: feeds of prepare, shared: what it said without a mask prompt}
+let graphs = null; // {prepare, prepareWithMask, ask, draw}
+const UNSEEN = -1e4; // logits of what is not drawn
+const seen = new Map(); // key of a frame -> what `add` makes of it
 let turns = Promise.resolve();
+let rehearsal = null;
 
 const handlers = { load, clear, add, drop, decode, finish };
 
@@ -17,7 +21,7 @@ onmessage = ({ data }) => (turns = turns.then(() => answer(data)));
 
 async function answer({ id, call, args }) {
   try {
-    postMessage({ id, result: await handlers[call](args, id) });
+    postMessage({ id, result: await handlers[call](args, (first) => postMessage({ id, ...first })) });
   } catch (error) {
     postMessage({ id, error: String(error.message ?? error) });
   }
@@ -27,6 +31,7 @@ async function answer({ id, call, args }) {
 async function load({ graphBytes, threads, wanted }) {
   const started = await startRuntime(graphBytes, threads, wanted);
   ({ ort, graphs } = started);
+  if (started.provider === "wasm") rehearsal = new Rehearsal((work) => (turns = turns.then(work)));
   return { provider: started.provider, threads: started.threads };
 }
 
@@ -35,12 +40,30 @@ function clear() {
   for (const key of [...seen.keys()]) drop({ key });
 }
 
-/** Takes the embedding (ArrayBuffer of safetensors) of a frame. */
-async function add({ key, embedding }) {
+/**
+ * Takes the embedding (ArrayBuffer of safetensors) of a frame. Kept are the feeds of prepare, what that says without a
+ * mask prompt, and the two parts that its masks are drawn in: cells, and the feeds of draw that are the same every time.
+ */
+async function add({ frame, embedding }) {
   const { tensors } = readTensors(embedding);
   const features = {};
   for (const [name, { shape, data }] of Object.entries(tensors)) features[name] = new ort.Tensor("float32", data, shape);
-  seen.set(key, { features, shared: await run(graphs.prepare, features) });
+  const shared = await run(graphs.prepare, features);
+  const { seen: first, rest } = cellsOf(frame);
+  const all = first.length + rest.length;
+  const parts = [first, rest].map((cells) => ({ cells, all, fine: {} }));
+  for (const name of ["cells_0", "cells_1"].filter((level) => level in shared)) {
+    const values = await shared[name].getData();
+    for (const { cells, fine } of parts) fine[name] = tensorOf(cells, values, all, shared[name].dims.slice(2));
+  }
+  seen.set(frame.key, { features, shared, parts });
+  const middle = { points: [frame.inputWidth / 2, frame.inputHeight / 2, 0, 0], labels: [1, -1], previous: null, single: true };
+  rehearsal?.begin(() => seen.has(frame.key) && decode({ frame, ...middle }, () => {}));
+}
+
+/** Some cells as a feed of draw; dims: of one cell. */
+function tensorOf(cells, values, all, dims) {
+  return new ort.Tensor("float32", gather(values, cells, all), [cells.length, ...dims]);
 }
 
 /** Forgets a frame. */
@@ -49,37 +72,74 @@ function drop({ key }) {
   seen.delete(key);
 }
 
-/** Answers a prompt in a frame: points and labels in px of the model input, logits of an earlier mask or null. */
-async function decode({ frame, points, labels, previous, single }, id) {
+/**
+ * Answers a prompt in a frame: points and labels in px of the model input, logits of an earlier mask or null. What the
+ * picture covers is drawn and sent before the padding, which nobody sees but the next prompt's mask.
+ */
+async function decode({ frame, points, labels, previous, single }, tell) {
   const started = performance.now();
   const count = labels.length;
   const { side } = frame;
-  const { features, shared } = seen.get(frame.key);
+  const { features, shared, parts } = seen.get(frame.key);
   const image = previous
     ? await run(graphs.prepareWithMask, {
         ...features,
         mask_logits: new ort.Tensor("float32", previous, [1, 1, side, side]),
       })
     : shared;
-  const { logits, iou } = await run(graphs.decode, {
+  const { asked, filters, iou } = await run(graphs.ask, {
     points: new ort.Tensor("float32", Float32Array.from(points), [1, count, 2]),
     labels: new ort.Tensor("int64", BigInt64Array.from(labels, BigInt), [1, count]),
     ...image,
   });
   if (previous) release(image);
-  return finish({ frame, logits: logits.data, iou: Array.from(iou.data), single, started }, id);
+  const logits = new Float32Array(filters.dims[0] * side * side).fill(UNSEEN);
+  const answer = { frame, logits, iou: Array.from(iou.data), single, started };
+  const [first, rest] = parts;
+  await draw(first, asked, filters, answer);
+  const best = tellBest(answer, tell);
+  if (rest.cells.length) await draw(rest, asked, filters, answer);
+  return candidatesOf(answer, best);
 }
 
-/** The three candidates of an answer, best first, and where each was seen; the best one is sent ahead of the others. */
-function finish({ frame, logits, iou, single, started = performance.now() }, id) {
-  const { side } = frame;
-  const ranked = [1, 2, 3].sort((a, b) => iou[b] - iou[a]);
-  const order = single ? ranked : [0, ...ranked.slice(0, 2)];
-  const candidates = [];
-  for (const output of order) {
-    const part = logits.slice(output * side * side, (output + 1) * side * side);
-    candidates.push({ iou: iou[output], logits: part, mask: upscale(part, frame), frame: frame.key });
-    if (candidates.length === 1) postMessage({ id, first: candidates[0], milliseconds: performance.now() - started });
-  }
+/** Draws a part of all outputs into the answer's logits. */
+async function draw({ cells, all, fine }, asked, filters, { logits, frame }) {
+  const feeds = { filters, asked: tensorOf(cells, asked.data, all, asked.dims.slice(1)), ...fine };
+  const { drawn } = await run(graphs.draw, feeds);
+  scatter(drawn.data, cells, logits, frame.side);
+}
+
+/** The candidates of logits that are all there. */
+function finish({ started = performance.now(), ...given }, tell) {
+  const answer = { ...given, started };
+  return candidatesOf(answer, tellBest(answer, tell));
+}
+
+/** Tells of the best candidate ahead of the others, and returns its mask. */
+function tellBest(answer, tell) {
+  const { frame, iou, started } = answer;
+  const [best] = order(answer);
+  const mask = upscale(logitsOf(answer, best), frame);
+  tell({ first: { iou: iou[best], logits: null, mask, frame: frame.key }, milliseconds: performance.now() - started });
+  return mask;
+}
+
+/** The three candidates, best first, whose mask is there already, and where each was seen. */
+function candidatesOf(answer, best) {
+  const { frame, iou, started } = answer;
+  const candidates = order(answer).map((output, place) => {
+    const logits = logitsOf(answer, output);
+    return { iou: iou[output], logits, mask: place ? upscale(logits, frame) : best, frame: frame.key };
+  });
   return { candidates, milliseconds: performance.now() - started };
+}
+
+/** Three outputs, best first. */
+function order({ iou, single }) {
+  const ranked = [1, 2, 3].sort((a, b) => iou[b] - iou[a]);
+  return single ? ranked : [0, ...ranked.slice(0, 2)];
+}
+
+function logitsOf({ logits, frame: { side } }, output) {
+  return logits.slice(output * side * side, (output + 1) * side * side);
 }

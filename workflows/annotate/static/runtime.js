@@ -6,7 +6,7 @@ const PROVIDERS = {
 };
 
 /**
- * Sessions of the graphs {prepare, prepare_with_mask, decode} (ArrayBuffers) on the best provider that takes them; with
+ * Sessions of the graphs {prepare, prepare_with_mask, ask, draw} (ArrayBuffers) on the best provider that takes them; with
  * the runtime, the provider's name and the number of threads. `wanted` is a provider's name, or null for the best.
  */
 export async function startRuntime(graphBytes, threads, wanted) {
@@ -33,13 +33,16 @@ async function start(provider, graphBytes, threads) {
   ort.env.wasm.wasmPaths = { wasm };
   ort.env.wasm.numThreads = self.crossOriginIsolated ? threads : 1;
   ort.env.logLevel = "error";
-  const session = (bytes, more = {}) =>
-    ort.InferenceSession.create(new Uint8Array(bytes), { executionProviders: [provider], graphOptimizationLevel: "all", ...more });
-  const stays = provider === "webgpu" ? { preferredOutputLocation: "gpu-buffer" } : {}; // what decode reads again
+  // Threads that wait by spinning take the cores from the page, which has a mask to paint: a quarter of a click of vit_n.
+  const extra = { session: { intra_op: { allow_spinning: "0" } } };
+  const always = { executionProviders: [provider], graphOptimizationLevel: "all", extra };
+  const session = (bytes, more = {}) => ort.InferenceSession.create(new Uint8Array(bytes), { ...always, ...more });
+  const stays = provider === "webgpu" ? { preferredOutputLocation: "gpu-buffer" } : {}; // what ask reads again
   const graphs = {
     prepare: await session(graphBytes.prepare, stays),
     prepareWithMask: await session(graphBytes.prepare_with_mask, stays),
-    decode: await session(graphBytes.decode),
+    ask: await session(graphBytes.ask),
+    draw: await session(graphBytes.draw),
   };
   return { ort, graphs, provider, threads: ort.env.wasm.numThreads };
 }
