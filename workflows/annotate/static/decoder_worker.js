@@ -2,22 +2,27 @@
 // brought to the image's own pixels. A frame is one of frame.js: the whole image, or a window of it.
 
 import { cellsOf, gather, scatter } from "./cells.js";
+import { frameOf, tokens } from "./frame.js";
 import { readTensors } from "./half.js";
 import { Rehearsal } from "./rehearsal.js";
 import { release, run, startRuntime } from "./runtime.js";
 import { upscale } from "./upscale.js";
 
+const UNSEEN = -1e4; // logits of what is not drawn
 let ort = null;
 let graphs = null; // {prepare, prepareWithMask, ask, draw}
-const UNSEEN = -1e4; // logits of what is not drawn
-const seen = new Map(); // key of a frame -> what `add` makes of it
+const seen = new Map(); // key of a frame -> what is prepared of it
 let turns = Promise.resolve();
 let rehearsal = null;
 
 const handlers = { load, clear, add, drop, decode, finish };
 
 // One after the other: nothing is freed that a session still reads.
-onmessage = ({ data }) => (turns = turns.then(() => answer(data)));
+const takeTurn = (work) => (turns = turns.then(work));
+onmessage = ({ data }) => {
+  if (data.call === "decode") rehearsal?.pause();
+  takeTurn(() => answer(data));
+};
 
 async function answer({ id, call, args }) {
   try {
@@ -31,7 +36,10 @@ async function answer({ id, call, args }) {
 async function load({ graphBytes, threads, wanted }) {
   const started = await startRuntime(graphBytes, threads, wanted);
   ({ ort, graphs } = started);
-  if (started.provider === "wasm") rehearsal = new Rehearsal((work) => (turns = turns.then(work)));
+  if (started.provider === "wasm") {
+    rehearsal = new Rehearsal(takeTurn);
+    rehearsal.begin(answerToNobody);
+  }
   return { provider: started.provider, threads: started.threads };
 }
 
@@ -40,30 +48,12 @@ function clear() {
   for (const key of [...seen.keys()]) drop({ key });
 }
 
-/**
- * Takes the embedding (ArrayBuffer of safetensors) of a frame. Kept are the feeds of prepare, what that says without a
- * mask prompt, and the two parts that its masks are drawn in: cells, and the feeds of draw that are the same every time.
- */
+/** Takes the embedding (ArrayBuffer of safetensors) of a frame. */
 async function add({ frame, embedding }) {
   const { tensors } = readTensors(embedding);
   const features = {};
   for (const [name, { shape, data }] of Object.entries(tensors)) features[name] = new ort.Tensor("float32", data, shape);
-  const shared = await run(graphs.prepare, features);
-  const { seen: first, rest } = cellsOf(frame);
-  const all = first.length + rest.length;
-  const parts = [first, rest].map((cells) => ({ cells, all, fine: {} }));
-  for (const name of ["cells_0", "cells_1"].filter((level) => level in shared)) {
-    const values = await shared[name].getData();
-    for (const { cells, fine } of parts) fine[name] = tensorOf(cells, values, all, shared[name].dims.slice(2));
-  }
-  seen.set(frame.key, { features, shared, parts });
-  const middle = { points: [frame.inputWidth / 2, frame.inputHeight / 2, 0, 0], labels: [1, -1], previous: null, single: true };
-  rehearsal?.begin(() => seen.has(frame.key) && decode({ frame, ...middle }, () => {}));
-}
-
-/** Some cells as a feed of draw; dims: of one cell. */
-function tensorOf(cells, values, all, dims) {
-  return new ort.Tensor("float32", gather(values, cells, all), [cells.length, ...dims]);
+  seen.set(frame.key, await prepare(frame, features));
 }
 
 /** Forgets a frame. */
@@ -72,15 +62,46 @@ function drop({ key }) {
   seen.delete(key);
 }
 
+/** Answers a prompt in a frame: points and labels in px of the model input, logits of an earlier mask or null. */
+function decode(prompt, tell) {
+  return respond(prompt, seen.get(prompt.frame.key), tell);
+}
+
+/** The candidates of logits that are all there. */
+function finish({ started = performance.now(), ...given }, tell) {
+  const answer = { ...given, started };
+  return candidatesOf(answer, tellBest(answer, tell));
+}
+
 /**
- * Answers a prompt in a frame: points and labels in px of the model input, logits of an earlier mask or null. What the
- * picture covers is drawn and sent before the padding, which nobody sees but the next prompt's mask.
+ * What is kept of a frame: the feeds of prepare, what that says without a mask prompt, and the two parts that masks are
+ * drawn in, which are cells and the feeds of draw that are the same every time.
  */
-async function decode({ frame, points, labels, previous, single }, tell) {
+async function prepare(frame, features) {
+  const shared = await run(graphs.prepare, features);
+  const { seen: first, rest } = cellsOf(frame);
+  const all = first.length + rest.length;
+  const parts = [first, rest].map((cells) => ({ cells, all, fine: {} }));
+  for (const name of ["cells_0", "cells_1"].filter((level) => level in shared)) {
+    const values = await shared[name].getData();
+    for (const { cells, fine } of parts) fine[name] = tensorOf(cells, values, all, shared[name].dims.slice(2));
+  }
+  return { features, shared, parts };
+}
+
+/** Some cells as a feed of draw; dims: of one cell. */
+function tensorOf(cells, values, all, dims) {
+  return new ort.Tensor("float32", gather(values, cells, all), [cells.length, ...dims]);
+}
+
+/**
+ * The candidates of a prompt. What the picture covers is drawn and told of before the padding, which nobody sees but the
+ * next prompt's mask.
+ */
+async function respond({ frame, points, labels, previous, single }, { features, shared, parts }, tell) {
   const started = performance.now();
   const count = labels.length;
   const { side } = frame;
-  const { features, shared, parts } = seen.get(frame.key);
   const image = previous
     ? await run(graphs.prepareWithMask, {
         ...features,
@@ -107,12 +128,6 @@ async function draw({ cells, all, fine }, asked, filters, { logits, frame }) {
   const feeds = { filters, asked: tensorOf(cells, asked.data, all, asked.dims.slice(1)), ...fine };
   const { drawn } = await run(graphs.draw, feeds);
   scatter(drawn.data, cells, logits, frame.side);
-}
-
-/** The candidates of logits that are all there. */
-function finish({ started = performance.now(), ...given }, tell) {
-  const answer = { ...given, started };
-  return candidatesOf(answer, tellBest(answer, tell));
 }
 
 /** Tells of the best candidate ahead of the others, and returns its mask. */
@@ -142,4 +157,16 @@ function order({ iou, single }) {
 
 function logitsOf({ logits, frame: { side } }, output) {
   return logits.slice(output * side * side, (output + 1) * side * side);
+}
+
+/** A click on an empty picture. */
+async function answerToNobody() {
+  const shapes = graphs.prepare.inputMetadata;
+  const empty = ({ shape }) => new ort.Tensor("float32", new Float32Array(shape.reduce((a, b) => a * b)), shape);
+  const side = 4 * shapes[0].shape.at(-1);
+  const picture = { width: 450, height: 300 };
+  const frame = frameOf({ image_size: 4 * side, low_res_size: side }, picture, { x0: 0, y0: 0, x1: 450, y1: 300 });
+  const prepared = await prepare(frame, Object.fromEntries(shapes.map((input) => [input.name, empty(input)])));
+  const click = { ...tokens(frame, { points: [[225, 150, 1]], box: null }), previous: null, single: true };
+  await respond({ frame, ...click }, prepared, () => {});
 }
