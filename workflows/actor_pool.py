@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ ROW_RETRIES = 4
 """How often a row may take its actor down with it; then the work is given up."""
 STARTS = 3
 """Actors that may die as they start, one after the other; then the work is given up."""
+SILENCE = 60.0
+"""Seconds without any actor after which people are told what is waited for."""
 
 Row = dict[str, Any]
 
@@ -51,7 +54,7 @@ class ActorPool:
         try:
             while waiting or self._working:
                 self._hand_out(waiting)
-                (done,), _ = ray.wait([*self._working, *self._starting], num_returns=1)
+                done = self._next_done()
                 if done in self._starting:
                     self._started(done)
                 else:
@@ -68,6 +71,15 @@ class ActorPool:
         while waiting and self._idle:
             actor, task = self._idle.pop(), waiting.popleft()
             self._working[actor.__call__.remote(task.row)] = (actor, task)
+
+    def _next_done(self) -> ray.ObjectRef:
+        """Waits for a row or the start of an actor to end; says so once where no actor has room."""
+        everything = [*self._working, *self._starting]
+        done, _ = ray.wait(everything, num_returns=1, timeout=None if self._working else SILENCE)
+        if not done:
+            print("waiting for room: no worker is running, and the cluster starts none", file=sys.stderr)
+            done, _ = ray.wait(everything, num_returns=1)
+        return done[0]
 
     def _started(self, ready: ray.ObjectRef) -> None:
         actor = self._starting.pop(ready)

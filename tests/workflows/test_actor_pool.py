@@ -70,5 +70,13 @@ def test_an_exception_ends_the_work_with_its_last_line(cluster: str, tmp_path: P
         list(ActorPool(starts(tmp_path), 1).map([{"number": 1, "divisor": 0}]))
 
 
+def test_people_are_told_when_no_actor_starts_for_a_while(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(actor_pool, "SILENCE", 0.0)
+    assert len(list(ActorPool(starts(tmp_path), 1).map([{"number": 2}]))) == 1
+    assert "waiting for room: no worker is running, and the cluster starts none" in capfd.readouterr().err
+
+
 def test_no_rows_need_no_actor(tmp_path: Path) -> None:
     assert list(ActorPool(lambda: pytest.fail("an actor was started"), 0).map([])) == []
