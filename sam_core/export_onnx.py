@@ -60,20 +60,21 @@ def export_decoder(sam: Sam) -> OnnxDecoder:
     features, logits = _example_features(sam), _example_logits(sam)
     names = ("embedding", *(f"fine_{level}" for level in range(len(features) - 1)))
     cells = tuple(f"cells_{level}" for level in range(len(features) - 1))
-    shared_names = (*SharedImage._fields[:5], *cells)
+    image_names = SharedImage._fields[:5]
+    asking, shared_names = ("points", "labels", *image_names), (*image_names, *cells)
     shared = _Prepare(sam)(*features)
+    image, fine = shared[:5], shared[5:]
     prompt = torch.zeros(1, 2, 2), torch.tensor([[FOREGROUND, NOT_A_POINT]])
-    asked, filters, _ = _Ask(sam)(*prompt, *shared[:5])
-    in_grid = tuple(level.flatten(0, 1) for level in shared[5:])
+    asked, filters, _ = _Ask(sam)(*prompt, *image)
+    drawing = (filters, asked, *(level.flatten(0, 1) for level in fine))
     any_number = {"points": {1: "prompts"}, "labels": {1: "prompts"}}
     some = {name: {0: "cells"} for name in ("asked", *cells)} | {"drawn": {1: "cells"}}
-    asking, said = ("points", "labels", *shared_names), ("asked", "filters", "iou")
     return OnnxDecoder(
         prepare=_trace(_Prepare(sam), features, names, shared_names),
         prepare_with_mask=_trace(_PrepareWithMask(sam), (logits, *features), ("mask_logits", *names), shared_names),
-        decode=_trace(_Decode(sam), (*prompt, *shared), asking, ("logits", "iou"), any_number),
-        ask=_trace(_Ask(sam), (*prompt, *shared[:5]), asking[:7], said, any_number),
-        draw=_trace(_Draw(sam), (filters, asked, *in_grid), ("filters", "asked", *cells), ("drawn",), some),
+        decode=_trace(_Decode(sam), (*prompt, *shared), (*asking, *cells), ("logits", "iou"), any_number),
+        ask=_trace(_Ask(sam), (*prompt, *image), asking, ("asked", "filters", "iou"), any_number),
+        draw=_trace(_Draw(sam), drawing, ("filters", "asked", *cells), ("drawn",), some),
     )
 
 
