@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,16 +156,23 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def running() -> Iterator[Callable[..., Running]]:
     """Starts servers, and stops them at the end of the test."""
-    servers = []
+    with servers() as start:
+        yield start
+
+
+@contextmanager
+def servers() -> Iterator[Callable[..., Running]]:
+    """Starts servers, which are stopped at the end."""
+    started = []
 
     def start(config: AnnotateConfig, *, runtime: Any = None, **changes: Any) -> Running:
         server = Running(replace(config, **changes), lambda: runtime)
         server.start()
-        servers.append(server)
+        started.append(server)
         return server
 
     yield start
-    for server in servers:
+    for server in started:
         server.stop()
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ pytest.importorskip("playwright", reason="needs playwright, which the extra `dev
 from playwright.sync_api import Browser, Route, expect
 
 from tests.workflows.annotate.browser import CHROMIUM, Person, held, new_page, sit_down
-from tests.workflows.annotate.conftest import Running, ingest_photo
+from tests.workflows.annotate.conftest import Running, ingest_photo, servers
 from workflows.annotate.assets import Runtime, find_runtime
 from workflows.annotate.commands import AnnotateConfig
 from workflows.models import find_model
@@ -63,17 +62,22 @@ def data(tmp_path_factory: pytest.TempPathFactory, photo: NDArray[np.uint8]) -> 
     return ingest_photo(tmp_path_factory.mktemp("zoom"), "coffee", photo)
 
 
+@pytest.fixture(scope="module")
+def config(data: Path) -> AnnotateConfig:
+    return AnnotateConfig(dataset=str(data), threads=1, reminder_seconds=600)
+
+
+@pytest.fixture(scope="module", params=["browser", "server"])
+def address(request: pytest.FixtureRequest, config: AnnotateConfig) -> Iterator[str]:
+    """A server whose pages decode clicks, and one that decodes them itself; each for all tests."""
+    with servers() as start:
+        yield start(config, runtime=_runtime() if request.param == "browser" else None).address
+
+
 @pytest.fixture
-def config(data: Path, tmp_path: Path) -> AnnotateConfig:
-    shutil.copytree(data, tmp_path / "data")
-    return AnnotateConfig(dataset=str(tmp_path / "data"), threads=1, reminder_seconds=600)
-
-
-@pytest.fixture(params=["browser", "server"])
-def ada(request: pytest.FixtureRequest, browser: Browser, running: Start, config: AnnotateConfig) -> Person:
-    """A person whose clicks are decoded in the browser, and one whose are by the server."""
-    runtime = _runtime() if request.param == "browser" else None
-    return sit_down(browser, running(config, runtime=runtime).address, "Ada")
+def ada(browser: Browser, address: str) -> Person:
+    """A person with a browser of her own."""
+    return sit_down(browser, address, "Ada")
 
 
 def _runtime() -> Runtime:
