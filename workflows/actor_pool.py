@@ -19,7 +19,7 @@ ROW_RETRIES = 4
 STARTS = 3
 """Actors that may die as they start, one after the other; then the work is given up."""
 SILENCE = 60.0
-"""Seconds without any actor after which people are told what is waited for."""
+"""Seconds without any actor at work after which people are told what is waited for."""
 
 Row = dict[str, Any]
 
@@ -73,11 +73,12 @@ class ActorPool:
             self._working[actor.__call__.remote(task.row)] = (actor, task)
 
     def _next_done(self) -> ray.ObjectRef:
-        """Waits for a row or the start of an actor to end; says so once where no actor has room."""
+        """Waits for a row or the start of an actor to end; says so where no actor is ready for a while."""
         everything = [*self._working, *self._starting]
         done, _ = ray.wait(everything, num_returns=1, timeout=None if self._working else SILENCE)
         if not done:
-            print("waiting for room: no worker is running, and the cluster starts none", file=sys.stderr)
+            why = "the cluster has no room for one, or its model takes long to load"
+            print(f"no worker is ready after {SILENCE:.0f} s: {why}", file=sys.stderr)
             done, _ = ray.wait(everything, num_returns=1)
         return done[0]
 

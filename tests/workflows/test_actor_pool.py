@@ -75,7 +75,10 @@ def test_people_are_told_when_no_actor_starts_for_a_while(
 ) -> None:
     monkeypatch.setattr(actor_pool, "SILENCE", 0.0)
     assert len(list(ActorPool(starts(tmp_path), 1).map([{"number": 2}]))) == 1
-    assert "waiting for room: no worker is running, and the cluster starts none" in capfd.readouterr().err
+    assert (
+        "no worker is ready after 0 s: the cluster has no room for one, or its model takes long to load"
+        in capfd.readouterr().err
+    )
 
 
 def test_no_rows_need_no_actor(tmp_path: Path) -> None:
