@@ -31,8 +31,6 @@ class _WithoutValues(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if function is nn.init.normal_:
-            return kwargs["tensor"]
-        if function is Tensor.normal_:
-            return args[0]
+        if function in (nn.init.normal_, Tensor.normal_):  # torch passes the tensor by name or by place
+            return (*args, *kwargs.values())[0]
         return (torch.empty if function is torch.randn else function)(*args, **kwargs)
