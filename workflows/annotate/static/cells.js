@@ -1,14 +1,14 @@
 // The cells of the model's grid, 4 x 4 logits each: those that hold any of the picture, and the padding beside it.
 
+import { taps } from "./upscale.js";
+
 const SIDE = 4; // logits along a side of a cell
 
 /** The cells of a frame, row after row: `seen` hold any of the picture, `rest` none. Indices into the grid. */
 export function cellsOf({ side, imageSize, inputWidth, inputHeight }) {
   const grid = side / SIDE;
-  const [columns, rows] = [inputWidth, inputHeight].map((length) => {
-    const low = Math.floor(Math.max(0, ((length - 0.5) * side) / imageSize - 0.5)); // of the last pixel, as upscale.js has it
-    return Math.floor(Math.min(side - 1, low + 1) / SIDE) + 1;
-  });
+  const reach = (length) => Math.floor(taps(length, side / imageSize, side).high.at(-1) / SIDE) + 1;
+  const [columns, rows] = [reach(inputWidth), reach(inputHeight)];
   const cells = { seen: [], rest: [] };
   for (let y = 0; y < grid; y++) {
     for (let x = 0; x < grid; x++) cells[y < rows && x < columns ? "seen" : "rest"].push(y * grid + x);

@@ -108,7 +108,8 @@ export class Decoder {
   /**
    * Candidates for a prompt {points: [[x, y, label]], box, text, previous: candidate or null, base: mask or null}; one
    * with a text is always for the server. A candidate is {iou, logits, mask, frame: key of the one it was seen in}.
-   * `onFirst` gets the best one as soon as its mask is there, without its logits. Resolves to null when a newer prompt took its place.
+   * `onFirst` gets the best one as soon as its mask is there, without its logits. Resolves to null when a newer prompt
+   * took its place.
    */
   decode(prompt, onFirst) {
     return new Promise((resolve, reject) => {
@@ -134,7 +135,7 @@ export class Decoder {
     }
   }
 
-  /** Logits belong to the frame they were made in: into another one goes the mask itself, and where they are on their way. */
+  /** Logits belong to the frame they were made in: into another one goes the mask itself, so while they are on their way. */
   #here(prompt, onFirst) {
     const frame = this.frameFor(prompt);
     const { previous, base } = prompt;

@@ -38,7 +38,7 @@ function positiveExtent(logits, side) {
 }
 
 /** Where each of `length` pixels lies among `from` pixels: index below, index above, weight of the one above. */
-function taps(length, scale, from) {
+export function taps(length, scale, from) {
   const low = new Int32Array(length);
   const high = new Int32Array(length);
   const weight = new Float32Array(length);
