@@ -78,12 +78,16 @@ def export_decoder(sam: Sam) -> OnnxDecoder:
     )
 
 
-class _Prepare(nn.Module):
-    """Image features -> the fields of SharedImage, without a mask prompt."""
+class _Step(nn.Module):
+    """Something that a model does, to be traced."""
 
     def __init__(self, sam: Sam) -> None:
         super().__init__()
         self.sam = sam
+
+
+class _Prepare(_Step):
+    """Image features -> the fields of SharedImage, without a mask prompt."""
 
     def forward(self, embedding: Tensor, *fine: Tensor) -> tuple[Tensor, ...]:
         return _share(
@@ -91,12 +95,8 @@ class _Prepare(nn.Module):
         )
 
 
-class _PrepareWithMask(nn.Module):
+class _PrepareWithMask(_Step):
     """The same with low-resolution logits as a prompt."""
-
-    def __init__(self, sam: Sam) -> None:
-        super().__init__()
-        self.sam = sam
 
     def forward(self, mask_logits: Tensor, embedding: Tensor, *fine: Tensor) -> tuple[Tensor, ...]:
         return _share(self.sam, ImageFeatures(embedding, fine), self.sam.prompt_encoder.mask_downscaling(mask_logits))
@@ -108,12 +108,8 @@ def _share(sam: Sam, features: ImageFeatures, dense: Tensor) -> tuple[Tensor, ..
     return (shared.image, shared.positions, shared.keys, shared.values, shared.queries, *shared.fine)
 
 
-class _Ask(nn.Module):
+class _Ask(_Step):
     """One prompt on a prepared image, without its fine features -> asked [L, C], filters [4, C/8], iou [4]."""
-
-    def __init__(self, sam: Sam) -> None:
-        super().__init__()
-        self.sam = sam
 
     def forward(
         self,
@@ -131,12 +127,8 @@ class _Ask(nn.Module):
         return torch.cat(decoded.image, dim=1)[0], decoder.filters(decoded.masks)[0], decoded.iou[0]
 
 
-class _Draw(nn.Module):
+class _Draw(_Step):
     """Filters [4, C/8], n cells [n, C] and their fine features -> logits [4, n, 2, 2, 2, 2]."""
-
-    def __init__(self, sam: Sam) -> None:
-        super().__init__()
-        self.sam = sam
 
     def forward(self, filters: Tensor, asked: Tensor, *cells: Tensor) -> Tensor:
         fine = tuple(level.flatten(0, -2) for level in cells)
