@@ -1,17 +1,16 @@
 """One batch of crops on a device, from pixels to the candidates of each crop after NMS, with their run lengths.
 
-The host decides, the device computes: while the host looks at the numbers of one batch of prompts, the next two
-are already being decoded, so that neither waits for the other.
+The host decides, the device computes. The work is cut into tasks that stop wherever the host has to know what the
+device found; `device_pipeline` goes on with others meanwhile, so that neither waits for the other.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,13 +19,13 @@ from torch import Tensor
 
 from sam_core.device_copies import OnItsWay, to_device
 from sam_core.device_kernels import decode_of, decoder_of, draw_of, encoder_of, round_matrices, tracer_of
-from sam_core.device_settings import AHEAD, BatchSizes, DeviceSettings
+from sam_core.device_settings import BatchSizes, DeviceSettings
 from sam_core.geometry import Frame, points_to_input
 from sam_core.masks.batch import Reason
 from sam_core.masks.candidates import KEPT, Candidates, Ledger, concatenate, decoded, object_column
 from sam_core.masks.group_nms import nms_in_groups
 from sam_core.masks.select import judge_measures, judge_predicted_iou
-from sam_core.masks.tracing import Changes, Tracer, measures, run_lengths
+from sam_core.masks.tracing import CHANGED, Changes, Notes, Tracer, measures, run_lengths
 from sam_core.model.grouped_decoder import DecodedGroups, SharedCrops
 from sam_core.model.image_side import Wanted
 from sam_core.model.prompt_encoder import FOREGROUND, Prompts
@@ -37,16 +36,18 @@ from sam_core.recipes import Recipe
 MOST_IN_GROUP = 64
 """Prompts of one crop in a group: all of an 8 x 8 grid, and enough to make use of what they share."""
 
-Item = TypeVar("Item")
-Begun = TypeVar("Begun")
+Answer = tuple[Candidates, Ledger]
+"""Of a crop: its candidates with their run lengths, the most confident first, and the account of the rest."""
+Task = Iterator[None]
+"""Some work on the device. Wherever it yields, it needs next what the device is still at."""
 
 
 class CropInput(NamedTuple):
-    """A crop to work on: its frame, its points, and its pixels uint8 [*frame.input_size, 3]."""
+    """A crop to work on: its frame, its points, and its pixels uint8 [*frame.input_size, 3], ready to be copied."""
 
     frame: Frame
     points: Points
-    pixels: NDArray[np.uint8]
+    pixels: Tensor
 
 
 class _Piece(NamedTuple):
@@ -65,12 +66,45 @@ class _Asked(NamedTuple):
     iou: OnItsWay
 
 
+class _Drawn(NamedTuple):
+    """Logits [K, h, w] of the candidates that passed on predicted IoU, piece by piece, and what is noted of them.
+
+    crops: int64 [K]. noted: the numbers of the masks on their way to the host.
+    """
+
+    pieces: list[_Piece]
+    candidates: list[Candidates]
+    logits: Tensor
+    crops: Tensor
+    notes: Notes
+    noted: OnItsWay
+
+
 @dataclass(slots=True)
 class _Found:
     """What is known of one crop of the batch."""
 
     ledger: Ledger = field(default_factory=Ledger)
     candidates: list[Candidates] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Work:
+    """A batch in work. shared: of its crops once they are encoded. together: seconds spent on all of them.
+
+    left: groups of prompts that are not settled. changed: changes of each mask of `changes`, on the host.
+    """
+
+    batch: Sequence[CropInput]
+    sizes: BatchSizes
+    done: Callable[[list[Answer]], None]
+    tracer: Tracer
+    found: list[_Found]
+    left: int
+    shared: SharedCrops | None = None
+    together: Ledger = field(default_factory=Ledger)
+    changes: list[Changes] = field(default_factory=list)
+    changed: list[NDArray[np.int64]] = field(default_factory=list)
 
 
 class BatchWorker:
@@ -84,36 +118,41 @@ class BatchWorker:
         self._decoder = decoder_of(sam, settings)
         self._decode = decode_of(self._decoder, settings)
         self._draw = draw_of(self._decoder, settings)
+        self._aside = torch.cuda.Stream(priority=-1) if sam.device.type == "cuda" else None
         layers = range(recipe.crop_layers + 1)
         self._group = min(MOST_IN_GROUP, *(recipe.points_in_layer(layer) ** 2 for layer in layers))
 
-    def work(self, batch: Sequence[CropInput], sizes: BatchSizes) -> list[tuple[Candidates, Ledger]]:
-        """Candidates of each crop with their run lengths, the most confident first, and the account of the rest.
+    def tasks(
+        self, batch: Sequence[CropInput], sizes: BatchSizes, done: Callable[[list[Answer]], None]
+    ) -> Iterator[Task]:
+        """The work on a batch: tasks to be begun in order, each while the ones before it go on.
 
-        Raises torch.OutOfMemoryError when `sizes` are too large for the device; nothing is lost then.
+        The last one ends by giving `done` the answers, one for each crop. Tasks run within `precision`; they raise
+        torch.OutOfMemoryError when `sizes` are too large for the device.
         """
-        if not batch:
-            return []
-        together, found = Ledger(), [_Found() for _ in batch]
-        changes: list[Changes] = []
+        groups = list(self._groups(batch, sizes))
         tracer = tracer_of(self._settings, self._sam, [crop.frame for crop in batch], self._recipe)
-        with self._precision():
+        work = _Work(batch, sizes, done, tracer, [_Found() for _ in batch], len(groups))
+        return (self._task(work, pieces) for pieces in groups)
+
+    def _task(self, work: _Work, pieces: list[_Piece]) -> Task:
+        """Prompts from decoding to what their masks' run lengths are made of; with the last ones, the whole batch."""
+        together = work.together
+        if work.shared is None:
             with together.timed("encode"):
-                shared = self._encoded(batch, sizes)
-
-            def ask(pieces: list[_Piece]) -> _Asked:
-                with together.timed("decode"):
-                    return self._ask(shared, batch, pieces, sizes)
-
-            def settle(asked: _Asked) -> None:
-                changes.extend(self._settle(asked, shared, batch, tracer, found, together))
-
-            begun_ahead(self._groups(batch, sizes), ask, settle)
-        answers = self._suppressed(batch, found, changes, together)
-        for ledger in (each.ledger for each in found):
-            for step in ("encode", "decode", "select", "nms", "rle"):
-                ledger.spend(step, getattr(together.seconds, step) / len(batch))
-        return [(candidates, each.ledger) for candidates, each in zip(answers, found, strict=True)]
+                work.shared = self._encoded(work.batch, work.sizes)
+        with together.timed("decode"):
+            asked = self._ask(work, pieces)
+        yield
+        drawn = self._drawn_and_noted(work, asked)
+        del asked
+        yield
+        with together.timed("select"):
+            self._select(work, drawn)
+        del drawn
+        work.left -= 1
+        if not work.left:
+            yield from self._finish(work)
 
     def release(self) -> None:
         """Give back memory that the allocator holds on to."""
@@ -122,13 +161,13 @@ class BatchWorker:
 
     def _encoded(self, batch: Sequence[CropInput], sizes: BatchSizes) -> SharedCrops:
         """The crops with what their prompts share. Where the encoder is compiled, always `sizes.crops` at a time."""
-        side = self._sam.config.image_size
+        side, device = self._sam.config.image_size, self._sam.device
         count = len(batch) if self._settings.compile == "off" else max(len(batch), sizes.crops)
-        pixels, within = np.zeros((count, side, side, 3), np.uint8), np.zeros((count, 2), np.int64)
+        pixels, within = torch.zeros(count, side, side, 3, dtype=torch.uint8, device=device), np.zeros((count, 2), int)
         for row, crop in enumerate(batch):
-            height, width = crop.frame.input_size
-            pixels[row, :height, :width], within[row] = crop.pixels, (height, width)
-        features = self._encode(to_device(pixels, self._sam.device), to_device(within, self._sam.device))
+            height, width = within[row] = crop.frame.input_size
+            pixels[row, :height, :width].copy_(crop.pixels, non_blocking=True)
+        features = self._encode(pixels, to_device(within, device))
         prompter = self._sam.prompt_encoder
         no_mask = prompter.no_mask_embed.weight[..., None, None]
         return self._decoder.share(features.take(slice(0, len(batch))), prompter.dense_positions(), no_mask)
@@ -140,54 +179,53 @@ class BatchWorker:
         for start in range(0, len(pieces), sizes.prompts // size):
             yield pieces[start : start + sizes.prompts // size]
 
-    def _ask(self, shared: SharedCrops, batch: Sequence[CropInput], pieces: list[_Piece], sizes: BatchSizes) -> _Asked:
+    def _ask(self, work: _Work, pieces: list[_Piece]) -> _Asked:
         """Begin to decode some pieces; all are filled up to one size and, for a compiled decoder, one number."""
-        device, size = self._sam.device, min(self._group, sizes.prompts)
-        count = len(pieces) if self._settings.compile == "off" else sizes.prompts // size
+        assert work.shared is not None
+        device, size = self._sam.device, min(self._group, work.sizes.prompts)
+        count = len(pieces) if self._settings.compile == "off" else work.sizes.prompts // size
         crops = np.array([piece.crop for piece in pieces] + [pieces[-1].crop] * (count - len(pieces)))
         clicks = np.zeros((count, size, 1, 2))
         for place, (crop, points) in enumerate(pieces):
-            clicks[place, : len(points), 0] = points_to_input(torch.from_numpy(points), batch[crop].frame).numpy()
+            clicks[place, : len(points), 0] = points_to_input(torch.from_numpy(points), work.batch[crop].frame).numpy()
         on_device = to_device(clicks.reshape(-1, 1, 2), device)
         prompts = Prompts(on_device, torch.full(on_device.shape[:2], FOREGROUND, device=device))
-        answer = self._decode(shared.take(to_device(crops, device)), self._sam.prompt_encoder(prompts)[0])
+        answer = self._decode(work.shared.take(to_device(crops, device)), self._sam.prompt_encoder(prompts)[0])
         return _Asked(*_by_crop(pieces, size), answer, OnItsWay(answer.iou.float()))
 
-    def _settle(
-        self,
-        asked: _Asked,
-        shared: SharedCrops,
-        batch: Sequence[CropInput],
-        tracer: Tracer,
-        found: list[_Found],
-        together: Ledger,
-    ) -> Iterator[Changes]:
-        """Judges what was decoded, books it in `found`, and yields the changes of what is left, in the same order."""
-        with together.timed("decode"):
+    def _drawn_and_noted(self, work: _Work, asked: _Asked) -> _Drawn:
+        """Judges predicted IoU, and draws and measures what passes."""
+        assert work.shared is not None
+        with work.together.timed("decode"):
             iou = asked.iou.arrived()
-            fresh = [
-                decoded(piece.points, iou[rows], batch[piece.crop].frame.crop_box)
-                for piece, rows in zip(asked.pieces, asked.rows, strict=True)
-            ]
-            verdicts = [judge_predicted_iou(candidates, self._recipe) for candidates in fresh]
             wanted, crop_of = np.zeros(iou.shape, np.bool_), np.zeros(len(iou), np.int64)
-            for piece, rows, verdict in zip(asked.pieces, asked.rows, verdicts, strict=True):
+            passed = []
+            for piece, rows in zip(asked.pieces, asked.rows, strict=True):
+                fresh = decoded(piece.points, iou[rows], work.batch[piece.crop].frame.crop_box)
+                verdict = judge_predicted_iou(fresh, self._recipe)
                 wanted[rows], crop_of[rows] = (verdict == KEPT).reshape(-1, iou.shape[1]), piece.crop
-            logits = self._drawn(asked.decoded, shared, wanted, crop_of)
-        with together.timed("select"):
+                passed.append(work.found[piece.crop].ledger.settle(fresh, verdict))
+            logits = self._drawn(asked.decoded, work.shared, wanted, crop_of)
+        with work.together.timed("select"):
             crops = to_device(np.repeat(crop_of, wanted.sum(axis=1)), logits.device)
-            notes = tracer.notes(logits, crops)
-            of_mask, left = OnItsWay(notes.of_mask).arrived(), []
-            for piece, candidates, verdict in zip(asked.pieces, fresh, verdicts, strict=True):
-                frame, book = batch[piece.crop].frame, found[piece.crop]
-                drawn = book.ledger.settle(candidates, verdict)
-                mine, of_mask = of_mask[: len(drawn)], of_mask[len(drawn) :]
-                measured = drawn.measured(measures(mine, frame))
-                judged = judge_measures(measured, frame, self._recipe)
-                book.candidates.append(book.ledger.settle(measured, judged))
-                left.append(judged == KEPT)
-            keep = to_device(np.flatnonzero(np.concatenate(left)), logits.device)
-            yield tracer.changes(logits[keep], crops[keep], type(notes)(*(column[keep] for column in notes)))
+            notes = work.tracer.notes(logits, crops)
+            return _Drawn(asked.pieces, passed, logits, crops, notes, OnItsWay(notes.of_mask))
+
+    def _select(self, work: _Work, drawn: _Drawn) -> None:
+        """Judges what was measured, books it, and has the changes found of what is left."""
+        of_mask, left, first = drawn.noted.arrived(), [], 0
+        for piece, candidates in zip(drawn.pieces, drawn.candidates, strict=True):
+            frame, book = work.batch[piece.crop].frame, work.found[piece.crop]
+            measured = candidates.measured(measures(of_mask[first : first + len(candidates)], frame))
+            judged = judge_measures(measured, frame, self._recipe)
+            book.candidates.append(book.ledger.settle(measured, judged))
+            left.append(judged == KEPT)
+            first += len(candidates)
+        rows = np.flatnonzero(np.concatenate(left))
+        keep, changed = to_device(rows, drawn.logits.device), of_mask[rows, CHANGED]
+        notes = Notes(*(column[keep] for column in drawn.notes))
+        work.changes.append(work.tracer.changes(drawn.logits[keep], drawn.crops[keep], notes, int(changed.sum())))
+        work.changed.append(changed)
 
     def _drawn(
         self, answer: DecodedGroups, shared: SharedCrops, wanted: NDArray[np.bool_], crop_of: NDArray[np.int64]
@@ -201,50 +239,49 @@ class BatchWorker:
         chosen = (to_device(each, self._sam.device) for each in (prompts, crop_of[prompts], masks))
         return self._draw(shared, answer, Wanted(*chosen))
 
-    def _suppressed(
-        self, batch: Sequence[CropInput], found: list[_Found], changes: list[Changes], together: Ledger
-    ) -> list[Candidates]:
-        """Candidates of every crop after NMS; the run lengths of those that are left come to the host."""
-        with together.timed("nms"):
-            candidates = [concatenate(each.candidates) for each in found]
-            everyone, device = concatenate(candidates), self._sam.device
-            crop_of = np.repeat(np.arange(len(batch)), [len(each) for each in candidates])
-            columns = (everyone.boxes, everyone.predicted_iou, crop_of)
-            kept = nms_in_groups(*(to_device(each, device) for each in columns), threshold=self._recipe.nms_iou)
-            keep = OnItsWay(kept).arrived()
-        with together.timed("rle"):
-            runs = np.full(len(everyone), None)
+    def _finish(self, work: _Work) -> Task:
+        """NMS in each crop; the run lengths of those that are left come to the host, and the answers are given."""
+        with work.together.timed("nms"):
+            candidates = [concatenate(each.candidates) for each in work.found]
+            everyone, crop_of = concatenate(candidates), np.repeat(np.arange(len(candidates)), [*map(len, candidates)])
+            keep = self._kept(everyone, crop_of)
+        with work.together.timed("rle"):
             wanted = np.sort(keep)
-            positions, counts = _chosen(changes, to_device(wanted, device))
-            pixels = np.array([np.prod(crop.frame.original_size) for crop in batch])
-            runs[wanted] = object_column(run_lengths(positions, counts, pixels[crop_of[wanted]]))
+            counts = np.concatenate(work.changed)
+            positions = OnItsWay(_of_masks(work.changes, counts, wanted))
+        yield
+        with work.together.timed("rle"):
+            runs = np.full(len(everyone), None)
+            pixels = np.array([np.prod(crop.frame.original_size) for crop in work.batch])
+            lengths = run_lengths(positions.arrived(), counts[wanted], pixels[crop_of[wanted]])
+            runs[wanted] = object_column(lengths)
         first = np.concatenate([[0], np.cumsum([len(each) for each in candidates])])
-        answers = []
-        for crop, (book, own) in enumerate(zip(found, candidates, strict=True)):
+        answers: list[Answer] = []
+        for crop, (book, own) in enumerate(zip(work.found, candidates, strict=True)):
+            for step in ("encode", "decode", "select", "nms", "rle"):
+                book.ledger.spend(step, getattr(work.together.seconds, step) / len(work.batch))
             rows = keep[crop_of[keep] == crop]
             survivors = book.ledger.survivors(own, rows - first[crop], Reason.NMS_IN_CROP)
-            answers.append(replace(survivors, runs=runs[rows]))
-        return answers
+            answers.append((replace(survivors, runs=runs[rows]), book.ledger))
+        work.done(answers)
+
+    def _kept(self, candidates: Candidates, crop_of: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows after NMS in each crop, aside of what the device is busy with: it needs nothing of that."""
+        aside: AbstractContextManager[object] = torch.cuda.stream(self._aside) if self._aside else nullcontext()
+        with aside:
+            columns = (to_device(x, self._sam.device) for x in (candidates.boxes, candidates.predicted_iou, crop_of))
+            kept = nms_in_groups(*columns, threshold=self._recipe.nms_iou)
+            return OnItsWay(kept).arrived()
 
     @contextmanager
-    def _precision(self) -> Iterator[None]:
+    def precision(self) -> Iterator[None]:
+        """What tasks run within."""
         dtype = self._settings.torch_dtype
         with (
             torch.inference_mode(),
             torch.autocast(self._sam.device.type, dtype, enabled=dtype != torch.float32),
         ):
             yield
-
-
-def begun_ahead(items: Iterable[Item], begin: Callable[[Item], Begun], finish: Callable[[Begun], None]) -> None:
-    """Begin and finish every item in order, but begin AHEAD others before each is finished."""
-    waiting: deque[Begun] = deque()
-    for item in items:
-        waiting.append(begin(item))
-        if len(waiting) > AHEAD:
-            finish(waiting.popleft())
-    while waiting:
-        finish(waiting.popleft())
 
 
 def _pieces(batch: Sequence[CropInput], size: int) -> Iterator[_Piece]:
@@ -263,11 +300,14 @@ def _by_crop(pieces: list[_Piece], size: int) -> tuple[list[_Piece], list[NDArra
     return merged, rows
 
 
-def _chosen(changes: Sequence[Changes], rows: Tensor) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Changes of the masks at `rows`, int64 ascending, on the host: positions one after the other, and their counts."""
-    counts = torch.cat([each.counts for each in changes])
-    chosen = torch.zeros(len(counts), dtype=torch.bool, device=counts.device)
-    chosen[rows] = True
-    positions = torch.cat([each.positions for each in changes])[chosen.repeat_interleave(counts)]
-    some, each = OnItsWay(positions), OnItsWay(counts[rows])
-    return some.arrived(), each.arrived()
+def _of_masks(changes: Sequence[Changes], counts: NDArray[np.int64], rows: NDArray[np.int64]) -> Tensor:
+    """The changes of some masks, one after the other; counts: of all masks, rows: int64 ascending.
+
+    All sizes are known to the host, so nothing waits for the device.
+    """
+    positions = torch.cat([each.positions for each in changes])
+    chosen, device = counts[rows], positions.device
+    shift = (np.cumsum(counts) - counts)[rows] - (np.cumsum(chosen) - chosen)
+    total = int(chosen.sum())
+    from_there = torch.repeat_interleave(to_device(shift, device), to_device(chosen, device), output_size=total)
+    return positions[from_there + torch.arange(total, device=device)]

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def to_device(values: NDArray[Any], device: torch.device) -> Tensor:
-    """The values on the device, by way of pinned memory; the host goes on while they travel."""
+def for_device(values: NDArray[Any], device: torch.device) -> Tensor:
+    """The values in memory from which they travel to the device while the host goes on."""
     tensor = torch.from_numpy(np.ascontiguousarray(values))
-    if device.type == "cpu":
-        return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor if device.type == "cpu" else tensor.pin_memory()
+
+
+def to_device(values: NDArray[Any], device: torch.device) -> Tensor:
+    """The values on the device, once they have travelled; the host goes on meanwhile."""
+    return for_device(values, device).to(device, non_blocking=True)
 
 
 class OnItsWay:

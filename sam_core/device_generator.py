@@ -3,12 +3,12 @@
     images -> crops, resized by threads -> encode a batch of crops -> groups of prompts over its crops
            -> predicted IoU -> draw -> stability, crop border, area -> NMS in the crop -> RLE -> the rest by threads
 
-The masks, their order and every rejection are those of `MaskGenerator`; `sam_core.device_batch` works on one batch.
+The masks, their order and every rejection are those of `MaskGenerator`; `device_batch` works on one batch, and
+`device_pipeline` on several at a time.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from sam_core.ahead import ahead
-from sam_core.device_batch import BatchWorker, CropInput
+from sam_core.device_batch import Answer, BatchWorker, CropInput
+from sam_core.device_copies import for_device
+from sam_core.device_pipeline import DevicePipeline
 from sam_core.device_settings import DeviceSettings, batch_sizes
 from sam_core.generator import check_image
 from sam_core.geometry import frame_of, resized_crop
@@ -32,7 +34,6 @@ from sam_core.model.sam import Sam
 from sam_core.recipes import Recipe
 
 Item = TypeVar("Item")
-_log = logging.getLogger(__name__)
 
 
 class DeviceGenerator:
@@ -50,7 +51,7 @@ class DeviceGenerator:
         self.settings = (settings or DeviceSettings()).resolve(sam.device.type)
         self.recipe = recipe
         self.sizes = batch_sizes(sam.config, self.settings, parameters=sum(p.numel() for p in sam.parameters()))
-        self._image_size = sam.config.image_size
+        self._image_size, self._device = sam.config.image_size, sam.device
         self._worker = BatchWorker(sam, recipe, self.settings)
         self._threads = threads or torch.get_num_threads()
 
@@ -76,13 +77,17 @@ class DeviceGenerator:
         When a batch fails, its images are worked on again, each by itself. Images are taken from the iterable as they
         are needed, some ahead of the results.
         """
+        pipeline = DevicePipeline(self._worker, self.sizes)
         with ThreadPoolExecutor(self._threads, thread_name_prefix="host") as pool:
             begun: deque[_ImageWork] = deque()
-            prepared = ahead(pool, _prepare, self._crops(images, begun), window=2 * self.sizes.crops)
-            for batch in _batches(prepared, lambda: self.sizes.crops):
-                self._work(batch)
+            prepared = ahead(pool, self._prepare, self._crops(images, begun), window=2 * self.sizes.crops)
+            for batch in _batches(prepared, lambda: pipeline.sizes.crops):
+                _work(batch, pipeline)
+                self.sizes = pipeline.sizes
                 _finish(begun, pool)
                 yield from self._results(begun, wait=len(begun) > 4 * self.sizes.crops)
+            pipeline.drain()
+            self.sizes = pipeline.sizes
             _finish(begun, pool)
             yield from self._results(begun, wait=True)
 
@@ -91,39 +96,18 @@ class DeviceGenerator:
             work = _ImageWork(image, self.recipe)
             begun.append(work)
             for number, crop in enumerate(work.crops):
-                yield _CropTask(work, number, crop, self._image_size)
+                yield _CropTask(work, number, crop)
 
-    def _work(self, batch: list[_PreparedCrop]) -> None:
-        """Adds the candidates of a batch's crops to their images."""
-        sound = [(each.task, each.input) for each in batch if each.input and each.task.work.error is None]
+    def _prepare(self, task: _CropTask) -> _PreparedCrop:
+        """The pixels of a crop as the model takes them, in memory from which they can be copied."""
+        image = task.work.image
         try:
-            answers = self._within_memory([prepared for _, prepared in sound])
-        except Exception as error:  # of one of the images: which, shows when each is repeated by itself
-            for task, _ in sound:
-                task.work.error = error
-                task.work.alone = all(other.work is task.work for other, _ in sound)
-            return
-        for (task, _), (candidates, ledger) in zip(sound, answers, strict=True):
-            task.work.add(task.number, candidates, ledger)
-
-    def _within_memory(self, batch: list[CropInput]) -> list[tuple[Candidates, Ledger]]:
-        """Answers for a batch of crops, in as small batches as the memory of the device turns out to need."""
-        answers: list[tuple[Candidates, Ledger]] = []
-        while len(answers) < len(batch):
-            part = batch[len(answers) : len(answers) + self.sizes.crops]
-            try:
-                answers += self._worker.work(part, self.sizes)
-            except torch.OutOfMemoryError:
-                if self.sizes.smallest:
-                    raise
-                self.sizes = self.sizes.halved()
-                self._worker.release()
-                _log.warning(
-                    "out of memory on the device: going on with batches of %d crops and %d prompts",
-                    self.sizes.crops,
-                    self.sizes.prompts,
-                )
-        return answers
+            frame = frame_of((image.shape[0], image.shape[1]), image_size=self._image_size, crop_box=task.crop.box)
+            pixels = for_device(resized_crop(image, frame), self._device)
+            return _PreparedCrop(task, CropInput(frame, task.crop.points, pixels))
+        except Exception as error:
+            task.work.error, task.work.alone = error, True
+            return _PreparedCrop(task, None)
 
     def _results(self, begun: deque[_ImageWork], *, wait: bool) -> Iterator[Generation | Exception]:
         """The results of the images at the head of the queue that are finished, or, with `wait`, about to be."""
@@ -183,7 +167,6 @@ class _CropTask(NamedTuple):
     work: _ImageWork
     number: int
     crop: Crop
-    image_size: int
 
 
 class _PreparedCrop(NamedTuple):
@@ -193,14 +176,21 @@ class _PreparedCrop(NamedTuple):
     input: CropInput | None
 
 
-def _prepare(task: _CropTask) -> _PreparedCrop:
-    image = task.work.image
-    try:
-        frame = frame_of((image.shape[0], image.shape[1]), image_size=task.image_size, crop_box=task.crop.box)
-        return _PreparedCrop(task, CropInput(frame, task.crop.points, resized_crop(image, frame)))
-    except Exception as error:
-        task.work.error, task.work.alone = error, True
-        return _PreparedCrop(task, None)
+def _work(batch: list[_PreparedCrop], pipeline: DevicePipeline) -> None:
+    """Adds a batch to the pipeline, whose answers become candidates of its images, or their error."""
+    sound = [(each.task, each.input) for each in batch if each.input and each.task.work.error is None]
+
+    def done(answers: list[Answer] | Exception) -> None:
+        if isinstance(answers, Exception):  # of one of the images: which, shows when each is repeated by itself
+            for task, _ in sound:
+                task.work.error = answers
+                task.work.alone = all(other.work is task.work for other, _ in sound)
+            return
+        for (task, _), (candidates, ledger) in zip(sound, answers, strict=True):
+            task.work.add(task.number, candidates, ledger)
+
+    if sound:
+        pipeline.add([prepared for _, prepared in sound], done)
 
 
 def _finish(begun: deque[_ImageWork], pool: ThreadPoolExecutor) -> None:

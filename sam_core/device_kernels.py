@@ -17,7 +17,7 @@ from sam_core.masks.tracing import TorchTracer, Tracer
 from sam_core.model.device_encoder import DeviceEncoder
 from sam_core.model.grouped_decoder import DecodedGroups, GroupedDecoder, SharedCrops
 from sam_core.model.image_side import ImageSide, TorchImageSide, Wanted
-from sam_core.model.relative_attention import Attend, attend
+from sam_core.model.relative_attention import Attend, attend_layer
 from sam_core.model.sam import Sam
 from sam_core.recipes import Recipe
 
@@ -40,7 +40,7 @@ def attention_of(settings: DeviceSettings) -> Attend:
         from sam_core.model.triton_attention import attend_triton
 
         return attend_triton
-    return attend
+    return attend_layer
 
 
 def encoder_of(sam: Sam, settings: DeviceSettings) -> DeviceEncoder:

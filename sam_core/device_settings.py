@@ -20,9 +20,8 @@ CompileKind = Literal["auto", "off", "on"]
 Kernels = Literal["auto", "triton", "torch"]
 
 GIB = 1 << 30
-AHEAD = 2
-"""Batches of prompts that are being decoded while the host looks at the numbers of one: with only one, the device would
-wait for what the host does between the end of that one and the beginning of the next."""
+AHEAD = 1
+"""Batches of prompts that are decoded and wait for the host to say which of their masks are drawn."""
 MOST_CROPS, MOST_PROMPTS, LEAST_PROMPTS = 16, 1024, 16
 """More in a batch fills no GPU better; fewer prompts are not worth a call."""
 

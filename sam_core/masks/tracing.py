@@ -23,12 +23,13 @@ from sam_core.masks.compiled import entry
 from sam_core.masks.plain import MASKS_AT_ONCE
 from sam_core.masks.rle import Runs
 
-INNER, OUTER, AREA, X0, Y0, X1, Y1 = range(7)
-"""What is noted of a mask: pixels above +offset, -offset and 0; first and last column and row inside, in the crop."""
+INNER, OUTER, AREA, X0, Y0, X1, Y1, CHANGED = range(8)
+"""What is noted of a mask: pixels above +offset, -offset and 0; first and last column and row inside, in the crop; how
+many changes it has."""
 
 
 class Notes(NamedTuple):
-    """of_mask: int64 [K, 7], see above. of_column: int32 [K, W], changes by column of the crop, or [K, 0]."""
+    """of_mask: int64 [K, 8], see above. of_column: int32 [K, W], changes by column of the crop, or [K, 0]."""
 
     of_mask: Tensor
     of_column: Tensor
@@ -50,8 +51,8 @@ class Tracer(Protocol):
     def notes(self, logits: Tensor, crops: Tensor) -> Notes:
         """Of masks above 0: float32 logits [K, h, w], of which mask k lies in frame crops[k], int64 [K], ascending."""
 
-    def changes(self, logits: Tensor, crops: Tensor, notes: Notes) -> Changes:
-        """Of the same, given their notes."""
+    def changes(self, logits: Tensor, crops: Tensor, notes: Notes, total: int) -> Changes:
+        """Of the same, given their notes; total: of their CHANGED, which the host knows without asking the device."""
 
 
 class TorchTracer:
@@ -63,11 +64,11 @@ class TorchTracer:
 
     def notes(self, logits: Tensor, crops: Tensor) -> Notes:
         """See `Tracer`."""
-        found = [self._notes(full) for full, _ in self._at_crop_size(logits, crops)]
-        of_mask = torch.cat([torch.empty(0, 7, dtype=torch.int64, device=logits.device), *found])
+        found = [self._notes(full, frame) for full, frame in self._at_crop_size(logits, crops)]
+        of_mask = torch.cat([torch.empty(0, 8, dtype=torch.int64, device=logits.device), *found])
         return Notes(of_mask, torch.empty(len(logits), 0, dtype=torch.int32, device=logits.device))
 
-    def changes(self, logits: Tensor, crops: Tensor, notes: Notes) -> Changes:
+    def changes(self, logits: Tensor, crops: Tensor, notes: Notes, total: int) -> Changes:
         """See `Tracer`."""
         found = [_changes(full > 0, frame) for full, frame in self._at_crop_size(logits, crops)]
         return Changes(
@@ -82,9 +83,11 @@ class TorchTracer:
             for part in few.split(MASKS_AT_ONCE):
                 yield upscale_logits(part[:, None], self._frames[crop])[:, 0], self._frames[crop]
 
-    def _notes(self, full: Tensor) -> Tensor:
+    def _notes(self, full: Tensor, frame: Frame) -> Tensor:
         counts = [torch.count_nonzero(full > level, dim=(1, 2)) for level in (self._offset, -self._offset, 0.0)]
-        return torch.cat([torch.stack(counts, dim=1), tight_boxes(full > 0)], dim=1)
+        inside = full > 0
+        changed = _changes(inside, frame).counts
+        return torch.cat([torch.stack(counts, dim=1), tight_boxes(inside), changed[:, None]], dim=1)
 
 
 def _changes(masks: Tensor, frame: Frame) -> Changes:
@@ -100,12 +103,12 @@ def _changes(masks: Tensor, frame: Frame) -> Changes:
 
 
 def measures(notes: NDArray[np.int64], frame: Frame) -> Measures:
-    """What the rules ask of masks in one frame, from their notes [K, 7] on the host; without run lengths."""
+    """What the rules ask of masks in one frame, from their notes [K, 8] on the host; without run lengths."""
     x0, y0 = frame.crop_box[:2]
     return Measures(
         stability_score=np.divide(notes[:, INNER], np.maximum(notes[:, OUTER], 1), dtype=np.float32),
         areas=notes[:, AREA].copy(),
-        boxes=notes[:, X0:] + np.array([x0, y0, x0, y0]),
+        boxes=notes[:, X0 : Y1 + 1] + np.array([x0, y0, x0, y0]),
         runs=np.full(len(notes), None),
     )
 

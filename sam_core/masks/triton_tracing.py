@@ -21,7 +21,7 @@ from torch import Tensor
 from sam_core.device_copies import to_device
 from sam_core.geometry import Frame
 from sam_core.masks.bilinear import Resize, axes, resize
-from sam_core.masks.tracing import Changes, Notes
+from sam_core.masks.tracing import CHANGED, Changes, Notes
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 """Whether kernels run in Triton's interpreter, whose fused multiply-add rounds twice: wider floats take its place."""
@@ -69,17 +69,15 @@ class TritonTracer:
         columns = torch.stack([inside.int().argmax(1), self._width - 1 - inside.flip(1).int().argmax(1)])
         x0, x1 = columns * inside.any(1)
         y0, y1 = torch.stack([first.amin(1), last.amax(1)]) * inside.any(1)
-        sums = (each.sum(1) for each in (inner, outer, area))
-        return Notes(torch.stack([*sums, x0, y0, x1, y1], dim=1).long(), changes)
+        inner, outer, area, changed = (each.sum(1) for each in (inner, outer, area, changes))
+        return Notes(torch.stack([inner, outer, area, x0, y0, x1, y1, changed], dim=1).long(), changes)
 
-    def changes(self, logits: Tensor, crops: Tensor, notes: Notes) -> Changes:
+    def changes(self, logits: Tensor, crops: Tensor, notes: Notes, total: int) -> Changes:
         """See `Tracer`."""
-        counts = notes.of_column.sum(1)
         ends = notes.of_column.flatten().cumsum(0)
-        total = int(ends[-1]) if len(ends) else 0
         positions = torch.empty(total, dtype=torch.int32, device=logits.device)
         self._launch(logits, crops, positions, ends - notes.of_column.flatten(), write=True)
-        return Changes(positions, counts.long())
+        return Changes(positions, notes.of_mask[:, CHANGED])
 
     def _launch(self, logits: Tensor, crops: Tensor, found: Tensor, starts: Tensor, *, write: bool) -> None:
         if not len(logits):
@@ -185,11 +183,10 @@ def _trace(
             seen = mine & (r >= row0) & (r < row1)
             value = _crop_value(mask_ptr, tl.minimum(r, height - 1).to(tl.int32), c, input_at, input_weight, at, weight,
                                 side, inputs, length, FUSED)  # fmt: skip
-            above = tl.minimum(tl.maximum(r - 1, 0), height - 1).to(tl.int32)
-            before = _crop_value(mask_ptr, above, c, input_at, input_weight, at, weight, side, inputs, length, FUSED)
             inside = seen & (value > 0)
-            was = mine & (r - 1 >= row0) & (r - 1 < row1) & (before > 0)
-            was = was | (carry & (r == 0))
+            was = tl.gather(inside.to(tl.int32), tl.maximum(slot - 1, 0) + column * 0, 1) == 1
+            was = tl.where(slot > 0, was, carry)  # of the row before
+            carry = tl.sum(tl.where(slot == ROWS - 1, inside.to(tl.int32), 0), 1)[:, None] == 1
             position = corner + column.to(tl.int64) * original + r
             counts = (r < height) | ((r == height) & ((full == 0) | (column == width - 1)))
             changed = mine & (inside != was) & (r <= row1) & counts & (position < total)

@@ -38,22 +38,22 @@ class DeviceEncoder:
 
     def __call__(self, pixels: Tensor, sizes: Tensor) -> ImageFeatures:
         """pixels: uint8 [B, S, S, 3], each crop at the top left. sizes: int64 [B, 2], height and width of each."""
-        x, fine = self._embed(pixels, sizes)
+        x, update, fine = self._embed(pixels, sizes)
         for block in self._encoder.blocks:
-            x = self._block(block, x)
-        return ImageFeatures(self._neck(x), fine)
+            x, update = self._block(block, x, update)
+        return ImageFeatures(self._neck(x, update), fine)
 
-    def _embedded(self, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Tokens with their positions [B, h, w, C], and the fine features."""
-        x, fine = self._encoder.patch_embed(self._normalised(pixels, sizes))
-        x = x.float()
+    def _embedded(self, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Positions of tokens and the tokens that are to be added to them, [B, h, w, C], and the fine features."""
+        tokens, fine = self._encoder.patch_embed(self._normalised(pixels, sizes))
+        positions = torch.zeros(tokens.shape, device=tokens.device)
         if self._encoder.pos_embed is not None:
-            x = x + resize_absolute_table(self._encoder.pos_embed, x.shape[1], x.shape[2])
-        return x, tuple(level.float() for level in fine)
+            positions = positions + resize_absolute_table(self._encoder.pos_embed, tokens.shape[1], tokens.shape[2])
+        return positions, tokens.contiguous(), tuple(level.float() for level in fine)
 
-    def _narrowed(self, x: Tensor) -> Tensor:
-        """[B, h, w, C] -> the embedding [B, D, h, w]."""
-        x = x.permute(0, 3, 1, 2)
+    def _narrowed(self, x: Tensor, update: Tensor) -> Tensor:
+        """The residual stream and its last update, [B, h, w, C] -> the embedding [B, D, h, w]."""
+        x = (x + update).permute(0, 3, 1, 2)
         for layer in self._encoder.neck:
             x = layer(x).float()
         return x
@@ -66,8 +66,8 @@ class DeviceEncoder:
         return values.where(inside[:, None], 0.0)
 
 
-def _block(block: Block, x: Tensor, *, attend: Attend) -> Tensor:
-    """[B, h, w, C] -> [B, h, w, C]."""
+def _block(block: Block, x: Tensor, update: Tensor, *, attend: Attend) -> tuple[Tensor, Tensor]:
+    """The residual stream [B, h, w, C], and what is to be added to it next: one pass adds and normalises."""
+    x = x + update
     x = x + block.attn(block.norm1(x), block.window_size, attend)
-    out: Tensor = x + block.mlp(block.norm2(x))
-    return out
+    return x, block.mlp(block.norm2(x))

@@ -18,8 +18,8 @@ from sam_core.model.windows import partition, unpartition
 BLOCKED_FROM = 1024
 """Positions from which attention on a CPU goes in blocks: below, everything fits the cache anyway."""
 
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-"""As `attend`: q, k, v [B, heads, h * w, c], along_h [h, h, c], along_w [w, w, c] -> like q."""
+Attend = Callable[["RelativeAttention", Tensor, int], Tensor]
+"""As `attend_layer`: what a layer makes of its qkv [B, h, w, 3C] with a window, [B, h, w, C]."""
 
 
 class RelativeAttention(nn.Module):
@@ -36,29 +36,41 @@ class RelativeAttention(nn.Module):
     def forward(self, x: Tensor, window: int = 0, attend: Attend | None = None) -> Tensor:
         """[B, h, w, C] -> [B, h, w, C]. window: side of the windows that attend to themselves; 0 for the whole grid.
 
-        attend: another way to compute what `attend` of this module does.
-
-        Windows that reach beyond the grid see zeros there, which take part in attention as in the released models.
-        The products of zeros are biases: they are filled in rather than computed.
+        attend: another way to compute what `attend_layer` does.
         """
-        qkv, (h, w) = self.qkv(x), x.shape[1:3]
-        if window:
-            windows = partition(qkv, window, outside=self.qkv.bias)
-            attended = unpartition(self._attended(windows, attend), h, w)
-        else:
-            attended = self._attended(qkv, attend)
-        out: Tensor = self.proj(attended)
+        out: Tensor = self.proj((attend or attend_layer)(self, self.qkv(x), window))
         return out
 
-    def _attended(self, qkv: Tensor, attend_by: Attend | None) -> Tensor:
-        """[B, h, w, 3C] -> [B, h, w, C]."""
-        b, h, w, _ = qkv.shape
-        q, k, v = qkv.view(b, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        along_h, along_w = (
-            offsets(table, side).to(q.dtype) for table, side in ((self.rel_pos_h, h), (self.rel_pos_w, w))
-        )
-        attended = (attend_by or attend)(q, k, v, along_h, along_w)
-        return attended.transpose(1, 2).reshape(b, h, w, -1)
+
+def attend_layer(layer: RelativeAttention, qkv: Tensor, window: int) -> Tensor:
+    """Attention of a layer's qkv [B, h, w, 3C], within windows or, if 0, over the whole grid: [B, h, w, C].
+
+    Windows that reach beyond the grid see zeros there, which take part in attention as in the released models. The
+    products of zeros are biases: they are filled in rather than computed.
+    """
+    if not window:
+        return attend_grid(layer, qkv)
+    windows = partition(qkv, window, outside=layer.qkv.bias)
+    return unpartition(attend_grid(layer, windows), *qkv.shape[1:3])
+
+
+def attend_grid(layer: RelativeAttention, qkv: Tensor) -> Tensor:
+    """Attention over whole grids: [B, h, w, 3C] -> [B, h, w, C]."""
+    return joined(attend(*split(layer, qkv)), qkv)
+
+
+def split(layer: RelativeAttention, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What `attend` is given: q, k, v [B, heads, h * w, c] of qkv [B, h, w, 3C], along_h and along_w in its dtype."""
+    b, h, w, _ = qkv.shape
+    q, k, v = qkv.view(b, h * w, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
+    tables = zip((layer.rel_pos_h, layer.rel_pos_w), (h, w), strict=True)
+    along_h, along_w = (offsets(table, side).to(q.dtype) for table, side in tables)
+    return q, k, v, along_h, along_w
+
+
+def joined(attended: Tensor, qkv: Tensor) -> Tensor:
+    """[B, heads, h * w, c] -> [B, h, w, C], the grid being that of qkv."""
+    return attended.transpose(1, 2).reshape(*qkv.shape[:3], -1)
 
 
 def offsets(table: Tensor, side: int) -> Tensor:

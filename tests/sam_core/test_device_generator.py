@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam_core import device_generator
-from sam_core.device_batch import BatchWorker, CropInput, begun_ahead
+from sam_core import device_pipeline
+from sam_core.device_batch import BatchWorker, CropInput
 from sam_core.device_generator import DeviceGenerator
 from sam_core.device_settings import BatchSizes, DeviceSettings
 from sam_core.generator import MaskGenerator
@@ -115,15 +115,15 @@ def test_a_bad_image_costs_no_other(sam: Sam, images: list[np.ndarray]) -> None:
 def test_when_a_batch_fails_its_images_are_repeated_one_by_one(
     sam: Sam, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work, poison = BatchWorker.work, images[1].shape[:2]
+    encoded, poison = BatchWorker._encoded, images[1].shape[:2]
 
-    def fails(self: BatchWorker, batch: list[CropInput], sizes: BatchSizes) -> list:
+    def fails(self: BatchWorker, batch: list[CropInput], sizes: BatchSizes) -> object:
         if any(crop.frame.original_size == poison for crop in batch):
             raise RuntimeError("device-side assert")
-        return work(self, batch, sizes)
+        return encoded(self, batch, sizes)
 
     expected = DeviceGenerator(sam, ONE_WINDOW, FLOAT).generate(images[0])
-    monkeypatch.setattr(BatchWorker, "work", fails)
+    monkeypatch.setattr(BatchWorker, "_encoded", fails)
     results = list(DeviceGenerator(sam, ONE_WINDOW, FLOAT).attempt_many(images))
     assert isinstance(results[1], RuntimeError)
     assert isinstance(results[0], Generation)
@@ -145,7 +145,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(
 
     monkeypatch.setattr(device._worker, "_encode", small_memory)
     said: list[str] = []
-    monkeypatch.setattr(device_generator._log, "warning", lambda words, *values: said.append(words % values))
+    monkeypatch.setattr(device_pipeline._log, "warning", lambda words, *values: said.append(words % values))
     device.sizes = BatchSizes(crops=3, prompts=64)
     for ours, theirs in zip(device.generate_many(images), expected, strict=True):
         assert_same(ours, theirs)
@@ -189,14 +189,3 @@ def test_nothing_survives(sam: Sam, images: list[np.ndarray]) -> None:
         generation = DeviceGenerator(sam, strict, FLOAT).generate(images[0])
         assert len(generation.masks) == 0
         assert generation.candidates == len(generation.rejections) > 0
-
-
-def test_two_are_begun_before_the_one_before_is_finished() -> None:
-    events: list[str] = []
-
-    def begin(item: int) -> int:
-        events.append(f"+{item}")
-        return item
-
-    begun_ahead(range(4), begin, lambda item: events.append(f"-{item}"))
-    assert " ".join(events) == "+0 +1 +2 -0 +3 -1 -2 -3"

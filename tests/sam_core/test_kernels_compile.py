@@ -13,7 +13,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from sam_core.masks import triton_tracing
-from sam_core.model import triton_attention, triton_image_side
+from sam_core.model import triton_attention, triton_image_side, triton_window_attention
+from sam_core.model.triton_channels import blocks
 
 INTEGERS = ("crops_ptr", "places_ptr", "starts_ptr")
 FLOATS = ("logits_ptr", "input_weight", "crop_weight")
@@ -48,9 +49,12 @@ def of_attend(name):
 for write in (False, True):
     sizes = {"WRITE": write, "ROWS": triton_tracing.ROWS, "COLUMNS": triton_tracing.COLUMNS, "FUSED": True}
     assert "fma" in compiled(triton_tracing._trace, sizes, of_trace)
-for width in (64, 128):
-    sizes = {"QUERIES": triton_attention.QUERIES, "WIDTH": 64, "C": width}
+for width in (64, 80):
+    sizes = {"QUERIES": triton_attention.QUERIES, "WIDTH": 64, **blocks(width)}
     assert "wgmma" in compiled(triton_attention._attend, sizes, of_attend)
+    window = {"SIZE": 14, "SPAN": 16, "TABLE": 32, **blocks(width)}
+    sizes = {"QUERIES": triton_window_attention.QUERIES, "KEYS": triton_window_attention.KEYS, **window}
+    assert "wgmma" in compiled(triton_window_attention._attend, sizes, of_attend)
 drawing = False
 rows = {"ROWS": 64, "C": 256}
 sizes = {"HEADS": 8, "POSITIONS": triton_image_side.WRITE_AT_ONCE, "WRITTEN": triton_image_side.WRITTEN} | rows

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sam_core.geometry import Frame, frame_of
 from sam_core.masks import plain
-from sam_core.masks.tracing import Changes, Notes, TorchTracer, Tracer, measures, run_lengths
+from sam_core.masks.tracing import CHANGED, Changes, Notes, TorchTracer, Tracer, measures, run_lengths
 from tests.sam_core.masks.test_kernels import blobs
 
 SIDE = 32
@@ -34,9 +34,9 @@ class OnDevice:
         found = self._tracer.notes(logits.to(self._device), crops.to(self._device))
         return Notes(*(each.cpu() for each in found))
 
-    def changes(self, logits: Tensor, crops: Tensor, notes: Notes) -> Changes:
+    def changes(self, logits: Tensor, crops: Tensor, notes: Notes, total: int) -> Changes:
         there = Notes(*(each.to(self._device) for each in notes))
-        found = self._tracer.changes(logits.to(self._device), crops.to(self._device), there)
+        found = self._tracer.changes(logits.to(self._device), crops.to(self._device), there, total)
         return Changes(*(each.cpu() for each in found))
 
 
@@ -57,7 +57,8 @@ def compare(make: Make, logits: Tensor, crops: Sequence[int], *, offset: float =
     """Masks in several frames, looked at together, against each by itself."""
     tracer, of = make(FRAMES, offset), torch.tensor(crops)
     notes = tracer.notes(logits, of)
-    changes = tracer.changes(logits, of, notes)
+    changes = tracer.changes(logits, of, notes, int(notes.of_mask[:, CHANGED].sum()))
+    assert changes.counts.tolist() == notes.of_mask[:, CHANGED].tolist()
     pixels = np.array([np.prod(FRAMES[crop].original_size) for crop in crops])
     runs = run_lengths(changes.positions.numpy(), changes.counts.numpy(), pixels)
     assert notes.of_mask.dtype == torch.int64
@@ -106,5 +107,5 @@ def test_several_masks_in_one_frame(make: Make) -> None:
 def test_no_masks(make: Make) -> None:
     tracer, none = make(FRAMES, 1.0), torch.empty(0, dtype=torch.int64)
     notes = tracer.notes(torch.empty(0, SIDE, SIDE), none)
-    assert notes.of_mask.shape == (0, 7)
-    assert tracer.changes(torch.empty(0, SIDE, SIDE), none, notes).positions.tolist() == []
+    assert notes.of_mask.shape == (0, 8)
+    assert tracer.changes(torch.empty(0, SIDE, SIDE), none, notes, 0).positions.tolist() == []

@@ -106,11 +106,11 @@ def test_bfloat16_on_a_gpu_at_the_size_of_the_released_models() -> None:
     probes, messages = (normal(device, 32, 56, 256) * scale for scale in (0.1, 1.0))
     writing, norm = Writing(probes, normal(device, 32, 56, 1), messages, 8), nn.LayerNorm(256).to(device)
     filters, every_second = normal(device, 32, 3, 32), torch.arange(0, 32, 2, device=device)
-    wanted = Wanted(every_second, every_second * 0, every_second)
+    wanted, maps = Wanted(every_second, every_second * 0, every_second), upscaling(device, 256)
     with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
         written = [side.write(image, positions, writing, norm) for side in sides]
         assert float((written[0] - written[1]).norm() / written[1].norm()) < 0.02
         found = [side.read(written[1], positions, probes) for side in sides]
         assert float((found[0] - found[1]).norm() / found[1].norm()) < 0.03
-        drawn = [side.draw(written[1], filters, upscaling(device, 256), (), wanted) for side in sides]
+        drawn = [side.draw(written[1], filters, maps, (), wanted) for side in sides]
         assert float((drawn[0] - drawn[1]).norm() / drawn[1].norm()) < 0.03

@@ -1,0 +1,120 @@
+"""Batches on their way through a device, several at a time, so that it always has something to do.
+
+A task stops where it needs what the device is still at. Whenever a task is begun, every other one goes on to its next
+stop, the youngest first: by the time the host waits for what an old one asked of the device, the device has the work of
+the younger ones before it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from sam_core.device_batch import Answer, BatchWorker, CropInput, Task
+from sam_core.device_settings import BatchSizes
+
+_log = logging.getLogger(__name__)
+Done = Callable[[list[Answer] | Exception], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Crops in work, the answers so far, and who is told them, or why there are none."""
+
+    crops: Sequence[CropInput]
+    done: Done
+    answers: list[Answer] = field(default_factory=list)
+
+
+class DevicePipeline:
+    """Takes batches, and tells their answers later. sizes: the largest ones, smaller once memory was short."""
+
+    def __init__(self, worker: BatchWorker, sizes: BatchSizes) -> None:
+        self.sizes = sizes
+        self._worker = worker
+        self._open: list[_Batch] = []
+        self._running: deque[tuple[_Batch, Task]] = deque()
+
+    def add(self, crops: Sequence[CropInput], done: Done) -> None:
+        """Begin to work on at most `sizes.crops` crops; this or a later call of any method will call `done`."""
+        batch = _Batch(crops, done)
+        self._open.append(batch)
+        self._within_memory(lambda: self._begin(batch, crops))
+
+    def drain(self) -> None:
+        """Finish everything."""
+        self._within_memory(self._to_the_end)
+
+    def _within_memory(self, work: Callable[[], None]) -> None:
+        """Does it; when memory runs out, everything open is done again, in as small batches as it turns out to need."""
+        try:
+            work()
+        except torch.OutOfMemoryError as error:
+            self._shrink(error)
+            self._within_memory(self._one_by_one)
+
+    def _shrink(self, error: torch.OutOfMemoryError) -> None:
+        """Forget what is running, and go on with half of the sizes; if there is nothing smaller, that is the end."""
+        self._running.clear()
+        if self.sizes.smallest:
+            for batch in list(self._open):
+                self._close(batch, error)
+            return
+        self.sizes = self.sizes.halved()
+        self._worker.release()
+        _log.warning(
+            "out of memory on the device: going on with batches of %d crops and %d prompts",
+            self.sizes.crops,
+            self.sizes.prompts,
+        )
+
+    def _one_by_one(self) -> None:
+        """Finish every open batch, in parts, before the next one is begun."""
+        for batch in list(self._open):
+            while batch in self._open:
+                self._begin(batch, batch.crops[len(batch.answers) :][: self.sizes.crops])
+                self._to_the_end()
+
+    def _begin(self, batch: _Batch, crops: Sequence[CropInput]) -> None:
+        """Begin with some crops of a batch. Raises torch.OutOfMemoryError."""
+
+        def answered(answers: list[Answer]) -> None:
+            batch.answers += answers
+            if len(batch.answers) == len(batch.crops):
+                self._close(batch, batch.answers)
+
+        for task in self._worker.tasks(crops, self.sizes, answered):
+            self._running.appendleft((batch, task))
+            self._go_on()
+            if batch not in self._open:
+                return  # it failed
+
+    def _to_the_end(self) -> None:
+        while self._running:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Every task to its next stop, the youngest first."""
+        for batch, task in list(self._running):
+            if batch not in self._open:
+                continue
+            try:
+                with self._worker.precision():
+                    next(task)
+            except StopIteration:
+                self._running.remove((batch, task))
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                self._close(batch, error)
+
+    def _close(self, batch: _Batch, result: list[Answer] | Exception) -> None:
+        """Tell the end of a batch."""
+        self._open.remove(batch)
+        if isinstance(result, Exception):
+            self._running = deque(each for each in self._running if each[0] is not batch)
+        batch.done(result)
