@@ -20,7 +20,7 @@ from torch import Tensor
 from sam_core.device_copies import OnItsWay, to_device
 from sam_core.device_kernels import decode_of, decoder_of, draw_of, encoder_of, round_matrices, tracer_of
 from sam_core.device_settings import BatchSizes, DeviceSettings
-from sam_core.geometry import Frame, points_to_input
+from sam_core.geometry import Frame
 from sam_core.masks.batch import Reason
 from sam_core.masks.candidates import KEPT, Candidates, Ledger, concatenate, decoded, object_column
 from sam_core.masks.group_nms import nms_in_groups
@@ -36,24 +36,42 @@ from sam_core.recipes import Recipe
 MOST_IN_GROUP = 64
 """Prompts of one crop in a group: all of an 8 x 8 grid, and enough to make use of what they share."""
 
-Answer = tuple[Candidates, Ledger]
-"""Of a crop: its candidates with their run lengths, the most confident first, and the account of the rest."""
 Task = Iterator[None]
 """Some work on the device. Wherever it yields, it needs next what the device is still at."""
 
 
 class CropInput(NamedTuple):
-    """A crop to work on: its frame, its points, and its pixels uint8 [*frame.input_size, 3], ready to be copied."""
+    """A crop to work on: its frame, its points in the original image and in the model input, and its pixels, uint8
+    [*frame.input_size, 3], ready to be copied."""
 
     frame: Frame
     points: Points
+    clicks: Points
     pixels: Tensor
 
 
+class Answer(NamedTuple):
+    """What is known of a crop: candidates, the most confident first, where their masks change, and the account of the
+    rest. changes: positions, one mask after the other. counts: how many each mask has. pixels: of the original image.
+    """
+
+    candidates: Candidates
+    changes: NDArray[np.int32]
+    counts: NDArray[np.int64]
+    pixels: int
+    ledger: Ledger
+
+    def encoded(self) -> Candidates:
+        """The candidates with their masks as COCO compressed counts."""
+        runs = run_lengths(self.changes, self.counts, np.full(len(self.counts), self.pixels))
+        return replace(self.candidates, runs=object_column(runs)).encoded()
+
+
 class _Piece(NamedTuple):
-    """Consecutive points of one crop of the batch."""
+    """Consecutive points of one crop of the batch, from `first` on."""
 
     crop: int
+    first: int
     points: Points
 
 
@@ -186,8 +204,8 @@ class BatchWorker:
         count = len(pieces) if self._settings.compile == "off" else work.sizes.prompts // size
         crops = np.array([piece.crop for piece in pieces] + [pieces[-1].crop] * (count - len(pieces)))
         clicks = np.zeros((count, size, 1, 2))
-        for place, (crop, points) in enumerate(pieces):
-            clicks[place, : len(points), 0] = points_to_input(torch.from_numpy(points), work.batch[crop].frame).numpy()
+        for place, (crop, first, points) in enumerate(pieces):
+            clicks[place, : len(points), 0] = work.batch[crop].clicks[first : first + len(points)]
         on_device = to_device(clicks.reshape(-1, 1, 2), device)
         prompts = Prompts(on_device, torch.full(on_device.shape[:2], FOREGROUND, device=device))
         answer = self._decode(work.shared.take(to_device(crops, device)), self._sam.prompt_encoder(prompts)[0])
@@ -246,27 +264,26 @@ class BatchWorker:
             everyone, crop_of = concatenate(candidates), np.repeat(np.arange(len(candidates)), [*map(len, candidates)])
             keep = self._kept(everyone, crop_of)
         with work.together.timed("rle"):
-            wanted = np.sort(keep)
             counts = np.concatenate(work.changed)
-            positions = OnItsWay(_of_masks(work.changes, counts, wanted))
+            positions = OnItsWay(_of_masks(work.changes, counts, keep))
         yield
         with work.together.timed("rle"):
-            runs = np.full(len(everyone), None)
-            pixels = np.array([np.prod(crop.frame.original_size) for crop in work.batch])
-            lengths = run_lengths(positions.arrived(), counts[wanted], pixels[crop_of[wanted]])
-            runs[wanted] = object_column(lengths)
-        first = np.concatenate([[0], np.cumsum([len(each) for each in candidates])])
+            changes = positions.arrived()
+        first, at = np.concatenate([[0], np.cumsum([len(each) for each in candidates])]), 0
         answers: list[Answer] = []
         for crop, (book, own) in enumerate(zip(work.found, candidates, strict=True)):
             for step in ("encode", "decode", "select", "nms", "rle"):
                 book.ledger.spend(step, getattr(work.together.seconds, step) / len(work.batch))
             rows = keep[crop_of[keep] == crop]
             survivors = book.ledger.survivors(own, rows - first[crop], Reason.NMS_IN_CROP)
-            answers.append((replace(survivors, runs=runs[rows]), book.ledger))
+            mine, pixels = counts[rows], int(np.prod(work.batch[crop].frame.original_size))
+            end = at + int(mine.sum())
+            answers.append(Answer(survivors, changes[at:end], mine, pixels, book.ledger))
+            at = end
         work.done(answers)
 
     def _kept(self, candidates: Candidates, crop_of: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows after NMS in each crop, aside of what the device is busy with: it needs nothing of that."""
+        """Rows after NMS, crop by crop, aside of what the device is busy with: it needs nothing of that."""
         aside: AbstractContextManager[object] = torch.cuda.stream(self._aside) if self._aside else nullcontext()
         with aside:
             columns = (to_device(x, self._sam.device) for x in (candidates.boxes, candidates.predicted_iou, crop_of))
@@ -287,7 +304,7 @@ class BatchWorker:
 def _pieces(batch: Sequence[CropInput], size: int) -> Iterator[_Piece]:
     for crop, each in enumerate(batch):
         for start in range(0, len(each.points), size):
-            yield _Piece(crop, each.points[start : start + size])
+            yield _Piece(crop, start, each.points[start : start + size])
 
 
 def _by_crop(pieces: list[_Piece], size: int) -> tuple[list[_Piece], list[NDArray[np.int64]]]:
@@ -295,13 +312,13 @@ def _by_crop(pieces: list[_Piece], size: int) -> tuple[list[_Piece], list[NDArra
     merged, rows = [], []
     for crop, places in groupby(range(len(pieces)), key=lambda place: pieces[place].crop):
         own = list(places)
-        merged.append(_Piece(crop, np.concatenate([pieces[place].points for place in own])))
+        merged.append(_Piece(crop, pieces[own[0]].first, np.concatenate([pieces[place].points for place in own])))
         rows.append(np.concatenate([place * size + np.arange(len(pieces[place].points)) for place in own]))
     return merged, rows
 
 
 def _of_masks(changes: Sequence[Changes], counts: NDArray[np.int64], rows: NDArray[np.int64]) -> Tensor:
-    """The changes of some masks, one after the other; counts: of all masks, rows: int64 ascending.
+    """The changes of some masks, one after the other; counts: of all masks, rows: int64.
 
     All sizes are known to the host, so nothing waits for the device.
     """

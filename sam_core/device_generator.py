@@ -25,10 +25,10 @@ from sam_core.device_copies import for_device
 from sam_core.device_pipeline import DevicePipeline
 from sam_core.device_settings import DeviceSettings, batch_sizes
 from sam_core.generator import check_image
-from sam_core.geometry import frame_of, resized_crop
+from sam_core.geometry import frame_of, points_to_input, resized_crop
 from sam_core.masks.assemble import assemble
 from sam_core.masks.batch import Generation
-from sam_core.masks.candidates import Candidates, Ledger
+from sam_core.masks.candidates import Ledger
 from sam_core.masks.crops import Crop, crop_plan
 from sam_core.model.sam import Sam
 from sam_core.recipes import Recipe
@@ -103,8 +103,9 @@ class DeviceGenerator:
         image = task.work.image
         try:
             frame = frame_of((image.shape[0], image.shape[1]), image_size=self._image_size, crop_box=task.crop.box)
+            clicks = points_to_input(torch.from_numpy(task.crop.points), frame).numpy()
             pixels = for_device(resized_crop(image, frame), self._device)
-            return _PreparedCrop(task, CropInput(frame, task.crop.points, pixels))
+            return _PreparedCrop(task, CropInput(frame, task.crop.points, clicks, pixels))
         except Exception as error:
             task.work.error, task.work.alone = error, True
             return _PreparedCrop(task, None)
@@ -133,7 +134,7 @@ class _ImageWork:
         self.error: Exception | None = None
         self.alone = False  # whether no other image can have caused the error
         self.future: Future[Generation] | None = None
-        self._parts: dict[int, tuple[Candidates, Ledger]] = {}
+        self._parts: dict[int, Answer] = {}
         self.crops: tuple[Crop, ...] = ()
         try:
             check_image(image)
@@ -141,8 +142,8 @@ class _ImageWork:
         except ValueError as error:
             self.error, self.alone = error, True
 
-    def add(self, number: int, candidates: Candidates, ledger: Ledger) -> None:
-        self._parts[number] = candidates, ledger
+    def add(self, number: int, answer: Answer) -> None:
+        self._parts[number] = answer
 
     @property
     def complete(self) -> bool:
@@ -154,10 +155,10 @@ class _ImageWork:
             raise self.error
         ledger = Ledger()
         parts = [self._parts[number] for number in range(len(self.crops))]
-        for _, account in parts:
-            ledger.add(account)
+        for part in parts:
+            ledger.add(part.ledger)
         with ledger.timed("rle"):
-            encoded = [candidates.encoded() for candidates, _ in parts]
+            encoded = [part.encoded() for part in parts]
         return assemble(encoded, (self.image.shape[0], self.image.shape[1]), self.recipe, ledger)
 
 
@@ -186,8 +187,8 @@ def _work(batch: list[_PreparedCrop], pipeline: DevicePipeline) -> None:
                 task.work.error = answers
                 task.work.alone = all(other.work is task.work for other, _ in sound)
             return
-        for (task, _), (candidates, ledger) in zip(sound, answers, strict=True):
-            task.work.add(task.number, candidates, ledger)
+        for (task, _), answer in zip(sound, answers, strict=True):
+            task.work.add(task.number, answer)
 
     if sound:
         pipeline.add([prepared for _, prepared in sound], done)

@@ -3,6 +3,7 @@
 The numbers are those of `torch.nn.functional.interpolate(..., mode="bilinear", align_corners=False)`, bit for bit.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +42,7 @@ def axes(frame: Frame, *, low_res: tuple[int, int]) -> tuple[Axis, Axis]:
     return rows, columns
 
 
+@lru_cache(maxsize=1024)  # crops of a few sizes, again and again
 def resize(source: int, target: int, *, kept: int) -> Resize:
     """The first `kept` positions of a resize from `source` to `target` pixels whose corners are not aligned."""
     scale = np.float64(np.float32(source) / np.float32(target))

@@ -21,8 +21,8 @@ from sam_core.model.triton_window_attention import in_windows
 
 LARGE = 1024
 """Positions from which the kernel is the faster way."""
-QUERIES = 128
-"""Queries of a program."""
+QUERIES = 64
+"""Queries of a program. On an H100 faster than 128 and 256, with 4 warps rather than 8 and 3 stages rather than 2."""
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -59,7 +59,7 @@ def on_large_grid(qkv: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
     c = out.shape[3] // heads
     _attend[(triton.cdiv(h * w, QUERIES), b * heads)](
         qkv, by_row.contiguous(), by_column.contiguous(), out, heads, h, w, c, LOG2_E.value * c**-0.5,
-        QUERIES=QUERIES, WIDTH=max(LEAST, triton.next_power_of_2(w)), **blocks(c), num_warps=8, num_stages=3,
+        QUERIES=QUERIES, WIDTH=max(LEAST, triton.next_power_of_2(w)), **blocks(c), num_warps=4, num_stages=3,
     )  # fmt: skip
     return out
 

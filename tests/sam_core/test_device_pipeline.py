@@ -48,7 +48,8 @@ class NotingWorker:
 
 
 def crop(width: int) -> CropInput:
-    return CropInput(frame_of((8, width), image_size=16), np.zeros((1, 2)), torch.zeros(8, width, 3, dtype=torch.uint8))
+    points = np.zeros((1, 2))
+    return CropInput(frame_of((8, width), image_size=16), points, points, torch.zeros(8, width, 3, dtype=torch.uint8))
 
 
 def run(worker: NotingWorker, batches: Sequence[Sequence[int]]) -> tuple[list[object], DevicePipeline]:

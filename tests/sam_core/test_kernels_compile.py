@@ -63,7 +63,7 @@ sizes = {"POSITIONS": triton_image_side.READ_AT_ONCE} | rows
 assert "mma" in compiled(triton_image_side._read, sizes, of_image_side)
 drawing = True
 for fine in (False, True):
-    sizes = {"FINE": fine, "C": 256, "MIDDLE": 64, "DEPTH": 32, "OUTPUTS": 16}
+    sizes = {"FINE": fine, "C": 256, "MIDDLE": 64, "DEPTH": 32, "OUTPUTS": 4}
     sizes["POSITIONS"] = triton_image_side.DRAW_AT_ONCE
     assert "mma" in compiled(triton_image_side._draw, sizes, of_image_side)
 """
