@@ -7,7 +7,7 @@ device found; `device_pipeline` goes on with others meanwhile, so that neither w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from torch import Tensor
 from sam_core.device_copies import OnItsWay, to_device
 from sam_core.device_kernels import decode_of, decoder_of, draw_of, encoder_of, round_matrices, tracer_of
 from sam_core.device_settings import BatchSizes, DeviceSettings
+from sam_core.device_streams import Beside, Mark
 from sam_core.geometry import Frame
 from sam_core.masks.batch import Reason
 from sam_core.masks.candidates import KEPT, Candidates, Ledger, concatenate, decoded, object_column
@@ -108,7 +109,7 @@ class _Found:
 
 @dataclass(slots=True)
 class _Work:
-    """A batch in work. shared: of its crops once they are encoded. together: seconds spent on all of them.
+    """A batch in work. encoded: its crops, once the device is at `ready`. together: seconds spent on all of them.
 
     left: groups of prompts that are not settled. changed: changes of each mask of `changes`, on the host.
     """
@@ -117,10 +118,11 @@ class _Work:
     sizes: BatchSizes
     done: Callable[[list[Answer]], None]
     tracer: Tracer
+    encoded: SharedCrops
+    ready: Mark
+    together: Ledger
     found: list[_Found]
     left: int
-    shared: SharedCrops | None = None
-    together: Ledger = field(default_factory=Ledger)
     changes: list[Changes] = field(default_factory=list)
     changed: list[NDArray[np.int64]] = field(default_factory=list)
 
@@ -136,36 +138,38 @@ class BatchWorker:
         self._decoder = decoder_of(sam, settings)
         self._decode = decode_of(self._decoder, settings)
         self._draw = draw_of(self._decoder, settings)
-        self._aside = torch.cuda.Stream(priority=-1) if sam.device.type == "cuda" else None
+        self._beside, self._between = Beside(sam.device), Beside(sam.device, hurried=True)
         layers = range(recipe.crop_layers + 1)
         self._group = min(MOST_IN_GROUP, *(recipe.points_in_layer(layer) ** 2 for layer in layers))
 
     def tasks(
         self, batch: Sequence[CropInput], sizes: BatchSizes, done: Callable[[list[Answer]], None]
     ) -> Iterator[Task]:
-        """The work on a batch: tasks to be begun in order, each while the ones before it go on.
+        """Begins to encode a batch, and returns the rest of its work: tasks to be begun in order, each while the ones
+        before it go on, of which the last ends by giving `done` the answers, one for each crop.
 
-        The last one ends by giving `done` the answers, one for each crop. Tasks run within `precision`; they raise
-        torch.OutOfMemoryError when `sizes` are too large for the device.
+        Tasks run within `precision`; they raise torch.OutOfMemoryError when `sizes` are too large for the device.
         """
+        together = Ledger()
+        with together.timed("encode"):
+            with self._beside.working():
+                encoded = self._encoded(batch, sizes)
+            ready = self._beside.mark()
         groups = list(self._groups(batch, sizes))
         tracer = tracer_of(self._settings, self._sam, [crop.frame for crop in batch], self._recipe)
-        work = _Work(batch, sizes, done, tracer, [_Found() for _ in batch], len(groups))
+        work = _Work(batch, sizes, done, tracer, encoded, ready, together, [_Found() for _ in batch], len(groups))
         return (self._task(work, pieces) for pieces in groups)
 
     def _task(self, work: _Work, pieces: list[_Piece]) -> Task:
         """Prompts from decoding to what their masks' run lengths are made of; with the last ones, the whole batch."""
-        together = work.together
-        if work.shared is None:
-            with together.timed("encode"):
-                work.shared = self._encoded(work.batch, work.sizes)
-        with together.timed("decode"):
+        with work.together.timed("decode"):
+            work.ready.passed()
             asked = self._ask(work, pieces)
         yield
         drawn = self._drawn_and_noted(work, asked)
         del asked
         yield
-        with together.timed("select"):
+        with work.together.timed("select"):
             self._select(work, drawn)
         del drawn
         work.left -= 1
@@ -199,7 +203,6 @@ class BatchWorker:
 
     def _ask(self, work: _Work, pieces: list[_Piece]) -> _Asked:
         """Begin to decode some pieces; all are filled up to one size and, for a compiled decoder, one number."""
-        assert work.shared is not None
         device, size = self._sam.device, min(self._group, work.sizes.prompts)
         count = len(pieces) if self._settings.compile == "off" else work.sizes.prompts // size
         crops = np.array([piece.crop for piece in pieces] + [pieces[-1].crop] * (count - len(pieces)))
@@ -208,12 +211,11 @@ class BatchWorker:
             clicks[place, : len(points), 0] = work.batch[crop].clicks[first : first + len(points)]
         on_device = to_device(clicks.reshape(-1, 1, 2), device)
         prompts = Prompts(on_device, torch.full(on_device.shape[:2], FOREGROUND, device=device))
-        answer = self._decode(work.shared.take(to_device(crops, device)), self._sam.prompt_encoder(prompts)[0])
+        answer = self._decode(work.encoded.take(to_device(crops, device)), self._sam.prompt_encoder(prompts)[0])
         return _Asked(*_by_crop(pieces, size), answer, OnItsWay(answer.iou.float()))
 
     def _drawn_and_noted(self, work: _Work, asked: _Asked) -> _Drawn:
         """Judges predicted IoU, and draws and measures what passes."""
-        assert work.shared is not None
         with work.together.timed("decode"):
             iou = asked.iou.arrived()
             wanted, crop_of = np.zeros(iou.shape, np.bool_), np.zeros(len(iou), np.int64)
@@ -223,7 +225,7 @@ class BatchWorker:
                 verdict = judge_predicted_iou(fresh, self._recipe)
                 wanted[rows], crop_of[rows] = (verdict == KEPT).reshape(-1, iou.shape[1]), piece.crop
                 passed.append(work.found[piece.crop].ledger.settle(fresh, verdict))
-            logits = self._drawn(asked.decoded, work.shared, wanted, crop_of)
+            logits = self._drawn(asked.decoded, work.encoded, wanted, crop_of)
         with work.together.timed("select"):
             crops = to_device(np.repeat(crop_of, wanted.sum(axis=1)), logits.device)
             notes = work.tracer.notes(logits, crops)
@@ -262,7 +264,8 @@ class BatchWorker:
         with work.together.timed("nms"):
             candidates = [concatenate(each.candidates) for each in work.found]
             everyone, crop_of = concatenate(candidates), np.repeat(np.arange(len(candidates)), [*map(len, candidates)])
-            keep = self._kept(everyone, crop_of)
+            with self._between.working():
+                keep = self._kept(everyone, crop_of).arrived()
         with work.together.timed("rle"):
             counts = np.concatenate(work.changed)
             positions = OnItsWay(_of_masks(work.changes, counts, keep))
@@ -282,13 +285,10 @@ class BatchWorker:
             at = end
         work.done(answers)
 
-    def _kept(self, candidates: Candidates, crop_of: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows after NMS, crop by crop, aside of what the device is busy with: it needs nothing of that."""
-        aside: AbstractContextManager[object] = torch.cuda.stream(self._aside) if self._aside else nullcontext()
-        with aside:
-            columns = (to_device(x, self._sam.device) for x in (candidates.boxes, candidates.predicted_iou, crop_of))
-            kept = nms_in_groups(*columns, threshold=self._recipe.nms_iou)
-            return OnItsWay(kept).arrived()
+    def _kept(self, candidates: Candidates, crop_of: NDArray[np.int64]) -> OnItsWay:
+        """Rows after NMS, crop by crop."""
+        columns = (to_device(x, self._sam.device) for x in (candidates.boxes, candidates.predicted_iou, crop_of))
+        return OnItsWay(nms_in_groups(*columns, threshold=self._recipe.nms_iou))
 
     @contextmanager
     def precision(self) -> Iterator[None]:

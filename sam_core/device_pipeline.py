@@ -2,14 +2,15 @@
 
 A task stops where it needs what the device is still at. Whenever a task is begun, every other one goes on to its next
 stop, the youngest first: by the time the host waits for what an old one asked of the device, the device has the work of
-the younger ones before it.
+the younger ones before it. And the crops of the next batch are being encoded while the prompts of one are decoded: the
+device takes them where decoding leaves it idle.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -37,17 +38,24 @@ class DevicePipeline:
         self.sizes = sizes
         self._worker = worker
         self._open: list[_Batch] = []
+        self._next: tuple[_Batch, Iterator[Task]] | None = None
         self._running: deque[tuple[_Batch, Task]] = deque()
 
     def add(self, crops: Sequence[CropInput], done: Done) -> None:
         """Begin to work on at most `sizes.crops` crops; this or a later call of any method will call `done`."""
         batch = _Batch(crops, done)
         self._open.append(batch)
-        self._within_memory(lambda: self._begin(batch, crops))
+        self._within_memory(lambda: self._take(batch, crops))
 
     def drain(self) -> None:
         """Finish everything."""
         self._within_memory(self._to_the_end)
+
+    def _take(self, batch: _Batch, crops: Sequence[CropInput]) -> None:
+        """Have some crops of a batch encoded, and decode the prompts of the one before meanwhile."""
+        before, self._next = self._next, None
+        self._encode(batch, crops)
+        self._decode(before)
 
     def _within_memory(self, work: Callable[[], None]) -> None:
         """Does it; when memory runs out, everything open is done again, in as small batches as it turns out to need."""
@@ -60,6 +68,7 @@ class DevicePipeline:
     def _shrink(self, error: torch.OutOfMemoryError) -> None:
         """Forget what is running, and go on with half of the sizes; if there is nothing smaller, that is the end."""
         self._running.clear()
+        self._next = None
         if self.sizes.smallest:
             for batch in list(self._open):
                 self._close(batch, error)
@@ -76,24 +85,38 @@ class DevicePipeline:
         """Finish every open batch, in parts, before the next one is begun."""
         for batch in list(self._open):
             while batch in self._open:
-                self._begin(batch, batch.crops[len(batch.answers) :][: self.sizes.crops])
+                self._take(batch, batch.crops[len(batch.answers) :][: self.sizes.crops])
                 self._to_the_end()
 
-    def _begin(self, batch: _Batch, crops: Sequence[CropInput]) -> None:
-        """Begin with some crops of a batch. Raises torch.OutOfMemoryError."""
+    def _encode(self, batch: _Batch, crops: Sequence[CropInput]) -> None:
+        """Raises torch.OutOfMemoryError; any other error is the end of the batch."""
 
         def answered(answers: list[Answer]) -> None:
             batch.answers += answers
             if len(batch.answers) == len(batch.crops):
                 self._close(batch, batch.answers)
 
-        for task in self._worker.tasks(crops, self.sizes, answered):
-            self._running.appendleft((batch, task))
-            self._go_on()
+        try:
+            with self._worker.precision():
+                self._next = batch, self._worker.tasks(crops, self.sizes, answered)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            self._close(batch, error)
+
+    def _decode(self, encoded: tuple[_Batch, Iterator[Task]] | None) -> None:
+        """Begin all tasks of a batch that was encoded."""
+        batch, tasks = encoded or (None, iter(()))
+        for task in tasks:
+            assert batch is not None
             if batch not in self._open:
                 return  # it failed
+            self._running.appendleft((batch, task))
+            self._go_on()
 
     def _to_the_end(self) -> None:
+        before, self._next = self._next, None
+        self._decode(before)
         while self._running:
             self._go_on()
 

@@ -10,17 +10,19 @@ size. A first launch counts; a prefix sum over the columns says where a second o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import triton
 import triton.language as tl
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_core.device_copies import to_device
 from sam_core.geometry import Frame
-from sam_core.masks.bilinear import Resize, axes, resize
+from sam_core.masks.bilinear import Resize, resize
 from sam_core.masks.tracing import CHANGED, Changes, Notes
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
@@ -92,12 +94,39 @@ class TritonTracer:
 
     def _regions(self, logits: Tensor, crops: Tensor) -> Tensor:
         """int32 [K, 4]: first and end row, first and end column of the crop in which a mask can exceed -offset."""
-        above = logits > -self._offset * SLACK
-        spans = []
-        for axis, flags in enumerate((above.any(2), above.any(1))):
-            first, last = flags.int().argmax(1), flags.shape[1] - 1 - flags.flip(1).int().argmax(1)
-            spans += [self._tables.seen[crops, axis, 0, first], self._tables.seen[crops, axis, 1, last]]
-        return (torch.stack(spans, dim=1) * above.flatten(1).any(1, keepdim=True)).int().contiguous()
+        masks, side, _ = logits.shape
+        regions = torch.empty(masks, 4, dtype=torch.int32, device=logits.device)
+        _bound[(masks,)](
+            logits, crops, self._tables.seen, regions, side, -self._offset * SLACK,
+            SIDE=triton.next_power_of_2(side), ROWS=ROWS,
+        )  # fmt: skip
+        return regions
+
+
+@triton.jit
+def _bound(logits_ptr, crops_ptr, seen_ptr, regions_ptr, side, level, SIDE: tl.constexpr, ROWS: tl.constexpr):
+    """Where the crop looks at low-resolution logits of one mask that exceed the level; zeros if none does."""
+    k = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, SIDE)
+    top, foot = side, -1
+    in_column = tl.zeros([SIDE], tl.int32)
+    for start in range(0, side, ROWS):
+        row = start + tl.arange(0, ROWS)
+        here = logits_ptr + k * side * side + row[:, None] * side + column[None, :]
+        known = (row < side)[:, None] & (column < side)[None, :]
+        above = (tl.load(here, mask=known, other=float("-inf")) > level).to(tl.int32)
+        in_column = tl.maximum(in_column, tl.max(above, 0))
+        in_row = tl.max(above, 1) > 0
+        top = tl.minimum(top, tl.min(tl.where(in_row, row, side), 0))
+        foot = tl.maximum(foot, tl.max(tl.where(in_row, row, -1), 0))
+    left = tl.min(tl.where(in_column > 0, column, side), 0)
+    right = tl.max(tl.where(in_column > 0, column, -1), 0)
+    seen = seen_ptr + tl.load(crops_ptr + k) * 4 * side
+    any_ = foot >= 0
+    tl.store(regions_ptr + k * 4, tl.load(seen + top, mask=any_, other=0).to(tl.int32))
+    tl.store(regions_ptr + k * 4 + 1, tl.load(seen + side + foot, mask=any_, other=0).to(tl.int32))
+    tl.store(regions_ptr + k * 4 + 2, tl.load(seen + 2 * side + left, mask=any_, other=0).to(tl.int32))
+    tl.store(regions_ptr + k * 4 + 3, tl.load(seen + 3 * side + right, mask=any_, other=0).to(tl.int32))
 
 
 @triton.jit
@@ -224,14 +253,21 @@ def _tables(frames: Sequence[Frame], low_res: int, device: torch.device) -> _Tab
         (height, width), (x0, y0) = frame.original_size, frame.crop_box[:2]
         crop_height, crop_width = frame.crop_size
         place[row] = crop_height, crop_width, x0 * height + y0, height, height * width, crop_height == height
-        for axis, tables in enumerate(axes(frame, low_res=(low_res, low_res))):
-            _fill(at[row, axis], weight[row, axis], tables.to_crop)
-            lowest, highest = tables.to_input.low[tables.to_crop.low], tables.to_input.high[tables.to_crop.high]
-            seen[row, axis, 0] = np.searchsorted(highest, np.arange(low_res), side="left")
-            seen[row, axis, 1] = np.searchsorted(lowest, np.arange(low_res), side="right")
+        for axis, (inputs, crop) in enumerate(zip(frame.input_size, frame.crop_size, strict=True)):
+            _fill(at[row, axis], weight[row, axis], resize(inputs, crop, kept=crop))
+            seen[row, axis] = _seen(low_res, image_size, inputs, crop)
     input_at, input_weight = np.zeros((2, image_size), np.int32), np.zeros((2, image_size), np.float32)
     _fill(input_at, input_weight, to_input)
     return _Tables(*(to_device(each, device) for each in (input_at, input_weight, at, weight, place, seen)))
+
+
+@lru_cache(maxsize=1024)  # crops of a few sizes, again and again
+def _seen(low_res: int, image_size: int, inputs: int, crop: int) -> NDArray[np.int64]:
+    """First and end position along a crop that look at each low-resolution one: [2, low_res]."""
+    to_input, to_crop = resize(low_res, image_size, kept=inputs), resize(inputs, crop, kept=crop)
+    lowest, highest = to_input.low[to_crop.low], to_input.high[to_crop.high]
+    places = np.arange(low_res)
+    return np.stack([np.searchsorted(highest, places, side="left"), np.searchsorted(lowest, places, side="right")])
 
 
 def _fill(at: Any, weight: Any, table: Resize) -> None:

@@ -31,9 +31,7 @@ def attend_triton(layer: RelativeAttention, qkv: Tensor, window: int) -> Tensor:
     if window:
         tables = (resize_relative_table(table, 2 * window - 1) for table in (layer.rel_pos_h, layer.rel_pos_w))
         row_table, column_table = (table.to(qkv.dtype) for table in tables)
-        inside: Tensor = in_windows(
-            qkv, layer.qkv.bias.to(qkv.dtype), row_table, column_table, layer.num_heads, window
-        )
+        inside: Tensor = in_windows(qkv, layer.qkv.bias.to(qkv.dtype), row_table, column_table, layer.num_heads, window)
         return inside
     q, k, v, along_h, along_w = split(layer, qkv)
     if q.shape[2] < LARGE:

@@ -1,4 +1,3 @@
-# ruff: noqa: N803
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 """What the attention kernels share: a head's channels as blocks whose widths are powers of two, and their output."""
 

@@ -17,7 +17,7 @@ SIZES = BatchSizes(crops=4, prompts=64)
 
 
 class NotingWorker:
-    """Batches of two tasks with three legs each; an answer is the crop's width. trouble: raised at a batch of widths."""
+    """Batches of two tasks with two stops each; an answer is a crop's width. trouble: may raise, given the widths."""
 
     def __init__(self, trouble: Callable[[list[int], BatchSizes], None] = lambda *_: None) -> None:
         self.notes: list[str] = []

@@ -16,7 +16,7 @@ from sam_core.masks import triton_tracing
 from sam_core.model import triton_attention, triton_image_side, triton_window_attention
 from sam_core.model.triton_channels import blocks
 
-INTEGERS = ("crops_ptr", "places_ptr", "starts_ptr")
+INTEGERS = ("crops_ptr", "places_ptr", "starts_ptr", "seen_ptr")
 FLOATS = ("logits_ptr", "input_weight", "crop_weight")
 
 
@@ -29,7 +29,7 @@ def compiled(kernel, constants, types):
 def of_trace(name):
     if name.endswith("_ptr") or name in ("input_at", "crop_at", "input_weight", "crop_weight"):
         return "*i64" if name in INTEGERS else "*fp32" if name in FLOATS else "*i32"
-    return "fp32" if name == "offset" else "i32"
+    return "fp32" if name in ("offset", "level") else "i32"
 
 
 FLOATS_OF_IMAGES = ("weight_ptr", "bias_ptr", "offsets_ptr", "bias_8_ptr", "bias_4_ptr")
@@ -49,6 +49,7 @@ def of_attend(name):
 for write in (False, True):
     sizes = {"WRITE": write, "ROWS": triton_tracing.ROWS, "COLUMNS": triton_tracing.COLUMNS, "FUSED": True}
     assert "fma" in compiled(triton_tracing._trace, sizes, of_trace)
+assert compiled(triton_tracing._bound, {"SIDE": 256, "ROWS": triton_tracing.ROWS}, of_trace)
 for width in (64, 80):
     sizes = {"QUERIES": triton_attention.QUERIES, "WIDTH": 64, **blocks(width)}
     assert "wgmma" in compiled(triton_attention._attend, sizes, of_attend)
