@@ -47,7 +47,8 @@ def in_windows(qkv: Tensor, outside: Tensor, row_table: Tensor, column_table: Te
         qkv, outside, row_table.contiguous(), column_table.contiguous(), out,
         h, w, across, windows, heads, c, LOG2_E.value * c**-0.5,
         SIZE=size, SPAN=max(LEAST, triton.next_power_of_2(size)),
-        TABLE=max(LEAST, triton.next_power_of_2(2 * size - 1)), **blocks(c), QUERIES=QUERIES, KEYS=KEYS, num_warps=4, num_stages=3,
+        TABLE=max(LEAST, triton.next_power_of_2(2 * size - 1)), **blocks(c),
+        QUERIES=QUERIES, KEYS=KEYS, num_warps=4, num_stages=3,
     )  # fmt: skip
     return out
 

@@ -8,13 +8,14 @@ draw with an IoU below 0.99; and the share of images whose number of masks chang
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -98,13 +99,19 @@ class Options:
     """At most this many images."""
     points_per_side: int = 32
     """Grid of clicks over the whole image."""
+    on: Literal["all", "cpu", "gpu"] = "all"
+    """Which variants; by default all that this machine can run. The rest of a record is kept."""
+    threads: int = 1
+    """Of the plain path that everything is compared with."""
     json: Path | None = None
     """Where to write the record."""
 
 
-def variants() -> tuple[Variant, ...]:
-    """Those that this machine can run."""
-    return (*ON_CPU, *ON_GPU) if torch.cuda.is_available() else ON_CPU
+def variants(on: str = "all") -> tuple[Variant, ...]:
+    """Those that are asked for and that this machine can run. Raises ValueError for a GPU that is not there."""
+    if on == "gpu" and not torch.cuda.is_available():
+        raise ValueError("there is no GPU here: ask for the variants on a cpu")
+    return (*(ON_CPU if on != "gpu" else ()), *(ON_GPU if on != "cpu" and torch.cuda.is_available() else ()))
 
 
 Generate = Callable[[npt.NDArray[np.uint8]], Generation]
@@ -134,11 +141,13 @@ def generator_of(sam: Sam, thresholds: Recipe, variant: Variant) -> Generate:
 
 
 def measure(
-    loaded: LoadedModel, thresholds: Recipe, files: Sequence[Path], chosen: Sequence[Variant]
+    loaded: LoadedModel, thresholds: Recipe, files: Sequence[Path], chosen: Sequence[Variant], threads: int = 1
 ) -> list[tuple[Variant, Agreement]]:
     """The agreement of each variant with the plain path over the images."""
     agreements: list[list[Agreement]] = [[] for _ in chosen]
-    plain, *others = (generator_of(loaded.sam, thresholds, variant) for variant in (REFERENCE, *chosen))
+    plain, *others = (
+        generator_of(loaded.sam, thresholds, variant) for variant in (replace(REFERENCE, threads=threads), *chosen)
+    )
     for file in track(files, "images", disable=not sys.stderr.isatty()):
         image = read_image(file)
         reference = plain(image)
@@ -166,7 +175,7 @@ def run(options: Options) -> dict[str, Any]:
     """Measures, prints and stores. Raises ValueError, one line, for a missing model, recipe or folder."""
     loaded, files = load_model(options.model), image_files(options.images, options.limit)
     thresholds = replace(recipe(options.recipe), points_per_side=options.points_per_side)
-    rows = [row(*pair) for pair in measure(loaded, thresholds, files, variants())]
+    rows = [row(*pair) for pair in measure(loaded, thresholds, files, variants(options.on), options.threads)]
     found = {
         "model": {"name": loaded.name, "sha256": loaded.sha256},
         "data": folder_label(options.images),
@@ -179,8 +188,22 @@ def run(options: Options) -> dict[str, Any]:
     for line in rows:
         print(*(f"{name} {line[name]}" for name in ("variant", "masks", "lost", "gained", "changed")), sep=", ")
     if options.json:
-        write_json(options.json, found)
+        write_json(options.json, beside(options.json, found))
     return found
+
+
+def beside(path: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """What was found, with the rows of other variants that the record has of the same model, images and recipe, and
+    where those were measured. Raises ValueError when the record is of something else."""
+    if not path.exists():
+        return found
+    before = json.loads(path.read_text())
+    subject = ("model", "data", "images", "recipe")
+    if any(before[key] != found[key] for key in subject):
+        raise ValueError(f"{path} is a record of another model, other images or another recipe: name another file")
+    measured = {line["variant"] for line in found["rows"]}
+    others = [{"machine": before["machine"], **line} for line in before["rows"] if line["variant"] not in measured]
+    return {**found, "rows": [*others, *({"machine": found["machine"], **line} for line in found["rows"])]}
 
 
 @contextmanager

@@ -154,14 +154,14 @@ def serve(config: SideConfig, pipe: Connection) -> None:
 def measure(generator: Generator, images: Sequence[npt.NDArray[np.uint8]], device: str) -> list[Measured]:
     """Runs a generator on images, its own steps timed by the clock of the device. Raises what one of them raised.
 
-    To time a step on a GPU is to wait for it, which nobody does otherwise: that is a second run, after the one that
-    says how long the images take.
+    To time a step on a GPU is to wait for it, which nobody does otherwise when there are several images: then that is a
+    second run, after the one that says how long the images take.
     """
     clock, wall = clock_of(device), time.monotonic()
-    start, on_gpu = clock(), torch.device(device).type != "cpu"
-    generations = _generations(generator, images, time.perf_counter if on_gpu else clock)
+    start, overlapping = clock(), torch.device(device).type != "cpu" and len(images) > 1
+    generations = _generations(generator, images, time.perf_counter if overlapping else clock)
     seconds, wall = (clock() - start) / len(images), (time.monotonic() - wall) / len(images)
-    if on_gpu:
+    if overlapping:
         generations = _generations(generator, images, clock)
     return [Measured(generation, seconds, wall, peak_bytes(device)) for generation in generations]
 
