@@ -147,7 +147,8 @@ def _box_area(boxes: Tensor) -> Tensor:
 def _batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
     """Greedy suppression inside each group of `idxs`; kept indices by falling score."""
     offset = idxs.to(boxes) * (boxes.max() + 1 if boxes.numel() else 0)
-    return torch.as_tensor(_nms((boxes + offset[:, None]).numpy(), scores.numpy(), iou_threshold), dtype=torch.int64)
+    kept = _nms((boxes + offset[:, None]).numpy(), scores.float().numpy(), iou_threshold)
+    return torch.as_tensor(kept, dtype=torch.int64)
 
 
 def _nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> list[int]:

@@ -17,11 +17,9 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from sam_core.model.image_side import Wanted, Writing
+from sam_core.model.triton_tiling import Tiled, Tiling
 from sam_core.model.upscaling import Upscaling
 
-WRITE_AT_ONCE, READ_AT_ONCE, DRAW_AT_ONCE = 32, 64, 128
-"""Positions of the image that a program holds at a time. On an H100 64 writes as fast, 128 reads more slowly, and 64
-draws more slowly."""
 WRITTEN = 512
 """Positions that a program writes, so that probes and messages are loaded a few times only."""
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -59,13 +57,13 @@ class TritonImageSide:
         out = torch.empty(len(masks), 4 * side, 4 * side, device=image.device)
         middle, norm = len(upscaling.bias_8), upscaling.norm
         to_8, to_4 = (each.to(image.dtype).contiguous() for each in (upscaling.to_8, upscaling.to_4))
-        _draw[(triton.cdiv(length, DRAW_AT_ONCE), len(prompts))](
+        DRAW.launch(
+            lambda sizes: (triton.cdiv(length, sizes["POSITIONS"]), len(prompts)),
             image, prompts, crops, filters.to(image.dtype).contiguous(), places, to_8, upscaling.bias_8,
             *(fine or (image, image)), norm.weight, norm.bias, to_4, upscaling.bias_4, out,
             norm.eps, length, side, channels, middle, depth, outputs,
             FINE=bool(fine), C=triton.next_power_of_2(channels), MIDDLE=max(LEAST, triton.next_power_of_2(middle)),
             DEPTH=max(LEAST, triton.next_power_of_2(depth)), OUTPUTS=max(LEAST // 4, triton.next_power_of_2(outputs)),
-            POSITIONS=DRAW_AT_ONCE, num_warps=8, num_stages=3,
         )  # fmt: skip
         return out
 
@@ -92,10 +90,10 @@ def write_into(
     length, channels = image.shape[1:]
     prompts, rows, _ = probes.shape
     out = image.new_empty(prompts, length, channels)
-    _write[(triton.cdiv(length, WRITTEN), prompts)](
+    WRITE.launch(
+        lambda _: (triton.cdiv(length, WRITTEN), prompts),
         image, positions, probes, offsets, messages, weight, bias, out, eps, length, channels, prompts // len(image),
-        HEADS=heads, ROWS=rows, C=triton.next_power_of_2(channels), POSITIONS=WRITE_AT_ONCE, WRITTEN=WRITTEN,
-        num_warps=4, num_stages=2,
+        HEADS=heads, ROWS=rows, C=triton.next_power_of_2(channels), WRITTEN=WRITTEN,
     )  # fmt: skip
     return out
 
@@ -110,10 +108,10 @@ def read_from(image: Tensor, positions: Tensor, probes: Tensor) -> Tensor:
     """What probes [N, P, C] find in the image [N, L, C]: [N, P, C]."""
     prompts, rows, channels = probes.shape
     out = torch.empty_like(probes)
-    _read[(prompts,)](
+    READ.launch(
+        lambda _: (prompts,),
         image, positions, probes, out, image.shape[1], rows, channels,
-        ROWS=max(LEAST, triton.next_power_of_2(rows)), C=triton.next_power_of_2(channels), POSITIONS=READ_AT_ONCE,
-        num_warps=4, num_stages=3,
+        ROWS=max(LEAST, triton.next_power_of_2(rows)), C=triton.next_power_of_2(channels),
     )  # fmt: skip
     return out
 
@@ -271,3 +269,9 @@ def _draw(
         logits = tl.dot(at_4, filters, input_precision="ieee")
         at = quarter // 2 * 8 * side + quarter % 2 * 2
         tl.store(out_here + at, logits, mask=inside & (mask >= 0)[None, :])
+
+
+WRITE = Tiled(_write, Tiling({"POSITIONS": 32}, 4, 2), Tiling({"POSITIONS": 32}, 4, 1))
+READ = Tiled(_read, Tiling({"POSITIONS": 64}, 4, 3), Tiling({"POSITIONS": 32}, 4, 2))
+DRAW = Tiled(_draw, Tiling({"POSITIONS": 128}, 8, 2), Tiling({"POSITIONS": 64}, 4, 2), Tiling({"POSITIONS": 32}, 4, 2))
+"""On an H100 64 positions are written as fast as 32 and drawn half as fast as 128; 128 are read more slowly than 64."""

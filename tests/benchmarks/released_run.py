@@ -194,6 +194,12 @@ class Witness:
                 witness.note(self, keep)
                 super().filter(keep)
 
+            def to_numpy(self) -> None:
+                for name, values in self.items():
+                    if isinstance(values, Tensor) and values.dtype == torch.bfloat16:
+                        self[name] = values.float()  # of which numpy knows
+                super().to_numpy()
+
         return WitnessedData
 
     def note(self, data: Any, keep: Tensor) -> None:
@@ -254,4 +260,8 @@ def as_records(found: list[dict[str, Any]], size: tuple[int, int]) -> MaskRecord
 
 
 def _numpy(values: Any) -> npt.NDArray[Any]:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    """On the host; numpy knows no bfloat16."""
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    host = values.detach().cpu()
+    return (host.float() if host.dtype == torch.bfloat16 else host).numpy()
