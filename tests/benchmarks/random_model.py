@@ -37,6 +37,7 @@ STABLE = 0.6  # share of masks whose stability score passes the recipes' 0.95
 STEPS = 140
 CLICKS = 16  # in each step of teaching
 GRID = 16  # side of the embedding while teaching
+TEACHING_THREADS = 4  # its products are small: on 16 cores, 16 threads took 30 CPU minutes for it
 
 MEANING = (
     f"random weights; the mask decoder taught in {STEPS} steps to draw regions around clicks; predicted IoU scaled so "
@@ -66,8 +67,11 @@ def random_model(config: SamConfig, image: npt.NDArray[np.uint8], *, seed: int, 
             torch.nn.init.normal_(parameter, std=0.1)
     align_cross_attention(sam)
     embedding = encode(sam, [image])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(threads, TEACHING_THREADS))
     teach(sam, embedding.features, seed=seed, steps=steps)
     calibrate(sam, embedding)
+    torch.set_num_threads(threads)
     return sam
 
 
