@@ -16,6 +16,8 @@ from sam_core.model.vector_math import exp
 
 QUERIES = 128
 """Queries of a block: with 4096 keys their scores take 2 MB."""
+LOWEST = np.float32(-3e38)
+"""Less than any score."""
 
 Floats = NDArray[np.float32]
 
@@ -41,7 +43,8 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column:
             count = rows.stop - start
             part, total = scores[:count], sums[:count]
             torch.mm(q[n, rows], keys, out=part)
-            _exponentiate(*(x.numpy() for x in (part, by_row[n, rows], by_column[n, rows], total)))
+            on_grid = part.view(count, by_row.shape[2], by_column.shape[2])
+            _exponentiate(*(x.numpy() for x in (on_grid, by_row[n, rows], by_column[n, rows], total)))
             torch.mm(part, v[n], out=out[n, rows])
             out[n, rows] /= total[:, None]
     return out
@@ -49,19 +52,26 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column:
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract", "arcp"}, error_model="numpy")  # type: ignore[untyped-decorator, unused-ignore]
 def _exponentiate(scores: Floats, by_row: Floats, by_column: Floats, sums: Floats) -> None:
-    """Overwrites scores [Q, h * w] with exp(score + positions - their maximum), and sums [Q] with the sum of each."""
+    """Overwrites scores [Q, h, w] with exp(score + positions - their maximum), and sums [Q] with the sum of each.
+
+    The maximum is taken column by column first: LLVM makes vectors of that, but not of one running maximum.
+    """
     height, width = by_row.shape[1], by_column.shape[1]
+    tops = np.empty(width, np.float32)
     for i in range(len(scores)):
-        top = np.float32(-3e38)
+        tops[:] = LOWEST
         for row in range(height):
-            line, shift = scores[i, row * width : (row + 1) * width], by_row[i, row]
+            shift = by_row[i, row]
             for column in range(width):
-                value = line[column] + by_column[i, column] + shift
-                line[column] = value
-                top = max(top, value)
+                tops[column] = max(tops[column], scores[i, row, column] + shift)
+        top = LOWEST
+        for column in range(width):
+            top = max(top, tops[column] + by_column[i, column])
         total = np.float32(0)
-        for j in range(height * width):
-            value = exp(scores[i, j] - top)
-            scores[i, j] = value
-            total += value
+        for row in range(height):
+            shift = by_row[i, row] - top
+            for column in range(width):
+                value = exp(scores[i, row, column] + by_column[i, column] + shift)
+                scores[i, row, column] = value
+                total += value
         sums[i] = total

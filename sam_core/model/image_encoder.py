@@ -38,7 +38,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, embed_dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        return self.proj(x).permute(0, 2, 3, 1), ()
+        return self.proj(x).permute(0, 2, 3, 1).contiguous(), ()  # or every sum and norm after it goes by columns
 
 
 class Block(nn.Module):
