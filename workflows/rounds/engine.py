@@ -71,7 +71,7 @@ class Engine:
     @cached_property
     def truth(self) -> Truth:
         assert self.config.simulation, "checked before the first step"
-        return Truth(self.config.simulation.truth)
+        return Truth(self.config.simulation.truth, empty=True)
 
     @cached_property
     def first_model(self) -> Model:

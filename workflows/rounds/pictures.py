@@ -40,12 +40,16 @@ class TrueImage:
 
 
 class Truth:
-    """Images with true masks: any set that evaluations read. Raises ValueError or OSError, one line."""
+    """Images with true masks: any set that evaluations read. Raises ValueError or OSError, one line.
 
-    def __init__(self, place: str) -> None:
+    empty: also images of which the set says that there is nothing on them.
+    """
+
+    def __init__(self, place: str, *, empty: bool = False) -> None:
         rows = open_set(place).rows
-        drawn = pc.greater(pc.fill_null(pc.list_value_length(rows["annotations"]), 0), 0)
-        self._rows = rows.filter(pc.or_(pc.is_valid(rows["truth_uri"]), drawn))
+        least = 0 if empty else 1
+        told = pc.greater_equal(pc.fill_null(pc.list_value_length(rows["annotations"]), -1), least)
+        self._rows = rows.filter(pc.or_(pc.is_valid(rows["truth_uri"]), told))
         self.name = place
         self._reader = UriReader()
         if not len(self._rows):

@@ -61,7 +61,7 @@ def left_to_do(
 ) -> list[dict[str, Any]]:
     """Images of the queue that are not saved: `place` in the queue, `image_id`, and the `row` of their true masks.
 
-    Raises ValueError when an image has no true masks.
+    Raises ValueError for an image that the true masks say nothing of.
     """
     todo = [(place, image) for place, image in enumerate(job.work.queue) if not _is_saved(job, store, place)]
     rows = truth.find(dict(connection.execute(_SIZES, [[image for _, image in todo]]).fetchall()))
@@ -95,7 +95,7 @@ class SimulatedAnnotator:
         self._job, store = job, open_store(job.root)
         self._connection = connect(job.root)
         self._desk = Desk(store, job.model, self._connection)
-        self._truth = Truth(job.settings.truth)
+        self._truth = Truth(job.settings.truth, empty=True)
         self._journal = Journal(store, Task(job.work.stage, job.work.number, job.model.model_id), self._desk.sizes)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, object]:

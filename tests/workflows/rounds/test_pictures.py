@@ -52,6 +52,8 @@ def test_crowds_and_images_without_masks_are_left_out(pool: Path) -> None:
     (found,) = truth.first(3)
     assert truth.uris(3) == [str(pool / "images" / "2.png")]
     assert found.masks.sum((1, 2)).tolist() == [9]
+    nothing = Truth(str(pool / "images" / "instances.json"), empty=True).read(0)  # as people look at it, too
+    assert nothing.masks.shape == (0, height, width)
 
 
 def test_masks_of_another_picture_are_refused(pool: Path) -> None:
