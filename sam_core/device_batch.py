@@ -1,4 +1,4 @@
-"""One batch of crops on a device, from pixels to the candidates of each crop after NMS, with their run lengths.
+"""One batch of crops on a device, from pixels to the candidates of each crop after NMS, and where their masks change.
 
 The host decides, the device computes. The work is cut into tasks that stop wherever the host has to know what the
 device found; `device_pipeline` goes on with others meanwhile, so that neither waits for the other.
@@ -7,7 +7,7 @@ device found; `device_pipeline` goes on with others meanwhile, so that neither w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from sam_core.masks.batch import Reason
 from sam_core.masks.candidates import KEPT, Candidates, Ledger, concatenate, decoded, object_column
 from sam_core.masks.group_nms import nms_in_groups
 from sam_core.masks.select import judge_measures, judge_predicted_iou
-from sam_core.masks.tracing import CHANGED, Changes, Notes, Tracer, measures, run_lengths
+from sam_core.masks.tracing import CHANGED, Notes, Tracer, measures, run_lengths
 from sam_core.model.grouped_decoder import DecodedGroups, SharedCrops
 from sam_core.model.image_side import Wanted
 from sam_core.model.prompt_encoder import FOREGROUND, Prompts
@@ -111,7 +111,7 @@ class _Found:
 class _Work:
     """A batch in work. encoded: its crops, once the device is at `ready`. together: seconds spent on all of them.
 
-    left: groups of prompts that are not settled. changed: changes of each mask of `changes`, on the host.
+    left: groups of prompts that are not settled. changes: positions, group by group. changed: how many each mask has.
     """
 
     batch: Sequence[CropInput]
@@ -123,7 +123,7 @@ class _Work:
     together: Ledger
     found: list[_Found]
     left: int
-    changes: list[Changes] = field(default_factory=list)
+    changes: list[Tensor] = field(default_factory=list)
     changed: list[NDArray[np.int64]] = field(default_factory=list)
 
 
@@ -156,6 +156,7 @@ class BatchWorker:
                 encoded = self._encoded(batch, sizes)
             ready = self._beside.mark()
         groups = list(self._groups(batch, sizes))
+        assert groups, "every crop has points"
         tracer = tracer_of(self._settings, self._sam, [crop.frame for crop in batch], self._recipe)
         work = _Work(batch, sizes, done, tracer, encoded, ready, together, [_Found() for _ in batch], len(groups))
         return (self._task(work, pieces) for pieces in groups)
@@ -177,8 +178,9 @@ class BatchWorker:
             yield from self._finish(work)
 
     def release(self) -> None:
-        """Give back memory that the allocator holds on to."""
+        """Give back memory that the allocator holds on to, once nothing on the device reads it."""
         if self._sam.device.type == "cuda":
+            torch.cuda.synchronize(self._sam.device)
             torch.cuda.empty_cache()
 
     def _encoded(self, batch: Sequence[CropInput], sizes: BatchSizes) -> SharedCrops:
@@ -293,10 +295,11 @@ class BatchWorker:
     @contextmanager
     def precision(self) -> Iterator[None]:
         """What tasks run within."""
-        dtype = self._settings.torch_dtype
+        dtype, device = self._settings.torch_dtype, self._sam.device
         with (
+            torch.cuda.device(device) if device.type == "cuda" else nullcontext(),
             torch.inference_mode(),
-            torch.autocast(self._sam.device.type, dtype, enabled=dtype != torch.float32),
+            torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
         ):
             yield
 
@@ -317,12 +320,12 @@ def _by_crop(pieces: list[_Piece], size: int) -> tuple[list[_Piece], list[NDArra
     return merged, rows
 
 
-def _of_masks(changes: Sequence[Changes], counts: NDArray[np.int64], rows: NDArray[np.int64]) -> Tensor:
+def _of_masks(changes: Sequence[Tensor], counts: NDArray[np.int64], rows: NDArray[np.int64]) -> Tensor:
     """The changes of some masks, one after the other; counts: of all masks, rows: int64.
 
     All sizes are known to the host, so nothing waits for the device.
     """
-    positions = torch.cat([each.positions for each in changes])
+    positions = torch.cat(list(changes))
     chosen, device = counts[rows], positions.device
     shift = (np.cumsum(counts) - counts)[rows] - (np.cumsum(chosen) - chosen)
     total = int(chosen.sum())

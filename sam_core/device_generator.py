@@ -57,8 +57,9 @@ class DeviceGenerator:
 
     @property
     def images_at_once(self) -> int:
-        """Images of one window each that a batch holds, and one more: a good number to have loaded ahead."""
-        return self.sizes.crops + 1
+        """Images of one window each that are in work together, for one batch is encoded while another is decoded, and
+        one more: a good number to have loaded ahead."""
+        return 2 * self.sizes.crops + 1
 
     def generate(self, image: NDArray[np.uint8]) -> Generation:
         """All masks of a uint8 RGB image [H, W, 3], the best first. Raises ValueError for any other array."""
@@ -77,7 +78,12 @@ class DeviceGenerator:
         When a batch fails, its images are worked on again, each by itself. Images are taken from the iterable as they
         are needed, some ahead of the results.
         """
-        pipeline = DevicePipeline(self._worker, self.sizes)
+        yield from self._attempted(images, DevicePipeline(self._worker, self.sizes))
+
+    def _attempted(
+        self, images: Iterable[NDArray[np.uint8]], pipeline: DevicePipeline
+    ) -> Iterator[Generation | Exception]:
+        """As `attempt_many`."""
         with ThreadPoolExecutor(self._threads, thread_name_prefix="host") as pool:
             begun: deque[_ImageWork] = deque()
             prepared = ahead(pool, self._prepare, self._crops(images, begun), window=2 * self.sizes.crops)
@@ -85,11 +91,11 @@ class DeviceGenerator:
                 _work(batch, pipeline)
                 self.sizes = pipeline.sizes
                 _finish(begun, pool)
-                yield from self._results(begun, wait=len(begun) > 4 * self.sizes.crops)
+                yield from self._results(begun, pipeline, wait=len(begun) > 4 * self.sizes.crops)
             pipeline.drain()
             self.sizes = pipeline.sizes
             _finish(begun, pool)
-            yield from self._results(begun, wait=True)
+            yield from self._results(begun, pipeline, wait=True)
 
     def _crops(self, images: Iterable[NDArray[np.uint8]], begun: deque[_ImageWork]) -> Iterator[_CropTask]:
         for image in images:
@@ -110,7 +116,9 @@ class DeviceGenerator:
             task.work.error, task.work.alone = error, True
             return _PreparedCrop(task, None)
 
-    def _results(self, begun: deque[_ImageWork], *, wait: bool) -> Iterator[Generation | Exception]:
+    def _results(
+        self, begun: deque[_ImageWork], pipeline: DevicePipeline, *, wait: bool
+    ) -> Iterator[Generation | Exception]:
         """The results of the images at the head of the queue that are finished, or, with `wait`, about to be."""
         while begun and begun[0].future is not None and (wait or begun[0].future.done()):
             work = begun.popleft()
@@ -118,11 +126,12 @@ class DeviceGenerator:
                 assert work.future is not None
                 yield work.future.result()
             except Exception as error:
-                yield error if work.alone else self._alone(work.image)
+                yield error if work.alone else self._alone(work.image, pipeline)
 
-    def _alone(self, image: NDArray[np.uint8]) -> Generation | Exception:
-        """The result of an image whose batch failed."""
-        return next(self.attempt_many([image]))
+    def _alone(self, image: NDArray[np.uint8], pipeline: DevicePipeline) -> Generation | Exception:
+        """The result of an image whose batch failed, once the device does nothing else."""
+        pipeline.drain()
+        return next(self._attempted([image], pipeline))
 
 
 class _ImageWork:

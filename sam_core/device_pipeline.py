@@ -2,8 +2,7 @@
 
 A task stops where it needs what the device is still at. Whenever a task is begun, every other one goes on to its next
 stop, the youngest first: by the time the host waits for what an old one asked of the device, the device has the work of
-the younger ones before it. And the crops of the next batch are being encoded while the prompts of one are decoded: the
-device takes them where decoding leaves it idle.
+the younger ones before it. And the crops of the next batch are being encoded while the prompts of one are decoded.
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ class DevicePipeline:
         self._worker = worker
         self._open: list[_Batch] = []
         self._next: tuple[_Batch, Iterator[Task]] | None = None
+        self._alone: _Batch | None = None  # the only one in work, after memory was short
         self._running: deque[tuple[_Batch, Task]] = deque()
 
     def add(self, crops: Sequence[CropInput], done: Done) -> None:
@@ -59,22 +59,20 @@ class DevicePipeline:
 
     def _within_memory(self, work: Callable[[], None]) -> None:
         """Does it; when memory runs out, everything open is done again, in as small batches as it turns out to need."""
-        try:
-            work()
-        except torch.OutOfMemoryError as error:
-            self._shrink(error)
-            self._within_memory(self._one_by_one)
+        while short := _shortage(work):
+            self._running.clear()
+            self._next = None
+            self._worker.release()
+            self._shrink(short)
+            work = self._one_by_one
 
     def _shrink(self, error: torch.OutOfMemoryError) -> None:
-        """Forget what is running, and go on with half of the sizes; if there is nothing smaller, that is the end."""
-        self._running.clear()
-        self._next = None
+        """Go on with half of the sizes; where nothing is smaller, without the batch that was the only one in work."""
         if self.sizes.smallest:
-            for batch in list(self._open):
-                self._close(batch, error)
+            if self._alone in self._open:
+                self._close(self._alone, error)
             return
         self.sizes = self.sizes.halved()
-        self._worker.release()
         _log.warning(
             "out of memory on the device: going on with batches of %d crops and %d prompts",
             self.sizes.crops,
@@ -84,9 +82,11 @@ class DevicePipeline:
     def _one_by_one(self) -> None:
         """Finish every open batch, in parts, before the next one is begun."""
         for batch in list(self._open):
+            self._alone = batch
             while batch in self._open:
                 self._take(batch, batch.crops[len(batch.answers) :][: self.sizes.crops])
                 self._to_the_end()
+        self._alone = None
 
     def _encode(self, batch: _Batch, crops: Sequence[CropInput]) -> None:
         """Raises torch.OutOfMemoryError; any other error is the end of the batch."""
@@ -141,3 +141,12 @@ class DevicePipeline:
         if isinstance(result, Exception):
             self._running = deque(each for each in self._running if each[0] is not batch)
         batch.done(result)
+
+
+def _shortage(work: Callable[[], None]) -> torch.OutOfMemoryError | None:
+    """Does it, and returns what memory ran out with, if it did; without its frames, which hold memory themselves."""
+    try:
+        work()
+    except torch.OutOfMemoryError as error:
+        return error.with_traceback(None)
+    return None

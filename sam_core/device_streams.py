@@ -1,4 +1,4 @@
-"""Work on a device beside its main work, where that leaves it idle. On a CPU there is one thing at a time."""
+"""Work on a device beside its main work. On a CPU there is one thing at a time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ class Beside:
 
     def __init__(self, device: torch.device, *, hurried: bool = False) -> None:
         self._stream = torch.cuda.Stream(device, priority=-1 if hurried else 0) if device.type == "cuda" else None
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(device))  # which may still be writing the weights
 
     @contextmanager
     def working(self) -> Iterator[None]:
         """What is asked of the device within the block goes here."""
+        if self._stream is None:
+            yield
+            return
         with torch.cuda.stream(self._stream):
             yield
 

@@ -35,24 +35,15 @@ class Notes(NamedTuple):
     of_column: Tensor
 
 
-class Changes(NamedTuple):
-    """Where masks begin and end, as positions in the original image counted by columns.
-
-    positions: int32, one mask after the other. counts: int64 [K], how many each mask has.
-    """
-
-    positions: Tensor
-    counts: Tensor
-
-
 class Tracer(Protocol):
     """Looks at masks of crops that lie in known frames."""
 
     def notes(self, logits: Tensor, crops: Tensor) -> Notes:
         """Of masks above 0: float32 logits [K, h, w], of which mask k lies in frame crops[k], int64 [K], ascending."""
 
-    def changes(self, logits: Tensor, crops: Tensor, notes: Notes, total: int) -> Changes:
-        """Of the same, given their notes; total: of their CHANGED, which the host knows without asking the device."""
+    def changes(self, logits: Tensor, crops: Tensor, notes: Notes, total: int) -> Tensor:
+        """Where the same masks begin and end, given their notes: int32, one mask after the other, positions in the
+        original image counted by columns; total: of their CHANGED, which the host knows without asking the device."""
 
 
 class TorchTracer:
@@ -68,13 +59,11 @@ class TorchTracer:
         of_mask = torch.cat([torch.empty(0, 8, dtype=torch.int64, device=logits.device), *found])
         return Notes(of_mask, torch.empty(len(logits), 0, dtype=torch.int32, device=logits.device))
 
-    def changes(self, logits: Tensor, crops: Tensor, notes: Notes, total: int) -> Changes:
+    def changes(self, logits: Tensor, crops: Tensor, notes: Notes, total: int) -> Tensor:
         """See `Tracer`."""
-        found = [_changes(full > 0, frame) for full, frame in self._at_crop_size(logits, crops)]
-        return Changes(
-            torch.cat([torch.empty(0, dtype=torch.int32, device=logits.device), *(each.positions for each in found)]),
-            torch.cat([torch.empty(0, dtype=torch.int64, device=logits.device), *(each.counts for each in found)]),
-        )
+        changed = (_changed(full > 0, frame) for full, frame in self._at_crop_size(logits, crops))
+        found = [each.nonzero()[:, 1].to(torch.int32) for each in changed]
+        return torch.cat([torch.empty(0, dtype=torch.int32, device=logits.device), *found])
 
     def _at_crop_size(self, logits: Tensor, crops: Tensor) -> Iterator[tuple[Tensor, Frame]]:
         """Logits [k, crop height, crop width] of a few masks in one frame, and the frame."""
@@ -86,20 +75,19 @@ class TorchTracer:
     def _notes(self, full: Tensor, frame: Frame) -> Tensor:
         counts = [torch.count_nonzero(full > level, dim=(1, 2)) for level in (self._offset, -self._offset, 0.0)]
         inside = full > 0
-        changed = _changes(inside, frame).counts
+        changed = _changed(inside, frame).sum(dim=1)
         return torch.cat([torch.stack(counts, dim=1), tight_boxes(inside), changed[:, None]], dim=1)
 
 
-def _changes(masks: Tensor, frame: Frame) -> Changes:
-    """Of bool masks [k, crop height, crop width]."""
+def _changed(masks: Tensor, frame: Frame) -> Tensor:
+    """Where bool masks [k, crop height, crop width] begin or end in the original image, by columns: [k, pixels]."""
     height, width = frame.original_size
     x0, y0, x1, y1 = frame.crop_box
     columns = masks.new_zeros(len(masks), width, height)
     columns[:, x0:x1, y0:y1] = masks.transpose(1, 2)
     pixels = columns.flatten(1)
     before = torch.cat([pixels.new_zeros(len(pixels), 1), pixels[:, :-1]], dim=1)
-    changed = pixels != before
-    return Changes(changed.nonzero()[:, 1].to(torch.int32), changed.sum(dim=1))
+    return pixels != before
 
 
 def measures(notes: NDArray[np.int64], frame: Frame) -> Measures:
@@ -114,7 +102,10 @@ def measures(notes: NDArray[np.int64], frame: Frame) -> Measures:
 
 
 def run_lengths(changes: NDArray[np.int32], counts: NDArray[np.int64], pixels: NDArray[np.int64]) -> list[Runs]:
-    """int64 run lengths of N masks, from their `Changes` on the host; pixels: int64 [N], of each original image."""
+    """int64 run lengths of N masks, on the host.
+
+    changes: int32, one mask after the other. counts: int64 [N], how many each has. pixels: int64 [N], of its image.
+    """
     lengths = _run_lengths(changes, counts, pixels)
     first = np.concatenate([[0], np.cumsum(counts + 1)])
     return [lengths[start:stop] for start, stop in pairwise(first.tolist())]

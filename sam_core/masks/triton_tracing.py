@@ -23,7 +23,7 @@ from torch import Tensor
 from sam_core.device_copies import to_device
 from sam_core.geometry import Frame
 from sam_core.masks.bilinear import Resize, resize
-from sam_core.masks.tracing import CHANGED, Changes, Notes
+from sam_core.masks.tracing import Notes
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 """Whether kernels run in Triton's interpreter, whose fused multiply-add rounds twice: wider floats take its place."""
@@ -74,12 +74,12 @@ class TritonTracer:
         inner, outer, area, changed = (each.sum(1) for each in (inner, outer, area, changes))
         return Notes(torch.stack([inner, outer, area, x0, y0, x1, y1, changed], dim=1).long(), changes)
 
-    def changes(self, logits: Tensor, crops: Tensor, notes: Notes, total: int) -> Changes:
+    def changes(self, logits: Tensor, crops: Tensor, notes: Notes, total: int) -> Tensor:
         """See `Tracer`."""
         ends = notes.of_column.flatten().cumsum(0)
         positions = torch.empty(total, dtype=torch.int32, device=logits.device)
         self._launch(logits, crops, positions, ends - notes.of_column.flatten(), write=True)
-        return Changes(positions, notes.of_mask[:, CHANGED])
+        return positions
 
     def _launch(self, logits: Tensor, crops: Tensor, found: Tensor, starts: Tensor, *, write: bool) -> None:
         if not len(logits):

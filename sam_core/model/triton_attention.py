@@ -15,14 +15,13 @@ import triton.language as tl
 from torch import Tensor
 
 from sam_core.model.position_tables import resize_relative_table
-from sam_core.model.relative_attention import RelativeAttention, attend, joined, position_terms, split
-from sam_core.model.triton_channels import LEAST, blocks, output_for, store
+from sam_core.model.relative_attention import RelativeAttention, attend_grid, position_terms, split
+from sam_core.model.triton_shared import LEAST, LOG2_E, blocks, output_for, store
 from sam_core.model.triton_tiling import Tiled, Tiling
 from sam_core.model.triton_window_attention import in_windows
 
 LARGE = 1024
 """Positions from which the kernel is the faster way."""
-LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 def attend_triton(layer: RelativeAttention, qkv: Tensor, window: int) -> Tensor:
@@ -32,9 +31,9 @@ def attend_triton(layer: RelativeAttention, qkv: Tensor, window: int) -> Tensor:
         row_table, column_table = (table.to(qkv.dtype) for table in tables)
         inside: Tensor = in_windows(qkv, layer.qkv.bias.to(qkv.dtype), row_table, column_table, layer.num_heads, window)
         return inside
-    q, k, v, along_h, along_w = split(layer, qkv)
-    if q.shape[2] < LARGE:
-        return joined(attend(q, k, v, along_h, along_w), qkv)
+    if qkv.shape[1] * qkv.shape[2] < LARGE:
+        return attend_grid(layer, qkv)
+    q, _, _, along_h, along_w = split(layer, qkv)
     out: Tensor = on_large_grid(qkv, *position_terms(q, along_h, along_w))
     return out
 

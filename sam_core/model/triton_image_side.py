@@ -17,14 +17,12 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from sam_core.model.image_side import Wanted, Writing
+from sam_core.model.triton_shared import LEAST, LOG2_E
 from sam_core.model.triton_tiling import Tiled, Tiling
 from sam_core.model.upscaling import Upscaling
 
 WRITTEN = 512
 """Positions that a program writes, so that probes and messages are loaded a few times only."""
-LOG2_E = tl.constexpr(1.4426950408889634)
-LEAST = 16
-"""The narrowest matrix that a product takes."""
 
 
 class TritonImageSide:
@@ -135,7 +133,7 @@ def _normed(x, own, width, weight_ptr, bias_ptr, channel, eps):
 
 @triton.jit
 def _gelu(x, ROUNDED: tl.constexpr):
-    """Rounded: of what bfloat16 holds afterwards, to 1e-4; erf takes three times as long, and as long as the products.
+    """Rounded: to 1.3e-4, where bfloat16 holds the result; erf takes three times as long, and as long as the products.
 
     The normal distribution's integral is 1/2 + x q(x^2) up to 4, with q of degree 7 that is least wrong there and right
     at 4.

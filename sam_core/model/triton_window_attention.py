@@ -17,10 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sam_core.model.triton_channels import LEAST, blocks, output_for, store
+from sam_core.model.triton_shared import LEAST, LOG2_E, blocks, output_for, store
 from sam_core.model.triton_tiling import Tiled, Tiling
-
-LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @torch.library.custom_op("sam_core::in_windows", mutates_args=())

@@ -69,9 +69,11 @@ def random_model(config: SamConfig, image: npt.NDArray[np.uint8], *, seed: int, 
     embedding = encode(sam, [image])
     threads = torch.get_num_threads()
     torch.set_num_threads(min(threads, TEACHING_THREADS))
-    teach(sam, embedding.features, seed=seed, steps=steps)
-    calibrate(sam, embedding)
-    torch.set_num_threads(threads)
+    try:
+        teach(sam, embedding.features, seed=seed, steps=steps)
+        calibrate(sam, embedding)
+    finally:
+        torch.set_num_threads(threads)
     return sam
 
 

@@ -59,3 +59,23 @@ def test_record(
     assert record["config"]["thresholds"]["points_per_side"] == 3
     assert set(record) >= {"commit", "machine", "versions"}
     assert ON_CPU[0].name in capsys.readouterr().out
+
+
+def test_records_of_two_machines_become_one(tmp_path: Path) -> None:
+    path, rows = tmp_path / "record.json", [{"variant": variant.name} for variant in ON_CPU[:2]]
+    found = {"model": "a", "data": "b", "images": 0, "recipe": "c", "machine": "here"}
+    path.write_text(json.dumps({**found, "machine": "there", "rows": rows}))
+    both = determinism.beside(path, {**found, "rows": [rows[1]]})
+    assert [(line["variant"], line["machine"]) for line in both["rows"]] == [
+        (ON_CPU[0].name, "there"),
+        (ON_CPU[1].name, "here"),
+    ]
+    with pytest.raises(ValueError, match="a record of another model"):
+        determinism.beside(path, {**found, "images": 1, "rows": []})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_variants_of_a_gpu_need_one() -> None:
+    with pytest.raises(ValueError, match="no GPU here"):
+        determinism.variants("gpu")
+    assert determinism.variants("cpu") == ON_CPU

@@ -1,5 +1,6 @@
 """Who goes on when, with tasks that note what they do, and what becomes of batches that fail."""
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
@@ -52,10 +53,12 @@ def crop(width: int) -> CropInput:
     return CropInput(frame_of((8, width), image_size=16), points, points, torch.zeros(8, width, 3, dtype=torch.uint8))
 
 
-def run(worker: NotingWorker, batches: Sequence[Sequence[int]]) -> tuple[list[object], DevicePipeline]:
+def run(
+    worker: NotingWorker, batches: Sequence[Sequence[int]], sizes: BatchSizes = SIZES
+) -> tuple[list[object], DevicePipeline]:
     """Every batch of crops of these widths through a pipeline: what it told, in order."""
     told: list[object] = []
-    pipeline = DevicePipeline(cast(BatchWorker, worker), SIZES)
+    pipeline = DevicePipeline(cast(BatchWorker, worker), sizes)
     for batch in batches:
         pipeline.add([crop(width) for width in batch], told.append)
     pipeline.drain()
@@ -103,6 +106,45 @@ def test_when_memory_runs_out_everything_in_work_is_repeated_in_smaller_parts() 
     assert told == [[1, 2, 3, 4], [5, 6, 7]]
     assert pipeline.sizes == BatchSizes(crops=1, prompts=16)
     assert worker.notes.count("released") == 2
+
+
+def test_a_crop_that_never_fits_costs_no_other() -> None:
+    def short(widths: list[int], _: BatchSizes) -> None:
+        if 2 in widths:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    told, _ = run(NotingWorker(short), [[1], [2], [3]], BatchSizes(crops=1, prompts=16))
+    assert [str(each) for each in told] == ["[1]", "CUDA out of memory", "[3]"]
+
+
+def test_what_does_not_fit_beside_others_is_tried_alone() -> None:
+    worker = NotingWorker()
+    begun: list[int] = []
+
+    def short(widths: list[int], _: BatchSizes) -> None:
+        begun.extend(widths)
+        if begun == [1, 1, 2]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    worker = NotingWorker(short)
+    told, pipeline = run(worker, [[1], [2]], BatchSizes(crops=1, prompts=16))
+    assert told == [[1], [2]]
+    assert worker.notes.count("released") == 1
+    assert pipeline.sizes.smallest
+
+
+def test_the_attempt_that_failed_holds_nothing() -> None:
+    kept: list[weakref.ref[object]] = []
+
+    def short(widths: list[int], sizes: BatchSizes) -> None:
+        tensors = NotingWorker()  # anything that can be referred to
+        kept.append(weakref.ref(tensors))
+        if len(kept) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert kept[0]() is None
+
+    run(NotingWorker(short), [[1, 2]])
+    assert len(kept) > 1
 
 
 @pytest.mark.parametrize("batches", [[[1]], [[1], [2]]])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sam_core.geometry import Frame, frame_of
 from sam_core.masks import plain
-from sam_core.masks.tracing import CHANGED, Changes, Notes, TorchTracer, Tracer, measures, run_lengths
+from sam_core.masks.tracing import CHANGED, Notes, TorchTracer, Tracer, measures, run_lengths
 from tests.sam_core.masks.test_kernels import blobs
 
 SIDE = 32
@@ -34,10 +34,10 @@ class OnDevice:
         found = self._tracer.notes(logits.to(self._device), crops.to(self._device))
         return Notes(*(each.cpu() for each in found))
 
-    def changes(self, logits: Tensor, crops: Tensor, notes: Notes, total: int) -> Changes:
+    def changes(self, logits: Tensor, crops: Tensor, notes: Notes, total: int) -> Tensor:
         there = Notes(*(each.to(self._device) for each in notes))
         found = self._tracer.changes(logits.to(self._device), crops.to(self._device), there, total)
-        return Changes(*(each.cpu() for each in found))
+        return found.cpu()
 
 
 @pytest.fixture(params=["torch", "triton"])
@@ -58,9 +58,8 @@ def compare(make: Make, logits: Tensor, crops: Sequence[int], *, offset: float =
     tracer, of = make(FRAMES, offset), torch.tensor(crops)
     notes = tracer.notes(logits, of)
     changes = tracer.changes(logits, of, notes, int(notes.of_mask[:, CHANGED].sum()))
-    assert changes.counts.tolist() == notes.of_mask[:, CHANGED].tolist()
     pixels = np.array([np.prod(FRAMES[crop].original_size) for crop in crops])
-    runs = run_lengths(changes.positions.numpy(), changes.counts.numpy(), pixels)
+    runs = run_lengths(changes.numpy(), notes.of_mask[:, CHANGED].numpy(), pixels)
     assert notes.of_mask.dtype == torch.int64
     for k, crop in enumerate(crops):
         frame = FRAMES[crop]
@@ -108,4 +107,4 @@ def test_no_masks(make: Make) -> None:
     tracer, none = make(FRAMES, 1.0), torch.empty(0, dtype=torch.int64)
     notes = tracer.notes(torch.empty(0, SIDE, SIDE), none)
     assert notes.of_mask.shape == (0, 8)
-    assert tracer.changes(torch.empty(0, SIDE, SIDE), none, notes, 0).positions.tolist() == []
+    assert tracer.changes(torch.empty(0, SIDE, SIDE), none, notes, 0).tolist() == []

@@ -27,6 +27,16 @@ def test_equals_windows_in_torch(kernel_device: torch.device, h: int, w: int, wi
     assert torch.allclose(ours, attend_layer(layer, qkv, size), rtol=1e-4, atol=1e-5)
 
 
+def test_tables_of_another_size_are_resized(kernel_device: torch.device) -> None:
+    """As for a model at another input size; and a layer in float32 beside queries that are rounded."""
+    from sam_core.model.triton_attention import attend_triton
+
+    torch.manual_seed(0)
+    layer = layer_of(16, 2, 5).to(kernel_device)
+    qkv = torch.randn(1, 6, 7, 96).to(kernel_device)
+    assert torch.allclose(attend_triton(layer, qkv, 3), attend_layer(layer, qkv, 3), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("width", "heads"), [(64, 12), (80, 16)])

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
-"""What the attention kernels share: a head's channels as blocks whose widths are powers of two, and their output."""
+"""What the kernels of a model share: constants, and how attention holds a head's channels and writes its output."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 LEAST = 16
 """The narrowest matrix that a product takes."""
+LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 def blocks(c: int) -> dict[str, int]:
