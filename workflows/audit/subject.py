@@ -89,6 +89,8 @@ def open_data_set(text: str, *, licences: Sequence[str] = ()) -> Subject:
         relation, worked_on = f"masks WHERE run_id = {literal(run_id)}", _OF_RUN.format(run=literal(run_id))
         images_sql, label = f"outcomes WHERE status = 'ok' AND run_id = {literal(run_id)}", _name(connection, run_id)
     connection.execute(_IMAGES.format(worked_on=worked_on))
+    if run_id is None and not rows(connection, "SELECT 1 FROM audit_all_images LIMIT 1"):
+        raise ValueError(f"{place} has no masks by people to audit: `sam-engine annotate` is where they are drawn")
     allow(connection, licences)
     if licences:
         relation += " AND image_id IN (SELECT image_id FROM audit_images)"

@@ -92,6 +92,8 @@ def test_a_data_set_without_masks_has_nothing_to_audit(empty: DataSet, engine: E
     finished = engine("audit", empty.root)
     assert finished.status == 2
     assert "has no masks to audit" in finished.err
+    of_people = engine("audit", f"{empty.root}@annotations")
+    assert (of_people.status, "has no masks by people to audit" in of_people.err) == (2, True)
 
 
 @pytest.fixture
