@@ -135,9 +135,10 @@ def serve(config: SideConfig, pipe: Connection) -> None:
     sys.stdin.close()
     use_threads(config.threads)
     generator = make_generator(config, config.recipe)
-    measure(make_generator(config, easy(config.recipe)), [noise()], config.device)
-    if config.kind is Kind.DEVICE:
-        measure(generator, [photograph()], config.device)  # kernels for masks are compiled when there are any
+    if config.kind is Kind.DEVICE:  # compiles for a generator, and kernels for masks when there are any
+        measure(generator, [photograph()], config.device)
+    else:
+        measure(make_generator(config, easy(config.recipe)), [noise()], config.device)
     pipe.send(None)
     while True:
         try:
