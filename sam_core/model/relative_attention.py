@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sam_core.model.blocked_attention import attend_in_blocks
 from sam_core.model.position_tables import resize_relative_table
 from sam_core.model.vector_math import can_compile
+from sam_core.model.windowed_attention import attend_in_windows
 from sam_core.model.windows import partition, unpartition
 
 BLOCKED_FROM = 1024
@@ -50,6 +51,11 @@ def attend_layer(layer: RelativeAttention, qkv: Tensor, window: int) -> Tensor:
     """
     if not window:
         return attend_grid(layer, qkv)
+    if can_compile(qkv):
+        row_table, column_table = tables_of(layer, window)
+        by_head = qkv.contiguous().unflatten(3, (3, layer.num_heads, -1))
+        outside = layer.qkv.bias.view(3, layer.num_heads, -1)
+        return attend_in_windows(by_head, outside, row_table, column_table, window).flatten(3)
     windows = partition(qkv, window, outside=layer.qkv.bias)
     return unpartition(attend_grid(layer, windows), *qkv.shape[1:3])
 
@@ -66,6 +72,12 @@ def split(layer: RelativeAttention, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor
     tables = zip((layer.rel_pos_h, layer.rel_pos_w), (h, w), strict=True)
     along_h, along_w = (offsets(table, side).to(q.dtype) for table, side in tables)
     return q, k, v, along_h, along_w
+
+
+def tables_of(layer: RelativeAttention, size: int) -> tuple[Tensor, Tensor]:
+    """Relative positions along y and x for a grid of size x size, [2 * size - 1, c] each."""
+    length = 2 * size - 1
+    return resize_relative_table(layer.rel_pos_h, length), resize_relative_table(layer.rel_pos_w, length)
 
 
 def joined(attended: Tensor, qkv: Tensor) -> Tensor:

@@ -14,8 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sam_core.model.position_tables import resize_relative_table
-from sam_core.model.relative_attention import RelativeAttention, attend_grid, position_terms, split
+from sam_core.model.relative_attention import RelativeAttention, attend_grid, position_terms, split, tables_of
 from sam_core.model.triton_shared import LEAST, LOG2_E, blocks, output_for, store
 from sam_core.model.triton_tiling import Tiled, Tiling
 from sam_core.model.triton_window_attention import in_windows
@@ -27,8 +26,7 @@ LARGE = 1024
 def attend_triton(layer: RelativeAttention, qkv: Tensor, window: int) -> Tensor:
     """As `relative_attention.attend_layer`."""
     if window:
-        tables = (resize_relative_table(table, 2 * window - 1) for table in (layer.rel_pos_h, layer.rel_pos_w))
-        row_table, column_table = (table.to(qkv.dtype) for table in tables)
+        row_table, column_table = (table.to(qkv.dtype) for table in tables_of(layer, window))
         inside: Tensor = in_windows(qkv, layer.qkv.bias.to(qkv.dtype), row_table, column_table, layer.num_heads, window)
         return inside
     if qkv.shape[1] * qkv.shape[2] < LARGE:
