@@ -69,11 +69,15 @@ class Answer(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """Consecutive points of one crop of the batch, from `first` on."""
+    """Consecutive points of one crop of the batch, from `start` up to, but not including, `stop`."""
 
     crop: int
-    first: int
-    points: Points
+    start: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
 
 
 class _Asked(NamedTuple):
@@ -209,8 +213,8 @@ class BatchWorker:
         count = len(pieces) if self._settings.compile == "off" else work.sizes.prompts // size
         crops = np.array([piece.crop for piece in pieces] + [pieces[-1].crop] * (count - len(pieces)))
         clicks = np.zeros((count, size, 1, 2))
-        for place, (crop, first, points) in enumerate(pieces):
-            clicks[place, : len(points), 0] = work.batch[crop].clicks[first : first + len(points)]
+        for place, piece in enumerate(pieces):
+            clicks[place, : piece.length, 0] = work.batch[piece.crop].clicks[piece.start : piece.stop]
         on_device = to_device(clicks.reshape(-1, 1, 2), device)
         prompts = Prompts(on_device, torch.full(on_device.shape[:2], FOREGROUND, device=device))
         answer = self._decode(work.encoded.take(to_device(crops, device)), self._sam.prompt_encoder(prompts)[0])
@@ -223,7 +227,8 @@ class BatchWorker:
             wanted, crop_of = np.zeros(iou.shape, np.bool_), np.zeros(len(iou), np.int64)
             passed = []
             for piece, rows in zip(asked.pieces, asked.rows, strict=True):
-                fresh = decoded(piece.points, iou[rows], work.batch[piece.crop].frame.crop_box)
+                crop = work.batch[piece.crop]
+                fresh = decoded(crop.points[piece.start : piece.stop], iou[rows], crop.frame.crop_box)
                 verdict = judge_predicted_iou(fresh, self._recipe)
                 wanted[rows], crop_of[rows] = (verdict == KEPT).reshape(-1, iou.shape[1]), piece.crop
                 passed.append(work.found[piece.crop].ledger.settle(fresh, verdict))
@@ -307,7 +312,7 @@ class BatchWorker:
 def _pieces(batch: Sequence[CropInput], size: int) -> Iterator[_Piece]:
     for crop, each in enumerate(batch):
         for start in range(0, len(each.points), size):
-            yield _Piece(crop, start, each.points[start : start + size])
+            yield _Piece(crop, start, min(start + size, len(each.points)))
 
 
 def _by_crop(pieces: list[_Piece], size: int) -> tuple[list[_Piece], list[NDArray[np.int64]]]:
@@ -315,8 +320,8 @@ def _by_crop(pieces: list[_Piece], size: int) -> tuple[list[_Piece], list[NDArra
     merged, rows = [], []
     for crop, places in groupby(range(len(pieces)), key=lambda place: pieces[place].crop):
         own = list(places)
-        merged.append(_Piece(crop, pieces[own[0]].first, np.concatenate([pieces[place].points for place in own])))
-        rows.append(np.concatenate([place * size + np.arange(len(pieces[place].points)) for place in own]))
+        merged.append(_Piece(crop, pieces[own[0]].start, pieces[own[-1]].stop))
+        rows.append(np.concatenate([place * size + np.arange(pieces[place].length) for place in own]))
     return merged, rows
 
 

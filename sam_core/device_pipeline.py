@@ -106,9 +106,10 @@ class DevicePipeline:
 
     def _decode(self, encoded: tuple[_Batch, Iterator[Task]] | None) -> None:
         """Begin all tasks of a batch that was encoded."""
-        batch, tasks = encoded or (None, iter(()))
+        if encoded is None:
+            return
+        batch, tasks = encoded
         for task in tasks:
-            assert batch is not None
             if batch not in self._open:
                 return  # it failed
             self._running.appendleft((batch, task))

@@ -15,17 +15,13 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from sam_core.model.blocked_attention import LOWEST, Floats
 from sam_core.model.vector_math import exp
 
 LANES = 16
 """Running maxima side by side: LLVM makes vectors of several, but not of one."""
-LOWEST = np.float32(-3e38)
-"""Less than any score."""
-
-Floats = NDArray[np.float32]
 _compiled = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract", "arcp"}, error_model="numpy")
 
 
