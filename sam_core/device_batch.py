@@ -325,12 +325,12 @@ def _by_crop(pieces: list[_Piece], size: int) -> tuple[list[_Piece], list[NDArra
     return merged, rows
 
 
-def _of_masks(changes: Sequence[Tensor], counts: NDArray[np.int64], rows: NDArray[np.int64]) -> Tensor:
+def _of_masks(changes: list[Tensor], counts: NDArray[np.int64], rows: NDArray[np.int64]) -> Tensor:
     """The changes of some masks, one after the other; counts: of all masks, rows: int64.
 
     All sizes are known to the host, so nothing waits for the device.
     """
-    positions = torch.cat(list(changes))
+    positions = torch.cat(changes)
     chosen, device = counts[rows], positions.device
     shift = (np.cumsum(counts) - counts)[rows] - (np.cumsum(chosen) - chosen)
     total = int(chosen.sum())

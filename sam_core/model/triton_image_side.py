@@ -133,7 +133,7 @@ def _normed(x, own, width, weight_ptr, bias_ptr, channel, eps):
 
 @triton.jit
 def _gelu(x, ROUNDED: tl.constexpr):
-    """Rounded: to 1.3e-4, where bfloat16 holds the result; erf takes three times as long, and as long as the products.
+    """Rounded: to 1.3e-4, where bfloat16 holds the result; erf is exact, and more instructions.
 
     The normal distribution's integral is 1/2 + x q(x^2) up to 4, with q of degree 7 that is least wrong there and right
     at 4.

@@ -2,7 +2,7 @@
 
 Queries, keys and values of a window are gathered from where the linear layer left them, and results are put where the
 next one wants them. Cutting out all windows at once, with positions in extra channels (`relative_attention.attend`),
-takes three times as long: nearly all of that is copies.
+takes three times as long.
 
 A query meets the 2 s - 1 relative positions of each axis in one product, of which its s * s keys need s; the pass that
 exponentiates scores picks them.
