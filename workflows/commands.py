@@ -184,7 +184,8 @@ class TrainCommand:
 
     sources: Positional[tuple[str, ...]]
     """Data sets (DATASET, or DATASET@annotations, @masks, @round-N, @RUN), COCO or SA-1B JSON, folders of SA-1B or of
-    images/ and labels/, `scenes`; each with =WEIGHT behind it to be drawn that many times as often."""
+    images/ and labels/, `scenes`, cutouts:FOLDER (scenes with the things that a folder's pictures show on a transparent
+    ground); each with =WEIGHT behind it to be drawn that many times as often."""
     preset: str = "fine_tune"
     """paper_vit_h, paper_vit_l, paper_vit_b, stage3_generator, text, fine_tune, stage3_fine_tune, nano, text_nano or
     distill."""

@@ -89,7 +89,25 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     except MemoryError:
         raise
     except Exception as error:  # decoders of hostile bytes raise nearly everything
-        raise ImageError("Damaged", f"{image.format} cannot be decoded: {_first_line(error)}") from error
+        raise _damaged(image, error) from error
+
+
+def decode_with_alpha(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode to uint8 RGBA [height, width, 4], not turned upright; opaque where the file says nothing of it.
+
+    Raises ImageError and MemoryError as `decode`.
+    """
+    image = _open(data, max_pixels)
+    try:
+        return np.array(image.convert("RGBA"), dtype=np.uint8)
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders of hostile bytes raise nearly everything
+        raise _damaged(image, error) from error
+
+
+def _damaged(image: Image.Image, error: Exception) -> ImageError:
+    return ImageError("Damaged", f"{image.format} cannot be decoded: {_first_line(error)}")
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

@@ -19,6 +19,7 @@ class SceneConfig:
         min_area: objects and parts with fewer visible pixels get no label. None: (size / 64)^2 px.
         camouflage: probability that an object wears the material of what lies behind it.
         grey: probability of a greyscale picture (microscopy: at least a half).
+        cutouts: probability that an object is one cut out of a picture, where `render_scene` is given any.
         bank_seed: seed of the texture bank. Scenes of one seed share about 60 texture fields; vary it between workers.
 
     Raises:
@@ -31,6 +32,7 @@ class SceneConfig:
     min_area: int | None = None
     camouflage: float = 0.08
     grey: float = 0.12
+    cutouts: float = 0.7
     bank_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -45,7 +47,7 @@ class SceneConfig:
             raise ValueError(f"SceneConfig.max_objects is {self.max_objects}; choose at least 1")
         if self.min_area is not None and self.min_area < 1:
             raise ValueError(f"SceneConfig.min_area is {self.min_area} px; choose at least 1, or None")
-        for name in ("camouflage", "grey"):
+        for name in ("camouflage", "grey", "cutouts"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"SceneConfig.{name} is {getattr(self, name)}; a probability lies in 0..1")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
+from sam_core.scenes.cutouts import CutOut, Dress, warped
 from sam_core.scenes.kernels import Float32, Float64, Int16, Int32, UInt8, composite, darken, paint_part, relief_light
 from sam_core.scenes.materials import Material
 from sam_core.scenes.shapes import Contours
@@ -128,17 +129,69 @@ def render_layer(
     )
     if x1 <= x0 or y1 <= y0:
         return None
-    shape = (y1 - y0, x1 - x0)
-    blank = Layer(np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.int16), (x0, y0))
+    blank = _blank((x0, y0, x1, y1))
     shade = _shade(tilt, 0.5 * (x0 + x1), 0.5 * (y0 + y1))
     part_id = 0
     for part, outline in zip(parts, outlines, strict=True):
         part_id += not part.mark
         _paint(blank, part, outline, part_id, light, shade)
+    return replace(_defocused(blank, blur), part_count=part_id)
+
+
+def _blank(box: tuple[int, int, int, int]) -> Layer:
+    """An empty layer over x0, y0, x1, y1 px of the canvas."""
+    x0, y0, x1, y1 = box
+    shape = (y1 - y0, x1 - x0)
+    return Layer(np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.int16), (x0, y0))
+
+
+def _defocused(layer: Layer, blur: float) -> Layer:
+    """The layer, softened in place by a sigma in px."""
     if blur > 0.3:
-        cv2.GaussianBlur(blank.colour, (0, 0), blur, dst=blank.colour)
-        cv2.GaussianBlur(blank.alpha, (0, 0), blur, dst=blank.alpha)
-    return replace(blank, part_count=part_id)
+        cv2.GaussianBlur(layer.colour, (0, 0), blur, dst=layer.colour)
+        cv2.GaussianBlur(layer.alpha, (0, 0), blur, dst=layer.alpha)
+    return layer
+
+
+def cutout_layer(
+    picture: CutOut,
+    dress: Dress,
+    matrix: Float64,
+    size: int,
+    light: Float64,
+    *,
+    tilt: Float64 | None = None,
+    blur: float = 0.0,
+) -> Layer | None:
+    """Draw a cut-out into a layer that fits it, as one part.
+
+    Args:
+        dress: what it is made of.
+        matrix: [2, 3] affine from the cut-out's px to canvas px.
+        size, light, tilt, blur: as of `render_layer`.
+
+    Returns:
+        The layer, or None when nothing of it lies in the canvas.
+    """
+    height, width = picture.alpha.shape
+    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]]) @ matrix.T
+    (left, top), (right, bottom) = np.floor(corners.min(0)).tolist(), corners.max(0).tolist()
+    x0, y0, x1, y1 = _union([(int(left), int(top), int(right) + 2, int(bottom) + 2)], size, int(3 * blur))
+    if x1 <= x0 or y1 <= y0:
+        return None
+    local = matrix - np.array([[0, 0, x0], [0, 0, y0]])
+    window = (x1 - x0, y1 - y0)
+    layer = _blank((x0, y0, x1, y1))
+    alpha = warped(picture.alpha, local, window)
+    shade = _shade(tilt, 0.5 * (x0 + x1), 0.5 * (y0 + y1))
+    relief = _relief(alpha, light) if dress.relief > 0 else _FLAT
+    for number, surface in enumerate(dress.materials):
+        # The first lies below all others, so that no seam between two of them is transparent.
+        share = np.minimum(warped(dress.share(number), local, window), alpha) if number else alpha
+        _texture(layer, share, (0, 0), surface, shade, relief, dress.relief, part_id=1)
+    if dress.print is not None:
+        layer.colour[:] *= warped(dress.print, local, window) / np.float32(255)
+    return replace(_defocused(layer, blur), part_count=1)
 
 
 def stamp(
@@ -202,24 +255,42 @@ def _paint(
     coverage = _coverage(part, outline, (y1 - y0, x1 - x0), (x0 + left, y0 + top))
     if blur > 0.3:
         cv2.GaussianBlur(coverage, (0, 0), blur, dst=coverage)
-    surface = part.material
+    relief = _relief(coverage, light) if part.relief > 0 else _FLAT
+    clip_id = part_id if part.mark else -1
+    bright = shade * part.brightness
+    _texture(layer, coverage, (x0, y0), part.material, bright, relief, part.relief, part_id=part_id, clip_id=clip_id)
+
+
+def _texture(
+    layer: Layer,
+    coverage: UInt8,
+    corner: tuple[int, int],
+    surface: Material,
+    shade: Float64,
+    relief: Float32,
+    relief_gain: float,
+    *,
+    part_id: int,
+    clip_id: int = -1,
+) -> None:
+    """`kernels.paint_part` with a layer and a material."""
     paint_part(
         layer.colour,
         layer.alpha,
         layer.parts,
         coverage,
-        (x0, y0),
+        corner,
         layer.origin,
         surface.field,
         surface.grain,
         surface.grain_gain,
         surface.homography,
         surface.ramp,
-        shade * part.brightness,
-        _relief(coverage, light) if part.relief > 0 else _FLAT,
-        part.relief,
+        shade,
+        relief,
+        relief_gain,
         part_id,
-        part_id if part.mark else -1,
+        clip_id,
     )
 
 

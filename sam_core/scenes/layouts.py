@@ -9,7 +9,7 @@ from sam_core.scenes.config import SCENE_KINDS
 from sam_core.scenes.kernels import Float64
 from sam_core.scenes.materials import Material
 from sam_core.scenes.microscopy import microscopy
-from sam_core.scenes.objects import ABSTRACT, ALL, INDOOR, OUTDOOR, Family, random_object
+from sam_core.scenes.objects import ABSTRACT, ALL, INDOOR, OUTDOOR, Family
 from sam_core.scenes.stage import Stage
 
 Rng = np.random.Generator
@@ -38,8 +38,8 @@ def _standing(rng: Rng, stage: Stage, ground: Material, far: float, families: tu
         scale = tallest * (0.22 + 0.78 * depth) * float(np.exp(rng.normal(0, 0.35)))
         place = np.array([rng.uniform(-0.05, 1.05) * size, y - scale])
         company = number if rng.random() < 0.25 else 0
-        parts = random_object(rng, stage.shop, favourites if rng.random() < 0.6 else families)
-        stage.put(rng, parts, place, scale, angle=rng.normal(0, 0.06), group=company, backdrop=ground)
+        thing = stage.thing(rng, favourites if rng.random() < 0.6 else families)
+        stage.put(rng, thing, place, scale, angle=rng.normal(0, 0.06), group=company, backdrop=ground)
         if company:
             _companion(rng, stage, place, scale, company)
 
@@ -47,8 +47,8 @@ def _standing(rng: Rng, stage: Stage, ground: Material, far: float, families: tu
 def _companion(rng: Rng, stage: Stage, place: Float64, scale: float, group: int) -> None:
     """Something held, ridden, worn or leaned on: a smaller object over the first."""
     offset = rng.normal(0, 0.35, 2) * scale
-    parts = random_object(rng, stage.shop)
-    stage.put(rng, parts, place + offset, scale * rng.uniform(0.15, 0.6), angle=rng.normal(0, 0.5), group=group)
+    thing = stage.thing(rng)
+    stage.put(rng, thing, place + offset, scale * rng.uniform(0.15, 0.6), angle=rng.normal(0, 0.5), group=group)
 
 
 def outdoor(rng: Rng, stage: Stage) -> None:
@@ -63,7 +63,7 @@ def indoor(rng: Rng, stage: Stage) -> None:
     floor, edge = backdrops.room(rng, stage)
     for _ in range(int(rng.integers(0, 4))):
         place = np.array([rng.uniform(0, 1) * stage.canvas.size, rng.uniform(0, 0.7) * edge])
-        stage.put(rng, random_object(rng, stage.shop), place, stage.heavy_scale(rng, smallest=0.06, largest=0.25))
+        stage.put(rng, stage.thing(rng), place, stage.heavy_scale(rng, smallest=0.06, largest=0.25))
     _maybe_blur(rng, stage)
     _standing(rng, stage, floor, edge, INDOOR)
 
@@ -73,22 +73,22 @@ def portrait(rng: Rng, stage: Stage) -> None:
     size = stage.canvas.size
     backdrop = backdrops.anything(rng, stage)
     for _ in range(int(rng.integers(0, 8))):
-        parts = random_object(rng, stage.shop)
-        stage.put(rng, parts, stage.anywhere(rng), stage.heavy_scale(rng, smallest=0.06, largest=0.35))
+        thing = stage.thing(rng)
+        stage.put(rng, thing, stage.anywhere(rng), stage.heavy_scale(rng, smallest=0.06, largest=0.35))
     if rng.random() < 0.6:
         backdrops.defocus(stage, rng.gamma(2, 1.5) * size / 256)
     for number in range(1, 2 if rng.random() < 0.65 else 3):
         scale, place = rng.uniform(0.25, 0.75) * size, (0.5 + rng.normal(0, 0.16, 2)) * size
         company = number if rng.random() < 0.4 else 0
         angle = rng.normal(0, 0.25)
-        stage.put(rng, random_object(rng, stage.shop), place, scale, angle=angle, group=company, backdrop=backdrop)
+        stage.put(rng, stage.thing(rng), place, scale, angle=angle, group=company, backdrop=backdrop)
         if company:
             _companion(rng, stage, place, scale, company)
     for _ in range(int(rng.integers(0, 3))):
         blur = rng.gamma(1, 1) * size / 256 if rng.random() < 0.4 else 0.0
         scale = stage.heavy_scale(rng, smallest=0.05, largest=0.35)
-        parts = random_object(rng, stage.shop)
-        stage.put(rng, parts, stage.anywhere(rng), scale, angle=rng.normal(0, 0.5), blur=blur)
+        thing = stage.thing(rng)
+        stage.put(rng, thing, stage.anywhere(rng), scale, angle=rng.normal(0, 0.5), blur=blur)
 
 
 def pile(rng: Rng, stage: Stage) -> None:
@@ -98,8 +98,8 @@ def pile(rng: Rng, stage: Stage) -> None:
     scales = sorted((stage.heavy_scale(rng, smallest=0.05, largest=0.4) for _ in range(count)), reverse=True)
     families = _some_of(rng, ALL, 4)
     for scale in scales:
-        parts = random_object(rng, stage.shop, families)
-        stage.put(rng, parts, stage.anywhere(rng), scale, angle=rng.uniform(0, 6.3), backdrop=backdrop)
+        thing = stage.thing(rng, families)
+        stage.put(rng, thing, stage.anywhere(rng), scale, angle=rng.uniform(0, 6.3), backdrop=backdrop)
 
 
 def cluster(rng: Rng, stage: Stage) -> None:
@@ -108,13 +108,13 @@ def cluster(rng: Rng, stage: Stage) -> None:
     backdrop = backdrops.anything(rng, stage)
     backdrops.defocus(stage, rng.uniform(0, 2) * size / 256)
     families = ALL if rng.random() < 0.2 else _some_of(rng, ALL, 1)
-    models = [random_object(rng, stage.shop, families) for _ in range(int(rng.integers(1, 5)))]
+    models = [stage.thing(rng, families) for _ in range(int(rng.integers(1, 5)))]
     radius = size * float(np.exp(rng.uniform(np.log(0.035), np.log(0.14))))
     turn = rng.uniform(0, 3.2) if rng.random() < 0.5 else 0.1
     for place in _arranged(rng, stage, radius):
-        parts = models[int(rng.integers(len(models)))]
+        thing = models[int(rng.integers(len(models)))]
         scale = radius * float(np.exp(rng.normal(0, 0.12)))
-        stage.put(rng, parts, place, scale, angle=rng.uniform(-turn, turn), group=1, backdrop=backdrop)
+        stage.put(rng, thing, place, scale, angle=rng.uniform(-turn, turn), group=1, backdrop=backdrop)
 
 
 def _arranged(rng: Rng, stage: Stage, radius: float) -> Float64:
@@ -139,8 +139,8 @@ def mosaic(rng: Rng, stage: Stage) -> None:
     """Regions of texture side by side with few objects: what region segmentation is drawn from."""
     backdrop = backdrops.mosaic(rng, stage, int(rng.integers(3, 10)))
     for _ in range(int(rng.integers(0, 6))):
-        parts = random_object(rng, stage.shop)
-        stage.put(rng, parts, stage.anywhere(rng), stage.heavy_scale(rng, smallest=0.07), backdrop=backdrop)
+        thing = stage.thing(rng)
+        stage.put(rng, thing, stage.anywhere(rng), stage.heavy_scale(rng, smallest=0.07), backdrop=backdrop)
 
 
 def abstract(rng: Rng, stage: Stage) -> None:
@@ -148,9 +148,9 @@ def abstract(rng: Rng, stage: Stage) -> None:
     backdrop = backdrops.anything(rng, stage)
     _maybe_blur(rng, stage)
     for _ in range(int(np.clip(rng.geometric(0.08), 4, min(30, stage.config.max_objects)))):
-        parts = random_object(rng, stage.shop, ABSTRACT)
+        thing = stage.thing(rng, ABSTRACT)
         scale = stage.heavy_scale(rng, smallest=0.04)
-        stage.put(rng, parts, stage.anywhere(rng), scale, angle=rng.uniform(0, 6.3), backdrop=backdrop)
+        stage.put(rng, thing, stage.anywhere(rng), scale, angle=rng.uniform(0, 6.3), backdrop=backdrop)
 
 
 LAYOUTS: dict[str, Layout] = dict(

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from sam_core.scenes.camera import photograph
 from sam_core.scenes.config import SCENE_KINDS, SceneConfig
+from sam_core.scenes.cutouts import CutOuts
 from sam_core.scenes.kernels import Bool, Float64, Int16, UInt8, census
 from sam_core.scenes.layers import Canvas
 from sam_core.scenes.layouts import LAYOUTS
@@ -39,12 +40,13 @@ class Scene:
     object_group: Int16
 
 
-def render_scene(config: SceneConfig, rng: np.random.Generator) -> Scene:
-    """Render one scene; the same config and generator state give the same scene, bit for bit.
+def render_scene(config: SceneConfig, rng: np.random.Generator, cutouts: CutOuts | None = None) -> Scene:
+    """Render one scene; the same config, cut-outs and generator state give the same scene, bit for bit.
 
     Args:
         config: size and statistics.
         rng: advanced by the call.
+        cutouts: things cut out of pictures that stand in the place of most objects.
 
     Returns:
         The scene, square, config.size px. The first call for a bank_seed builds its textures (about a second).
@@ -61,6 +63,7 @@ def render_scene(config: SceneConfig, rng: np.random.Generator) -> Scene:
         shadow=float(rng.choice([0.0, rng.uniform(0.1, 0.75)], p=[0.25, 0.75])),
         shadow_soft=float(np.exp(rng.normal(-2.6, 0.7))),
         grounded=bool(grounded and rng.random() < 0.8),
+        cutouts=cutouts,
     )
     LAYOUTS[kind](rng, stage)
     micro = kind == "microscopy"

@@ -7,9 +7,16 @@ import numpy as np
 
 from sam_core.scenes import shapes
 from sam_core.scenes.config import SceneConfig
+from sam_core.scenes.cutouts import CutOut, CutOuts, dressed
 from sam_core.scenes.kernels import Float64
-from sam_core.scenes.layers import Canvas, Part, cast_shadow, land, placed, render_layer
+from sam_core.scenes.layers import Canvas, Layer, Part, cast_shadow, cutout_layer, land, placed, render_layer
 from sam_core.scenes.materials import Material, MaterialShop
+from sam_core.scenes.objects import ALL, Family, random_object
+
+Thing = Sequence[Part] | CutOut
+"""What `Stage.put` takes: an object made of parts, or one cut out of a picture."""
+_TRIES = 20
+"""Cut-outs drawn until one is a solid thing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +25,7 @@ class Stage:
 
     Attributes:
         light: [3] unit vector to the light.
+        cutouts: things cut out of pictures, or None.
         shadow: strength of cast shadows, 0..1; shadow_soft is their softness relative to the object.
         grounded: things stand on a ground, so shadows lie flat; else they fall on a wall behind.
     """
@@ -29,11 +37,21 @@ class Stage:
     shadow: float
     shadow_soft: float
     grounded: bool = False
+    cutouts: CutOuts | None = None
+
+    def thing(self, rng: np.random.Generator, families: tuple[Family, ...] = ALL) -> Thing:
+        """An object of one of the families, or a cut-out in its place."""
+        if self.cutouts is not None and rng.random() < self.config.cutouts:
+            for _ in range(_TRIES):
+                picture = self.cutouts[int(rng.integers(len(self.cutouts)))]
+                if picture is not None:
+                    return picture
+        return random_object(rng, self.shop, families)
 
     def put(
         self,
         rng: np.random.Generator,
-        parts: Sequence[Part],
+        thing: Thing,
         centre: Float64,
         scale: float,
         *,
@@ -42,7 +60,7 @@ class Stage:
         group: int = 0,
         backdrop: Material | None = None,
     ) -> int:
-        """Place an object (fitted to -1..1) and return its id, 0 when it misses the canvas.
+        """Place an object (parts fitted to -1..1, or a cut-out) and return its id, 0 when it misses the canvas.
 
         Args:
             centre: [2] xy of its origin, canvas px.
@@ -50,15 +68,15 @@ class Stage:
             angle: turn, radians.
             blur: sigma of its defocus, px.
             group: objects of one group belong together; 0 for none.
-            backdrop: what lies behind; the object may wear it as camouflage.
+            backdrop: what lies behind; parts may wear it as camouflage.
         """
-        outfit = deformed(rng, parts)
-        if backdrop is not None and rng.random() < self.config.camouflage:
-            outfit = _camouflaged(rng, outfit, backdrop)
+        outfit = thing if isinstance(thing, CutOut) else self._worn(rng, thing, backdrop)
         turn = np.diag([scale if rng.random() < 0.5 else -scale, scale]) @ shapes.turn_matrix(angle)
-        slope = rng.uniform(0, 0.45) / max(scale, 1.0)
-        shaped = placed(outfit, turn, centre)
-        layer = render_layer(shaped, self.canvas.size, self.light, tilt=self.light[:2] * slope, blur=blur)
+        tilt = self.light[:2] * (rng.uniform(0, 0.45) / max(scale, 1.0))
+        if isinstance(outfit, CutOut):
+            layer = self._cutout_layer(rng, outfit, turn, centre, tilt, blur)
+        else:
+            layer = render_layer(placed(outfit, turn, centre), self.canvas.size, self.light, tilt=tilt, blur=blur)
         if layer is None:
             return 0
         if self.shadow > 0.02:
@@ -67,6 +85,26 @@ class Stage:
             )
         glass = rng.uniform(0.55, 0.9) if rng.random() < 0.03 else 1.0
         return land(self.canvas, layer, group=group, opacity=glass)
+
+    def _worn(self, rng: np.random.Generator, parts: Sequence[Part], backdrop: Material | None) -> list[Part]:
+        """The parts as this one of their kind has them, perhaps in camouflage."""
+        outfit = deformed(rng, parts)
+        if backdrop is not None and rng.random() < self.config.camouflage:
+            return _camouflaged(rng, outfit, backdrop)
+        return outfit
+
+    def _cutout_layer(
+        self, rng: np.random.Generator, picture: CutOut, turn: Float64, centre: Float64, tilt: Float64, blur: float
+    ) -> Layer | None:
+        """The cut-out in a dress of its own, its feet where those of an object made of parts are."""
+        height, width = picture.alpha.shape
+        unit = 2 / max(height, width)
+        shape = unit * stretched(rng) @ turn
+        feet = np.array([width / 2, height - 1 / unit])
+        matrix = np.column_stack([shape.T, centre - feet @ shape])
+        return cutout_layer(
+            picture, dressed(rng, picture, self.shop), matrix, self.canvas.size, self.light, tilt=tilt, blur=blur
+        )
 
     def _shadow_warp(self, centre: Float64, scale: float) -> Float64:
         """Affine from silhouette to shadow: flattened about the feet, or shifted away from the light."""
@@ -90,13 +128,18 @@ class Stage:
 
 def deformed(rng: np.random.Generator, parts: Sequence[Part]) -> list[Part]:
     """The parts stretched, sheared and bent together: the same thing of another build, from another side."""
-    stretch = float(np.exp(rng.normal(0, 0.15)))
-    matrix = np.array([[stretch, 0], [rng.normal(0, 0.08), 1 / stretch]])
+    matrix = stretched(rng)
     amount, waves = rng.normal(0, 0.035, 2), rng.uniform(1, 4, 2)
     phase = rng.uniform(0, 2 * np.pi, 2)
     return [
         part.reshaped(tuple(c @ matrix for c in shapes.bent(part.contours, amount, waves, phase))) for part in parts
     ]
+
+
+def stretched(rng: np.random.Generator) -> Float64:
+    """A little wider or taller, and sheared: [2, 2], for points xy as rows."""
+    stretch = float(np.exp(rng.normal(0, 0.15)))
+    return np.array([[stretch, 0], [rng.normal(0, 0.08), 1 / stretch]])
 
 
 def _camouflaged(rng: np.random.Generator, parts: list[Part], backdrop: Material) -> list[Part]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sam_core.scenes import Scene, SceneConfig, render_scene
+from sam_core.scenes import CutOuts, Scene, SceneConfig, render_scene
 from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch
 
@@ -70,8 +70,15 @@ def scene_batch(scene: Scene, choice: MaskChoice, rng: np.random.Generator, *, n
     )
 
 
-def scene_sample(config: TrainConfig, rng: np.random.Generator, *, number: int, bank_seed: int = 0) -> TrainBatch:
+def scene_sample(
+    config: TrainConfig,
+    rng: np.random.Generator,
+    *,
+    number: int,
+    bank_seed: int = 0,
+    cutouts: CutOuts | None = None,
+) -> TrainBatch:
     """A scene rendered as training with this configuration wants it, with the masks it admits, perhaps none."""
     choice = MaskChoice(config.masks_per_image, min_area=config.min_area, max_share=config.max_mask_share)
-    scene = render_scene(SceneConfig(size=config.image_size, bank_seed=bank_seed), rng)
+    scene = render_scene(SceneConfig(size=config.image_size, bank_seed=bank_seed), rng, cutouts)
     return scene_batch(scene, choice, rng, number=number)

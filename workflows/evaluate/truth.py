@@ -227,7 +227,7 @@ def _bsds(place: str, split: str) -> Iterator[dict[str, Any]]:
 def _source(place: str) -> Iterator[dict[str, Any]]:
     """What training reads: label PNGs, SA-1B JSON, data sets."""
     (source,) = open_sources((place,), need_masks=True)
-    if source.index is None:
+    if source.procedural or source.index is None:
         raise ValueError(f"{place}: nothing to evaluate on; name images with true masks")
     names = _names([uris[0] for uris in source.index["uris"].to_pylist()])
     for name, row in zip(names, source.index.to_pylist(), strict=True):

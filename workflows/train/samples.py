@@ -24,6 +24,7 @@ from schemas.ids import image_id as id_of_bytes
 from workflows.images import decode
 from workflows.labels import decode_labels
 from workflows.sources import UriReader
+from workflows.train.cutouts import CutOutPictures
 from workflows.train.sources import Source, place_of
 
 TRIES = 50
@@ -88,7 +89,7 @@ class Sampler:
         rng = np.random.default_rng([self._config.seed, number])
         for _ in range(TRIES):
             source, row = self._draw(rng)
-            made = self._scene(rng, number) if source.index is None else self._photograph(source, row, rng, number)
+            made = self._scene(source, rng, number) if source.procedural else self._photograph(source, row, rng, number)
             if made is not None:
                 return made
         raise ValueError(
@@ -106,10 +107,11 @@ class Sampler:
 
     @staticmethod
     def _name(source: Source, row: int) -> str:
-        return source.name if source.index is None else str(source.index["uris"][row].as_py()[0])
+        return source.name if source.procedural else str(source.index["uris"][row].as_py()[0])
 
-    def _scene(self, rng: np.random.Generator, number: int) -> TrainBatch | None:
-        made = scene_sample(self._config, rng, number=number)
+    def _scene(self, source: Source, rng: np.random.Generator, number: int) -> TrainBatch | None:
+        cutouts = None if source.index is None else CutOutPictures(source.name, source.index)
+        made = scene_sample(self._config, rng, number=number, cutouts=cutouts)
         return made if len(made.masks) or self._config.aim == "distill" else None
 
     def _photograph(self, source: Source, row: int, rng: np.random.Generator, number: int) -> TrainBatch | None:
@@ -124,8 +126,8 @@ class Sampler:
 
 def photographs(source: Source) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
     """Every image of a source with all its masks, uint8 [H, W, 3] and bool [N, H, W], in order."""
-    if source.index is None:
-        raise ValueError("procedural scenes have no end; validate on images")
+    if source.procedural or source.index is None:
+        raise ValueError(f"{source.name}: procedural scenes have no end; validate on images")
     reader = PhotoReader(UriReader())
     for row in range(len(source)):
         entry = source.index.slice(row, 1).to_pylist()[0]

@@ -1,4 +1,5 @@
-"""Where training samples come from: data sets, COCO and SA-1B JSON, label PNGs, bare images, procedural scenes.
+"""Where training samples come from: data sets, COCO and SA-1B JSON, label PNGs, bare images, and procedural scenes,
+which may have things in them that are cut out of pictures.
 
 A source becomes an index, one row per image, which says where the picture lies and either holds its masks as COCO
 compressed counts or names the file that does. Files are read when a sample is made, not before, so SA-1B costs about a
@@ -24,8 +25,11 @@ from schemas.parquet import from_parquet_bytes
 from workflows.sources import ImageRef, UriReader, list_images
 from workflows.sql import connect
 from workflows.storage import S3_SCHEME, open_store
+from workflows.train.cutouts import read_cutout
 
 SCENES = "scenes"
+CUTOUTS = "cutouts:"
+"""What stands before the place of things to be put into scenes."""
 INDEX = pa.schema(
     [
         pa.field("uris", pa.list_(pa.string())),  # where the picture lies; the first that is there is read
@@ -37,6 +41,8 @@ INDEX = pa.schema(
         pa.field("vectors", pa.list_(pa.list_(pa.binary()))),  # float16 embeddings of each mask's crops, for text
     ]
 )
+LOOKED_AT = 100
+"""Pictures that are looked at before a source of cut-outs is refused."""
 _WEIGHTED = re.compile(r"(.+)=(\d+(?:\.\d+)?)")
 _SNAPSHOT = re.compile(r"round-(\d+)")
 _TABLES = ("masks", "annotations")
@@ -74,12 +80,14 @@ class Source:
     """One source and how often it is drawn from.
 
     name: as the user wrote it, without the weight. weight: factor on its number of images. index: rows of INDEX;
-    None for procedural scenes, which have no end and count as many images as all other sources together.
+    None for procedural scenes of their own, which have no end and count as many images as all other sources together.
+    procedural: its samples are scenes; where it has an index, with the things on its pictures in them.
     """
 
     name: str
     weight: float
     index: pa.Table | None
+    procedural: bool = False
 
     @property
     def sha256(self) -> str:
@@ -130,7 +138,9 @@ def _open(name: str, weight: float, *, need_masks: bool, crops: WantedCrops | No
     if crops and not is_data_set(name):
         raise ValueError(f"{name}: text prompts are trained on data sets, whose crops `sam-engine crops` embeds")
     if name == SCENES:
-        return Source(name, weight, None)
+        return Source(name, weight, None, procedural=True)
+    if name.startswith(CUTOUTS):
+        return Source(name, weight, _cutouts(name), procedural=True)
     rows = _rows(name, need_masks, crops)
     index = pa.Table.from_pylist([row for row in rows if not need_masks or row["masks_uri"] or row["rles"]], INDEX)
     if not len(index) and crops:
@@ -142,6 +152,18 @@ def _open(name: str, weight: float, *, need_masks: bool, crops: WantedCrops | No
         raise ValueError(f"{name}: {'no image with masks' if need_masks else 'no images'} to train on")
     _require_there(name, index)
     return Source(name, weight, index)
+
+
+def _cutouts(name: str) -> pa.Table:
+    """The pictures of a source of things. Raises ValueError when none of the first ones shows such a thing."""
+    rows = [_row([reference.uri]) for reference in list_images(name.removeprefix(CUTOUTS))]
+    uris = [row["uris"][0] for row in rows]
+    if all(read_cutout(uri) is None for uri in uris[:LOOKED_AT]):
+        raise ValueError(
+            f"{name}: none of {min(LOOKED_AT, len(uris))} pictures shows one solid thing on a transparent ground, "
+            f"such as {uris[0]}"
+        )
+    return pa.Table.from_pylist(rows, INDEX)
 
 
 def _rows(name: str, need_masks: bool, crops: WantedCrops | None) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from PIL import Image
 from tests.workflows.conftest import QUICK, Engine, save_photos
 from tests.workflows.report.data_sets import DataSet, done, failed, photos, run_record
 from tests.workflows.train.conftest import picture, small_config
+from workflows.train.cutouts import read_cutout
 from workflows.train.samples import Sampler, numbers_of, photographs
 from workflows.train.sources import open_sources
 
@@ -50,6 +51,44 @@ def test_coco_polygons_and_crowds(labelled: Path) -> None:
     wanted = np.zeros((48, 64), bool)
     wanted[3:11, 2:12] = True
     assert np.array_equal(masks, wanted[None])
+
+
+def save_thing(path: Path, seed: int) -> None:
+    """A disc of noise on a transparent ground."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.indices((80, 90)) - 40
+    alpha = np.where(np.hypot(rows, columns) < 36, 255, 0)
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.dstack([rng.integers(0, 255, (80, 90, 3)), alpha]).astype(np.uint8)).save(path)
+
+
+def test_things_of_a_folder_stand_in_scenes(tmp_path: Path) -> None:
+    for seed in range(2):
+        save_thing(tmp_path / "things" / f"{seed}.png", seed)
+    sources = open_sources((f"cutouts:{tmp_path}/things=3", "scenes"), need_masks=True)
+    assert [(source.weight, source.procedural) for source in sources] == [(3.0, True), (1.0, True)]
+    config = small_config()
+    (with_things,), (without,) = ([Sampler((source,), config).sample(4)] for source in sources)
+    assert with_things.images.shape == without.images.shape
+    assert len(with_things.masks)
+    assert not np.array_equal(with_things.images, without.images)
+    (tmp_path / "things" / "0.png").unlink()
+    (tmp_path / "things" / "1.png").unlink()
+    read_cutout.cache_clear()
+    with pytest.raises(ValueError, match=r"cutouts:.*/things: .*png is not there any more"):
+        [Sampler(sources[:1], config).sample(number) for number in range(8)]
+
+
+def test_pictures_without_a_thing_are_no_cutouts(tmp_path: Path) -> None:
+    save_photos(tmp_path / "photos", 2)
+    with pytest.raises(ValueError, match=r"cutouts:.*photos: none of 2 pictures shows one solid thing"):
+        open_sources((f"cutouts:{tmp_path}/photos",), need_masks=True)
+    with pytest.raises(ValueError, match="such"):
+        open_sources((f"cutouts:{tmp_path}/nowhere",), need_masks=True)
+    save_thing(tmp_path / "photos" / "z.png", 0)
+    (source,) = open_sources((f"cutouts:{tmp_path}/photos",), need_masks=True)
+    with pytest.raises(ValueError, match="procedural scenes have no end; validate on images"):
+        next(photographs(source))
 
 
 @pytest.mark.usefixtures("cluster")
