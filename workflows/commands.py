@@ -187,8 +187,8 @@ class TrainCommand:
     images/ and labels/, `scenes`, cutouts:FOLDER (scenes with the things that a folder's pictures show on a transparent
     ground); each with =WEIGHT behind it to be drawn that many times as often."""
     preset: str = "fine_tune"
-    """paper_vit_h, paper_vit_l, paper_vit_b, stage3_generator, text, fine_tune, stage3_fine_tune, nano, text_nano or
-    distill."""
+    """paper_vit_h, paper_vit_l, paper_vit_b, stage3_generator, text, fine_tune, stage3_fine_tune, nano, nano_gpu,
+    nano_things, text_nano or distill."""
     out: str | None = None
     """Data set that gets checkpoints and model; the first source that is a data set when not given."""
     start: str | None = None

@@ -32,7 +32,7 @@ class SceneConfig:
     min_area: int | None = None
     camouflage: float = 0.08
     grey: float = 0.12
-    cutouts: float = 0.7
+    cutouts: float = 0.8
     bank_seed: int = 0
 
     def __post_init__(self) -> None:
