@@ -8,7 +8,7 @@ from functools import lru_cache
 import pyarrow as pa
 
 from sam_core.scenes import CutOut, cut_out
-from workflows.images import decode_with_alpha
+from workflows.images import ImageError, decode_with_alpha
 from workflows.sources import UriReader
 
 
@@ -32,9 +32,13 @@ class CutOutPictures:
 
 @lru_cache(maxsize=1024)  # a scene takes five; decoding them takes twice as long as all else
 def read_cutout(uri: str) -> CutOut | None:
-    """The thing on a picture; None where it is not one solid thing. Raises OSError, or ValueError when damaged."""
+    """The thing on a picture; None where it is not one solid thing, or nothing that can be decoded.
+
+    Collections of drawings hold a few that are damaged or hundreds of megapixels large. Raises OSError.
+    """
+    data = UriReader().read(uri)
     try:
-        rgba = decode_with_alpha(UriReader().read(uri))
-    except ValueError as error:
-        raise ValueError(f"{uri}: {error}") from error
+        rgba = decode_with_alpha(data)
+    except ImageError:
+        return None
     return cut_out(rgba[..., :3], rgba[..., 3])

@@ -43,11 +43,10 @@ from workflows.train.progress import TrainingProgress
 from workflows.train.register import Finished, register
 from workflows.train.samples import Sampler
 from workflows.train.sources import Source, WantedCrops, is_data_set, open_sources
-from workflows.train.stream import LOADER_CORES
 from workflows.train.worker import Told, TrainJob, work
 
 WORKER_CORES = 0.5
-"""What a worker on the CPU books with Ray; the rest is left to the tasks that make samples."""
+"""What a worker on the CPU books with Ray."""
 RESTARTS = 5
 SECONDS_BETWEEN_LOOKS = 0.5
 NO_WEIGHTS = "0" * 64
@@ -207,6 +206,7 @@ def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:
     gpus = has_gpus()
     _require_cores(command, gpus=gpus)
     told = Queue(actor_options={"num_cpus": 0})
+    share = _fair_share(command.workers, gpus=gpus)
     job = TrainJob(
         root=store.root,
         run_id=stage.record.run_id,
@@ -216,7 +216,8 @@ def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:
         told=told,
         parts=command.accumulate,
         every=command.save_every,
-        threads=command.threads or _fair_share(command.workers, gpus=gpus),
+        threads=command.threads or share,
+        loaders=share if gpus else 1,
         sharded=command.shard,
         checkpoint_activations=command.checkpoint_activations,
     )
@@ -294,7 +295,7 @@ class _Listener:
 
 
 def _fair_share(workers: int, *, gpus: bool) -> int:
-    """Threads of a worker: all cores, or half of them beside a GPU.
+    """Threads of a worker: all cores, or half of them beside a GPU, where loaders have the other half.
 
     Threads wait for the slowest of them: where other programs hold a core, fewer `--threads` are faster."""
     cores = int(ray.cluster_resources().get("CPU", 1))
@@ -303,7 +304,7 @@ def _fair_share(workers: int, *, gpus: bool) -> int:
 
 def _require_cores(command: TrainCommand, *, gpus: bool) -> None:
     resources = ray.cluster_resources()
-    cores, wanted = resources.get("CPU", 0), LOADER_CORES + (0 if gpus else WORKER_CORES * command.workers)
+    cores, wanted = resources.get("CPU", 0), 0 if gpus else WORKER_CORES * command.workers
     if gpus and command.workers > resources["GPU"]:
         raise ValueError(f"--workers {command.workers}, but the cluster has {int(resources['GPU'])} GPUs")
     if wanted > cores:

@@ -1,14 +1,16 @@
-"""Samples on their way to a worker: made by tasks of Ray beside the model, some steps ahead, in the order of the steps.
+"""Samples on their way to a worker: made by actors of Ray beside the model, some steps ahead, in the order of the steps.
 
 Not by Ray Data: its executor is a thread of the process that reads, and while finished steps wait to be read it asks
 for news without a pause, which took the interpreter from the model's own thread and made a step three times as long.
+Nor by tasks: Ray ends a process that has had no task for a second where there are as many processes as cores, and the
+next step's task began with all imports anew, which on two cores took as long as training itself.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import cycle, islice
 
 import cv2
 import numpy as np
@@ -22,19 +24,38 @@ from workflows.train.loop import Parts
 from workflows.train.samples import Sampler, numbers_of
 from workflows.train.team import Team
 
-LOADER_CORES = 0.5
 AHEAD = 8
 """Steps that are being made or wait to be read."""
+RETRIES = 3
+"""How often a step may take its loader down with it."""
+
+
+class Loader:
+    """Makes samples in a process of its own, which keeps what it has read."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        one_thread()
+        self._sampler = sampler
+
+    def make(self, numbers: Sequence[range]) -> list[bytes] | str:
+        """The parts of a step, or in one line why there are none."""
+        try:
+            return [to_bytes(self._sampler.batch(each)) for each in numbers]
+        except (ValueError, OSError) as error:
+            return one_line(error)
 
 
 def stream(
-    sampler: ray.ObjectRef[Sampler], team: Team, *, images: int, parts: int, first: int, last: int
+    sampler: ray.ObjectRef[Sampler], team: Team, *, images: int, parts: int, first: int, last: int, loaders: int
 ) -> Iterator[Parts]:
-    """One worker's batches of steps first..last - 1. Raises ValueError, one line, when one cannot be made."""
-    make = ray.remote(_make).options(num_cpus=LOADER_CORES, name="samples")
+    """One worker's batches of steps first..last - 1, made by so many loaders. Raises ValueError, one line, when one
+    cannot be made."""
+    # They book no core: a loader that waited for one would stop all workers for ever.
+    loader = ray.remote(Loader).options(num_cpus=0, max_restarts=-1, max_task_retries=RETRIES)
+    actors = [loader.remote(sampler) for _ in range(loaders)]
     place = {"rank": team.rank, "workers": team.workers, "parts": parts}
     numbers = ([numbers_of(step, images, part=part, **place) for part in range(parts)] for step in range(first, last))
-    steps = (make.remote(sampler, each) for each in numbers)
+    steps = (actor.make.remote(each) for actor, each in zip(cycle(actors), numbers, strict=False))
     begun = deque(islice(steps, AHEAD))
     while begun:
         made = ray.get(begun.popleft())
@@ -42,15 +63,6 @@ def stream(
         if isinstance(made, str):
             raise ValueError(made)
         yield [from_bytes(part) for part in made]
-
-
-def _make(sampler: Sampler, numbers: Sequence[range]) -> list[bytes] | str:
-    """The parts of a step, or in one line why there are none."""
-    one_thread()
-    try:
-        return [to_bytes(sampler.batch(each)) for each in numbers]
-    except (ValueError, OSError) as error:
-        return one_line(error)
 
 
 def to_bytes(batch: TrainBatch) -> bytes:

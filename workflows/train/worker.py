@@ -35,7 +35,7 @@ class TrainJob:
 
     start: path of the model that training begins with, None for new weights. parts: pieces of a worker's share of a
     step whose gradients are added up. every: steps between checkpoints. sampler: in a list, so that Ray hands on the
-    reference and not what it refers to.
+    reference and not what it refers to. threads, loaders: of the model, and processes that make its samples.
     """
 
     root: str
@@ -47,6 +47,7 @@ class TrainJob:
     parts: int
     every: int
     threads: int
+    loaders: int = 1
     sharded: bool = False
     checkpoint_activations: bool = False
 
@@ -166,6 +167,7 @@ def _train(job: TrainJob, team: Team, store: Store) -> None:
         parts=job.parts,
         first=state.step,
         last=config.learning_rate.iterations,
+        loaders=job.loaders,
     )
     notes = Notes(job, team, state, store)
     trainer.run(state, steps, notes.step)
