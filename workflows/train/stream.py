@@ -1,4 +1,4 @@
-"""Samples on their way to a worker: made by actors of Ray beside the model, some steps ahead, in the order of the steps.
+"""Samples on their way to a worker: made by actors of Ray beside the model, some steps ahead, in the order of steps.
 
 Not by Ray Data: its executor is a thread of the process that reads, and while finished steps wait to be read it asks
 for news without a pause, which took the interpreter from the model's own thread and made a step three times as long.
