@@ -77,7 +77,7 @@ def cut_out(colour: UInt8, alpha: UInt8) -> CutOut | None:
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     if not _is_solid(opaque[box]):
         return None
-    return _kept(colour[box], alpha[box])
+    return shrunk(CutOut(np.ascontiguousarray(colour[box]), np.ascontiguousarray(alpha[box])), SIDE)
 
 
 def _is_solid(opaque: Bool) -> bool:
@@ -88,14 +88,15 @@ def _is_solid(opaque: Bool) -> bool:
     return bool(areas.max() >= _ONE_PIECE * areas.sum())
 
 
-def _kept(colour: UInt8, alpha: UInt8) -> CutOut:
-    """Brought down to `SIDE` px; colours of transparent pixels do not bleed into the others."""
-    shrink = SIDE / max(alpha.shape)
+def shrunk(picture: CutOut, side: int) -> CutOut:
+    """At most `side` px long; colours of transparent pixels do not bleed into the others."""
+    height, width = picture.alpha.shape
+    shrink = side / max(height, width)
     if shrink >= 1:
-        return CutOut(np.ascontiguousarray(colour), np.ascontiguousarray(alpha))
-    size = (max(1, round(alpha.shape[1] * shrink)), max(1, round(alpha.shape[0] * shrink)))
-    opacity = alpha.astype(np.float32)
-    premultiplied = cv2.resize(colour * opacity[..., None], size, interpolation=cv2.INTER_AREA)
+        return picture
+    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    opacity = picture.alpha.astype(np.float32)
+    premultiplied = cv2.resize(picture.colour * opacity[..., None], size, interpolation=cv2.INTER_AREA)
     smaller = cv2.resize(opacity, size, interpolation=cv2.INTER_AREA)
     plain = premultiplied / np.maximum(smaller, 1e-3)[..., None]
     return CutOut(np.rint(plain).clip(0, 255).astype(np.uint8), np.rint(smaller).astype(np.uint8))

@@ -7,7 +7,7 @@ import numpy as np
 
 from sam_core.scenes import shapes
 from sam_core.scenes.config import SceneConfig
-from sam_core.scenes.cutouts import CutOut, CutOuts, dressed
+from sam_core.scenes.cutouts import CutOut, CutOuts, dressed, shrunk
 from sam_core.scenes.kernels import Float64
 from sam_core.scenes.layers import Canvas, Layer, Part, cast_shadow, cutout_layer, land, placed, render_layer
 from sam_core.scenes.materials import Material, MaterialShop
@@ -15,6 +15,8 @@ from sam_core.scenes.objects import ALL, Family, random_object
 
 Thing = Sequence[Part] | CutOut
 """What `Stage.put` takes: an object made of parts, or one cut out of a picture."""
+_LEAST_DRESSED = 32
+"""Cut-outs are not brought below so many px before they are dressed, and not much above their size in the scene."""
 _TRIES = 20
 """Cut-outs drawn until one is a solid thing."""
 
@@ -97,6 +99,8 @@ class Stage:
         self, rng: np.random.Generator, picture: CutOut, turn: Float64, centre: Float64, tilt: Float64, blur: float
     ) -> Layer | None:
         """The cut-out in a dress of its own, its feet where those of an object made of parts are."""
+        extent = float(abs(np.linalg.det(turn))) ** 0.5
+        picture = shrunk(picture, max(_LEAST_DRESSED, round(2.5 * extent)))
         height, width = picture.alpha.shape
         unit = 2 / max(height, width)
         shape = unit * stretched(rng) @ turn

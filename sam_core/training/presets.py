@@ -271,7 +271,7 @@ def nano_things() -> tuple[TrainConfig, ...]:
     config = replace(
         corrected,
         images=8,
-        learning_rate=LearningRate(base=2e-4, warmup=40, iterations=2000, decay_at=(1300, 1800)),
+        learning_rate=LearningRate(base=2e-4, warmup=40, iterations=1600),
         points=3,
         layer_decay=0.8,
         losses=LossWeights(iou=4.0, chosen=0.2),

@@ -1,8 +1,10 @@
 """Trains the model in the box on one GPU, in the minutes that it is given.
 
     python -m tests.benchmarks.train_vit_n OUT --seconds 150 370 900 [--start vit_n] [--loaders 14]
+    python -m tests.benchmarks.train_vit_n OUT --preset nano_things --things FOLDER --images 64 --learning-rate 8e-4 \
+        --seconds 1500
 
-The stages are those of the preset `nano_gpu`, the scenes those of `sam_core.scenes`; 0 seconds leave a stage out.
+The stages are those of a preset, the scenes those of `sam_core.scenes`; 0 seconds leave a stage out.
 Each stage begins with the averaged weights of the one before it. OUT gets `<number>.safetensors` in half precision,
 `<number>.csv` with the losses, and `training.json`.
 """
@@ -10,18 +12,20 @@ Each stage begins with the averaged weights of the one before it. OUT gets `<num
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import tyro
 from torch.utils.data import Dataset
 
-from sam_core.training.presets import TrainConfig, nano_gpu
+from sam_core.training.presets import TrainConfig, train_preset
 from sam_core.training.sampling import scene_sample
 from sam_core.training.targets import TrainBatch, merge
 from tests.benchmarks.gpu_training import LOTS, Stage, device_name, supply, train
 from tests.benchmarks.record import environment_fields, write_json
+from workflows.train.cutouts import CutOutPictures
+from workflows.train.sources import open_sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,14 @@ class Options:
     """Folder for weights and records."""
     seconds: tuple[float, ...]
     """Of each stage."""
+    preset: str = "nano_gpu"
+    """Whose stages."""
+    things: Path | None = None
+    """Folder of cut-outs that stand in the scenes."""
+    images: int | None = None
+    """Per step; the preset's when not given."""
+    learning_rate: float | None = None
+    """Base learning rate; the preset's when not given."""
     start: str = "vit_n"
     """Model to begin with."""
     loaders: int = 14
@@ -47,6 +59,7 @@ class Scenes(Dataset[TrainBatch]):
     config: TrainConfig
     banks: int
     """Texture banks, one for each process that renders: loaders take turns."""
+    things: CutOutPictures | None = None
 
     def __len__(self) -> int:
         return LOTS
@@ -58,21 +71,46 @@ class Scenes(Dataset[TrainBatch]):
     def _sample(self, number: int) -> TrainBatch:
         rng = np.random.default_rng([self.config.seed, number])
         bank = number // self.config.images % self.banks
-        while not len((made := scene_sample(self.config, rng, number=number, bank_seed=bank)).masks):
-            pass
-        return made
+        while True:
+            made = scene_sample(self.config, rng, number=number, bank_seed=bank, cutouts=self.things)
+            if len(made.masks):
+                return made
+
+
+def stages(options: Options) -> tuple[TrainConfig, ...]:
+    """Those of the preset, with what the options change. Raises ValueError when there is not one time for each."""
+    configs = train_preset(options.preset)
+    if len(configs) != len(options.seconds):
+        raise ValueError(f"{options.preset} has {len(configs)} stages; --seconds names {len(options.seconds)}")
+    return tuple(
+        replace(
+            config,
+            images=options.images or config.images,
+            learning_rate=replace(config.learning_rate, base=options.learning_rate or config.learning_rate.base),
+        )
+        for config in configs
+    )
+
+
+def things_of(folder: Path | None) -> CutOutPictures | None:
+    """The cut-outs of a folder."""
+    if folder is None:
+        return None
+    (source,) = open_sources((f"cutouts:{folder}",), need_masks=True)
+    assert source.index is not None
+    return CutOutPictures(source.name, source.index)
 
 
 def main() -> None:
     options = tyro.cli(Options)
     options.out.mkdir(parents=True, exist_ok=True)
-    start, told = options.start, []
-    for number, (config, seconds) in enumerate(zip(nano_gpu(), options.seconds, strict=True), start=1):
+    start, told, things = options.start, [], things_of(options.things)
+    for number, (config, seconds) in enumerate(zip(stages(options), options.seconds, strict=True), start=1):
         if not seconds:
             continue
         path = options.out / f"{number}.safetensors"
         stage = Stage(config, seconds, start, path, {"weights": "trained on procedural scenes"}, options.device)
-        told.append(train(stage, supply(Scenes(config, options.loaders), options.loaders)))
+        told.append(train(stage, supply(Scenes(config, options.loaders, things), options.loaders)))
         start = str(path)
         record = {"stages": told, "device": device_name(options.device), "loaders": options.loaders}
         write_json(options.out / "training.json", record | environment_fields())

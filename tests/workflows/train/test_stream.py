@@ -53,9 +53,7 @@ def test_steps_come_in_order_from_processes_that_stay(labelled: Path, tmp_path: 
     (tmp_path / "seen").mkdir()
     found = steps_of(Watched(sources, config, tmp_path / "seen", fatal), config.images, loaders=2)
     plain = Sampler(sources, config)
-    wanted = [
-        plain.batch(numbers_of(step, config.images, rank=0, workers=1, part=0, parts=1)) for step in range(STEPS)
-    ]
+    wanted = [plain.batch(numbers_of(step, config.images, rank=0, workers=1, part=0, parts=1)) for step in range(STEPS)]
     assert len(found) == STEPS
     for ours, theirs in zip(found, wanted, strict=True):
         assert torch.equal(ours.images, theirs.images)
