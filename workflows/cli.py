@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import version
+from io import StringIO
 from pkgutil import resolve_name
 from typing import Annotated, Any, Union
 
 import tyro
 from tyro.conf import subcommand
 
+from sam_core.presets import did_you_mean
 from sam_core.recipes import recipe, recommended_recipe
 from workflows.annotate.commands import AnnotateConfig, EmbedConfig
 from workflows.audit.commands import AuditConfig
@@ -33,6 +37,7 @@ from workflows.failures import one_line
 from workflows.protect.commands import ProtectConfig
 from workflows.rounds.commands import RoundsConfig
 from workflows.text.commands import SegmentConfig, TagConfig
+from workflows.usage import unwrapped, usage_line
 
 DONE, WRONG_USE, INTERRUPTED = 0, 2, 130
 
@@ -86,6 +91,7 @@ SUBCOMMANDS = (
     Subcommand("tag", TagConfig, "workflows.text.tag:tag_command"),
     Subcommand("crops", CropsConfig, "workflows.crops.job:crops"),
 )
+NAMES = tuple(known.name for known in SUBCOMMANDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,8 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     With SAM_ENGINE_TRACEBACK set, a failure shows where it came from.
     """
+    given = sys.argv[1:] if arguments is None else arguments
+    if list(given) == ["--version"]:
+        print(f"sam-engine {version('sam-data-engine')}")
+        return DONE
     try:
-        return run(parse(sys.argv[1:] if arguments is None else arguments))
+        return run(parse(given))
     except KeyboardInterrupt:
         print("sam-engine: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return INTERRUPTED
@@ -109,7 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str]) -> object:
-    """The configuration that the arguments say. Raises SystemExit as argparse does, ValueError on wrong values."""
+    """The configuration that the arguments say. Raises SystemExit(0) after help, ValueError on a wrong command line."""
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in NAMES:
+        raise ValueError(f"no command is called {arguments[0]!r}; {did_you_mean(arguments[0], NAMES)}")
     config = _parse(arguments)
     if isinstance(config, GenerateConfig):  # again, with the values of the chosen recipe in the place of the default's
         from sam_core.model.checkpoint import configuration_name  # torch takes seconds that `--help` need not wait for
@@ -125,6 +137,19 @@ def run(config: object) -> int:
 
 
 def _parse(arguments: Sequence[str], **default: object) -> object:
+    try:
+        with redirect_stderr(StringIO()):
+            return _tyro(arguments, **default)
+    except SystemExit as end:
+        if not end.code:
+            raise
+    with unwrapped(), redirect_stderr(StringIO()) as box, suppress(SystemExit):
+        _tyro(arguments, **default)
+    command = f"sam-engine {arguments[0]}" if arguments and arguments[0] in NAMES else "sam-engine"
+    raise ValueError(usage_line(box.getvalue(), command))
+
+
+def _tyro(arguments: Sequence[str], **default: object) -> object:
     return tyro.cli(  # type: ignore[call-overload, no-any-return]
         Union[tuple(Annotated[known.config, subcommand(known.name)] for known in SUBCOMMANDS)],  # noqa: UP007
         prog="sam-engine",

@@ -17,7 +17,7 @@ from sam_core.model.sam import Sam
 from sam_core.presets import preset, stage_three
 from sam_core.recipes import SmallMaskRule, draft, sa1b
 from tests.workflows.conftest import BIN, Engine, Finished
-from workflows.cli import SUBCOMMANDS, Subcommand, parse
+from workflows.cli import SUBCOMMANDS, Subcommand, main, parse
 from workflows.commands import GenerateConfig, SqlConfig
 
 
@@ -84,11 +84,17 @@ def test_the_recipe_of_a_fine_tuned_model_is_that_of_its_configuration(
         ["sql", "a", "b", "--format", "xml"],
     ],
 )
-def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        parse(arguments)
-    assert caught.value.code == 2
-    assert "Traceback" not in capsys.readouterr().err
+def test_wrong_usage_is_one_line_and_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert (said.out, len(said.err.splitlines())) == ("", 1)
+    assert said.err.startswith("sam-engine: ")
+    assert said.err.endswith(" --help`\n") or "no command is called" in said.err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"sam-engine \d+\.\d+\S*\n", capsys.readouterr().out)
 
 
 def test_a_wrong_recipe_suggests_the_nearest(engine: Engine) -> None:
