@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 _RULE = re.compile(r"[─-]{8,}")
 _NOT_OF_TYPE = re.compile(r"no type matching (?:\{None\}\|)?(\S+) could be instantiated from \['(.*?)'\]")
@@ -55,9 +56,8 @@ def _missing(text: str) -> Iterator[str]:
 def _said(first: list[str], others: list[list[str]]) -> str:
     text = " ".join(first).rstrip(".")
     if text.startswith("Unrecognized options: "):
-        meant = next(
-            (option for line in sum(others, []) for option in _OPTION.findall(line) if option != "--help"), None
-        )
+        options = _OPTION.findall(" ".join(chain(*others)))
+        meant = next((option for option in options if option != "--help"), None)
         return text.replace("Unrecognized options", "unknown") + (f"; did you mean {meant}?" if meant else "")
     if text.startswith("Missing from "):
         return f"missing: {'; '.join(_missing(text.partition(': ')[2]))}"

@@ -21,7 +21,7 @@ from workflows.usage import unwrapped
         ("generate a b --device", "missing value for argument '--device'"),
         ("rounds walk x", "invalid choice 'walk' for argument 'action'. Expected one of ('run',"),
         ("sql d", "missing: One SQL statement of DuckDB. It can read this data set and nothing else; see"),
-        ("generate", "missing: Folder, glob, s3://bucket/prefix, Parquet of URIs (column `uri`), COCO JSON, or `samples`; W"),
+        ("generate", "missing: Folder, glob, s3://bucket/prefix, Parquet of URIs (column `uri`)"),
         ("generat a", "no command is called 'generat'; did you mean 'generate'?"),
         ("--nonsense", "unknown: --nonsense; see `sam-engine --help`"),
         ("", "expected one of {generate, "),
