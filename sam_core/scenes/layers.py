@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from sam_core.scenes.cutouts import CutOut, Dress, warped
+from sam_core.scenes.cutouts import CutOut, warped
+from sam_core.scenes.dressing import Dress
 from sam_core.scenes.kernels import Float32, Float64, Int16, Int32, UInt8, composite, darken, paint_part, relief_light
 from sam_core.scenes.materials import Material
 from sam_core.scenes.shapes import Contours

@@ -7,7 +7,8 @@ import numpy as np
 
 from sam_core.scenes import shapes
 from sam_core.scenes.config import SceneConfig
-from sam_core.scenes.cutouts import CutOut, CutOuts, dressed, shrunk
+from sam_core.scenes.cutouts import CutOut, CutOuts, shrunk
+from sam_core.scenes.dressing import dressed
 from sam_core.scenes.kernels import Float64
 from sam_core.scenes.layers import Canvas, Layer, Part, cast_shadow, cutout_layer, land, placed, render_layer
 from sam_core.scenes.materials import Material, MaterialShop

@@ -1,37 +1,20 @@
-"""Cut-outs of sam_core/scenes/cutouts.py: what counts as a thing, what it is dressed in, where it lands."""
+"""Cut-outs of sam_core/scenes/cutouts.py: what counts as a thing, and where it lands."""
 
 import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
-from skimage import data
 
 from sam_core.scenes import CutOut, SceneConfig, cut_out, render_scene
-from sam_core.scenes.cutouts import SIDE, dressed, segments, warped, without_lines
+from sam_core.scenes.cutouts import SIDE, warped
+from sam_core.scenes.kernels import UInt8
 from sam_core.scenes.layers import Canvas
 from sam_core.scenes.materials import MaterialShop
 from sam_core.scenes.stage import Stage
 
-Image = np.ndarray
 
-
-@pytest.fixture(scope="module")
-def mug() -> tuple[Image, Image]:
-    """A part of a photograph in the shape of a disc with a handle: RGB [400, 500, 3] and opacity [400, 500]."""
-    alpha = np.zeros((400, 500), np.uint8)
-    cv2.circle(alpha, (220, 200), 150, 255, -1)
-    cv2.circle(alpha, (380, 200), 60, 255, 25)
-    return data.coffee()[:400, :500].copy(), alpha
-
-
-def thing(mug: tuple[Image, Image]) -> CutOut:
-    found = cut_out(*mug)
-    assert found is not None
-    return found
-
-
-def test_a_thing_is_cut_to_its_box_and_brought_to_size(mug: tuple[Image, Image]) -> None:
-    found = thing(mug)
+def test_a_thing_is_cut_to_its_box_and_brought_to_size(mug: tuple[UInt8, UInt8], thing: CutOut) -> None:
+    found = thing
     rows, columns = np.nonzero(mug[1] >= 128)
     height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
     assert max(found.alpha.shape) == SIDE
@@ -41,10 +24,11 @@ def test_a_thing_is_cut_to_its_box_and_brought_to_size(mug: tuple[Image, Image])
     assert inside == pytest.approx(mug[0][mug[1] == 255].mean(0), abs=2)
 
 
-def test_the_transparent_colour_does_not_bleed_into_the_edge(mug: tuple[Image, Image]) -> None:
+def test_the_transparent_colour_does_not_bleed_into_the_edge(mug: tuple[UInt8, UInt8]) -> None:
     alpha = mug[1]
     red = np.where(alpha[..., None] >= 128, np.uint8([200, 0, 0]), np.uint8([0, 0, 255]))
-    found = thing((red, alpha))
+    found = cut_out(red, alpha)
+    assert found is not None
     assert found.colour[found.alpha > 20][:, 2].max() <= 1
 
 
@@ -58,42 +42,13 @@ def test_the_transparent_colour_does_not_bleed_into_the_edge(mug: tuple[Image, I
         ("nothing", lambda a: a),
     ],
 )  # fmt: skip
-def test_what_is_not_one_solid_thing_is_left_out(mug: tuple[Image, Image], name: str, draw) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_not_one_solid_thing_is_left_out(mug: tuple[UInt8, UInt8], name: str, draw) -> None:  # type: ignore[no-untyped-def]
     assert cut_out(mug[0], draw(np.zeros((400, 500), np.uint8))) is None, name
 
 
-def test_segments_take_the_nearest_colour(rng: np.random.Generator, mug: tuple[Image, Image]) -> None:
-    colour = thing(mug).colour[:40, :60]
-    labels, colours = segments(rng, colour, 4)
-    distances = ((colour[:, :, None].astype(float) - 255 * colours) ** 2).sum(-1)
-    chosen = np.take_along_axis(distances, labels[..., None].astype(int), -1)[..., 0]
-    assert np.all(chosen <= distances.min(-1) + 1e-2)
-    assert colours.shape == (4, 3)
-
-
-def test_dark_lines_are_painted_over_by_what_is_beside_them() -> None:
-    colour = np.full((120, 120, 3), 255, np.uint8)
-    cv2.circle(colour, (60, 60), 50, (220, 40, 40), -1)
-    cv2.circle(colour, (60, 60), 50, (0, 0, 0), 4)
-    cv2.line(colour, (30, 60), (90, 60), (0, 0, 0), 3)
-    alpha = np.zeros((120, 120), np.uint8)
-    cv2.circle(alpha, (60, 60), 51, 255, -1)
-    plain = without_lines(CutOut(colour, alpha), 9)
-    assert (colour[alpha >= 128].max(-1) < 60).any()
-    inside = np.hypot(*(np.indices((120, 120)) - 60)) < 44
-    assert np.all(plain[inside] == (220, 40, 40))
-
-
-def test_a_thing_of_one_dark_colour_stays() -> None:
-    alpha = np.zeros((80, 80), np.uint8)
-    cv2.circle(alpha, (40, 40), 30, 255, -1)
-    night = CutOut(np.zeros((80, 80, 3), np.uint8), alpha)
-    assert np.all(without_lines(night, 7)[alpha >= 128] == 0)
-
-
 @pytest.mark.parametrize("scale", [0.2, 0.8, 1.7])
-def test_warping_agrees_with_scipy(mug: tuple[Image, Image], scale: float) -> None:
-    alpha = thing(mug).alpha
+def test_warping_agrees_with_scipy(thing: CutOut, scale: float) -> None:
+    alpha = thing.alpha
     turn = scale * np.array([[0.9, -0.4], [0.4, 0.9]])
     matrix = np.column_stack([turn, [60.0, 20.0]])
     found = warped(alpha, matrix, (300, 280))
@@ -118,19 +73,6 @@ def test_its_feet_stand_where_those_of_other_objects_do(rng: np.random.Generator
     assert np.array_equal(stage.canvas.parts > 0, stage.canvas.objects == number)
 
 
-def test_a_dress_covers_every_pixel_once(
-    rng: np.random.Generator, mug: tuple[Image, Image], shop: MaterialShop
-) -> None:
-    dresses = [dressed(rng, thing(mug), shop) for _ in range(30)]
-    printed = [dress for dress in dresses if dress.print is not None]
-    assert 3 <= len(printed) <= 15
-    assert all(len(dress.materials) == 1 for dress in printed)
-    for dress in dresses:
-        assert dress.labels.max() < len(dress.materials)
-        covered = sum(dress.share(number).astype(int) for number in range(len(dress.materials)))
-        assert np.all(covered == 255)
-
-
 class Few:
     """Two things and a picture that is none."""
 
@@ -144,9 +86,9 @@ class Few:
         return self.things[number]
 
 
-def test_scenes_with_cutouts(mug: tuple[Image, Image]) -> None:
+def test_scenes_with_cutouts(thing: CutOut) -> None:
     config = SceneConfig(size=128, cutouts=1.0, kind_weights=(0, 0, 1, 0, 0, 0, 0, 0))
-    few = Few([thing(mug), None])
+    few = Few([thing, None])
     plain, first, again = (render_scene(config, np.random.default_rng(5), given) for given in (None, few, few))
     assert np.array_equal(first.image, again.image)
     assert np.array_equal(first.objects, again.objects)
