@@ -103,7 +103,7 @@ class Sampler:
 
     def _draw(self, rng: np.random.Generator) -> tuple[Source, int]:
         source = self._sources[int(rng.choice(len(self._sources), p=self._shares))]
-        return source, int(rng.integers(len(source))) if source.index is not None else 0
+        return source, 0 if source.procedural else int(rng.integers(len(source)))
 
     @staticmethod
     def _name(source: Source, row: int) -> str:
@@ -148,9 +148,9 @@ def numbers_of(step: int, images: int, *, rank: int, workers: int, part: int, pa
 
 
 def _shares(sources: tuple[Source, ...]) -> NDArray[np.float64]:
-    """Probability of each source: weight times images; scenes count as many as all others together."""
+    """Probability of each source: weight times images; procedural ones count as many as all others together."""
     images = sum(map(len, sources)) or 1
-    sizes = np.array([source.weight * (len(source) if source.index is not None else images) for source in sources])
+    sizes = np.array([source.weight * (images if source.procedural else len(source)) for source in sources])
     return sizes / sizes.sum()
 
 

@@ -79,9 +79,9 @@ class WantedCrops:
 class Source:
     """One source and how often it is drawn from.
 
-    name: as the user wrote it, without the weight. weight: factor on its number of images. index: rows of INDEX;
-    None for procedural scenes of their own, which have no end and count as many images as all other sources together.
-    procedural: its samples are scenes; where it has an index, with the things on its pictures in them.
+    name: as the user wrote it, without the weight. weight: factor on its number of images. index: rows of INDEX.
+    procedural: its samples are scenes, with the things on the pictures of its index in them where it has one. They have
+    no end, and count as many images as all other sources together.
     """
 
     name: str
@@ -100,7 +100,8 @@ class Source:
         return content_hash(sink.getvalue().to_pybytes())
 
     def __len__(self) -> int:
-        return 0 if self.index is None else len(self.index)
+        """Images with an end."""
+        return 0 if self.index is None or self.procedural else len(self.index)
 
 
 def open_sources(texts: tuple[str, ...], *, need_masks: bool, crops: WantedCrops | None = None) -> tuple[Source, ...]:

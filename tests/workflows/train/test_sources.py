@@ -66,7 +66,7 @@ def test_things_of_a_folder_stand_in_scenes(tmp_path: Path) -> None:
     for seed in range(2):
         save_thing(tmp_path / "things" / f"{seed}.png", seed)
     sources = open_sources((f"cutouts:{tmp_path}/things=3", "scenes"), need_masks=True)
-    assert [(source.weight, source.procedural) for source in sources] == [(3.0, True), (1.0, True)]
+    assert [(source.weight, source.procedural, len(source)) for source in sources] == [(3.0, True, 0), (1.0, True, 0)]
     config = small_config()
     (with_things,), (without,) = ([Sampler((source,), config).sample(4)] for source in sources)
     assert with_things.images.shape == without.images.shape
