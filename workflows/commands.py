@@ -225,6 +225,9 @@ class TrainCommand:
     """Another most masks per image."""
     image_size: int | None = None
     """Another side of the input, px."""
+    window_share: float | None = None
+    """Another share of the photographs that are seen through the window around one of their objects; 0 for a model that
+    shall look at whole images."""
     bfloat16: bool | None = None
     """Products in bfloat16 or not, where the preset says otherwise; a CPU without instructions for it takes twice as
     long as in float32."""

@@ -40,6 +40,12 @@ class Options:
     """Steps; the preset's when not given."""
     learning_rate: float | None = None
     """Base learning rate; the preset's when not given."""
+    image_size: int | None = None
+    """Side of the input, px; the preset's when not given."""
+    window_share: float | None = None
+    """Of photographs seen through windows; the preset's when not given."""
+    bfloat16: bool | None = None
+    """Products in bfloat16."""
     threads: int = 2
     """CPU cores for the model."""
     others: str = ""
@@ -61,6 +67,9 @@ def main() -> None:
                 out=f"{folder}/out",
                 iterations=options.iterations,
                 learning_rate=options.learning_rate,
+                image_size=options.image_size,
+                window_share=options.window_share,
+                bfloat16=options.bfloat16,
                 threads=options.threads,
             )
         )
