@@ -1,6 +1,7 @@
 """What fine-tuning brings: `vit_n` on half of the images of a label PNG set, measured on the other half.
 
-    python -m tests.benchmarks.fine_tune --data FOLDER --json tests/benchmarks/results/fine_tune_bbbc038.json
+    python -m tests.benchmarks.fine_tune --data FOLDER --iterations 300 --learning-rate 2e-4 --image-size 512 \
+        --window-share 0 --bfloat16 True --json tests/benchmarks/results/fine_tune_bbbc038.json
 
 The halves are the images at even and odd places of the sorted names; near-duplicates that the set may hold across them
 are not looked for. One click at the maximum of the distance transform, at most 8 masks of an image, as in `quality`.
