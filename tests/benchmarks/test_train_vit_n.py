@@ -1,12 +1,16 @@
 """Training without Ray: batches that follow from their number, and a schedule that follows the clock."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
+from PIL import Image
 
 from sam_core.training.presets import nano_gpu
 from tests.benchmarks.gpu_training import LOTS, at_this_pace
-from tests.benchmarks.train_vit_n import Scenes
+from tests.benchmarks.train_vit_n import Options, Scenes, stages, things_of
 
 
 def test_a_batch_is_the_same_whoever_makes_it() -> None:
@@ -28,3 +32,21 @@ def test_the_schedule_is_as_long_as_the_pace_promises() -> None:
     assert halfway.at(0) < halfway.at(60) > halfway.at(400) > halfway.at(790) > 0
     kept = at_this_pace(constant, 400, 0.5).learning_rate
     assert kept.at(400) == kept.at(799) == kept.base
+
+
+def test_stages_are_those_of_the_preset_with_the_options_in_them(tmp_path: Path) -> None:
+    assert stages(Options(tmp_path, (1, 2, 3))) == nano_gpu()
+    (things,) = stages(Options(tmp_path, (9,), preset="nano_things", images=64, learning_rate=8e-4))
+    assert (things.images, things.learning_rate.base) == (64, 8e-4)
+    with pytest.raises(ValueError, match="nano_things has 1 stages; --seconds names 2"):
+        stages(Options(tmp_path, (1, 2), preset="nano_things"))
+
+
+def test_things_of_a_folder_stand_in_the_scenes(tmp_path: Path) -> None:
+    rows, columns = np.indices((80, 90)) - 40
+    opacity = np.where(np.hypot(rows, columns) < 36, 255, 0)
+    Image.fromarray(np.dstack([rows, columns, rows, opacity]).astype(np.uint8)).save(tmp_path / "thing.png")
+    config = replace(nano_gpu()[0], image_size=64, images=2, min_area=20)
+    plain, with_things = (Scenes(config, 3, things_of(folder))[5] for folder in (None, tmp_path))
+    assert len(with_things.masks)
+    assert not torch.equal(plain.images, with_things.images)

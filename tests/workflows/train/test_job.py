@@ -14,7 +14,7 @@ import torch
 from sam_core.model.checkpoint import load_model, save_model
 from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
-from sam_core.training.presets import nano
+from sam_core.training.presets import fine_tune, nano
 from schemas.catalog import connect as connect_local
 from tests.workflows.conftest import Engine
 from tests.workflows.train.here import train_here
@@ -155,6 +155,8 @@ def test_values_of_the_command_take_the_preset_s_place() -> None:
     config = nano()[0]
     command = TrainCommand(("scenes",), iterations=config.learning_rate.iterations // 2, seed=7, bfloat16=False)
     found = adjusted(config, command)
+    (windows,) = fine_tune()
+    assert adjusted(windows, TrainCommand(("scenes",), window_share=0.0)).window_share == 0 < windows.window_share
     assert (config.bfloat16, found.bfloat16, found.seed) == (True, False, 7)
     assert found.learning_rate.decay_at == (config.learning_rate.decay_at[0] // 2,)
     assert found.image_size == config.image_size
