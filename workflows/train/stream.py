@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import ray
 import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from safetensors.torch import load, save
 
 from sam_core.training.targets import TrainBatch
@@ -50,8 +51,11 @@ def stream(
 ) -> Iterator[Parts]:
     """One worker's batches of steps first..last - 1, made by so many loaders. Raises ValueError, one line, when one
     cannot be made."""
-    # They book no core: a loader that waited for one would stop all workers for ever.
-    loader = ray.remote(Loader).options(num_cpus=0, max_restarts=-1, max_task_retries=RETRIES)
+    # They book no core, as a loader that waited for one would stop all workers for ever; hence a place must be named.
+    beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    loader = ray.remote(Loader).options(
+        num_cpus=0, max_restarts=-1, max_task_retries=RETRIES, scheduling_strategy=beside
+    )
     actors = [loader.remote(sampler) for _ in range(loaders)]
     place = {"rank": team.rank, "workers": team.workers, "parts": parts}
     numbers = ([numbers_of(step, images, part=part, **place) for part in range(parts)] for step in range(first, last))
