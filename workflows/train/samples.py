@@ -76,6 +76,11 @@ class Sampler:
         self._sources, self._config = sources, config
         self._shares = _shares(sources)
         self._reader = PhotoReader(UriReader())
+        self._cutouts = {
+            source.name: CutOutPictures(source.name, source.index, self._reader.uris)
+            for source in sources
+            if source.procedural and source.index is not None
+        }
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Sampler, (self._sources, self._config)
@@ -110,8 +115,7 @@ class Sampler:
         return source.name if source.procedural else str(source.index["uris"][row].as_py()[0])
 
     def _scene(self, source: Source, rng: np.random.Generator, number: int) -> TrainBatch | None:
-        cutouts = None if source.index is None else CutOutPictures(source.name, source.index)
-        made = scene_sample(self._config, rng, number=number, cutouts=cutouts)
+        made = scene_sample(self._config, rng, number=number, cutouts=self._cutouts.get(source.name))
         return made if len(made.masks) or self._config.aim == "distill" else None
 
     def _photograph(self, source: Source, row: int, rng: np.random.Generator, number: int) -> TrainBatch | None:

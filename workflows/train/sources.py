@@ -79,15 +79,19 @@ class WantedCrops:
 class Source:
     """One source and how often it is drawn from.
 
-    name: as the user wrote it, without the weight. weight: factor on its number of images. index: rows of INDEX.
-    procedural: its samples are scenes, with the things on the pictures of its index in them where it has one. They have
-    no end, and count as many images as all other sources together.
+    name: as the user wrote it, without the weight. weight: factor on its number of images. index: rows of INDEX; None
+    for procedural scenes alone, the pictures of things for scenes with cut-outs. Scenes have no end, and count as many
+    images as all other sources together.
     """
 
     name: str
     weight: float
     index: pa.Table | None
-    procedural: bool = False
+
+    @property
+    def procedural(self) -> bool:
+        """Whether its samples are scenes."""
+        return self.index is None or self.name.startswith(CUTOUTS)
 
     @property
     def sha256(self) -> str:
@@ -139,9 +143,9 @@ def _open(name: str, weight: float, *, need_masks: bool, crops: WantedCrops | No
     if crops and not is_data_set(name):
         raise ValueError(f"{name}: text prompts are trained on data sets, whose crops `sam-engine crops` embeds")
     if name == SCENES:
-        return Source(name, weight, None, procedural=True)
+        return Source(name, weight, None)
     if name.startswith(CUTOUTS):
-        return Source(name, weight, _cutouts(name), procedural=True)
+        return Source(name, weight, _cutouts(name))
     rows = _rows(name, need_masks, crops)
     index = pa.Table.from_pylist([row for row in rows if not need_masks or row["masks_uri"] or row["rles"]], INDEX)
     if not len(index) and crops:
@@ -159,7 +163,8 @@ def _cutouts(name: str) -> pa.Table:
     """The pictures of a source of things. Raises ValueError when none of the first ones shows such a thing."""
     rows = [_row([reference.uri]) for reference in list_images(name.removeprefix(CUTOUTS))]
     uris = [row["uris"][0] for row in rows]
-    if all(read_cutout(uri) is None for uri in uris[:LOOKED_AT]):
+    reader = UriReader()
+    if all(read_cutout(reader, uri) is None for uri in uris[:LOOKED_AT]):
         raise ValueError(
             f"{name}: none of {min(LOOKED_AT, len(uris))} pictures shows one solid thing on a transparent ground, "
             f"such as {uris[0]}"

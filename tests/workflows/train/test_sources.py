@@ -13,7 +13,6 @@ from PIL import Image
 from tests.workflows.conftest import QUICK, Engine, save_photos
 from tests.workflows.report.data_sets import DataSet, done, failed, photos, run_record
 from tests.workflows.train.conftest import picture, small_config
-from workflows.train.cutouts import read_cutout
 from workflows.train.samples import Sampler, numbers_of, photographs
 from workflows.train.sources import open_sources
 
@@ -74,7 +73,6 @@ def test_things_of_a_folder_stand_in_scenes(tmp_path: Path) -> None:
     assert not np.array_equal(with_things.images, without.images)
     (tmp_path / "things" / "0.png").unlink()
     (tmp_path / "things" / "1.png").unlink()
-    read_cutout.cache_clear()
     with pytest.raises(ValueError, match=r"cutouts:.*/things: .*png is not there any more"):
         [Sampler(sources[:1], config).sample(number) for number in range(8)]
 
@@ -83,7 +81,7 @@ def test_pictures_without_a_thing_are_no_cutouts(tmp_path: Path) -> None:
     save_photos(tmp_path / "photos", 2)
     with pytest.raises(ValueError, match=r"cutouts:.*photos: none of 2 pictures shows one solid thing"):
         open_sources((f"cutouts:{tmp_path}/photos",), need_masks=True)
-    with pytest.raises(ValueError, match="such"):
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/nowhere: "):
         open_sources((f"cutouts:{tmp_path}/nowhere",), need_masks=True)
     save_thing(tmp_path / "photos" / "z.png", 0)
     (source,) = open_sources((f"cutouts:{tmp_path}/photos",), need_masks=True)
