@@ -12,7 +12,7 @@ Each stage begins with the averaged weights of the one before it. OUT gets `<num
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,10 @@ from sam_core.training.sampling import scene_sample
 from sam_core.training.targets import TrainBatch, merge
 from tests.benchmarks.gpu_training import LOTS, Stage, device_name, supply, train
 from tests.benchmarks.record import environment_fields, write_json
+from workflows.commands import TrainCommand
+from workflows.sources import UriReader
 from workflows.train.cutouts import CutOutPictures
+from workflows.train.job import adjusted
 from workflows.train.sources import open_sources
 
 
@@ -82,14 +85,8 @@ def stages(options: Options) -> tuple[TrainConfig, ...]:
     configs = train_preset(options.preset)
     if len(configs) != len(options.seconds):
         raise ValueError(f"{options.preset} has {len(configs)} stages; --seconds names {len(options.seconds)}")
-    return tuple(
-        replace(
-            config,
-            images=options.images or config.images,
-            learning_rate=replace(config.learning_rate, base=options.learning_rate or config.learning_rate.base),
-        )
-        for config in configs
-    )
+    changes = TrainCommand(("scenes",), images=options.images, learning_rate=options.learning_rate)
+    return tuple(adjusted(config, changes) for config in configs)
 
 
 def things_of(folder: Path | None) -> CutOutPictures | None:
@@ -98,7 +95,7 @@ def things_of(folder: Path | None) -> CutOutPictures | None:
         return None
     (source,) = open_sources((f"cutouts:{folder}",), need_masks=True)
     assert source.index is not None
-    return CutOutPictures(source.name, source.index)
+    return CutOutPictures(source.name, source.index, UriReader())
 
 
 def main() -> None:
