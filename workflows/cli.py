@@ -138,11 +138,14 @@ def run(config: object) -> int:
 
 def _parse(arguments: Sequence[str], **default: object) -> object:
     try:
-        with redirect_stderr(StringIO()):
-            return _tyro(arguments, **default)
+        with redirect_stderr(StringIO()) as said:
+            config = _tyro(arguments, **default)
     except SystemExit as end:
         if not end.code:
             raise
+    else:
+        sys.stderr.write(said.getvalue())
+        return config
     with unwrapped(), redirect_stderr(StringIO()) as box, suppress(SystemExit):
         _tyro(arguments, **default)
     command = f"sam-engine {arguments[0]}" if arguments and arguments[0] in NAMES else "sam-engine"
