@@ -54,13 +54,27 @@ def window_around(size: tuple[int, int], box: Box, *, zoom: int = ZOOM) -> Box:
     return left, top, right, bottom
 
 
+def windows_over(size: tuple[int, int], point: tuple[float, float]) -> list[Box]:
+    """A window of every level over a point x, y of an image of (height, width) px, the whole image first.
+
+    Of the tiles of a level it is the one whose middle is nearest to the point. Raises ValueError for a point outside.
+    """
+    height, width = size
+    if not (0 <= point[0] <= width and 0 <= point[1] <= height):
+        raise ValueError(f"the point {point} does not lie in an image of {width}x{height} px")
+    x, y = min(int(point[0]), width - 1), min(int(point[1]), height - 1)
+    found = []
+    for span in _spans(max(size)):
+        (left, right), (top, bottom) = _nearest(x, x + 1, width, span), _nearest(y, y + 1, height, span)
+        found.append((left, top, right, bottom))
+    return found
+
+
 def is_window(size: tuple[int, int], window: Box) -> bool:
     """Whether a window is the whole of an image of (height, width) px, or a tile of its pyramid."""
     height, width = size
     x0, y0, x1, y1 = window
-    longest = max(size)
-    spans = {-(-longest >> level) for level in range(longest.bit_length()) if level == 0 or longest >> level >= LEAST}
-    return any(_is_tile(x0, x1, width, span) and _is_tile(y0, y1, height, span) for span in spans)
+    return any(_is_tile(x0, x1, width, span) and _is_tile(y0, y1, height, span) for span in _spans(max(size)))
 
 
 def by_window(size: tuple[int, int], boxes: Iterable[Box], *, zoom: int = ZOOM) -> list[Windowed]:
@@ -83,6 +97,11 @@ def inside(pixels: NDArray, window: Box) -> NDArray:  # type: ignore[type-arg]  
     """The window of an image [H, W, ...] or a mask, a view."""
     x0, y0, x1, y1 = window
     return pixels[y0:y1, x0:x1]
+
+
+def _spans(longest: int) -> list[int]:
+    """How wide the tiles of each level are, px, those of level 0 first."""
+    return [-(-longest >> level) for level in range(longest.bit_length()) if level == 0 or longest >> level >= LEAST]
 
 
 def _is_tile(begin: int, end: int, length: int, span: int) -> bool:

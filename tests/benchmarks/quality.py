@@ -1,11 +1,13 @@
 """How good a model is, zero-shot, on photographs with true masks; beside the classical baselines.
 
-    python -m tests.benchmarks.quality --model NAME_OR_PATH --data FOLDER [--limit N] [--recall] [--json FILE]
+    python -m tests.benchmarks.quality --model NAME_OR_PATH --data FOLDER [--limit N] [--closer] [--recall] [--json FILE]
 
-Clicks, boxes and calibration follow `sam_core.metrics.single_point`, true masks `tests.benchmarks.ground_truth`. The
-main figures are over masks above the data set's least area; `--every-size` adds the same over masks of all sizes.
-Average recall (`--recall`) generates masks from a grid of clicks, nothing filtered but NMS, and ranks them by the mean
-of predicted IoU and stability. Baselines other than the disc are stored figures (`tests.benchmarks.classical`).
+Clicks, boxes and calibration follow `sam_core.metrics.single_point`, true masks `tests.benchmarks.ground_truth`: one look
+at the whole image, as in the paper. `--closer` adds what one click and a box find with a closer look (`sam_core.closer`),
+which sees small objects through windows. The main figures are over masks above the data set's least area;
+`--every-size` adds the same over masks of all sizes. Average recall (`--recall`) generates masks from a grid of clicks,
+nothing filtered but NMS, and ranks them by the mean of predicted IoU and stability. Baselines other than the disc are
+stored figures (`tests.benchmarks.classical`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +28,18 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from sam_core.closer import look_closer
 from sam_core.generator import MaskGenerator
+from sam_core.geometry import uncrop
 from sam_core.masks import rle
+from sam_core.masks.boxes import tight_boxes
+from sam_core.metrics.clicks import first_clicks
+from sam_core.metrics.iou import mask_iou
 from sam_core.metrics.recall import Overlaps, average_recall
 from sam_core.metrics.single_point import ClickFigures, MaskScores, join, score_sample, summarise
 from sam_core.model.checkpoint import LoadedModel, load_model
+from sam_core.model.sam import Sam
+from sam_core.predict import Prompts, look_at
 from sam_core.recipes import proposals
 from tests.benchmarks.baselines import BASELINES, best_triple
 from tests.benchmarks.classical import baseline_iou, figure, stored_figures
@@ -55,6 +65,8 @@ class Options(Selection):
     """Where to write the record."""
     recall: bool = False
     """Also measure average recall of generated masks (slow), on every true mask of the chosen images."""
+    closer: bool = False
+    """Also measure what a closer look finds (several encodings of an image)."""
     points_per_side: int = 16
     """Grid of clicks for average recall."""
     device: str = "cpu"
@@ -65,9 +77,13 @@ class Options(Selection):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Every chosen mask of a data set: model scores, disc IoU [N, radii], areas [N] px; proposals of each image."""
+    """Every chosen mask of a data set: model scores, disc IoU [N, radii], areas [N] px; proposals of each image.
+
+    closer: [N, 2], real IoU with a closer look after one click and with the box; NaN where it was not asked for.
+    """
 
     scores: MaskScores
+    closer: npt.NDArray[np.float64]
     discs: npt.NDArray[np.float64]
     areas: npt.NDArray[np.float64]
     overlaps: tuple[Overlaps, ...]
@@ -78,6 +94,7 @@ class Figures:
     """Means over one set of masks."""
 
     model: ClickFigures
+    closer: tuple[float, float]
     disc: float
     disc_radius: float
     disc_oracle: float
@@ -85,7 +102,7 @@ class Figures:
 
 def measure(loaded: LoadedModel, truth: GroundTruth, options: Options) -> Measured:
     """Runs the model and the discs over the chosen images. Raises ValueError when these have no mask."""
-    scores, discs, areas, overlaps = [], [], [], []
+    scores, closer, discs, areas, overlaps = [], [], [], [], []
     generator = MaskGenerator(loaded.sam, replace(proposals(), points_per_side=options.points_per_side))
     for name in track(truth.chosen(options), truth.name, disable=not sys.stderr.isatty()):
         image = truth.read(name)
@@ -94,11 +111,12 @@ def measure(loaded: LoadedModel, truth: GroundTruth, options: Options) -> Measur
         few = truth.select(image, options)
         if len(few.masks):
             scores.append(score_sample(loaded.sam, few.sample, clicks=CLICKS))
+            closer.append(closer_iou(loaded.sam, few) if options.closer else np.full((len(few.masks), 2), np.nan))
             discs.append(baseline_iou(DISC, few))
             areas.append(few.areas)
     if not any((found > truth.least_area).any() for found in areas):
         raise ValueError(f"{truth.name}: the chosen images have no masks above {truth.least_area:g} px; raise --limit")
-    return Measured(join(scores), np.concatenate(discs), np.concatenate(areas), tuple(overlaps))
+    return Measured(join(scores), np.concatenate(closer), np.concatenate(discs), np.concatenate(areas), tuple(overlaps))
 
 
 def image_overlaps(generator: MaskGenerator, image: TrueImage) -> Overlaps:
@@ -107,12 +125,28 @@ def image_overlaps(generator: MaskGenerator, image: TrueImage) -> Overlaps:
     return proposal_overlaps(found, [rle.encode(mask) for mask in image.masks], image.areas)
 
 
+def closer_iou(sam: Sam, image: TrueImage) -> npt.NDArray[np.float64]:
+    """Real IoU [N, 2] of the most confident mask after one click and with the tight box, looked at more closely."""
+    clicks, truth = first_clicks(image.masks), torch.from_numpy(image.masks)
+    look, size = cache(look_at(sam, image.image)), image.image.shape[:2]
+    boxes = (tight_boxes(truth) + torch.tensor([0, 0, 1, 1])).float()
+    found = np.zeros((len(truth), 2))
+    for index, true in enumerate(truth):
+        click = Prompts(torch.from_numpy(clicks.xy[index][None, None]), torch.ones(1, 1, dtype=torch.int64))
+        for column, prompts in enumerate((click, Prompts(boxes=boxes[index : index + 1]))):
+            best = look_closer(sam, look, (size[0], size[1]), prompts).best()
+            mask = uncrop(best.masks()[0, 0].numpy(), best.frame)
+            found[index, column] = mask_iou(torch.from_numpy(mask), true)
+    return found
+
+
 def figures(measured: Measured, keep: npt.NDArray[np.bool_]) -> Figures:
     """The means over the masks at `keep`, bool [N]; the discs at the radii that suit these masks best."""
     discs = measured.discs[keep]
     control = figure(DISC, discs)
     return Figures(
         model=summarise(measured.scores.select(keep), CLICKS),
+        closer=(float(measured.closer[keep, 0].mean()), float(measured.closer[keep, 1].mean())),
         disc=control.miou,
         disc_radius=control.parameter,
         disc_oracle=best_triple(discs)[1],
@@ -130,6 +164,8 @@ def headline(found: Figures) -> dict[str, float]:
         "oracle_miou": model.oracle_miou[0],
         "box_miou": model.box_miou,
         "box_oracle_miou": model.box_oracle_miou,
+        "closer_one_click_miou": found.closer[0],
+        "closer_box_miou": found.closer[1],
         "iou_correlation": model.iou_correlation,
         "iou_bias": model.iou_bias,
         "disc_miou": found.disc,
@@ -176,6 +212,9 @@ def show(found: dict[str, Any]) -> None:
     table.add_column("oracle", justify="right")
     for name in (*WORDS, "box"):
         table.add_row(name.replace("_", " "), _percent(found[f"{name}_miou"]), _percent(found[f"{name}_oracle_miou"]))
+    if found["config"]["closer"]:
+        for name in ("one_click", "box"):
+            table.add_row(f"{name.replace('_', ' ')}, looked at closely", _percent(found[f"closer_{name}_miou"]))
     table.add_section()
     for name, value in found["classical_miou"].items():
         table.add_row(name, _percent(value), _percent(found["disc_oracle_miou"]) if name == DISC.name else "")
