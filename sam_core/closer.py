@@ -21,8 +21,8 @@ from sam_core.predict import Look, Prompts
 from sam_core.windows import Box, window_around, windows_over
 
 LEVEL = 0.06
-"""By how much the predicted IoU in a window has to exceed that in one twice as wide: a part of a large object looks whole
-through a small window. Chosen on halves of coco128 and bsds500 and a quarter of bbbc038 (tests/benchmarks/LOG.md)."""
+"""By how much the predicted IoU in a window has to exceed that in one twice as wide: through a small window a part of a
+large object looks whole. Chosen on halves of coco128 and bsds500 and a quarter of bbbc038 (tests/benchmarks/LOG.md)."""
 
 
 @torch.no_grad()

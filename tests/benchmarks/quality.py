@@ -1,13 +1,13 @@
 """How good a model is, zero-shot, on photographs with true masks; beside the classical baselines.
 
-    python -m tests.benchmarks.quality --model NAME_OR_PATH --data FOLDER [--limit N] [--closer] [--recall] [--json FILE]
+    python -m tests.benchmarks.quality --model NAME_OR_PATH --data FOLDER [--limit N] [--closer] [--recall] [--json F]
 
-Clicks, boxes and calibration follow `sam_core.metrics.single_point`, true masks `tests.benchmarks.ground_truth`: one look
-at the whole image, as in the paper. `--closer` adds what one click and a box find with a closer look (`sam_core.closer`),
-which sees small objects through windows. The main figures are over masks above the data set's least area;
-`--every-size` adds the same over masks of all sizes. Average recall (`--recall`) generates masks from a grid of clicks,
-nothing filtered but NMS, and ranks them by the mean of predicted IoU and stability. Baselines other than the disc are
-stored figures (`tests.benchmarks.classical`).
+Clicks, boxes and calibration follow `sam_core.metrics.single_point`, true masks `tests.benchmarks.ground_truth`: one
+look at the whole image, as in the paper. `--closer` adds what one click and a box find with a closer look
+(`sam_core.closer`), which sees small objects through windows. The main figures are over masks above the data set's
+least area; `--every-size` adds the same over masks of all sizes. Average recall (`--recall`) generates masks from a
+grid of clicks, nothing filtered but NMS, and ranks them by the mean of predicted IoU and stability. Baselines other
+than the disc are stored figures (`tests.benchmarks.classical`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sam_core.windows import LEAST, Box, box_of, by_window, inside, is_window, window_around
+from sam_core.windows import LEAST, Box, box_of, by_window, inside, is_window, window_around, windows_over
 
 
 @st.composite
@@ -54,6 +54,25 @@ def test_every_window_around_something_is_one_of_the_pyramid(place: tuple[tuple[
     size, box, zoom = place
     assert is_window(size, window_around(size, box, zoom=zoom))
     assert is_window(size, (0, 0, size[1], size[0]))
+
+
+@given(places())
+def test_windows_over_a_point_are_those_around_its_pixel(place: tuple[tuple[int, int], Box, int]) -> None:
+    size, (x0, y0, _, _), _ = place
+    found = windows_over(size, (x0 + 0.5, y0 + 0.5))
+    widths = [max(right - left, bottom - top) for left, top, right, bottom in found]
+    assert found[0] == (0, 0, size[1], size[0])
+    assert widths == sorted(widths, reverse=True)
+    for level, window in enumerate(found):
+        assert is_window(size, window)
+        if (span := max(size) >> level) >= LEAST:
+            assert window == window_around(size, (x0, y0, x0 + 1, y0 + 1), zoom=span)
+
+
+def test_the_far_corner_of_an_image_is_a_place_in_it() -> None:
+    assert windows_over((600, 800), (800.0, 600.0))[-1] == (750, 550, 800, 600)
+    with pytest.raises(ValueError, match=r"\(801, 3\) does not lie in an image of 800x600 px"):
+        windows_over((600, 800), (801, 3))
 
 
 def test_no_other_window_is_one() -> None:

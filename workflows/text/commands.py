@@ -27,6 +27,8 @@ class SegmentConfig:
     """X,Y beside the object; more of them may follow."""
     box: str | None = None
     """X0,Y0,X1,Y1 around the object."""
+    closer: bool = False
+    """Look at clicks and box more closely, through windows of the image: for small objects, a few times slower."""
     model: str = "vit_n"
     """A model by name (see `sam-engine models`) or a checkpoint file."""
     clip: str | None = None
@@ -46,6 +48,8 @@ class SegmentConfig:
             raise ValueError(f"--out is {self.out}; it must end in .png")
         if self.text is None and not self.point and self.box is None:
             raise ValueError("nothing is asked for: give --text, --point X,Y or --box X0,Y0,X1,Y1")
+        if self.closer and not self.point and self.box is None:
+            raise ValueError("--closer needs to know where: give --point X,Y or --box X0,Y0,X1,Y1")
         if self.text is not None and self.clip is None:
             raise ValueError("--text needs --clip FOLDER, the CLIP that the model was trained with")
 

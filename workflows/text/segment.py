@@ -18,15 +18,18 @@ from torch import Tensor
 
 from sam_core.answers import answer
 from sam_core.clip import Clip
-from sam_core.geometry import upscale_logits
+from sam_core.closer import look_closer
+from sam_core.geometry import uncrop, upscale_logits
 from sam_core.masks import rle
 from sam_core.masks.batch import MaskBatch, MaskRecords
 from sam_core.masks.boxes import tight_boxes, to_xywh
 from sam_core.masks.stability import stability_scores
 from sam_core.model.checkpoint import LoadedModel, load_model
 from sam_core.model.prompt_encoder import BACKGROUND, FOREGROUND
+from sam_core.model.sam import Sam
 from sam_core.phrases import embed_phrases
-from sam_core.predict import Prompts, encode
+from sam_core.predict import ImageEmbedding, Prompts, encode
+from sam_core.windows import Box
 from schemas.ids import model_id
 from workflows.generate import choose_device
 from workflows.images import ImageError
@@ -59,7 +62,7 @@ class Spots:
 
 
 class Clock:
-    """Milliseconds of each step."""
+    """Milliseconds of each step; what a step inside another takes is counted once."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
@@ -67,9 +70,10 @@ class Clock:
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
         """Measure what happens inside."""
-        start = time.perf_counter()
+        start, before = time.perf_counter(), sum(self.spent.values())
         yield
-        self.spent[step] = 1000 * (time.perf_counter() - start)
+        inside = sum(self.spent.values()) - before
+        self.spent[step] = self.spent.get(step, 0.0) + 1000 * (time.perf_counter() - start) - inside
 
 
 def segment(config: SegmentConfig) -> int:
@@ -80,16 +84,27 @@ def segment(config: SegmentConfig) -> int:
     model = load_model(config.model, device=choose_device(config.device))
     clip = _clip(config, model)
     with torch.inference_mode():
-        with clock.timed("image"):
-            embedding = encode(model.sam, [image])
         with clock.timed("text"):
-            vector = _vector(config, clip)
+            prompts = spots.prompts(_vector(config, clip))
         with clock.timed("masks"):
-            batch = answer(model.sam, embedding, spots.prompts(vector))
+            batch = _answer(model.sam, image, prompts, clock, closer=config.closer)
             found, best = records(batch, spots), records(batch.best(), spots)
     _write(config, image, best, _document(config, model, clip, spots, found))
     _tell(config, found, clock)
     return 0
+
+
+def _answer(sam: Sam, image: NDArray[np.uint8], prompts: Prompts, clock: Clock, *, closer: bool) -> MaskBatch:
+    """The masks of one prompt, in the whole image or in the window that shows its object best."""
+    height, width = image.shape[:2]
+
+    def look(window: Box) -> ImageEmbedding:
+        with clock.timed("image"):
+            return encode(sam, [image], crop_boxes=[window])
+
+    if closer:
+        return look_closer(sam, look, (height, width), prompts)
+    return answer(sam, look((0, 0, width, height)), prompts)
 
 
 def _require_apart(config: SegmentConfig) -> None:
@@ -121,19 +136,19 @@ def records(batch: MaskBatch, spots: Spots) -> MaskRecords:
     """The masks of a single prompt as the tables have them, the most confident first."""
     logits = upscale_logits(batch.logits.float(), batch.frame)[0].cpu()
     order = batch.iou[0].float().cpu().argsort(descending=True)
-    masks = (logits > 0)[order]
-    height, width = batch.frame.original_size
+    masks = torch.from_numpy(uncrop((logits > 0)[order].numpy(), batch.frame))
     boxes = to_xywh(tight_boxes(masks).numpy()) * masks.any(2).any(1)[:, None].numpy()
     point = spots.points[0].tolist() if len(spots.points) else [np.nan, np.nan]
+    x0, y0, x1, y1 = batch.frame.crop_box
     return MaskRecords(
-        size=(height, width),
+        size=batch.frame.original_size,
         rle=tuple(rle.encode(mask) for mask in masks.numpy()),
         boxes=boxes,
         areas=masks.sum((1, 2)).numpy(),
         predicted_iou=batch.iou[0].float().cpu()[order].numpy(),
         stability_score=stability_scores(logits[order], offset=STABILITY_OFFSET).numpy(),
         points=np.tile(np.array(point, np.float32), (len(masks), 1)),
-        crop_boxes=np.tile(np.array([0, 0, width, height], np.int32), (len(masks), 1)),
+        crop_boxes=np.tile(np.array([x0, y0, x1 - x0, y1 - y0], np.int32), (len(masks), 1)),
     )
 
 
@@ -166,7 +181,7 @@ def _vector(config: SegmentConfig, clip: Clip | None) -> Tensor | None:
 def _document(
     config: SegmentConfig, model: LoadedModel, clip: Clip | None, spots: Spots, found: MaskRecords
 ) -> dict[str, object]:
-    """What was asked, by what, and the masks as COCO RLE, best first."""
+    """What was asked, by what, seen through which window (xywh), and the masks as COCO RLE, best first."""
     height, width = found.size
     masks = [
         {
@@ -188,6 +203,7 @@ def _document(
         "templates": list(config.templates) if config.text is not None else None,
         "points": [[*xy, label] for xy, label in zip(spots.points.tolist(), spots.labels.tolist(), strict=True)],
         "box": list(spots.box) if spots.box else None,
+        "window": found.crop_boxes[0].tolist(),
         "masks": masks,
     }
 
