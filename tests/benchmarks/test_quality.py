@@ -14,7 +14,17 @@ from tests.benchmarks.quality import unmeasured
 
 TOP_LEVEL = {
     *("one_click_miou", "oracle_miou", "best_classical_miou", "three_click_miou", "five_click_miou", "nine_click_miou"),
-    *("nine_click_oracle_miou", "box_miou", "ar_1000", "iou_correlation", "disc_miou", "disc_oracle_miou", "masks"),
+    *(
+        "closer_one_click_miou",
+        "closer_box_miou",
+        "nine_click_oracle_miou",
+        "box_miou",
+        "ar_1000",
+        "iou_correlation",
+        "disc_miou",
+        "disc_oracle_miou",
+        "masks",
+    ),
     *("commit", "cpu", "cores", "versions", "config", "cpu_seconds"),
 }
 
@@ -33,7 +43,7 @@ def test_record_holds_every_figure(
 ) -> None:
     out = tmp_path / "record.json"
     common = ["--model", str(tiny_checkpoint), "--data", str(nuclei), "--json", str(out)]
-    run(monkeypatch, *common, "--recall", "--points-per-side", "3", "--every-size")
+    run(monkeypatch, *common, "--closer", "--recall", "--points-per-side", "3", "--every-size")
     record = json.loads(out.read_text())
     assert set(record) >= TOP_LEVEL
     assert record["masks"] == 4
@@ -45,6 +55,7 @@ def test_record_holds_every_figure(
     assert record["recall"]["large"] is None
     shown = capsys.readouterr().out
     assert "vit_test on nuclei: 4 masks" in shown
+    assert "box, looked at closely" in shown
     assert "python -m tests.benchmarks.classical" in shown
 
 
@@ -60,6 +71,7 @@ def test_stored_baselines_stand_beside_the_disc(
     assert record["best_classical_miou"] == 0.97
     assert record["classical_miou"]["disc"] == record["disc_miou"] != 0.01
     assert (record["masks"], record["ar_1000"], record["every_size"]) == (2, None, None)
+    assert record["closer_one_click_miou"] is None
 
 
 def test_the_best_of_some_baselines_is_not_the_best() -> None:

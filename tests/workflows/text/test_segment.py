@@ -14,9 +14,11 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from sam_core.answers import answer
+from sam_core.closer import look_closer
+from sam_core.geometry import uncrop
 from sam_core.model.checkpoint import load_model, save_model
 from sam_core.model.sam import Sam
-from sam_core.predict import Prompts, encode
+from sam_core.predict import Prompts, encode, look_at
 from sam_core.presets import vit_test, with_text
 from tests.fake_clip import FakeClip
 from tests.workflows.conftest import Engine, save_photos
@@ -75,6 +77,27 @@ def test_clicks_and_a_box_need_no_text(engine: Engine, picture: Path, tiny_check
     points, labels = torch.tensor([[[20.0, 10.0], [30.0, 12.0], [5.0, 5.0]]]), torch.tensor([[1, 1, 0]])
     boxed = Prompts(points, labels, torch.tensor([[2.0, 3.0, 60.0, 40.0]]))
     same(written(out), *expected(tiny_checkpoint, picture, boxed))
+
+
+def test_a_closer_look_says_through_which_window(engine: Engine, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "wide.png"
+    image = np.random.default_rng(3).integers(0, 256, (300, 400, 3)).astype(np.uint8)
+    Image.fromarray(image).save(picture)
+    sam, out = load_model(tiny_checkpoint).sam, tmp_path / "found.png"
+    click = Prompts(torch.tensor([[[120.0, 100.0]]]), torch.ones(1, 1, dtype=torch.int64))
+    box = Prompts(boxes=torch.tensor([[100.0, 90.0, 120.0, 105.0]]))
+    for words, prompts in ((("--point", "120,100"), click), (("--box", "100,90,120,105"), box)):
+        ran = engine("segment", picture, *words, "--closer", "--model", tiny_checkpoint, "--out", out)
+        assert (ran.status, ran.err) == (0, "")
+        assert re.search(r"image \d+ ms, masks \d+ ms", ran.out)
+        found = look_closer(sam, look_at(sam, image), (300, 400), prompts)
+        document = json.loads(out.with_suffix(".json").read_text())
+        x, y, w, h = document["window"]
+        assert (x, y, x + w, y + h) == found.frame.crop_box
+        order = found.iou[0].argsort(descending=True)
+        for entry, mask in zip(document["masks"], uncrop(found.masks()[0][order].numpy(), found.frame), strict=True):
+            np.testing.assert_array_equal(coco.decode(entry["segmentation"]).astype(bool), mask)
+    assert (w, h) == (100, 100)
 
 
 @pytest.mark.usefixtures("fake_clip")
@@ -146,6 +169,7 @@ def test_refusals(
         ({}, "nothing is asked for: give --text, --point X,Y or --box"),
         ({"background": ("1,1",)}, "nothing is asked for"),
         ({"text": "red"}, "--text needs --clip FOLDER"),
+        ({"text": "red", "clip": "c", "closer": True}, "--closer needs to know where: give --point X,Y or --box"),
         ({"text": "red", "clip": "c", "templates": ("a photo",)}, "a template is a sentence with {} once"),
         ({"point": ("1,1",), "out": "m.jpg"}, "--out is m.jpg; it must end in .png"),
     ],
