@@ -1,7 +1,7 @@
 """Segmentation from one click without learning: what a model has to beat, in the same harness.
 
 Every baseline turns an image, clicks and one parameter into masks. The constant disc looks at no pixel: it is the
-control. GrabCut is slow and sees one mask per image.
+control.
 """
 
 from __future__ import annotations
@@ -26,16 +26,12 @@ GRABCUT_SIDE = 320  # px of the longest side that GrabCut works at
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """segment(image [H, W, 3] uint8, clicks [N, 2] xy px, parameter) -> bool [N, H, W].
-
-    one_per_image: too slow for every mask, so only the first of each image is asked for.
-    """
+    """segment(image [H, W, 3] uint8, clicks [N, 2] xy px, parameter) -> bool [N, H, W]."""
 
     name: str
     meaning: str
     parameters: tuple[float, ...]
     segment: Callable[[Image, Points, float], Masks]
-    one_per_image: bool = False
 
 
 def disc(image: Image, clicks: Points, radius: float) -> Masks:
@@ -90,7 +86,7 @@ BASELINES = (
     Baseline("felzenszwalb", "scale", (30, 60, 100, 200, 300, 500, 1000), felzenszwalb_region),
     Baseline("watershed", "sigma, px", (1, 2, 3, 4, 6, 8, 12, 16, 24), watershed_region),
     Baseline("otsu_watershed", "seed distance, px", (3, 5, 8, 12, 20, 40, 80), otsu_watershed),
-    Baseline("grabcut", "radius / longest side", (0.015, 0.03, 0.06, 0.12, 0.24), grabcut, one_per_image=True),
+    Baseline("grabcut", "radius / longest side", (0.015, 0.03, 0.06, 0.12, 0.24), grabcut),
 )
 
 

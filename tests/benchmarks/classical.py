@@ -58,11 +58,10 @@ def labels(baseline: Baseline) -> list[str]:
 
 
 def baseline_iou(baseline: Baseline, image: TrueImage) -> Floats:
-    """IoU of every mask (rows; only the first where the baseline takes one per image) at every parameter."""
-    truth = image.masks[:1] if baseline.one_per_image else image.masks
-    clicks = first_clicks(truth).xy.astype(np.int64)
+    """IoU of every mask (rows) at every parameter."""
+    clicks = first_clicks(image.masks).xy.astype(np.int64)
     found = [baseline.segment(image.image, clicks, parameter) for parameter in baseline.parameters]
-    return np.stack([mask_iou(torch.from_numpy(masks), torch.from_numpy(truth)).numpy() for masks in found], 1)
+    return np.stack([mask_iou(torch.from_numpy(masks), torch.from_numpy(image.masks)).numpy() for masks in found], 1)
 
 
 def figure(baseline: Baseline, iou: Floats) -> Figure:
