@@ -18,7 +18,7 @@ from sam_core.masks.batch import MaskBatch
 from sam_core.model.prompt_encoder import NOT_A_POINT
 from sam_core.model.sam import Sam
 from sam_core.predict import Look, Prompts
-from sam_core.windows import Box, window_around, windows_over
+from sam_core.windows import Box, outline, window_around, windows_over
 
 LEVEL = 0.06
 """By how much the predicted IoU in a window has to exceed that in one twice as wide: through a small window a part of a
@@ -57,7 +57,7 @@ def windows_of(size: tuple[int, int], prompts: Prompts) -> list[Box]:
         raise ValueError("a closer look takes one prompt that has a place: clicks, a box or both")
     clicks = _clicks(prompts)
     if prompts.boxes is not None:
-        windows = [window_around(size, _outline(prompts.boxes[0].tolist()))]
+        windows = [window_around(size, outline(prompts.boxes[0].tolist()))]
     elif clicks:
         x, y = np.mean(clicks, 0)
         windows = windows_over(size, (float(x), float(y)))
@@ -72,12 +72,6 @@ def _clicks(prompts: Prompts) -> list[tuple[float, float]]:
     if prompts.points is None or prompts.labels is None:
         return []
     return [(x, y) for x, y in prompts.points[0][prompts.labels[0] != NOT_A_POINT].tolist()]
-
-
-def _outline(box: list[float]) -> Box:
-    """The whole pixels that a box touches."""
-    x0, y0, x1, y1 = box
-    return int(x0), int(y0), int(-(-x1 // 1)), int(-(-y1 // 1))
 
 
 def _shows(window: Box, clicks: list[tuple[float, float]]) -> bool:

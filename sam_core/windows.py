@@ -11,8 +11,9 @@ next one. So a few of them serve many objects, and what was encoded once is foun
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,12 @@ def by_window(size: tuple[int, int], boxes: Iterable[Box], *, zoom: int = ZOOM) 
     for index, box in enumerate(boxes):
         found.setdefault(window_around(size, box, zoom=zoom), []).append(index)
     return [Windowed(window, np.array(indices, np.int64)) for window, indices in found.items()]
+
+
+def outline(box: Sequence[float]) -> Box:
+    """The whole pixels that a box x0, y0, x1, y1 in px touches."""
+    x0, y0, x1, y1 = box
+    return floor(x0), floor(y0), ceil(x1), ceil(y1)
 
 
 def box_of(mask: NDArray[np.bool_]) -> Box:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sam_core.windows import LEAST, Box, box_of, by_window, inside, is_window, window_around, windows_over
+from sam_core.windows import LEAST, Box, box_of, by_window, inside, is_window, outline, window_around, windows_over
 
 
 @st.composite
@@ -123,3 +123,8 @@ def test_what_is_refused() -> None:
         window_around((8, 10), (0, 0, 3, 3), zoom=1)
     with pytest.raises(ValueError, match="an empty mask has no box"):
         box_of(np.zeros((3, 3), np.bool_))
+
+
+def test_a_box_touches_whole_pixels() -> None:
+    assert outline((3.2, 4.0, 5.0, 6.1)) == (3, 4, 5, 7)
+    assert outline((-0.5, 0.0, 0.4, 2.0)) == (-1, 0, 1, 2)

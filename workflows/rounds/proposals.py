@@ -3,7 +3,6 @@ right."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from sam_core.masks.boxes import tight_boxes, to_xywh
 from sam_core.metrics.iou import iou_matrix, mask_areas
 from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, Look, Prompts, decode
-from sam_core.windows import Box, by_window
+from sam_core.windows import Box, by_window, outline
 
 Floats = NDArray[np.float64]
 _DUPLICATE = 0.7  # mask IoU from which the less confident of two is dropped
@@ -163,10 +162,10 @@ def _draw(
 
 
 def _outline(box: NDArray[np.float32], size: tuple[int, int]) -> Box:
-    """The whole px that a box [4] touches, at least one."""
-    x0, y0, x1, y1 = box.tolist()
-    left, top = min(size[1] - 1, max(0, math.floor(x0))), min(size[0] - 1, max(0, math.floor(y0)))
-    return left, top, max(left + 1, min(size[1], math.ceil(x1))), max(top + 1, min(size[0], math.ceil(y1)))
+    """The whole px of an image of `size` that a box [4] touches, at least one."""
+    x0, y0, x1, y1 = outline(box.tolist())
+    left, top = min(size[1] - 1, max(0, x0)), min(size[0] - 1, max(0, y0))
+    return left, top, max(left + 1, min(size[1], x1)), max(top + 1, min(size[0], y1))
 
 
 def _distinct(masks: torch.Tensor) -> list[int]:
