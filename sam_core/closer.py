@@ -8,6 +8,7 @@ confident answer counts; one that goes on beyond its window is no answer.
 
 from __future__ import annotations
 
+from itertools import takewhile
 from math import inf
 
 import numpy as np
@@ -52,7 +53,7 @@ def look_closer(sam: Sam, look: Look, size: tuple[int, int], prompts: Prompts) -
 
 
 def windows_of(size: tuple[int, int], prompts: Prompts) -> list[Box]:
-    """Where to look for the object of one prompt, wide windows first; all its clicks lie in each of them."""
+    """Where to look for the object of one prompt: for clicks level by level, as long as all of them lie in the window."""
     if {len(part) for part in (prompts.points, prompts.boxes) if part is not None} != {1}:
         raise ValueError("a closer look takes one prompt that has a place: clicks, a box or both")
     clicks = _clicks(prompts)
@@ -64,7 +65,7 @@ def windows_of(size: tuple[int, int], prompts: Prompts) -> list[Box]:
     else:
         windows = []
     height, width = size
-    return [window for window in windows if _shows(window, clicks)] or [(0, 0, width, height)]
+    return list(takewhile(lambda window: _shows(window, clicks), windows)) or [(0, 0, width, height)]
 
 
 def _clicks(prompts: Prompts) -> list[tuple[float, float]]:
