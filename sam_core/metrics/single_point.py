@@ -168,7 +168,7 @@ def _score_masks(
     sam: Sam, embedding: ImageEmbedding, truth: Tensor, clicks: Sequence[int], clicker: Clicker
 ) -> MaskScores:
     truth = truth.to(sam.device)
-    box = _answer(sam, embedding, Prompts(boxes=_box_prompts(truth)), truth, multimask=True)
+    box = _answer(sam, embedding, Prompts(boxes=box_prompts(truth)), truth, multimask=True)
     # Only the scores of each answer are kept: nine answers with their masks would not fit beside a large image.
     steps = [
         (answer.chosen, oracle, answer.real, answer.predicted)
@@ -206,7 +206,7 @@ def _click_answers(
         yield answer, oracle
 
 
-def _box_prompts(truth: Tensor) -> Tensor:
+def box_prompts(truth: Tensor) -> Tensor:
     """Tight boxes of masks, xyxy with the end exclusive as annotations have them: float32 [N, 4]."""
     boxes = tight_boxes(truth)
     return (boxes + boxes.new_tensor([0, 0, 1, 1])).float()

@@ -32,11 +32,10 @@ from sam_core.closer import look_closer
 from sam_core.generator import MaskGenerator
 from sam_core.geometry import uncrop
 from sam_core.masks import rle
-from sam_core.masks.boxes import tight_boxes
 from sam_core.metrics.clicks import first_clicks
 from sam_core.metrics.iou import mask_iou
 from sam_core.metrics.recall import Overlaps, average_recall
-from sam_core.metrics.single_point import ClickFigures, MaskScores, join, score_sample, summarise
+from sam_core.metrics.single_point import ClickFigures, MaskScores, box_prompts, join, score_sample, summarise
 from sam_core.model.checkpoint import LoadedModel, load_model
 from sam_core.model.sam import Sam
 from sam_core.predict import Prompts, look_at
@@ -129,7 +128,7 @@ def closer_iou(sam: Sam, image: TrueImage) -> npt.NDArray[np.float64]:
     """Real IoU [N, 2] of the most confident mask after one click and with the tight box, looked at more closely."""
     clicks, truth = first_clicks(image.masks), torch.from_numpy(image.masks)
     look, size = cache(look_at(sam, image.image)), image.image.shape[:2]
-    boxes = (tight_boxes(truth) + torch.tensor([0, 0, 1, 1])).float()
+    boxes = box_prompts(truth)
     found = np.zeros((len(truth), 2))
     for index, true in enumerate(truth):
         click = Prompts(torch.from_numpy(clicks.xy[index][None, None]), torch.ones(1, 1, dtype=torch.int64))
