@@ -53,7 +53,7 @@ def look_closer(sam: Sam, look: Look, size: tuple[int, int], prompts: Prompts) -
 
 
 def windows_of(size: tuple[int, int], prompts: Prompts) -> list[Box]:
-    """Where to look for the object of one prompt: for clicks level by level, as long as all of them lie in the window."""
+    """Where to look for the object of one prompt; for clicks level by level, while all of them lie in the window."""
     if {len(part) for part in (prompts.points, prompts.boxes) if part is not None} != {1}:
         raise ValueError("a closer look takes one prompt that has a place: clicks, a box or both")
     clicks = _clicks(prompts)
