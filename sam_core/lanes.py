@@ -11,8 +11,9 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 """Names of glibc's malloc.h; 32 MB is the largest threshold that it takes."""
+_LARGEST_INT = (1 << 31) - 1
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -25,18 +26,22 @@ def open_lanes(device: torch.device, count: int) -> Executor:
     return ThreadPoolExecutor(count, thread_name_prefix="lane", initializer=torch.set_num_threads, initargs=(1,))
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(*, any_size: bool = False) -> None:
     """Have this process keep the memory that it frees, up to a gigabyte, where the C library is glibc.
 
     It would give blocks of a few megabytes back to the system, which clears them before they are used again: every
     step of a model would pay for that, a tenth of all its time on a CPU.
+
+    any_size: also blocks above 32 MB, and without a bound; for training, whose steps all need the same ones.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library
         return
     mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-    mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+    mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT if any_size else 1 << 30)
+    if any_size:
+        mallopt(_M_MMAP_MAX, 0)
 
 
 class _Here(Executor):

@@ -228,6 +228,9 @@ class TrainCommand:
     window_share: float | None = None
     """Another share of the photographs that are seen through the window around one of their objects; 0 for a model that
     shall look at whole images."""
+    chosen: float | None = None
+    """Another share (0 to 1) of the mask loss for the mask that people are shown, the rest being the best one's: 1 for
+    objects without parts, where one click means one thing."""
     bfloat16: bool | None = None
     """Products in bfloat16 or not, where the preset says otherwise; a CPU without instructions for it takes twice as
     long as in float32."""

@@ -7,9 +7,9 @@ per axis (Li et al. 2022, MViTv2, section 4.1). As in the released code the posi
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam_core.model.attention import attention
 from sam_core.model.blocked_attention import attend_in_blocks
 from sam_core.model.position_tables import resize_relative_table
 from sam_core.model.vector_math import can_compile
@@ -97,7 +97,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) ->
 
     A query has one position term per row and one per column of keys. Where no compiled pass adds them, they travel in
     h + w extra channels of q, which meet one-hot channels of k, so a fused kernel does everything. Either way no table
-    of h * w by h * w scores is stored.
+    of h * w by h * w scores is stored, unless `attention` trains on a CPU.
     """
     b, heads, _, c = q.shape
     h, w = len(along_h), len(along_w)
@@ -108,8 +108,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) ->
     places = one_hot_places(h, w, like=by_row).expand(b, heads, -1, -1)
     queries = torch.cat([q * c**-0.5, by_row, by_column], dim=-1)
     keys = torch.cat([k, places], dim=-1)
-    values = F.pad(v, (0, h + w))  # fused kernels want q, k and v equally wide
-    return F.scaled_dot_product_attention(queries, keys, values, scale=1.0)[..., :c]
+    return attention(queries, keys, v, scale=1.0)
 
 
 def position_terms(q: Tensor, along_h: Tensor, along_w: Tensor) -> tuple[Tensor, Tensor]:

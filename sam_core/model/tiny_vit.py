@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam_core.model.attention import attention
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.layers import DropPath, LayerNorm2d
 from sam_core.model.windows import partition, unpartition
@@ -90,7 +91,7 @@ class OffsetAttention(nn.Module):
         windows, side, _, dim = x.shape
         # Per head q, k and v lie side by side, unlike in the plain ViT.
         q, k, v = self.qkv(self.norm(x)).view(windows, side * side, self.num_heads, -1).transpose(1, 2).chunk(3, -1)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=self._biases())
+        attended = attention(q, k, v, scale=q.shape[-1] ** -0.5, bias=self._biases())
         out: Tensor = self.proj(attended.transpose(1, 2).reshape(windows, side, side, dim))
         return out
 

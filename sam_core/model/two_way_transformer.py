@@ -4,9 +4,9 @@ Structure and parameter names are those of `modeling/transformer.py` in the rele
 prompts; the image side may keep a batch of 1 as long as all prompts see the same image.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam_core.model.attention import attention
 from sam_core.model.layers import MLPBlock
 
 
@@ -26,7 +26,7 @@ class Attention(nn.Module):
         """q [N or 1, T, C], k and v [N or 1, U, C] -> [N, T, C]."""
         n = max(len(q), len(k))
         q, k, v = (self._heads(x).expand(n, -1, -1, -1) for x in (self.q_proj(q), self.k_proj(k), self.v_proj(v)))
-        attended = F.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5)  # said, or ONNX computes it
+        attended = attention(q, k, v, scale=q.shape[-1] ** -0.5)
         out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return out
 

@@ -68,7 +68,7 @@ def train(stage: Stage, batches: Iterator[TrainBatch]) -> dict[str, Any]:
     while (passed := time.monotonic() - began) < stage.seconds:
         config = at_this_pace(config, state.step, passed / stage.seconds)
         try:
-            with attention_kernels(stage.device):
+            with attention_kernels():
                 rows.append(Trainer(config, team, encoder, str).step(state, [next(batches)]))
         except TrainingError as error:
             print(error, flush=True)

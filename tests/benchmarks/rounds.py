@@ -68,6 +68,12 @@ class Options:
     """Training processes of one core each, which do more than the threads of one process."""
     image_size: int = 384
     """Model input side, px: that of `vit_n`."""
+    learning_rate: float | None = None
+    """Base learning rate; the preset's when not given."""
+    chosen: float | None = None
+    """Share of the mask loss for the mask that is shown; the preset's when not given."""
+    bfloat16: bool | None = None
+    """Products in bfloat16."""
     held_out: int = 24
     """Held-out images that a model is measured on."""
     recipe: str = "draft"
@@ -124,6 +130,9 @@ def settings(options: Options, work: Path) -> dict[str, Any]:
         "workers": options.workers,
         "threads": 1,
         "image_size": options.image_size,
+        "learning_rate": options.learning_rate,
+        "chosen": options.chosen,
+        "bfloat16": options.bfloat16,
         "also": ["scenes"],
     }
     return {

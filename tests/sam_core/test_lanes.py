@@ -73,11 +73,18 @@ def test_freed_memory_is_kept_by_the_process() -> None:
     assert _cleared_pages("keep_freed_memory()") < 100 < _cleared_pages("")
 
 
-def _cleared_pages(first: str) -> int:
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="about glibc")
+def test_freed_memory_of_any_size_is_kept_for_training() -> None:
+    large = 16 << 20
+    assert _cleared_pages("keep_freed_memory(any_size=True)", large) < 100
+    assert _cleared_pages("keep_freed_memory()", large) > 100
+
+
+def _cleared_pages(first: str, numbers: int = 7 << 20) -> int:
     code = (
         "import resource\nimport numpy as np\nfrom sam_core.lanes import keep_freed_memory\n"
         f"{first}\n"
-        "def work():\n    return [np.ones(7 << 20, np.float32) for _ in range(3)]\n"
+        f"def work():\n    return [np.ones({numbers}, np.float32) for _ in range(3)]\n"
         "work(), work()\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "for _ in range(8):\n    work()\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"

@@ -41,6 +41,9 @@ class TrainingSettings:
     images: Count | None = None
     masks_per_image: Count | None = None
     image_size: Count | None = None
+    window_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    chosen: Annotated[float, Field(ge=0, le=1)] | None = None
+    bfloat16: bool | None = None
     seed: int | None = None
     workers: Count = 1
     threads: Count | None = None

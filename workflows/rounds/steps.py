@@ -255,8 +255,8 @@ def _require_intact(now: Round, frozen: Snapshot) -> None:
 
 def _command(now: Round, settings: TrainingSettings) -> TrainCommand:
     dataset = now.engine.config.dataset
-    same = ("preset", "iterations", "learning_rate", "images", "masks_per_image", "image_size", "seed", "workers")
-    given = {name: getattr(settings, name) for name in (*same, "save_every")}
+    named = {field.name for field in fields(settings)} - {"also", "model"}
+    given = {name: getattr(settings, name) for name in named}
     model = now.engine.model(now.record.model_before)
     return TrainCommand(
         sources=(f"{dataset}@round-{now.number}", *settings.also),
@@ -265,7 +265,6 @@ def _command(now: Round, settings: TrainingSettings) -> TrainCommand:
         run=f"round-{now.number}",
         round=now.number,
         model=settings.model or model.name,
-        threads=settings.threads,
         **given,
     )
 

@@ -103,7 +103,9 @@ def adjusted(config: TrainConfig, command: TrainCommand) -> TrainConfig:
     iterations = command.iterations or rate.iterations
     decay_at = tuple(round(step * iterations / rate.iterations) for step in rate.decay_at)
     base = rate.base if command.learning_rate is None else command.learning_rate
-    return replace(config, learning_rate=replace(rate, base=base, iterations=iterations, decay_at=decay_at), **given)
+    losses = config.losses if command.chosen is None else replace(config.losses, chosen=command.chosen)
+    rate = replace(rate, base=base, iterations=iterations, decay_at=decay_at)
+    return replace(config, learning_rate=rate, losses=losses, **given)
 
 
 def _clip(configs: list[TrainConfig], command: TrainCommand) -> Clip | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 
 import torch
@@ -53,7 +53,7 @@ class Trainer:
         Raises TrainingError, in all workers at once, when a batch cannot be read or a gradient is not finite: the
         state is then the one before that step.
         """
-        with attention_kernels(self.team.device):
+        with attention_kernels():
             while (parts := self._next(state, steps)) is not None:
                 report(self.step(state, parts))
 
@@ -131,19 +131,9 @@ class Trainer:
         )
 
 
-@contextmanager
-def attention_kernels(device: str) -> Iterator[None]:
-    """Whose backward passes are fast and right.
-
-    On a CPU plain attention, which is faster there than the fused one for small windows, and which stays in bfloat16
-    where the model is: torch would go to float32 and back for it. On a GPU any but cuDNN's: its gradients are not
-    finite for some lengths and small sums of exponentials (pytorch/pytorch#196678).
-    """
-    others = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    reduced = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(device == "cpu" or reduced)
-    try:
-        with sdpa_kernel([SDPBackend.MATH] if device == "cpu" else others):
-            yield
-    finally:
-        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(reduced)
+def attention_kernels() -> AbstractContextManager[None]:
+    """Any but cuDNN's, whose gradients are not finite for some lengths and small sums of exponentials
+    (pytorch/pytorch#196678)."""
+    kernels = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    held: AbstractContextManager[None] = sdpa_kernel(kernels)
+    return held

@@ -13,6 +13,7 @@ import ray.train
 import torch
 from ray.util.queue import Queue
 
+from sam_core.lanes import keep_freed_memory
 from sam_core.model.checkpoint import load_model
 from sam_core.model.sam import Sam
 from sam_core.training.flops import matrix_rate, workload
@@ -66,6 +67,7 @@ def work(settings: dict[str, TrainJob]) -> None:
     device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
     team = Team(context.get_world_rank(), context.get_world_size(), device)
     zero_subnormals()
+    keep_freed_memory(any_size=True)
     torch.set_num_threads(job.threads)
     try:
         _train(job, team, open_store(job.root))

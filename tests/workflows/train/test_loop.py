@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 
 from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch
@@ -16,7 +15,7 @@ from tests.workflows.train.conftest import STEPS, small_config
 from workflows.storage import LocalStore
 from workflows.train import checkpoints, worker
 from workflows.train.first_model import first_model
-from workflows.train.loop import Parts, Trainer, TrainingError, attention_kernels
+from workflows.train.loop import Parts, Trainer, TrainingError
 from workflows.train.metrics import Progress, read_metrics, save_metrics
 from workflows.train.samples import Sampler, numbers_of
 from workflows.train.sources import open_sources
@@ -163,15 +162,3 @@ def test_too_little_memory_is_said_before_anything_is_allocated(monkeypatch: pyt
     assert "--accumulate 2 halves the images" in advice
     assert "--shard spreads the encoder" in advice
     assert "--masks-per-image 1 halves the masks" in advice
-
-
-def test_attention_on_a_cpu_stays_in_bfloat16_and_close_to_float32() -> None:
-    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
-    generator = torch.Generator().manual_seed(4)
-    q, k, v = (torch.randn(2, 4, 40, 16, generator=generator) for _ in range(3))
-    wanted = scaled_dot_product_attention(q, k, v)
-    with attention_kernels("cpu"):
-        assert torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
-        found = scaled_dot_product_attention(q.bfloat16(), k.bfloat16(), v.bfloat16())
-    assert torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed() == before
-    assert float((found.float() - wanted).abs().max()) < 0.05
