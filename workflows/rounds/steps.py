@@ -5,6 +5,7 @@ Whatever it writes besides has a name that follows from the round, so a step tha
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import partial
 
 from sam_core.detector import ObjectDetector

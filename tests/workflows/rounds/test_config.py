@@ -37,6 +37,7 @@ def test_a_file_becomes_a_plan(tmp_path: Path) -> None:
         ),
         ({"stages": [{"stage": "automatic", "rounds": 2}]}, "the automatic stage is one round"),
         ({"stages": [{"stage": "automatic", "recipe": "sa1bb"}]}, "did you mean 'sa1b'"),
+        ({"training": {"chosen": 2}}, "e.yaml: training.chosen: input should be less than or equal to 1, not 2"),
         ({"stages": [{"stage": "assisted_manual", "policy": "best"}]}, "stages[0].policy: input should be 'random'"),
         ({"simulation": {}}, "e.yaml: simulation.truth: is missing"),
         ({"simulation": {"truth": "x", "costs": {"fnd": 1}}}, "e.yaml: simulation.costs.fnd: is not a setting"),
