@@ -87,15 +87,8 @@ class TrainConfig:
         _require(0 < low <= high, "jitter is a range of positive factors, the smaller one first")
         _require(self.points >= 0 and self.refinements in (0, 1, 2), "points are 0 or more, refinements 0, 1 or 2")
         _require(self.points > 0 or not self.fewer_points, "fewer_points are drawn from 1 to points")
-        shares = (
-            self.box_share,
-            self.max_mask_share,
-            self.flip,
-            self.text_share,
-            self.window_share,
-            self.losses.chosen,
-        )
-        _require(all(0 <= p <= 1 for p in shares), "shares lie in 0..1")
+        shares = (self.box_share, self.max_mask_share, self.flip, self.text_share, self.window_share)
+        _require(all(0 <= p <= 1 for p in (*shares, self.losses.chosen)), "shares lie in 0..1")
         _require(0 <= self.drop_path < 1 and 0 <= self.average < 1, "drop_path and average lie in [0, 1)")
         _require(self.aim == "segment" or bool(self.teacher), "distillation needs a teacher")
         _require(not self.text or self.aim == "segment", "text prompts are trained on masks")

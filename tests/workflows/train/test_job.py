@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -158,7 +159,7 @@ def test_values_of_the_command_take_the_preset_s_place() -> None:
     (windows,) = fine_tune()
     assert adjusted(windows, TrainCommand(("scenes",), window_share=0.0)).window_share == 0 < windows.window_share
     assert adjusted(windows, TrainCommand(("scenes",), chosen=1.0)).losses == replace(windows.losses, chosen=1.0)
-    with pytest.raises(ValueError, match="shares lie in 0..1"):
+    with pytest.raises(ValueError, match="shares lie in"):
         adjusted(windows, TrainCommand(("scenes",), chosen=1.5))
     assert (config.bfloat16, found.bfloat16, found.seed) == (True, False, 7)
     assert found.learning_rate.decay_at == (config.learning_rate.decay_at[0] // 2,)
