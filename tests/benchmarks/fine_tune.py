@@ -1,7 +1,8 @@
 """What fine-tuning brings: `vit_n` on half of the images of a label PNG set, measured on the other half.
 
     python -m tests.benchmarks.fine_tune --data FOLDER --iterations 270 --learning-rate 4e-4 --image-size 640 \
-        --window-share 0 --chosen 1 --bfloat16 True --workers 2 --threads 1 --json tests/benchmarks/results/fine_tune_bbbc038.json
+        --window-share 0 --chosen 1 --bfloat16 True --workers 2 --threads 1 \
+        --json tests/benchmarks/results/fine_tune_bbbc038.json
 
 The halves are the images at even and odd places of the sorted names; near-duplicates that the set may hold across them
 are not looked for. One click at the maximum of the distance transform, at most 8 masks of an image, as in `quality`.
