@@ -32,7 +32,7 @@ def keep_freed_memory(*, any_size: bool = False) -> None:
     It would give blocks of a few megabytes back to the system, which clears them before they are used again: every
     step of a model would pay for that, a tenth of all its time on a CPU.
 
-    any_size: also blocks above 32 MB, and without a bound; for training, whose steps all need the same ones.
+    any_size: also blocks above 32 MB, up to two gigabytes; for training, whose steps all need the same ones.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

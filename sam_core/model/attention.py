@@ -13,7 +13,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float, bias: Tensor | N
 
     Args:
         q: [..., T, c]. k: [..., U, c]. v: [..., U, d], d at most c.
-        scale: factor on the scores.
+        scale: factor on the scores; always said, or an exported model computes it.
         bias: what is added to the scores, broadcast to [..., T, U].
 
     Returns:
