@@ -244,3 +244,7 @@ class TrainCommand:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
+        for name in ("window_share", "chosen"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must lie in 0..1")
