@@ -112,9 +112,8 @@ def test_random_models_draw_near_their_clicks(sam: Sam, photo: np.ndarray) -> No
 def test_as_segment_anything_fast_runs_it(sam: Sam, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """In bfloat16 and large batches, which keeps much the same masks; what it compiles is left out here."""
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
-    recipe = replace(reference(), points_per_side=10, min_stability_score=0.8)
+    recipe = replace(reference(), points_per_side=16, min_stability_score=0.8)
     exact = ReleasedGenerator(sam, recipe).generate(photo)
     hurried = ReleasedGenerator(sam, recipe, points_per_batch=1024, hurried=True).generate(photo)
     assert hurried.candidates == exact.candidates
-    # Some of about 26 masks lie so close to a threshold that the fitted model's own rounding decides them.
-    assert compare(exact, hurried, iou=0.9).share > 0.4
+    assert compare(exact, hurried, iou=0.9).share > 0.6
