@@ -33,8 +33,8 @@ from sam_core.recipes import Recipe
 
 PLAIN_BATCH = 64
 """Prompts decoded at a time by the released code."""
-CACHE_BYTES = 8 << 20
-"""What the image tokens of one batch of prompts may occupy on a CPU before they fall out of its cache."""
+IMAGE_BYTES = 32 << 20
+"""What the images of one batch of prompts may occupy on a CPU, in each lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class MaskGenerator:
             keep_freed_memory()
         self.sam = sam
         self.recipe = recipe
-        self.points_per_batch = points_per_batch or (_batch_in_cache(sam) if fast_on_cpu else PLAIN_BATCH)
+        self.points_per_batch = points_per_batch or (_batch_on_cpu(sam) if fast_on_cpu else PLAIN_BATCH)
         self._prompter: Callable[..., Prompter] = PlainPrompter if exact_reference else AbsorbedPrompter
         self._measure: Callable[..., Measures] = kernels.measure if fast_on_cpu else plain.measure
         self._threads = threads or torch.get_num_threads()
@@ -138,10 +138,10 @@ class MaskGenerator:
             yield
 
 
-def _batch_in_cache(sam: Sam) -> int:
-    """Prompts whose copies of the image tokens fit a CPU's cache together."""
+def _batch_on_cpu(sam: Sam) -> int:
+    """As many prompts as share what weights cost, and no more than there is memory for."""
     tokens = sam.config.image_encoder.grid**2 * sam.config.mask_decoder.transformer_dim
-    return max(1, CACHE_BYTES // (4 * tokens))
+    return min(PLAIN_BATCH, max(1, IMAGE_BYTES // (4 * tokens)))
 
 
 def check_image(image: NDArray[np.uint8]) -> None:

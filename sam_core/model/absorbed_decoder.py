@@ -25,12 +25,15 @@ from sam_core.model.absorbed_attention import (
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.mask_decoder import MaskDecoder
 from sam_core.model.residual_norm import residual_norm
-from sam_core.model.two_way_transformer import Attention, TwoWayAttentionBlock
-from sam_core.model.upscaling import UNSEEN, cells_to_rows, draw_cells, draw_part, upscaling_of
+from sam_core.model.two_way_transformer import TwoWayAttentionBlock
+from sam_core.model.upscaling import UNSEEN, cells_to_rows, draw_cells, draw_part, places_first, upscaling_of
 from sam_core.model.vector_math import can_compile
 
 POSITIONS_AT_ONCE = 256
 """Image positions that a CPU takes through all steps between two looks at the whole image, while in its cache."""
+BYTES_AT_ONCE = 1 << 20
+"""What these positions of some prompts take of that cache; so many prompts go through the image together. Tokens are
+asked for all prompts at once, as the weights that they meet alone are as large as an image."""
 
 
 class SharedImage(NamedTuple):
@@ -54,12 +57,18 @@ class SharedImage(NamedTuple):
 class DecodedPrompts(NamedTuple):
     """N prompts after the transformer: iou [N, M] of the chosen outputs, masks [N, M, C].
 
-    image: parts of whole rows of the grid, one below the other, each [N, l, C].
+    image: of each group of prompts, one after the other, in parts of whole rows of the grid, one below the other: n
+        prompts and l positions are [n, l, C].
     """
 
     iou: Tensor
     masks: Tensor
-    image: tuple[Tensor, ...]
+    image: tuple[tuple[Tensor, ...], ...]
+
+    @property
+    def whole_image(self) -> Tensor:
+        """[N, L, C]."""
+        return torch.cat([torch.cat(parts, dim=1) for parts in self.image])
 
 
 class AbsorbedDecoder:
@@ -114,7 +123,10 @@ class AbsorbedDecoder:
             tokens = layer.norm2(tokens + what_was_read(read, pooled))
             tokens = layer.norm3(tokens + layer.mlp(tokens))
             write = layer.cross_attn_image_to_token
-            update = _Update(layer, messages(write, tokens), _later_parts(write, tokens + token_pe, image, shared))
+            size = _prompts_at_once(shared, len(sparse))
+            probes, offsets = (x.split(size) for x in writing_probes(write, tokens + token_pe))
+            groups = [_later_parts(*own, shared) for own in zip(probes, offsets, image, strict=True)]
+            update = _Update(layer, messages(write, tokens), groups)
         asked = [0, *range(1, len(own))[self.outputs]]  # nobody reads what the other tokens see at the end
         last, tokens = decoder.transformer.final_attn_token_to_image, tokens[:, asked]
         image, pooled = _write_and_read(update, reading_probes(last, tokens + token_pe[:, asked]), shared)
@@ -131,7 +143,7 @@ class AbsorbedDecoder:
         filters = self.filters(decoded.masks[prompts])
         if can_compile(filters):
             return self._draw_seen(shared, decoded, filters, wanted)
-        image = torch.cat([part[prompts] for part in decoded.image], dim=1)
+        image = decoded.whole_image[prompts]
         fine = tuple(level.flatten(0, -2) for level in shared.fine)
         cells = draw_cells(image, filters, self.upscaling, fine)[wanted[prompts]]
         return cells_to_rows(cells, shared.grid)
@@ -144,14 +156,19 @@ class AbsorbedDecoder:
     def _draw_seen(self, shared: SharedImage, decoded: DecodedPrompts, filters: Tensor, wanted: Tensor) -> Tensor:
         height, width = shared.grid
         out = filters.new_full((int(wanted.sum()), 4 * height, 4 * width), UNSEEN)
-        end = 0
-        for prompt, own in zip(torch.nonzero(wanted.any(1))[:, 0].tolist(), filters, strict=True):
-            chosen = own[wanted[prompt]]
-            start, end, top = end, end + len(chosen), 0
-            for part in decoded.image:
-                on_grid = part[prompt].view(-1, width, part.shape[2])
-                draw_part(on_grid, top, chosen, self.upscaling, shared.fine, shared.seen, out[start:end])
-                top += len(on_grid)
+        drawn = torch.nonzero(wanted.any(1))[:, 0].tolist()
+        chosen = [own[wanted[prompt]] for prompt, own in zip(drawn, filters, strict=True)]
+        places = out.split([len(own) for own in chosen])
+        by_prompt = [prompt for parts in decoded.image for prompt in zip(*parts, strict=True)]
+        rows, columns = shared.seen
+        for part, positions in enumerate(_parts(shared)):
+            top, end = positions.start // width, min(positions.stop // width, rows)
+            if end <= top:
+                break
+            fine = tuple(places_first(level[top:end, :columns]) for level in shared.fine)
+            for prompt, own, place in zip(drawn, chosen, places, strict=True):
+                cells = by_prompt[prompt][part].unflatten(0, (-1, width))[: end - top, :columns].flatten(0, 1)
+                draw_part(cells, own, self.upscaling, fine, columns, place[:, 4 * top : 4 * end])
         return out
 
     @property
@@ -168,9 +185,9 @@ class AbsorbedDecoder:
         seen = F.scaled_dot_product_attention(queries[None], shared.keys[None], shared.values[None], scale=scale)[0]
         tokens = layer.norm2(tokens + read.out_proj(_by_prompt(seen, len(tokens)).transpose(1, 2).flatten(2)))
         tokens = layer.norm3(tokens + layer.mlp(tokens))
-        keys = _rows_by_head(write.k_proj(tokens + token_pe), write.num_heads)
-        parts = _first_parts(keys * keys.shape[-1] ** -0.5, len(tokens), shared)
-        return tokens, _Update(layer, messages(write, tokens), parts)
+        keys = split_heads(write.k_proj(tokens + token_pe), write.num_heads) * shared.queries.shape[-1] ** -0.5
+        groups = [_first_parts(own, shared) for own in keys.split(_prompts_at_once(shared, len(tokens)))]
+        return tokens, _Update(layer, messages(write, tokens), groups)
 
 
 class _Part(NamedTuple):
@@ -183,19 +200,31 @@ class _Part(NamedTuple):
 
 
 class _Update(NamedTuple):
-    """What a layer's tokens write into the image. The parts are computed as they are asked for, once."""
+    """What a layer's tokens write into the image. Groups of prompts compute their parts as they are asked for, once."""
 
     layer: TwoWayAttentionBlock
     messages: Tensor
-    parts: Iterator[_Part]
+    groups: list[Iterator[_Part]]
 
 
-def _write_and_read(update: _Update, probes: Tensor, shared: SharedImage) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The image after writing, in parts, and what probes [N, P, C] then read from all of it: pooled [N, P, C]."""
-    norm, heads = update.layer.norm4, update.layer.cross_attn_image_to_token.num_heads
+def _write_and_read(
+    update: _Update, probes: Tensor, shared: SharedImage
+) -> tuple[tuple[tuple[Tensor, ...], ...], Tensor]:
+    """The images after writing, and what probes [N, P, C] then read from all of each: pooled [N, P, C]."""
+    size = _prompts_at_once(shared, len(probes))
+    own = zip(update.groups, update.messages.split(size), probes.split(size), strict=True)
+    images, pooled = zip(*(_write_and_read_together(update.layer, *each, shared) for each in own), strict=True)
+    return images, torch.cat(pooled)
+
+
+def _write_and_read_together(
+    layer: TwoWayAttentionBlock, parts: Iterator[_Part], told: Tensor, probes: Tensor, shared: SharedImage
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The same for one group of prompts; told: their messages."""
+    norm, heads = layer.norm4, layer.cross_attn_image_to_token.num_heads
     image, seen = [], []
-    for (positions, before, own), (memory, scratch) in zip(update.parts, _memory(len(probes), shared), strict=True):
-        written = torch.bmm(weights_over_tokens(own, heads).transpose(1, 2), update.messages, out=memory)
+    for (positions, before, own), (memory, scratch) in zip(parts, _memory(len(probes), shared), strict=True):
+        written = torch.bmm(weights_over_tokens(own, heads).transpose(1, 2), told, out=memory)
         part, placed = residual_norm(before, written, norm, shared.positions[:, positions], scratch)
         image.append(part)
         seen.append(torch.bmm(probes, placed.transpose(1, 2)))
@@ -204,21 +233,26 @@ def _write_and_read(update: _Update, probes: Tensor, shared: SharedImage) -> tup
     return tuple(image), sum(others, start=first)
 
 
-def _first_parts(keys: Tensor, prompts: int, shared: SharedImage) -> Iterator[_Part]:
-    """For the first layer, whose queries of the image are shared; keys: of the tokens, scaled, [H, N * T, d]."""
+def _first_parts(keys: Tensor, shared: SharedImage) -> Iterator[_Part]:
+    """For the first layer, whose queries of the image are shared; keys: of n prompts' tokens, scaled, [n, H, T, d]."""
+    rows = keys.transpose(0, 1).flatten(1, 2)
     for positions in _parts(shared):
-        scores = keys @ shared.queries[:, positions].transpose(1, 2)
-        yield _Part(positions, shared.image[:, positions], _by_prompt(scores, prompts).flatten(1, 2))
+        scores = _by_prompt(rows @ shared.queries[:, positions].transpose(1, 2), len(keys))
+        yield _Part(positions, shared.image[:, positions], scores.flatten(1, 2))
 
 
-def _later_parts(
-    attention: Attention, placed_tokens: Tensor, image: tuple[Tensor, ...], shared: SharedImage
-) -> Iterator[_Part]:
-    """For a later layer, which finds the image in parts."""
-    probes, offsets = writing_probes(attention, placed_tokens)
-    for positions, before, (_, scratch) in zip(_parts(shared), image, _memory(len(image[0]), shared), strict=True):
+def _later_parts(probes: Tensor, offsets: Tensor, image: tuple[Tensor, ...], shared: SharedImage) -> Iterator[_Part]:
+    """For a later layer, which finds the image in parts; probes and offsets: of `writing_probes`."""
+    for positions, before, (_, scratch) in zip(_parts(shared), image, _memory(len(probes), shared), strict=True):
         placed = torch.add(before, shared.positions[:, positions], out=scratch)
         yield _Part(positions, before, torch.baddbmm(offsets, probes, placed.transpose(1, 2)))
+
+
+def _prompts_at_once(shared: SharedImage, prompts: int) -> int:
+    """How many of some prompts see the image together: all but on a CPU."""
+    if not can_compile(shared.image):
+        return prompts
+    return max(1, BYTES_AT_ONCE // (4 * POSITIONS_AT_ONCE * shared.image.shape[2]))
 
 
 def _parts(shared: SharedImage) -> Iterator[slice]:

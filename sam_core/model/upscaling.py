@@ -73,36 +73,30 @@ def cells_to_rows(cells: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def draw_part(
-    image: Tensor,
-    top: int,
-    filters: Tensor,
-    weights: Upscaling,
-    fine: tuple[Tensor, ...],
-    seen: tuple[int, int],
-    out: Tensor,
+    image: Tensor, filters: Tensor, weights: Upscaling, fine: tuple[Tensor, ...], columns: int, out: Tensor
 ) -> None:
     """Logits of the wanted masks of one prompt in some rows of cells, on a CPU in float32.
 
     Args:
-        image: [r, w, C], the rows.
-        top: the first of them.
+        image: [n, C], the cells, row by row.
         filters: [K, C/8], of the wanted masks.
         weights: of the upscaling.
-        fine: [h, w, 2, 2, C/4] and [h, w, 2, 2, 2, 2, C/8], or ().
-        seen: rows and columns of cells that hold any of the crop.
-        out: [K, 4h, 4w], filled in where seen.
+        fine: what `places_first` makes of these cells' fine features, or ().
+        columns: cells in a row.
+        out: [K, 4 * n / columns, >= 4 * columns], filled in.
     """
-    rows, columns = min(len(image), seen[0] - top), seen[1]
-    if rows <= 0:
-        return
-    parts = fine or (image.new_zeros(0, 0, 2, 2, 0), image.new_zeros(0, 0, 2, 2, 2, 2, 0))
-    at_8, at_4 = (x[top : top + rows, :columns].numpy() for x in parts)
+    cells = len(image)
+    at_8, at_4 = (x.numpy() for x in fine or (image.new_zeros(0, 0, 0), image.new_zeros(0, 0, 0)))
     norm = [x.numpy() for x in (weights.norm.weight, weights.norm.bias)]
-    cells = image[:rows, :columns].reshape(-1, image.shape[2])
-    x = torch.mm(cells, weights.to_8).view(rows, columns, 2, 2, -1)
+    x = torch.mm(weights.to_8.T, image.T).view(4, -1, cells)
     _norm_gelu(x.numpy(), weights.bias_8.numpy(), at_8, *norm, np.float32(weights.norm.eps))
-    x = torch.mm(x.view(-1, x.shape[-1]), weights.to_4).view(rows, columns, 2, 2, 2, 2, -1)
-    _gelu_filter(x.numpy(), weights.bias_4.numpy(), at_4, filters.numpy(), out[:, 4 * top :].numpy())
+    x = torch.bmm(weights.to_4.T.expand(4, -1, -1), x).view(16, -1, cells)
+    _gelu_filter(x.numpy(), weights.bias_4.numpy(), at_4, filters.numpy(), columns, out.numpy())
+
+
+def places_first(fine: Tensor) -> Tensor:
+    """Fine features by cell [r, c, 2, 2, (2, 2,) D] -> [4 or 16, D, r * c], the same place of all cells together."""
+    return fine.flatten(2, -2).permute(2, 3, 0, 1).flatten(2).contiguous()
 
 
 def _linear(convolution: nn.Module) -> tuple[Tensor, Tensor]:
@@ -117,51 +111,57 @@ _compiled = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "cont
 
 @_compiled  # type: ignore[untyped-decorator]
 def _norm_gelu(x: Floats, bias: Floats, fine: Floats, weight: Floats, shift: Floats, eps: np.float32) -> None:
-    """Overwrites x [h, w, 2, 2, D] with gelu(norm(x + bias + fine)); fine [h, w, 2, 2, D], or empty for none."""
-    width, channels = np.float32(x.shape[4]), x.shape[4]
-    for row in range(x.shape[0]):
-        for column in range(x.shape[1]):
-            for i in range(2):
-                for j in range(2):
-                    pixel = x[row, column, i, j]
-                    if fine.shape[0]:
-                        extra = fine[row, column, i, j]
-                        for c in range(channels):
-                            pixel[c] += extra[c]
-                    total = np.float32(0)
-                    for c in range(channels):
-                        pixel[c] += bias[c]
-                        total += pixel[c]
-                    mean = total / width
-                    square = np.float32(0)
-                    for c in range(channels):
-                        distance = pixel[c] - mean
-                        square += distance * distance
-                    scale = np.float32(1) / np.sqrt(square / width + eps)
-                    for c in range(channels):
-                        pixel[c] = gelu((pixel[c] - mean) * scale * weight[c] + shift[c])
+    """Overwrites x [4, D, n] with gelu(norm(x + bias + fine)), norm over D; fine [4, D, n], or empty for none."""
+    places, channels, cells = x.shape
+    width = np.float32(channels)
+    mean, scale = np.empty(cells, np.float32), np.empty(cells, np.float32)
+    for place in range(places):
+        mean[:] = np.float32(0)
+        for c in range(channels):
+            line = x[place, c]
+            if len(fine):
+                line += fine[place, c]
+            for i in range(cells):
+                line[i] += bias[c]
+                mean[i] += line[i]
+        scale[:] = np.float32(0)
+        for i in range(cells):
+            mean[i] /= width
+        for c in range(channels):
+            line = x[place, c]
+            for i in range(cells):
+                line[i] -= mean[i]
+                scale[i] += line[i] * line[i]
+        for i in range(cells):
+            scale[i] = np.float32(1) / np.sqrt(scale[i] / width + eps)
+        for c in range(channels):
+            line = x[place, c]
+            for i in range(cells):
+                line[i] = gelu(line[i] * scale[i] * weight[c] + shift[c])
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def _gelu_filter(x: Floats, bias: Floats, fine: Floats, filters: Floats, out: Floats) -> None:
+def _gelu_filter(x: Floats, bias: Floats, fine: Floats, filters: Floats, columns: int, out: Floats) -> None:
     """Products of gelu(x + bias + fine) with filters [K, D], into out [K, 4h, >= 4w] where each pixel lies.
 
-    x, which is used up, and fine are [h, w, 2, 2, 2, 2, D]; fine may be empty.
+    x, which is used up, and fine are [16, D, h * w], place by place of the 4x4 pixels of a cell; fine may be empty.
     """
-    channels = x.shape[6]
-    for row in range(x.shape[0]):
-        for column in range(x.shape[1]):
-            for place in range(16):
-                i, j, a, b = place >> 3, (place >> 2) & 1, (place >> 1) & 1, place & 1
-                pixel = x[row, column, i, j, a, b]
-                if fine.shape[0]:
-                    extra = fine[row, column, i, j, a, b]
-                    for c in range(channels):
-                        pixel[c] += extra[c]
-                for c in range(channels):
-                    pixel[c] = gelu(pixel[c] + bias[c])
-                for k in range(len(filters)):
-                    total = np.float32(0)
-                    for c in range(channels):
-                        total += pixel[c] * filters[k, c]
-                    out[k, 4 * row + 2 * i + a, 4 * column + 2 * j + b] = total
+    places, channels, cells = x.shape
+    sums = np.empty((len(filters), cells), np.float32)
+    for place in range(places):
+        sums[:] = np.float32(0)
+        for c in range(channels):
+            line = x[place, c]
+            if len(fine):
+                line += fine[place, c]
+            for i in range(cells):
+                line[i] = gelu(line[i] + bias[c])
+            for k in range(len(filters)):
+                factor, total = filters[k, c], sums[k]
+                for i in range(cells):
+                    total[i] += factor * line[i]
+        top, left = 2 * (place >> 3) + ((place >> 1) & 1), 2 * ((place >> 2) & 1) + (place & 1)
+        for k in range(len(filters)):
+            for row in range(cells // columns):
+                for column in range(columns):
+                    out[k, 4 * row + top, 4 * column + left] = sums[k, row * columns + column]
