@@ -1,8 +1,9 @@
 """From low-resolution logits to numbers and run-lengths in one pass over the part of a mask that can be positive.
 
-The results of `plain` without ever holding a mask at full size. Run-lengths go by columns, and so does the work:
+The results of `plain` without ever holding a mask at full size. Run-lengths go by columns, vectors by rows: so the work
+goes by blocks of a few columns,
 
-    low-resolution logits -> two columns of the model input, kept while they are in use -> one column of the crop
+    low-resolution logits -> model input -> one row of the crop after the other, and each column collects its changes
 """
 
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ Integers = NDArray[np.int64]
 
 SMALLEST = 128
 """Up to this sum of height and width, interpolate computes otherwise; `plain` costs nothing there."""
+COLUMNS_AT_ONCE = 256
+"""Columns of the crop in a block: a whole number of eights."""
 SLACK = np.float32(1.00001)
 """An interpolated value exceeds the largest of its sources by less than this factor, which is rounding."""
 INNER, OUTER, FIRST_ROW, LAST_ROW, FIRST_COLUMN, LAST_COLUMN, END = range(7)
@@ -61,30 +64,29 @@ class Region(NamedTuple):
     columns: Span
     input_rows: Span
     low_rows: Span
-    low_columns: Span
 
 
 class Scratch(NamedTuple):
-    """Buffers for one mask after the other.
+    """Buffers for one block of c columns after the other; l rows of logits, i of the model input, h of the crop.
 
-    turned   float32 [w, h], the region of the logits, columns first
-    low_res  float32, a column of logits stretched along x
-    pair     float32 [2, :], neighbouring columns of the model input, the even one first
-    held     int64 [2], which columns those are
-    blended  float32, the two of them blended
-    values   float32, the region's part of a column of the crop
-    inside   whether those are above 0, with a 0 before and behind
-    change   whether inside[i] differs from inside[i + 1]; read eight at a time
+    low_res  float32 [l, :], logits stretched along x to columns of the model input
+    input    float32 [i, :], the model input
+    blended  float32 [i, c], that stretched along x to columns of the crop
+    values   float32 [c], a row of the crop
+    inside   uint8 [c], whether those are above 0; read eight at a time
+    before   the same of the row before
+    rows     int64 [c, h + 1], the rows at which each column changes
+    counts   int64 [c], how many there are
     """
 
-    turned: Floats
     low_res: Floats
-    pair: Floats
-    held: Integers
+    input: Floats
     blended: Floats
     values: Floats
     inside: Bytes
-    change: Bytes
+    before: Bytes
+    rows: Integers
+    counts: Integers
 
 
 def measure(logits: Tensor, frame: Frame, *, offset: float) -> Measures:
@@ -118,16 +120,16 @@ def _ratio(inner: Integers, outer: Integers) -> Floats:
 
 def _scratch(low_res: tuple[int, int], frame: Frame) -> Scratch:
     """Buffers for logits of the size `low_res` (height, width)."""
-    input_height, height = frame.input_size[0], frame.crop_size[0]
+    (input_height, input_width), height = frame.input_size, frame.crop_size[0]
     return Scratch(
-        turned=np.empty((low_res[1], low_res[0]), np.float32),
-        low_res=np.empty(low_res[0], np.float32),
-        pair=np.empty((2, input_height), np.float32),
-        held=np.empty(2, np.int64),
-        blended=np.empty(input_height, np.float32),
-        values=np.empty(height, np.float32),
-        inside=np.zeros(height + 2, np.uint8),
-        change=np.zeros((height // 8 + 1) * 8, np.uint8),
+        low_res=np.empty((low_res[0], input_width), np.float32),
+        input=np.empty((input_height, input_width), np.float32),
+        blended=np.empty((input_height, COLUMNS_AT_ONCE), np.float32),
+        values=np.empty(COLUMNS_AT_ONCE, np.float32),
+        inside=np.empty(COLUMNS_AT_ONCE, np.uint8),
+        before=np.empty(COLUMNS_AT_ONCE, np.uint8),
+        rows=np.empty((COLUMNS_AT_ONCE, height + 1), np.int64),
+        counts=np.empty(COLUMNS_AT_ONCE, np.int64),
     )
 
 
@@ -142,20 +144,25 @@ def _fma(context: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @inner
-def _blend(target: Floats, low: Floats, low_weight: np.float32, high: Floats, high_weight: np.float32) -> None:
-    """Along x: the weighted sum of two columns, into a third of the same length."""
-    for i in range(len(target)):
-        target[i] = _fma(low[i], low_weight, high[i] * high_weight)
-
-
-@inner
-def _resample(target: Floats, source: Floats, resize: Resize, span: Span) -> None:
-    """Along y: the positions of `span` of a resized column, into `target`, which is as long as the span."""
+def _along_x(target: Floats, source: Floats, first: int, resize: Resize, span: Span) -> None:
+    """The columns of `span` of resized rows; the source begins with its column `first`."""
     low, high = resize.low[span.start : span.stop], resize.high[span.start : span.stop]
     low_weight = resize.low_weight[span.start : span.stop]
     high_weight = resize.high_weight[span.start : span.stop]
+    origin = np.uint64(first)
+    for row in range(len(source)):
+        line, stretched = source[row], target[row, : len(low)]
+        for i in range(len(low)):
+            stretched[i] = _fma(line[low[i] - origin], low_weight[i], line[high[i] - origin] * high_weight[i])
+
+
+@inner
+def _along_y(target: Floats, source: Floats, first: int, resize: Resize, row: int) -> None:
+    """One row of resized columns; the source begins with its row `first`."""
+    low, high = source[np.int64(resize.low[row]) - first], source[np.int64(resize.high[row]) - first]
+    low_weight, high_weight = resize.low_weight[row], resize.high_weight[row]
     for i in range(len(target)):
-        target[i] = _fma(source[low[i]], low_weight[i], source[high[i]] * high_weight[i])
+        target[i] = _fma(low[i], low_weight, high[i] * high_weight)
 
 
 @inner
@@ -185,101 +192,105 @@ def _trace(
 
     Returns the changes, in a longer array if need be, and their number.
     """
-    begin, length = n, region.rows.stop - region.rows.start
-    _turn(scratch.turned, logits, region)
-    scratch.held[:] = -1
-    scratch.inside[length + 1] = 0
-    first_row, last_row, first_column = length, -1, -1
-    for column in range(region.columns.start, region.columns.stop):
-        _crop_column(scratch, column, region, setting.y, setting.x)
-        inner, outer = _classify(scratch.inside[1 : length + 1], scratch.values[:length], setting.offset)
-        if outer == 0:
-            continue
-        note[INNER] += inner
-        note[OUTER] += outer
-        if n + length + 1 > len(changes):
-            changes = np.concatenate((changes, np.empty(len(changes) + length + 1, np.int64)))
-        start = setting.place.corner + column * setting.place.height + region.rows.start
-        n, first, last = _append_changes(scratch, length, start, changes, begin, n)
-        if last >= 0:
-            first_row, last_row = min(first_row, first), max(last_row, last)
-            first_column = column if first_column < 0 else first_column
-            note[LAST_COLUMN] = column
-    if first_column >= 0:
-        note[FIRST_COLUMN] = first_column
-        note[FIRST_ROW], note[LAST_ROW] = region.rows.start + first_row, region.rows.start + last_row
+    begin, columns = n, region.columns
+    note[FIRST_ROW], note[LAST_ROW], note[FIRST_COLUMN] = region.rows.stop, -1, -1
+    for start in range(columns.start, columns.stop, COLUMNS_AT_ONCE):
+        block = Span(start, min(start + COLUMNS_AT_ONCE, columns.stop))
+        _stretch(logits, region, block, setting, scratch)
+        _note_changes(region.rows, block, setting, region.input_rows.start, scratch, note)
+        total = n + scratch.counts.sum()
+        if total > len(changes):
+            changes = np.concatenate((changes, np.empty(total, np.int64)))
+        n = _append_changes(region.rows.start, block, setting.place, scratch, note, changes, begin, n)
+    if note[LAST_ROW] < 0:
+        note[FIRST_ROW] = note[LAST_ROW] = note[FIRST_COLUMN] = 0
     if n > begin and changes[n - 1] == setting.place.total:
         n -= 1  # the last run ends with the image, which is no change
     return changes, n
 
 
 @inner
-def _crop_column(scratch: Scratch, column: int, region: Region, y: Axis, x: Axis) -> None:
-    """Fill scratch.values with the region's rows of one column of the crop."""
+def _stretch(logits: Floats, region: Region, block: Span, setting: Setting, scratch: Scratch) -> None:
+    """Fill scratch.blended with the region's rows of the model input, for the columns of a block of the crop."""
+    y, x = setting.y, setting.x
     low_rows, input_rows = region.low_rows, region.input_rows
-    low_res = scratch.low_res[low_rows.start : low_rows.stop]
-    low, high = np.int64(x.to_crop.low[column]), np.int64(x.to_crop.high[column])
-    for source in (low, high):
-        if scratch.held[source & 1] != source:
-            left, right = scratch.turned[x.to_input.low[source]], scratch.turned[x.to_input.high[source]]
-            _blend(
-                low_res,
-                left[low_rows.start : low_rows.stop],
-                x.to_input.low_weight[source],
-                right[low_rows.start : low_rows.stop],
-                x.to_input.high_weight[source],
-            )
-            target = scratch.pair[source & 1, input_rows.start : input_rows.stop]
-            _resample(target, scratch.low_res, y.to_input, input_rows)
-            scratch.held[source & 1] = source
-    _blend(
-        scratch.blended[input_rows.start : input_rows.stop],
-        scratch.pair[low & 1, input_rows.start : input_rows.stop],
-        x.to_crop.low_weight[column],
-        scratch.pair[high & 1, input_rows.start : input_rows.stop],
-        x.to_crop.high_weight[column],
-    )
-    _resample(scratch.values[: region.rows.stop - region.rows.start], scratch.blended, y.to_crop, region.rows)
+    columns = _looked_at(x.to_crop, block)
+    source, width = logits[low_rows.start : low_rows.stop], columns.stop - columns.start
+    _along_x(scratch.low_res, source, 0, x.to_input, columns)
+    for row in range(input_rows.start, input_rows.stop):
+        target = scratch.input[row - input_rows.start, :width]
+        _along_y(target, scratch.low_res, low_rows.start, y.to_input, row)
+    source = scratch.input[: input_rows.stop - input_rows.start]
+    _along_x(scratch.blended, source, columns.start, x.to_crop, block)
+
+
+@inner
+def _note_changes(rows: Span, block: Span, setting: Setting, first: int, scratch: Scratch, note: Integers) -> None:
+    """Every column's changes, counted from the first row of the span, and how many pixels are above the thresholds.
+
+    scratch.blended begins with row `first` of the model input.
+    """
+    values, height = scratch.values[: block.stop - block.start], rows.stop - rows.start
+    # All in one function: handing the buffers on for every row costs as much as the row.
+    inside, before = scratch.inside.view(np.uint64), scratch.before.view(np.uint64)
+    inside[:] = 0
+    before[:] = 0
+    scratch.counts[:] = 0
+    for row in range(height + 1):
+        if row < height:
+            _along_y(values, scratch.blended, first, setting.y.to_crop, rows.start + row)
+            inner, outer = _classify(scratch.inside, values, setting.offset)
+            note[INNER] += inner
+            note[OUTER] += outer
+        else:
+            inside[:] = 0
+        for eight in range(len(inside)):
+            if inside[eight] == before[eight]:
+                continue
+            for i in range(8 * eight, 8 * eight + 8):
+                if scratch.inside[i] != scratch.before[i]:
+                    scratch.rows[i, scratch.counts[i]] = row
+                    scratch.counts[i] += 1
+            before[eight] = inside[eight]
 
 
 @inner
 def _classify(inside: Bytes, values: Floats, offset: np.float32) -> tuple[int, int]:
     """Set which values are above 0; returns how many are above +offset and above -offset."""
-    inner, outer = 0, 0
+    inner, outer = np.int32(0), np.int32(0)
     for i in range(len(values)):
-        inner += values[i] > offset
-        outer += values[i] > -offset
+        inner += np.int32(values[i] > offset)
+        outer += np.int32(values[i] > -offset)
         inside[i] = values[i] > np.float32(0)
-    return inner, outer
+    return int(inner), int(outer)
 
 
 @inner
 def _append_changes(
-    scratch: Scratch, length: int, start: int, changes: Integers, begin: int, n: int
-) -> tuple[int, int, int]:
-    """Append the changes in a column of `length` px whose first pixel has position `start`.
+    top: int, block: Span, place: Place, scratch: Scratch, note: Integers, changes: Integers, begin: int, n: int
+) -> int:
+    """Append the changes of a block whose rows are counted from `top`, column by column; returns their number.
 
     Mask that goes on from the foot of the column before has no change there: the two cancel out. Changes before `begin`
-    are another mask's. Returns the number of changes, and the first and last row inside, -1 if there is none.
+    are another mask's. Extends the box in the note.
     """
-    inside, change = scratch.inside[: length + 2], scratch.change[: (length // 8 + 1) * 8]
-    change[length:] = 0
-    for i in range(length + 1):
-        change[i] = inside[i] ^ inside[i + 1]
-    first, last = -1, -1
-    eights = change.view(np.uint64)
-    for eight in range(len(eights)):
-        if eights[eight] == 0:
+    for i in range(block.stop - block.start):
+        count, column = scratch.counts[i], block.start + i
+        if count == 0:
             continue
-        for row in range(8 * eight, 8 * eight + 8):
-            if change[row]:
-                if n > begin and changes[n - 1] == start + row:
-                    n -= 1
-                else:
-                    changes[n] = start + row
-                    n += 1
-                first, last = row if first < 0 else first, row - 1
-    return n, first, last
+        start = place.corner + column * place.height + top
+        for change in range(count):
+            position = start + scratch.rows[i, change]
+            if n > begin and changes[n - 1] == position:
+                n -= 1
+            else:
+                changes[n] = position
+                n += 1
+        note[FIRST_ROW] = min(note[FIRST_ROW], top + scratch.rows[i, 0])
+        note[LAST_ROW] = max(note[LAST_ROW], top + scratch.rows[i, count - 1] - 1)
+        note[FIRST_COLUMN] = column if note[FIRST_COLUMN] < 0 else note[FIRST_COLUMN]
+        note[LAST_COLUMN] = column
+    return n
 
 
 @inner
@@ -291,10 +302,9 @@ def _region(logits: Floats, setting: Setting) -> Region:
     columns = _looking_at(x.to_crop, _looking_at(x.to_input, seen_columns))
     if rows.start == rows.stop or columns.start == columns.stop:
         nowhere = Span(0, 0)
-        return Region(nowhere, nowhere, nowhere, nowhere, nowhere)
+        return Region(nowhere, nowhere, nowhere, nowhere)
     input_rows = _looked_at(y.to_crop, rows)
-    low_columns = _looked_at(x.to_input, _looked_at(x.to_crop, columns))
-    return Region(rows, columns, input_rows, _looked_at(y.to_input, input_rows), low_columns)
+    return Region(rows, columns, input_rows, _looked_at(y.to_input, input_rows))
 
 
 @inner
@@ -319,17 +329,6 @@ def _flagged(flags: Bytes) -> Span:
     while stop > start and not flags[stop - 1]:
         stop -= 1
     return Span(start, stop)
-
-
-@inner
-def _turn(turned: Floats, logits: Floats, region: Region) -> None:
-    """Copy the region of logits [h, w] into [w, h]."""
-    rows, columns = region.low_rows, region.low_columns
-    source = logits[rows.start : rows.stop, columns.start : columns.stop]
-    target = turned[columns.start : columns.stop, rows.start : rows.stop]
-    for column in range(target.shape[0]):
-        for row in range(target.shape[1]):
-            target[column, row] = source[row, column]
 
 
 @entry

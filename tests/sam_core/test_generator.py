@@ -139,8 +139,8 @@ def test_random_weights_keep_the_masks_of_the_released_generator(
     scores = MaskGenerator(sam, everything).generate(photograph).masks
     recipe = replace(
         everything,
-        min_predicted_iou=float(np.quantile(scores.predicted_iou, 0.3)),
-        min_stability_score=float(np.quantile(scores.stability_score, 0.5)),
+        min_predicted_iou=in_a_gap(scores.predicted_iou, 0.3),
+        min_stability_score=in_a_gap(scores.stability_score, 0.5),
     )
     ours = MaskGenerator(sam, recipe, exact_reference=exact_reference).generate(photograph)
     theirs = released_generator(released, recipe).generate(photograph)
@@ -151,6 +151,13 @@ def test_random_weights_keep_the_masks_of_the_released_generator(
         assert coco.iou([{"size": [180, 240], "counts": packed}], [mask["segmentation"]], [0])[0, 0] > 0.999
     assert ours.rejections.counts()[Reason.IOU] >= 12
     assert reasons(ours)["stability"] >= 12
+
+
+def in_a_gap(scores: np.ndarray, share: float) -> float:
+    """About the quantile of scores, in the middle of the widest gap around it: one pixel moves a stability by 2e-4."""
+    around = np.sort(scores)[int(share * len(scores)) - 8 :][:16]
+    widest = int(np.diff(around).argmax())
+    return float(around[widest : widest + 2].mean())
 
 
 # Properties
