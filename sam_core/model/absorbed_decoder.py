@@ -29,9 +29,9 @@ from sam_core.model.two_way_transformer import TwoWayAttentionBlock
 from sam_core.model.upscaling import UNSEEN, cells_to_rows, draw_cells, draw_part, places_first, upscaling_of
 from sam_core.model.vector_math import can_compile
 
-POSITIONS_AT_ONCE = 256
+POSITIONS_AT_ONCE = 1024
 """Image positions that a CPU takes through all steps between two looks at the whole image, while in its cache."""
-BYTES_AT_ONCE = 1 << 20
+BYTES_AT_ONCE = 9 << 18
 """What these positions of some prompts take of that cache; so many prompts go through the image together. Tokens are
 asked for all prompts at once, as the weights that they meet alone are as large as an image."""
 
@@ -252,7 +252,8 @@ def _prompts_at_once(shared: SharedImage, prompts: int) -> int:
     """How many of some prompts see the image together: all but on a CPU."""
     if not can_compile(shared.image):
         return prompts
-    return max(1, BYTES_AT_ONCE // (4 * POSITIONS_AT_ONCE * shared.image.shape[2]))
+    _, positions, channels = shared.image.shape
+    return max(1, BYTES_AT_ONCE // (4 * min(POSITIONS_AT_ONCE, positions) * channels))
 
 
 def _parts(shared: SharedImage) -> Iterator[slice]:
