@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from sam_core.model.softmax import softmax_middle
 from sam_core.model.two_way_transformer import Attention
 
 
@@ -67,5 +68,6 @@ def messages(attention: Attention, tokens: Tensor) -> Tensor:
 
 
 def weights_over_tokens(scores: Tensor, heads: int) -> Tensor:
-    """Softmax over the tokens of each head: [N, H * T, L] -> the same shape."""
-    return scores.view(len(scores), heads, -1, scores.shape[2]).softmax(2).flatten(1, 2)
+    """Softmax over the tokens of each head: [N, H * T, L] -> the same shape; on a CPU the scores are used up."""
+    prompts, rows, positions = scores.shape
+    return softmax_middle(scores.view(prompts * heads, -1, positions)).view(prompts, rows, positions)

@@ -7,7 +7,7 @@ Equal to `MaskDecoder` up to the rounding of float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -68,7 +68,7 @@ class DecodedPrompts(NamedTuple):
     @property
     def whole_image(self) -> Tensor:
         """[N, L, C]."""
-        return torch.cat([torch.cat(parts, dim=1) for parts in self.image])
+        return joined([joined(parts, dim=1) for parts in self.image], dim=0)
 
 
 class AbsorbedDecoder:
@@ -214,7 +214,7 @@ def _write_and_read(
     size = _prompts_at_once(shared, len(probes))
     own = zip(update.groups, update.messages.split(size), probes.split(size), strict=True)
     images, pooled = zip(*(_write_and_read_together(update.layer, *each, shared) for each in own), strict=True)
-    return images, torch.cat(pooled)
+    return images, joined(pooled, dim=0)
 
 
 def _write_and_read_together(
@@ -228,7 +228,7 @@ def _write_and_read_together(
         part, placed = residual_norm(before, written, norm, shared.positions[:, positions], scratch)
         image.append(part)
         seen.append(torch.bmm(probes, placed.transpose(1, 2)))
-    weights = torch.cat(seen, dim=2).softmax(-1).split([part.shape[1] for part in image], dim=2)
+    weights = joined(seen, dim=2).softmax(-1).split([part.shape[1] for part in image], dim=2)
     first, *others = [torch.bmm(own, part) for own, part in zip(weights, image, strict=True)]
     return tuple(image), sum(others, start=first)
 
@@ -287,6 +287,11 @@ def _rows_by_head(x: Tensor, heads: int) -> Tensor:
 def _by_prompt(rows: Tensor, prompts: int) -> Tensor:
     """[H, N * T, x] -> [N, H, T, x]."""
     return rows.view(len(rows), prompts, -1, rows.shape[2]).transpose(0, 1)
+
+
+def joined(parts: Sequence[Tensor], dim: int) -> Tensor:
+    """Parts one after the other; no copy of one."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=dim)
 
 
 def by_cell(fine: Tensor, factor: int) -> Tensor:
