@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sam_core.model.vector_math import can_compile
+from sam_core.model.vector_math import can_compile, wide_vectors
 
 
 def residual_norm(
@@ -49,6 +49,7 @@ def _residual_norm(
     eps: Any,
 ) -> None:
     """Overwrites update with the norm and placed with the norm plus positions."""
+    wide_vectors()
     prompts, length, channels = update.shape
     width = np.float32(channels)
     for n in range(prompts):

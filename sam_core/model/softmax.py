@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam_core.model.vector_math import can_compile, exp
+from sam_core.model.vector_math import can_compile, exp, wide_vectors
 
 _compiled = njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "nnan", "contract"}, error_model="numpy")
 
@@ -23,6 +23,7 @@ def softmax_middle(scores: Tensor) -> Tensor:
 @_compiled  # type: ignore[untyped-decorator]
 def _over_middle(x: NDArray[np.float32]) -> None:
     """Overwrites x [N, T, L] with its softmax over T."""
+    wide_vectors()
     peak, total = np.empty(x.shape[2], np.float32), np.empty(x.shape[2], np.float32)
     for n in range(x.shape[0]):
         peak[:] = x[n, 0]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import ConvTranspose2d
 
 from sam_core.model.layers import LayerNorm2d
-from sam_core.model.vector_math import gelu
+from sam_core.model.vector_math import gelu, wide_vectors
 
 UNSEEN = -1e4
 """What stands for logits in the padding."""
@@ -112,6 +112,7 @@ _compiled = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "cont
 @_compiled  # type: ignore[untyped-decorator]
 def _norm_gelu(x: Floats, bias: Floats, fine: Floats, weight: Floats, shift: Floats, eps: np.float32) -> None:
     """Overwrites x [4, D, n] with gelu(norm(x + bias + fine)), norm over D; fine [4, D, n], or empty for none."""
+    wide_vectors()
     places, channels, cells = x.shape
     width = np.float32(channels)
     mean, scale = np.empty(cells, np.float32), np.empty(cells, np.float32)
@@ -146,6 +147,7 @@ def _gelu_filter(x: Floats, bias: Floats, fine: Floats, filters: Floats, columns
 
     x, which is used up, and fine are [16, D, h * w], place by place of the 4x4 pixels of a cell; fine may be empty.
     """
+    wide_vectors()
     places, channels, cells = x.shape
     sums = np.empty((len(filters), cells), np.float32)
     for place in range(places):
