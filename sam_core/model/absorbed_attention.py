@@ -11,6 +11,7 @@ messages that are added to them. Shapes: N prompts, T tokens, H heads, L = h * w
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from sam_core.model.softmax import softmax_middle
@@ -27,21 +28,31 @@ def per_head(weight: Tensor, heads: int) -> Tensor:
     return weight.view(heads, -1, weight.shape[1])
 
 
+def by_head(x: Tensor, weights: Tensor) -> Tensor:
+    """Rows [N, H, T, a] times the weights [H, a, b] of their head: [N, H, T, b].
+
+    One product for each head: the weights would be copied for each prompt otherwise.
+    """
+    heads, _, width = weights.shape
+    rows = torch.bmm(x.transpose(0, 1).flatten(1, 2), weights)
+    return rows.view(heads, len(x), -1, width).transpose(0, 1)
+
+
 def reading_probes(attention: Attention, tokens: Tensor) -> Tensor:
     """What tokens [N, T, C] look for in the image: probes [N, H * T, C], whose products with positions are scores.
 
     The bias of the key projection adds the same to all scores of a query: softmax does not see it.
     """
     queries = split_heads(attention.q_proj(tokens), attention.num_heads)
-    probes: Tensor = queries @ per_head(attention.k_proj.weight, attention.num_heads) * queries.shape[-1] ** -0.5
-    return probes.flatten(1, 2)
+    scaled = queries * queries.shape[-1] ** -0.5
+    return by_head(scaled, per_head(attention.k_proj.weight, attention.num_heads)).flatten(1, 2)
 
 
 def what_was_read(attention: Attention, pooled: Tensor) -> Tensor:
     """The answer of an attention whose weights, times the unprojected image, are pooled [N, H * T, C]: [N, T, C]."""
     heads = attention.num_heads
-    by_head = pooled.unflatten(1, (heads, -1))
-    values = (by_head @ per_head(attention.v_proj.weight, heads).transpose(1, 2)).transpose(1, 2).flatten(2)
+    each = pooled.unflatten(1, (heads, -1))
+    values = by_head(each, per_head(attention.v_proj.weight, heads).transpose(1, 2)).transpose(1, 2).flatten(2)
     result: Tensor = attention.out_proj(values + attention.v_proj.bias)
     return result
 
@@ -50,10 +61,9 @@ def writing_probes(attention: Attention, placed_tokens: Tensor) -> tuple[Tensor,
     """How positions score tokens [N, T, C]: probes [N, H * T, C] to compare with them, and offsets [N, H * T, 1]."""
     heads = attention.num_heads
     keys = split_heads(attention.k_proj(placed_tokens), heads)
-    scale = keys.shape[-1] ** -0.5
-    probes = keys @ per_head(attention.q_proj.weight, heads) * scale
-    offsets = keys @ attention.q_proj.bias.view(heads, -1, 1) * scale
-    return probes.flatten(1, 2), offsets.flatten(1, 2)
+    keys = keys * keys.shape[-1] ** -0.5
+    probes = by_head(keys, per_head(attention.q_proj.weight, heads))
+    return probes.flatten(1, 2), by_head(keys, attention.q_proj.bias.view(heads, -1, 1)).flatten(1, 2)
 
 
 def messages(attention: Attention, tokens: Tensor) -> Tensor:
@@ -64,7 +74,7 @@ def messages(attention: Attention, tokens: Tensor) -> Tensor:
     heads = attention.num_heads
     values = split_heads(attention.v_proj(tokens), heads)
     out = attention.out_proj
-    return (values @ out.weight.T.view(heads, -1, len(out.bias)) + out.bias / heads).flatten(1, 2)
+    return (by_head(values, out.weight.T.view(heads, -1, len(out.bias))) + out.bias / heads).flatten(1, 2)
 
 
 def weights_over_tokens(scores: Tensor, heads: int) -> Tensor:
