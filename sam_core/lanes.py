@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -3, -4, -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 """Names of glibc's malloc.h; 32 MB is the largest threshold that it takes."""
 _LARGEST_INT = (1 << 31) - 1
 
@@ -30,8 +30,7 @@ def keep_freed_memory(*, any_size: bool = False) -> None:
     """Have this process keep the memory that it frees, up to a gigabyte, where the C library is glibc.
 
     It would give blocks of a few megabytes back to the system, which clears them before they are used again: every
-    step of a model would pay for that, a tenth of all its time on a CPU. And its threads share one heap from here on:
-    those of single threads are given back whatever is asked for.
+    step of a model would pay for that, a tenth of all its time on a CPU.
 
     any_size: also blocks above 32 MB, up to two gigabytes; for training, whose steps all need the same ones.
     """
@@ -41,7 +40,6 @@ def keep_freed_memory(*, any_size: bool = False) -> None:
         return
     mallopt(_M_MMAP_THRESHOLD, 32 << 20)
     mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT if any_size else 1 << 30)
-    mallopt(_M_ARENA_MAX, 1)
     if any_size:
         mallopt(_M_MMAP_MAX, 0)
 

@@ -80,20 +80,11 @@ def test_freed_memory_of_any_size_is_kept_for_training() -> None:
     assert _cleared_pages("keep_freed_memory()", large) > 100
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="about glibc")
-def test_freed_memory_is_kept_for_threads_that_come_and_go() -> None:
-    """As lanes do: each has a heap of its own otherwise, which is given back with what is freed."""
-    assert _cleared_pages("keep_freed_memory()", 5 << 20, in_threads=True) < 100
-    assert _cleared_pages("", 5 << 20, in_threads=True) > 100
-
-
-def _cleared_pages(first: str, numbers: int = 7 << 20, *, in_threads: bool = False) -> int:
+def _cleared_pages(first: str, numbers: int = 7 << 20) -> int:
     code = (
-        "import resource, threading\nimport numpy as np\nfrom sam_core.lanes import keep_freed_memory\n"
+        "import resource\nimport numpy as np\nfrom sam_core.lanes import keep_freed_memory\n"
         f"{first}\n"
-        f"def blocks():\n    return [np.ones({numbers}, np.float32) for _ in range(3)]\n"
-        "def elsewhere():\n    own = threading.Thread(target=blocks)\n    own.start(), own.join()\n"
-        f"work = {'elsewhere' if in_threads else 'blocks'}\n"
+        f"def work():\n    return [np.ones({numbers}, np.float32) for _ in range(3)]\n"
         "work(), work()\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "for _ in range(8):\n    work()\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
