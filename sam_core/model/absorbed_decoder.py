@@ -29,7 +29,7 @@ from sam_core.model.two_way_transformer import TwoWayAttentionBlock
 from sam_core.model.upscaling import UNSEEN, cells_to_rows, draw_cells, draw_part, places_first, upscaling_of
 from sam_core.model.vector_math import can_compile
 
-POSITIONS_AT_ONCE = 1024
+POSITIONS_AT_ONCE = 576
 """Image positions that a CPU takes through all steps between two looks at the whole image, while in its cache."""
 BYTES_AT_ONCE = 9 << 18
 """What these positions of some prompts take of that cache; so many prompts go through the image together. Tokens are
