@@ -62,7 +62,7 @@ def _said(first: list[str], others: list[list[str]]) -> str:
     if text.startswith("Missing from "):
         return f"missing: {'; '.join(_missing(text.partition(': ')[2]))}"
     text = re.sub(r"^Error parsing (--\S+): ", r"\1: ", text)
-    text = re.sub(r"^Error parsing \w+: ", "", text)
+    text = re.sub(r"^Error parsing [\w.-]+: ", "", text)
     if found := _NOT_OF_TYPE.search(text):
         return f"{text[: found.start()]}{found[2]!r} is not {found[1]}"
     if found := _NO_NUMBER.search(text):
