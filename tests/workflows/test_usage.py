@@ -18,7 +18,7 @@ from workflows.usage import unwrapped
         ("generate a b --nms-iou q", "--nms-iou: 'q' is not FLOAT; see `sam-engine generate --help`"),
         ("generate a b --thread 3", "unknown: --thread, 3; did you mean --threads?; see `sam-engine generate --help`"),
         ("train a --workers 0", "--workers is 0; it must be positive; see `sam-engine train --help`"),
-        ("generate a b --min-stability-score 1.5", "recipe: min_stability_score is 1.5; it must be between 0 and 1; see"),
+        ("generate a b --min-stability-score 1.5", "recipe: min_stability_score is 1.5; it must be between 0 and 1"),
         ("generate a b --device", "missing value for argument '--device'"),
         ("rounds walk x", "invalid choice 'walk' for argument 'action'. Expected one of ('run',"),
         ("sql d", "missing: One SQL statement of DuckDB. It can read this data set and nothing else; see"),
