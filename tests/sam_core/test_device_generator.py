@@ -59,9 +59,7 @@ def assert_same(ours: Generation, theirs: Generation) -> None:
     assert ours.masks.points.tolist() == theirs.masks.points.tolist()
     assert ours.masks.crop_boxes.tolist() == theirs.masks.crop_boxes.tolist()
     assert np.allclose(ours.masks.predicted_iou, theirs.masks.predicted_iou, rtol=0, atol=1e-5)
-    # Logits agree to 1e-4, so one pixel of a mask may lie on the other side of a threshold.
-    apart = np.abs(ours.masks.stability_score - theirs.masks.stability_score)
-    assert (apart <= 1.01 / theirs.masks.areas).all()
+    assert np.allclose(ours.masks.stability_score, theirs.masks.stability_score, rtol=0, atol=1e-6)
     assert rejected(ours) == rejected(theirs)
     assert ours.candidates == theirs.candidates
 

@@ -6,6 +6,7 @@ import torch
 from sam_core.model import absorbed_decoder
 from sam_core.model.absorbed_decoder import AbsorbedDecoder
 from sam_core.model.sam import Sam
+from sam_core.model.upscaling import UNSEEN
 from sam_core.presets import SamConfig, at_image_size, stage_three, vit_n, vit_test
 
 
@@ -68,6 +69,11 @@ def test_in_parts_and_groups_as_all_at_once(config: SamConfig, monkeypatch: pyte
 
     whole = absorbed.decode(shared, sparse)
     drawn = absorbed.draw(shared, whole, wanted)
+    plain = sam.mask_decoder(features, sam.prompt_encoder.dense_positions(), sparse, dense, multimask=True)
+    seen = 4 * (side - 1)
+    torch.testing.assert_close(drawn[:, :seen, :seen], plain.logits[wanted][:, :seen, :seen], atol=1e-4, rtol=1e-4)
+    assert (drawn[:, seen:] == UNSEEN).all()
+    assert (drawn[:, :, seen:] == UNSEEN).all()
     monkeypatch.setattr(absorbed_decoder, "POSITIONS_AT_ONCE", 2 * side)
     monkeypatch.setattr(absorbed_decoder, "BYTES_AT_ONCE", 3 * 4 * 2 * side * channels)
     pieces = absorbed.decode(shared, sparse)
