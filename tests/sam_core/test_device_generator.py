@@ -24,6 +24,7 @@ ONE_WINDOW = Recipe(points_per_side=7, min_predicted_iou=0.2, min_stability_scor
 WINDOWS = replace(
     ONE_WINDOW,
     points_per_side=6,
+    stability_offset=0.9,  # at 1.0 a pixel of a mask lies on the threshold within the rounding of logits
     crop_layers=1,
     crop_points_downscale=2,
     min_region_area=60,
