@@ -4,10 +4,10 @@
 
 Clicks, boxes and calibration follow `sam_core.metrics.single_point`, true masks `tests.benchmarks.ground_truth`: one
 look at the whole image, as in the paper. `--closer` adds what one click and a box find with a closer look
-(`sam_core.closer`), which sees small objects through windows. The main figures are over masks above the data set's
-least area; `--every-size` adds the same over masks of all sizes. Average recall (`--recall`) generates masks from a
-grid of clicks, nothing filtered but NMS, and ranks them by the mean of predicted IoU and stability. Baselines other
-than the disc are stored figures (`tests.benchmarks.classical`).
+(`sam_core.closer`), which sees the mirror image too and small objects through windows. The main figures are over masks
+above the data set's least area; `--every-size` adds the same over masks of all sizes. Average recall (`--recall`)
+generates masks from a grid of clicks, nothing filtered but NMS, and ranks them by the mean of predicted IoU and
+stability. Baselines other than the disc are stored figures (`tests.benchmarks.classical`).
 """
 
 from __future__ import annotations
@@ -127,13 +127,14 @@ def image_overlaps(generator: MaskGenerator, image: TrueImage) -> Overlaps:
 def closer_iou(sam: Sam, image: TrueImage) -> npt.NDArray[np.float64]:
     """Real IoU [N, 2] of the most confident mask after one click and with the tight box, looked at more closely."""
     clicks, truth = first_clicks(image.masks), torch.from_numpy(image.masks)
-    look, size = cache(look_at(sam, image.image)), image.image.shape[:2]
+    look, mirrored = (cache(look_at(sam, pixels)) for pixels in (image.image, image.image[:, ::-1]))
+    size = image.image.shape[:2]
     boxes = box_prompts(truth)
     found = np.zeros((len(truth), 2))
     for index, true in enumerate(truth):
         click = Prompts(torch.from_numpy(clicks.xy[index][None, None]), torch.ones(1, 1, dtype=torch.int64))
         for column, prompts in enumerate((click, Prompts(boxes=boxes[index : index + 1]))):
-            best = look_closer(sam, look, (size[0], size[1]), prompts).best()
+            best = look_closer(sam, look, mirrored, (size[0], size[1]), prompts).best()
             mask = uncrop(best.masks()[0, 0].numpy(), best.frame)
             found[index, column] = mask_iou(torch.from_numpy(mask), true)
     return found

@@ -28,7 +28,7 @@ class SegmentConfig:
     box: str | None = None
     """X0,Y0,X1,Y1 around the object."""
     closer: bool = False
-    """Look at clicks and box more closely, through windows of the image: for small objects, a few times slower."""
+    """Ask several times, through windows and of the mirror image: better, most of all for small objects, but slower."""
     model: str = "vit_n"
     """A model by name (see `sam-engine models`) or a checkpoint file."""
     clip: str | None = None

@@ -28,7 +28,7 @@ from sam_core.model.checkpoint import LoadedModel, load_model
 from sam_core.model.prompt_encoder import BACKGROUND, FOREGROUND
 from sam_core.model.sam import Sam
 from sam_core.phrases import embed_phrases
-from sam_core.predict import ImageEmbedding, Prompts, encode
+from sam_core.predict import ImageEmbedding, Look, Prompts, encode
 from sam_core.windows import Box
 from schemas.ids import model_id
 from workflows.generate import choose_device
@@ -97,14 +97,20 @@ def segment(config: SegmentConfig) -> int:
 def _answer(sam: Sam, image: NDArray[np.uint8], prompts: Prompts, clock: Clock, *, closer: bool) -> MaskBatch:
     """The masks of one prompt, in the whole image or in the window that shows its object best."""
     height, width = image.shape[:2]
+    look = _timed_look(sam, image, clock)
+    if closer:
+        return look_closer(sam, look, _timed_look(sam, image[:, ::-1], clock), (height, width), prompts)
+    return answer(sam, look((0, 0, width, height)), prompts)
+
+
+def _timed_look(sam: Sam, image: NDArray[np.uint8], clock: Clock) -> Look:
+    """`predict.look_at`, its time told apart."""
 
     def look(window: Box) -> ImageEmbedding:
         with clock.timed("image"):
             return encode(sam, [image], crop_boxes=[window])
 
-    if closer:
-        return look_closer(sam, look, (height, width), prompts)
-    return answer(sam, look((0, 0, width, height)), prompts)
+    return look
 
 
 def _require_apart(config: SegmentConfig) -> None:
