@@ -29,11 +29,13 @@ from sam_core.windows import Box, outline, window_around, windows_over
 
 Masks = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-LEVEL = 0.1
+LEVEL = 0.08
 """How much less a predicted IoU counts in a window half as wide: through a small window a part of a large object looks
-whole. Chosen on photographs and nuclei (tests/benchmarks/LOG.md)."""
+whole. Chosen, like the next one, on photographs and nuclei (tests/benchmarks/LOG.md)."""
+SIZE = 0.02
+"""How much less it counts for each factor of 2 between a mask's area and a quarter of its window's."""
 LEAST_TRUST = 1e-3
-"""Of a mask whose predicted IoU is less than its level costs: it is an answer, if the last one."""
+"""Of a mask whose predicted IoU is less than these: it is an answer, if the last one."""
 
 
 @torch.no_grad()
@@ -49,7 +51,7 @@ def look_closer(sam: Sam, look: Look, mirrored: Look, size: tuple[int, int], pro
 
     Returns:
         The batch of 1, whose frame says which window it is. Its `iou` is what each mask is trusted: the mean of its
-        predicted IoU, less `LEVEL` for each level, and of its IoU with what all windows found; 0 for no answer.
+        predicted IoU, less `LEVEL` and `SIZE`, and of its IoU with what all windows found; 0 for no answer.
 
     Raises:
         ValueError: neither clicks nor a box, several prompts, or prompts that do not fit the model or the image.
@@ -101,7 +103,8 @@ def _most_trusted(found: Sequence[MaskBatch]) -> MaskBatch:
         return found[0]
     levels = np.repeat(np.arange(len(found)), [batch.iou.shape[1] for batch in found])
     predicted = np.concatenate([batch.iou[0].double().cpu().numpy() for batch in found])
-    own = (predicted - LEVEL * levels).clip(LEAST_TRUST)
+    share = np.array([max(np.count_nonzero(mask), 1) / mask.size for mask, _ in masks])
+    own = (predicted - LEVEL * levels - SIZE * np.abs(np.log2(4 * share))).clip(LEAST_TRUST)
     weights = np.where(answers, own, 0)
     alike = _alike([(mask, frame.crop_box) for mask, frame in masks]) @ weights / weights.sum()
     trust = np.where(answers, (own + alike) / 2, 0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 from sam_core.answers import answer
-from sam_core.closer import LEVEL, look_closer, windows_of
+from sam_core.closer import LEVEL, SIZE, look_closer, windows_of
 from sam_core.geometry import uncrop, upscale_logits
 from sam_core.mirror import mirror_logits, mirror_window
 from sam_core.model.checkpoint import load_model
@@ -22,7 +22,7 @@ from sam_core.predict import Look, Prompts, decode, encode, look_at
 from sam_core.windows import Box, window_around, windows_over
 
 Masks = NDArray[np.bool_]
-SIZE = (303, 384)
+COINS = (303, 384)
 FIELD, COIN, RADIUS = (1600, 2000), (1177.0, 864.0), 9.5
 
 
@@ -98,7 +98,9 @@ def trusted(sam: Sam, image: NDArray[np.uint8], place: tuple[float, float]) -> t
         rim[y0 + (y0 > 0) : y1 - (y1 < len(image)), x0 + (x0 > 0) : x1 - (x1 < image.shape[1])] = False
         for mask, iou in masks_through(sam, image, window, place):
             if mask.any() and not (mask & rim).any():
-                answers.append((window, mask, max(iou - LEVEL * level, 0.001)))
+                quarter = (x1 - x0) * (y1 - y0) / 4
+                size = abs(np.log2(mask.sum() / quarter))
+                answers.append((window, mask, max(iou - LEVEL * level - SIZE * size, 0.001)))
     trust = []
     for _, mask, own in answers:
         alike = [(mask & other).sum() / (mask | other).sum() for _, other, _ in answers]
@@ -138,9 +140,9 @@ def test_a_coin_that_is_lost_among_others_is_found(sam: Sam, field: NDArray[np.u
 
 def test_an_image_and_its_mirror_image_have_the_same_answer(sam: Sam, coins: NDArray[np.uint8]) -> None:
     one, other = looks(sam, coins)
-    here = look_closer(sam, one, other, SIZE, click((120.0, 60.0))).best()
-    there = look_closer(sam, other, one, SIZE, click((SIZE[1] - 120.0, 60.0))).best()
-    assert there.frame.crop_box == mirror_window(here.frame.crop_box, SIZE[1])
+    here = look_closer(sam, one, other, COINS, click((120.0, 60.0))).best()
+    there = look_closer(sam, other, one, COINS, click((COINS[1] - 120.0, 60.0))).best()
+    assert there.frame.crop_box == mirror_window(here.frame.crop_box, COINS[1])
     np.testing.assert_allclose(mirror_logits(there.logits, there.frame).numpy(), here.logits.numpy(), atol=1e-4)
 
 
@@ -156,9 +158,9 @@ def test_a_box_says_which_window_it_is(sam: Sam, coins: NDArray[np.uint8]) -> No
 
     prompts = Prompts(boxes=torch.tensor([[40.2, 40.0, 70.0, 69.5]]))
     both = watched("image", coins), watched("mirror", coins[:, ::-1])
-    found = look_closer(sam, *both, SIZE, prompts)
-    window = window_around(SIZE, (40, 40, 70, 70))
-    assert seen == [("image", window), ("mirror", mirror_window(window, SIZE[1]))]
+    found = look_closer(sam, *both, COINS, prompts)
+    window = window_around(COINS, (40, 40, 70, 70))
+    assert seen == [("image", window), ("mirror", mirror_window(window, COINS[1]))]
     assert found.frame.crop_box == window
 
 
