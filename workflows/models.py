@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -149,9 +150,21 @@ def stored_model(store: Store, model_id: str) -> Model:
     key = model_weights_key(model_id)
     if isinstance(store, LocalStore):
         return Model(card.name, card.sha256, f"{store.root}/{key}")
-    folder = Path(tempfile.mkdtemp(prefix="sam-engine-"))
-    (folder / "model.safetensors").write_bytes(store.get(key))
-    return Model(card.name, card.sha256, str(folder / "model.safetensors"))
+    return Model(card.name, card.sha256, str(_copied(store, key, card.sha256)))
+
+
+def _copied(store: Store, key: str, sha256: str) -> Path:
+    """A file of a store on this machine, fetched once: its name says what is in it, and whoever loads it looks."""
+    folder = Path(tempfile.gettempdir()) / f"sam-engine-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"{sha256}.safetensors"
+    if not path.exists():
+        data = store.get(key)
+        with tempfile.TemporaryDirectory(dir=folder) as beside:
+            partial = Path(beside, path.name)
+            partial.write_bytes(data)
+            partial.replace(path)
+    return path
 
 
 def register_model(store: Store, model: Model, created_at: datetime) -> None:

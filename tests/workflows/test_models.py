@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,19 @@ from sam_core.model.checkpoint import CheckpointError, file_sha256, save_model
 from sam_core.model.sam import Sam
 from sam_core.presets import vit_t, vit_test
 from sam_core.recipes import Recipe
-from schemas.layout import model_card_key
+from schemas.layout import model_card_key, model_weights_key
 from schemas.records import ModelRecord, from_json
 from tests.workflows.fakes import run_record
-from workflows.models import GeneratorSpec, find_model, load_generator, print_models, register_model, settings_for
-from workflows.storage import LocalStore
+from workflows.models import (
+    GeneratorSpec,
+    find_model,
+    load_generator,
+    print_models,
+    register_model,
+    settings_for,
+    stored_model,
+)
+from workflows.storage import LocalStore, open_store
 
 QUICK = Recipe(points_per_side=1, min_predicted_iou=0, min_stability_score=0)
 
@@ -82,6 +91,23 @@ def test_the_data_set_notes_which_model_was_used(tmp_path: Path, tiny_checkpoint
     key = model_card_key(model.model_id)
     record = from_json(ModelRecord, store.get(key), where=key)
     assert (record.name, record.sha256) == (model.name, model.sha256)
+
+
+def test_a_registered_model_is_copied_out_of_a_bucket_once(
+    bucket: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    store, model = open_store(f"s3://{bucket}"), find_model(str(tiny_checkpoint))
+    register_model(store, model, run_record().created_at)
+    with pytest.raises(FileNotFoundError):
+        stored_model(store, model.model_id)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    store.put(model_weights_key(model.model_id), tiny_checkpoint.read_bytes())
+    first = stored_model(store, model.model_id)
+    assert (first.name, first.sha256) == (model.name, file_sha256(Path(first.path)))
+    store.delete(model_weights_key(model.model_id))
+    assert stored_model(store, model.model_id) == first
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [Path(first.path)]
 
 
 def test_every_model_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
