@@ -1,6 +1,7 @@
 """The main job: a source of images in, mask tables out, exactly once.
 
-    list and ingest the source -> settle the run -> settle its plan -> work on the shards without outcomes
+    list and ingest the source -> settle the run -> settle its plan -> work on the shards without outcomes -> note the
+    sizes of images that the source named by hash
 
 Nothing but files in the data set carries state from one command to the next.
 """
@@ -24,6 +25,7 @@ from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.progress import Progress
 from workflows.runs import new_run, open_dataset, settle_run
 from workflows.shard_worker import clear_markers
+from workflows.sizes import note_sizes
 from workflows.sources import list_images
 from workflows.sql import connect
 from workflows.storage import Store, open_store
@@ -53,10 +55,13 @@ def generate(config: GenerateConfig) -> int:
         run = settle_run(store, proposed)
         register_model(store, spec.model, run.created_at)
         shards = settle_plan(store, run.run_id, _allowed(config, listing), shard_size=config.shard_size)
+        unread = listing.states_hashes()
     tasks = pending_shards(store, run.run_id, shards)
     if tasks:
         _work(config, store, run, spec, tasks)
     clear_markers(store, run.run_id)
+    if unread:
+        note_sizes(store, run.run_id, max_pixels=config.max_pixels)
     return _report(config.dataset, run.run_id)
 
 

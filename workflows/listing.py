@@ -103,6 +103,11 @@ class Listing:
         ((number,),) = self._tables.execute(query).fetchall()
         return int(number)
 
+    def states_hashes(self) -> bool:
+        """Whether the source states the content hash of any image, so that nobody has read that one."""
+        found = self._tables.execute("FROM listing WHERE content_sha256 IS NOT NULL LIMIT 1").fetchone()
+        return found is not None
+
     def images(self) -> pa.RecordBatchReader:
         """image_id, uri and readable of every image of the source that the data set knows."""
         return self._tables.cursor().sql(_IMAGES).to_arrow_reader(_ROWS_PER_PAGE)

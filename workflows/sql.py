@@ -27,10 +27,28 @@ ROWS_SHOWN = 100
 
 def sql(config: SqlConfig) -> int:
     """Print the answer to one query. Raises ValueError (one line) when there is no data set or the query fails."""
-    answer = catalog.query(connect(config.dataset), config.query)
+    answer = with_unique_names(catalog.query(connect(config.dataset), config.query))
     write = {"table": _write_table, "csv": _write_csv, "json": _write_json}[config.format]
-    write(answer, sys.stdout)
+    try:
+        write(answer, sys.stdout)
+    except OverflowError as error:
+        raise catalog.QueryError(f"{error}: cast the column to VARCHAR, as no date of Python's is that far") from error
     return 0
+
+
+def with_unique_names(answer: pa.Table) -> pa.Table:
+    """The same columns; equal names go on as _1, _2, since a row has one value of each name."""
+    taken = set(answer.column_names)
+    seen: set[str] = set()
+    names = []
+    for name in answer.column_names:
+        unique, number = name, 0
+        while unique in seen or (number and unique in taken):
+            number += 1
+            unique = f"{name}_{number}"
+        seen.add(unique)
+        names.append(unique)
+    return answer.rename_columns(names)
 
 
 def connect(dataset: str) -> duckdb.DuckDBPyConnection:
@@ -106,7 +124,11 @@ def _write_json(answer: pa.Table, stream: TextIO) -> None:
 
 
 def _plain(value: object) -> object:
-    """A value as text and JSON can hold it: RLE bytes as ASCII, other bytes as hex, no NaN."""
+    """A value, or what lies in it, as text and JSON can hold it: RLE bytes as ASCII, other bytes as hex, no NaN."""
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, bytes):
         return value.decode("ascii") if value.isascii() else value.hex()
     if isinstance(value, datetime | date):

@@ -176,15 +176,26 @@ def _walk(folder: str, prefix: str) -> Iterator[Entry]:
     """Files under a folder, one folder in memory at a time.
 
     Hidden names (temporary files among them) are left out and linked folders are not entered, since links can circle.
+    What is gone by the time that it is looked at was not there.
     """
-    with os.scandir(folder) as entries:
-        visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as entries:
+            visible = sorted((each for each in entries if not each.name.startswith(".")), key=lambda each: each.name)
+    except FileNotFoundError:
+        return
     for entry in visible:
         key = entry.name if prefix == "." else f"{prefix}/{entry.name}"
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(entry.path, key)
-        elif entry.is_file():
-            yield Entry(key, file_stamp(entry.path))
+        elif entry.is_file() and (stamp := _stamp_if_there(entry.path)):
+            yield Entry(key, stamp)
+
+
+def _stamp_if_there(path: str) -> str | None:
+    try:
+        return file_stamp(path)
+    except FileNotFoundError:
+        return None
 
 
 def lies_in(path: str | Path, folder: str | Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations  # evaluated ones would keep DuckDB's types a
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -143,6 +144,17 @@ def test_an_image_is_shown_once_with_all_its_places(root: Path) -> None:
             ("a cat", 40)
         ]
         assert answer(connection, "SELECT count(*) FROM masks JOIN images USING (image_id)") == [(12,)]
+
+
+def test_the_newest_word_about_a_place_counts(root: Path) -> None:
+    later = rows.NAIVE_START + timedelta(days=1)
+    for part, licence, said in (("1b", "all rights reserved", later), ("1c", "CC0", rows.NAIVE_START)):
+        rows.put(root, layout.images_key(part), rows.images([("z", "z.png")], licence=licence, ingested_at=said))
+    for _ in range(20):  # DuckDB's threads meet equal rows in any order
+        with connect(root) as connection:
+            assert answer(connection, f"SELECT licence FROM images WHERE image_id = '{rows.image('z')}'") == [
+                ("all rights reserved",)
+            ]
 
 
 def test_annotations_show_the_latest_revision(root: Path) -> None:

@@ -59,6 +59,31 @@ def test_json(engine: Engine, dataset: str) -> None:
     assert json.loads(engine("sql", dataset, "SELECT 1 WHERE false", "--format", "json").out) == []
 
 
+def test_columns_of_one_name_are_all_there(engine: Engine, dataset: str) -> None:
+    query = "SELECT 1 AS a, 2 AS a, 3 AS a_1, 4 AS b, 5 AS a"
+    names, values = ["a", "a_2", "a_1", "b", "a_3"], ["1", "2", "3", "4", "5"]
+    head, row = csv.reader(io.StringIO(engine("sql", dataset, query, "--format", "csv").out))
+    assert (head, row) == (names, values)
+    (entry,) = json.loads(engine("sql", dataset, query, "--format", "json").out)
+    assert entry == dict(zip(names, map(int, values), strict=True))
+    head, row = (line.split() for line in engine("sql", dataset, query).out.splitlines())
+    assert (head, row) == (names, values)
+
+
+def test_what_lies_in_lists_and_structs_is_plain_too(engine: Engine, dataset: str) -> None:
+    query = "SELECT [1.0, 'nan'::DOUBLE] AS numbers, {'rle': rle, 'all': list_value(rle)} AS found FROM masks"
+    (row,) = json.loads(engine("sql", dataset, query, "--format", "json").out, parse_constant=pytest.fail)
+    assert row["numbers"] == [1.0, None]
+    assert row["found"]["all"] == [row["found"]["rle"]]
+    assert not row["found"]["rle"].startswith("b'")
+
+
+@pytest.mark.parametrize("style", ["csv", "json", "table"])
+def test_a_date_that_python_does_not_have_is_one_line(engine: Engine, dataset: str, style: str) -> None:
+    done = engine("sql", dataset, "SELECT TIMESTAMP 'infinity' AS never", "--format", style)
+    assert (done.status, done.err.count("\n"), "cast the column to VARCHAR" in done.err) == (2, 1, True)
+
+
 @pytest.mark.parametrize("query", ["SELEC 1", "SELECT * FROM nowhere", "SELECT * FROM read_csv('/etc/passwd')", ""])
 def test_what_cannot_be_answered_is_one_line(engine: Engine, dataset: str, query: str) -> None:
     done = engine("sql", dataset, query)

@@ -60,6 +60,18 @@ def test_listing_is_recursive_ordered_and_limited_to_the_folder(store: Store) ->
     assert keys(store, "none") == []
 
 
+def test_what_goes_while_a_folder_is_listed_was_not_there(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for key in ("a", "b", "c/d", "e"):
+        store.put(key, b".")
+    listed = store.list()
+    assert next(listed).key == "a"
+    store.delete("b")
+    store.delete("c/d")
+    (tmp_path / "c").rmdir()
+    assert [entry.key for entry in listed] == ["e"]
+
+
 def test_a_stamp_changes_with_the_content(store: Store) -> None:
     store.put("a", b"one")
     before = next(iter(store.list()))

@@ -29,7 +29,7 @@ from workflows.convert import ImageResult, checked, mask_table, outcome_table
 from workflows.exchange.commands import ImportConfig
 from workflows.exchange.imported_run import imported_run
 from workflows.exchange.incoming_rows import Rules, Taken, annotation_rows, automatic_result, event_rows, take
-from workflows.exchange.readers import IncomingImage, IncomingSource
+from workflows.exchange.readers import IncomingSource, merged
 from workflows.exchange.readers.opening import open_source
 from workflows.failures import one_line, tell_left_out
 from workflows.ingest import ingest
@@ -137,10 +137,9 @@ def _take_all(source: IncomingSource, destination: Destination, shards: Sequence
     with Progress("importing", sum(len(shard.image_ids) for shard in shards)) as progress:
         for shard in shards:
             taken, lines = _load(source, destination, shard)
-            lines += _write(destination, shard, taken)
-            count = sum(len(image.masks) for image in taken)
-            masks, refused = masks + count, refused + lines
-            progress.add(images=len(shard.image_ids), masks=count, errors=len(lines))
+            written, more = _write(destination, shard, taken)
+            masks, refused = masks + written, refused + lines + more
+            progress.add(images=len(shard.image_ids), masks=written, errors=len(lines) + len(more))
     return masks, refused
 
 
@@ -153,7 +152,7 @@ def _load(source: IncomingSource, destination: Destination, shard: Shard) -> tup
         if image_id not in places:
             return f"image {image_id} is not in {source.name} any more"
         try:
-            found = _merged([source.load(uri) for uri in places[image_id]])
+            found = merged([source.load(uri) for uri in places[image_id]])
             if image_id not in sizes:
                 return f"{places[image_id][0]}: cannot be read as an image"
             height, width = sizes[image_id]
@@ -170,21 +169,12 @@ def _load(source: IncomingSource, destination: Destination, shard: Shard) -> tup
     return taken, lines + [line for image in taken for line in image.refused]
 
 
-def _merged(found: Sequence[IncomingImage]) -> IncomingImage:
-    """What several places of one picture say, together."""
-    if len({(image.height, image.width) for image in found if image.masks}) > 1:
-        raise ValueError("the same picture is stated to be of several sizes")
-    first = max(found, key=lambda image: len(image.masks))
-    masks = tuple(mask for image in found for mask in image.masks)
-    return IncomingImage(first.height, first.width, masks, tuple(line for image in found for line in image.refused))
-
-
-def _write(destination: Destination, shard: Shard, taken: Sequence[Taken]) -> list[str]:
-    """Write one shard, what commits it last; a line for each image whose rows break a rule."""
+def _write(destination: Destination, shard: Shard, taken: Sequence[Taken]) -> tuple[int, list[str]]:
+    """Write one shard, what commits it last; how many masks, and a line for each image whose rows break a rule."""
     store, rules, run = destination.store, destination.rules, destination.run
     lines: list[str] = []
     human = [rows for image in taken if len(rows := _annotations(image, rules, lines))]
-    part = shard.number + 1
+    part, written = shard.number + 1, sum(len(rows) for rows in human)
     if human:
         store.put(annotations_key(rules.session, part), to_parquet_bytes(pa.concat_tables(human)))
     events = event_rows(taken, rules, run.run_id if run else None, shard.number)
@@ -194,9 +184,11 @@ def _write(destination: Destination, shard: Shard, taken: Sequence[Taken]) -> li
         lines += [str(result.error_message) for result in results if result.error_class not in (None, _LEFT_OUT)]
         outcomes = outcome_table(run.run_id, shard.number, results)
         check_outcomes(outcomes)
-        store.put(masks_key(run.run_id, shard.number), to_parquet_bytes(mask_table(run, results)))
+        made = mask_table(run, results)
+        store.put(masks_key(run.run_id, shard.number), to_parquet_bytes(made))
         store.put(outcomes_key(run.run_id, shard.number), to_parquet_bytes(outcomes))
-    return lines
+        written += len(made)
+    return written, lines
 
 
 def _annotations(image: Taken, rules: Rules, lines: list[str]) -> pa.Table:

@@ -142,17 +142,20 @@ def event_rows(images: Sequence[Taken], rules: Rules, run_id: str | None, shard:
 
 def _ids(taken: Taken, rules: Rules, run_id: str | None) -> list[str]:
     """The mask_id of each mask, as its table has it."""
-    names = [_human_id(rules, mask) for mask in taken.masks]
+    names = [_human_id(rules, taken.image_id, mask) for mask in taken.masks]
     for number, index in enumerate(taken.of(automatic=True)):
         assert run_id is not None
         names[index] = mask_id(run_id, taken.image_id, number)
     return names
 
 
-def _human_id(rules: Rules, mask: IncomingMask) -> str:
-    """The same mask of the same source has the same name, so that importing a corrected source replaces it."""
+def _human_id(rules: Rules, image_id: str, mask: IncomingMask) -> str:
+    """The same mask of the same picture and source has the same name, so that importing a corrected source replaces it.
+
+    Of the picture, as many sources count the masks of each picture anew.
+    """
     key = mask.key if _SAFE_KEY(mask.key) else content_hash(mask.key.encode())[:16]
-    return f"import-{content_hash(rules.source.encode())[:12]}.{key}"
+    return f"import-{content_hash(f'{rules.source} {image_id}'.encode())[:12]}.{key}"
 
 
 def _require(mask: IncomingMask, area: int, stage: Stage) -> None:
@@ -169,7 +172,7 @@ def _annotation(taken: Taken, index: int, rules: Rules) -> dict[str, object]:
     x, y, w, h = taken.boxes[index].tolist()
     point = origin.point_coords[0] if origin.point_coords else (None, None)
     return {
-        "mask_id": _human_id(rules, mask),
+        "mask_id": _human_id(rules, taken.image_id, mask),
         "revision": 1,
         "deleted": False,
         "image_id": taken.image_id,

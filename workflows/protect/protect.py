@@ -106,7 +106,7 @@ class Blurrer:
 def protect(config: ProtectConfig) -> int:
     """The subcommand: exit status 0, or 1 when pictures or rows of the table were left out."""
     _require_apart(config.source, config.out)
-    references = list_images(config.source, image_folder=config.image_folder)
+    references = _apart(list_images(config.source, image_folder=config.image_folder), config.out)
     detector = FaceDetector(config.detector, min_score=config.min_score) if config.detector else None
     table = BoxTable(config.boxes) if config.boxes else None
     if table and table.is_empty and not detector:
@@ -135,6 +135,16 @@ def _require_apart(source: str, out: str) -> None:
         inside = Path(source).is_dir() and (lies_in(f"{out}/images", source) or lies_in(source, f"{out}/images"))
     if inside:
         raise ValueError(f"{out} and {source} overlap: blurred pictures would stand among the others")
+
+
+def _apart(references: Iterable[ImageRef], out: str) -> Iterator[ImageRef]:
+    """The references. Raises ValueError at one that is a blurred picture, as a pattern or a list may name them, too."""
+    new = f"{out.rstrip('/')}/images"
+    for reference in references:
+        inside = reference.uri.startswith(f"{new}/") if out.startswith(S3_SCHEME) else lies_in(reference.uri, new)
+        if inside:
+            raise ValueError(f"{reference.uri} is a blurred picture of {out}; leave it out of the source")
+        yield reference
 
 
 def _settle(store: Store, way: dict[str, object]) -> None:

@@ -83,7 +83,7 @@ def choose(
     sql = f"""
     WITH chosen AS ({finished if run_ids else known} ORDER BY runs DESC, {shuffled} LIMIT {images})
     SELECT image_id, uri, uris, height, width
-    FROM chosen JOIN images USING (image_id)
+    FROM chosen JOIN images USING (image_id) WHERE height IS NOT NULL
     ORDER BY runs DESC, {shuffled}"""
     return rows(connection, sql)
 

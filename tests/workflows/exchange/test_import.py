@@ -233,6 +233,50 @@ def test_cvat(engine: Engine, labelled: Callable[..., Path], tmp_path: Path) -> 
     assert masked["annotator"] == "bob"
 
 
+def test_two_entries_of_one_picture_are_taken_together(
+    engine: Engine, labelled: Callable[..., Path], tmp_path: Path
+) -> None:
+    """As merged exports have them, in CVAT with the same id."""
+    labelled()
+    whole = CVAT.format(more="")
+    image = whole[whole.index("<image") : whole.index("</annotations>")]
+    (tmp_path / "tasks.xml").write_text(whole.replace(image, image + image))
+    assert "4 masks imported" in engine("import", tmp_path / "tasks.xml", tmp_path / "cvat").out
+    assert len(rows(tmp_path / "cvat", "SELECT * FROM annotations")) == 4
+    other = image.replace('height="9"', 'height="8"')
+    (tmp_path / "sizes.xml").write_text(whole.replace(image, image + other))
+    refused = engine("import", tmp_path / "sizes.xml", tmp_path / "none")
+    assert (refused.status, "is stated to be of several sizes" in refused.err) == (2, True)
+    photos = save_photos(tmp_path / "images", 3)
+    document = coco_document(photos)
+    document["images"][1]["file_name"] = document["images"][0]["file_name"]
+    (tmp_path / "x.json").write_text(json.dumps(document))
+    assert engine("import", tmp_path / "x.json", tmp_path / "coco").status == 0
+    found = rows(tmp_path / "coco", "SELECT image_id FROM annotations")
+    assert (len(found), len({row["image_id"] for row in found})) == (4, 1)  # the crowd is none
+
+
+def test_masks_are_counted_anew_in_each_picture(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    out, back = tmp_path / "out", tmp_path / "back"
+    assert engine("export", masked.root, out, "--format", "sa1b").status == 0
+    for path in out.glob("*.json"):
+        document = json.loads(path.read_text())
+        document["annotations"] = [entry | {"id": n} for n, entry in enumerate(document["annotations"])]
+        path.write_text(json.dumps(document))
+    done = engine("import", out, back, "--stage", "assisted-manual")
+    assert (done.status, f"{len(masked.masks)} masks imported" in done.out) == (0, True)
+    assert len(rows(back, "SELECT * FROM annotations")) == len(masked.masks)
+
+
+def test_what_breaks_a_rule_is_not_counted(engine: Engine, tmp_path: Path) -> None:
+    document = coco_document(save_photos(tmp_path / "images", 3))
+    document["annotations"][2]["id"] = document["annotations"][0]["id"]  # of one picture
+    (tmp_path / "x.json").write_text(json.dumps(document))
+    done = engine("import", tmp_path / "x.json", tmp_path / "data")
+    found = rows(tmp_path / "data", "SELECT * FROM annotations")
+    assert (done.status, f"{len(found)} masks imported" in done.out, len(found)) == (1, True, 2)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

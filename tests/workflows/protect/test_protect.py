@@ -156,6 +156,16 @@ def test_blurred_pictures_do_not_go_among_the_others(engine: Engine, pictures: P
     assert sorted(pictures.rglob("*")) == before
 
 
+def test_a_pattern_does_not_take_blurred_pictures_in(engine: Engine, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_text("file_name,x,y,w,h\nmarked.png,1,1,5,5\n")
+    command = ("protect", f"{pictures}/**/*.png", pictures, "--boxes", tmp_path / "boxes.csv")
+    assert engine(*command).status == 0
+    before = sorted(pictures.rglob("*"))
+    again = engine(*command)
+    assert (again.status, "is a blurred picture" in again.err.splitlines()[-1]) == (2, True)
+    assert sorted(pictures.rglob("*")) == before
+
+
 def test_pictures_that_cannot_be_read_are_left_out(engine: Engine, pictures: Path, tmp_path: Path) -> None:
     (pictures / "broken.png").write_bytes(b"none")
     (tmp_path / "boxes.csv").write_text("file_name,x,y,w,h\nmarked.png,1,1,5,5\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -36,6 +36,15 @@ class IncomingImage:
     width: int
     masks: tuple[IncomingMask, ...]
     refused: tuple[str, ...] = ()
+
+
+def merged(found: Sequence[IncomingImage]) -> IncomingImage:
+    """What several entries or places say of one picture, together. Raises ValueError when they disagree on its size."""
+    if len({(image.height, image.width) for image in found if image.masks}) > 1:
+        raise ValueError("the same picture is stated to be of several sizes")
+    first = max(found, key=lambda image: len(image.masks))
+    masks = tuple(mask for image in found for mask in image.masks)
+    return IncomingImage(first.height, first.width, masks, tuple(line for image in found for line in image.refused))
 
 
 class IncomingSource(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from schemas import coco
 from schemas.ids import content_hash
 from schemas.tables import Stage
-from workflows.exchange.readers import IncomingImage, IncomingMask
+from workflows.exchange.readers import IncomingImage, IncomingMask, merged
 from workflows.sources import ImageRef, list_images
 
 
@@ -35,15 +35,19 @@ class CocoSource:
                 )
             self._masks[annotation.image_id].append(annotation)
         self.automatic = any(found.origin.stage == Stage.AUTOMATIC for found in document.annotations)
-        self._ids: dict[str, int] = {}
+        self._ids: dict[str, list[int]] = defaultdict(list)
 
     def references(self) -> Iterator[ImageRef]:
+        self._ids.clear()
         for reference in list_images(self.name, image_folder=self._folder):
-            self._ids[reference.uri] = int(json.loads(reference.metadata)["id"])
+            self._ids[reference.uri].append(int(json.loads(reference.metadata)["id"]))
             yield reference
 
     def load(self, uri: str) -> IncomingImage:
-        image = self._images[self._ids[uri]]
+        """Documents that were put together may name a picture twice."""
+        return merged([self._of(self._images[number]) for number in self._ids[uri]])
+
+    def _of(self, image: coco.Image) -> IncomingImage:
         masks: list[IncomingMask] = []
         refused: list[str] = []
         for annotation in self._masks[image.id]:

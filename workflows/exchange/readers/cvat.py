@@ -77,11 +77,13 @@ class CvatSource:
             raise ValueError(f"{self.name}: {error}") from error
         if not 0 < height * width <= self._max_pixels:
             raise ValueError(f"{self.name}: {reference.uri} is stated to be {width}x{height} px, outside of the limits")
-        image = _Image(height, width)
+        self._references[reference.uri] = reference
         number = element.attrib.get("id", str(len(self._images)))
-        for index, shape in enumerate(child for child in element if child.tag not in _NOT_SHAPES):
-            image.shapes.append((f"{number}.{index}", shape.tag, dict(shape.attrib)))
-        self._references[reference.uri], self._images[reference.uri] = reference, image
+        image = self._images.setdefault(reference.uri, _Image(height, width))
+        if (image.height, image.width) != (height, width):
+            raise ValueError(f"{self.name}: {reference.uri} is stated to be of several sizes")
+        for shape in (child for child in element if child.tag not in _NOT_SHAPES):
+            image.shapes.append((f"{number}.{len(image.shapes)}", shape.tag, dict(shape.attrib)))
 
 
 def is_export(data: bytes) -> bool:

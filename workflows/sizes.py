@@ -1,0 +1,78 @@
+"""Sizes of images that nobody read while ingesting, since their source states content hashes: noted after a run.
+
+Images with masks have the size that their masks state; of the others, few as a rule, the file is read.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from schemas.ids import content_hash
+from schemas.layout import images_key
+from schemas.parquet import to_parquet_bytes
+from schemas.tables import IMAGES
+from schemas.validate import check_images
+from workflows.images import ImageError, byte_limit, read_header
+from workflows.sources import UriReader
+from workflows.sql import connect
+from workflows.storage import Store
+
+_ROWS_PER_PART = 32_768
+_READERS = 16
+_UNSIZED = """
+SELECT images.image_id, uri, content_sha256, seen.height, seen.width
+FROM (FROM images WHERE height IS NULL AND content_sha256 IS NOT NULL) AS images
+SEMI JOIN (FROM outcomes WHERE run_id = $run AND status = 'ok') AS done ON done.image_id = images.image_id
+LEFT JOIN (
+    SELECT image_id, any_value(height) AS height, any_value(width) AS width
+    FROM masks WHERE run_id = $run GROUP BY image_id
+) AS seen ON seen.image_id = images.image_id
+ORDER BY images.image_id
+"""
+
+
+def note_sizes(store: Store, run_id: str, *, max_pixels: int) -> int:
+    """Note how large the images are that a run has finished and of which no size is known; how many that were.
+
+    The parts of the images table that it writes are named by the images in them, so that doing it again is no harm.
+    """
+    with closing(connect(store.root)) as connection:
+        unsized = connection.execute(_UNSIZED, {"run": run_id}).fetchall()
+    reader = UriReader(max_bytes=byte_limit(max_pixels))
+    count = 0
+    for start in range(0, len(unsized), _ROWS_PER_PART):
+        rows = unsized[start : start + _ROWS_PER_PART]
+        with ThreadPoolExecutor(_READERS) as readers:
+            sized = [row for row in readers.map(lambda row: _sized(reader, max_pixels, *row), rows) if row]
+        if sized:
+            _put(store, sized)
+        count += len(sized)
+    return count
+
+
+def _sized(
+    reader: UriReader, max_pixels: int, image_id: str, uri: str, sha256: str, height: int | None, width: int | None
+) -> dict[str, object] | None:
+    """A row of IMAGES; none where the file is gone or has changed since the run saw it."""
+    row: dict[str, object] = {"image_id": image_id, "uri": uri, "content_sha256": sha256}
+    if height is None:
+        try:
+            data = reader.read(uri)
+            header = read_header(data, max_pixels=max_pixels)
+        except (OSError, ImageError):
+            return None
+        if content_hash(data) != sha256:
+            return None
+        height, width = header.height, header.width
+    return row | {"height": height, "width": width, "ingested_at": datetime.now(UTC).replace(tzinfo=None)}
+
+
+def _put(store: Store, rows: list[dict[str, object]]) -> None:
+    table = pa.Table.from_pylist(rows, schema=IMAGES)
+    check_images(table)
+    name = content_hash("".join(["sizes", *table["image_id"].to_pylist()]).encode())[:16]
+    store.put(images_key(name), to_parquet_bytes(table))
