@@ -69,6 +69,8 @@ class FitConfig:
     def __post_init__(self) -> None:
         if min(self.iterations, self.images, self.width) < 1 or self.learning_rate <= 0 or self.weight_decay < 0:
             raise ValueError(f"detector: iterations, images, width and learning rate are positive, not {self}")
+        if self.seed < 0:
+            raise ValueError(f"detector: seed is {self.seed}; it must be 0 or more")
         if self.width % 8:
             raise ValueError(f"detector: width is {self.width}; it must be a multiple of 8")
 

@@ -248,3 +248,5 @@ class TrainCommand:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must lie in 0..1")
+        if self.seed is not None and self.seed < 0:
+            raise ValueError(f"--seed is {self.seed}; it must be 0 or more")

@@ -88,6 +88,9 @@ def test_exports_can_leave_copies_out(engine: Engine, nested: Path, tmp_path: Pa
     out = tmp_path / "out"
     assert engine("export", nested, out, "--format", "coco", "--distinct", "--no-pictures").status == 0
     assert "4 masks" in engine("export", nested, out, "--format", "coco", "--distinct", "--no-pictures").out
+    assert engine("relate", nested, "--duplicate-iou", "0.99").status == 0
+    other = engine("export", nested, out, "--format", "coco", "--distinct", "--no-pictures")
+    assert (other.status, "the data set has changed since" in other.err) == (2, True)
 
 
 def test_refusals(engine: Engine, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from schemas.tables import Stage
 from workflows.images import MAX_PIXELS
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LONGEST_LEASE = 31_536_000
+"""Seconds."""
 StageName = Literal["assisted-manual", "semi-automatic", "audit"]
 
 
@@ -78,6 +80,8 @@ class AnnotateConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
+        if self.lease_seconds > LONGEST_LEASE:
+            raise ValueError(f"--lease-seconds is {self.lease_seconds:g}; a year, {LONGEST_LEASE}, is enough")
         if not 0 <= self.port < 65536:
             raise ValueError(f"--port is {self.port}; it must be between 0 and 65535")
 

@@ -9,13 +9,24 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+MOST = 2**31 - 1
+
+
+def _in_our_time(time: datetime) -> datetime:
+    """Raises ValueError for years near the ends of the calendar, which no other time zone has."""
+    if not 1970 <= time.year < 2262:
+        raise ValueError("a time lies between 1970 and 2262")
+    return time
+
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 Name = Annotated[str, Field(pattern=NAME)]
 Person = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, le=1e6)]
+Moment = Annotated[datetime, AfterValidator(_in_our_time)]
 Point = tuple[Finite, Finite]
 Box = tuple[Finite, Finite, Finite, Finite]
 Window = tuple[int, int, int, int]
@@ -93,7 +104,7 @@ class SavedMask(Strict):
     """A state of a mask that a person decided on."""
 
     mask_id: Name = Field(description="made by the client; stays the same when the mask is edited")
-    revision: int = Field(ge=1)
+    revision: int = Field(ge=1, le=MOST)
     deleted: bool = False
     image_id: Name
     source_mask_id: Annotated[str, Field(max_length=300)] | None = None
@@ -104,22 +115,22 @@ class SavedMask(Strict):
     predicted_iou: Finite | None = None
     stability_score: Annotated[float, Field(ge=0, le=1)] | None = None
     point: Point | None = None
-    clicks: int = Field(default=0, ge=0)
-    brushed: int = Field(default=0, ge=0, description="px that brush or eraser changed")
+    clicks: int = Field(default=0, ge=0, le=MOST)
+    brushed: int = Field(default=0, ge=0, le=MOST, description="px that brush or eraser changed")
     seconds: Seconds = Field(default=0.0, description="active time spent on this revision")
-    created_at: datetime
+    created_at: Moment
 
 
 class Event(Strict):
     """One action of an annotator."""
 
-    sequence: int = Field(ge=1, description="number of the event in its session")
+    sequence: int = Field(ge=1, le=MOST, description="number of the event in its session")
     image_id: Name | None = None
     mask_id: Name | None = None
     action: Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
     active: Seconds = 0.0
-    details: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
-    happened_at: datetime
+    details: dict[str, str | int | Finite | bool | None] = Field(default_factory=dict)
+    happened_at: Moment
 
 
 class Save(Strict):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -59,7 +59,7 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._is_ours(host):
             return 421, f"this server does not answer for the host {host!r}"
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _split(origin).netloc != host:
             return 403, "requests from other sites are refused"
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return 403, "requests from other sites are refused"
@@ -69,13 +69,21 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         """Behind a token any name may lead here; without one only this machine's own."""
-        return self.token is not None or (urlsplit(f"//{host}").hostname or "") in (*LOOPBACK, self.host)
+        return self.token is not None or (_split(f"//{host}").hostname or "") in (*LOOPBACK, self.host)
 
     def _has_token(self, headers: Headers) -> bool:
         if self.token is None:
             return True
         given = headers.get("authorization", "").removeprefix("Bearer ")
         return hmac.compare_digest(given.encode(), self.token.encode())
+
+
+def _split(address: str) -> SplitResult:
+    """The parts of an address; none where it is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
 
 
 def _with_headers(send: Send, path: str) -> Send:

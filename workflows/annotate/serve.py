@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import sys
+from urllib.parse import quote
 
 import uvicorn
 
@@ -25,7 +26,7 @@ def annotate(config: AnnotateConfig) -> int:
     port = listener.getsockname()[1]
     where = "in the browser" if runtime else "on this server"
     print(f"{config.dataset}: {len(studio.images):,} images, stage {config.stage}, clicks are decoded {where}")
-    print(f"open {_address(config, port, token)}", flush=True)
+    print(f"open {address_of(config, port, token)}", flush=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=65))
     server.run(sockets=[listener])
     return 0
@@ -49,7 +50,7 @@ def _listen(config: AnnotateConfig) -> socket.socket:
         raise OSError(f"cannot listen on {config.host} port {config.port}: {error.strerror}") from error
 
 
-def _address(config: AnnotateConfig, port: int, token: str | None) -> str:
+def address_of(config: AnnotateConfig, port: int, token: str | None) -> str:
     """What to open; the token stands behind the #, which browsers do not send and servers do not log."""
     host = f"[{config.host}]" if ":" in config.host else config.host
-    return f"http://{host}:{port}/" + (f"#token={token}" if token else "")
+    return f"http://{host}:{port}/" + (f"#token={quote(token, safe='')}" if token else "")

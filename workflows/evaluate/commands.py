@@ -46,6 +46,8 @@ class TaskConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
+        if self.seed < 0:
+            raise ValueError(f"--seed is {self.seed}; it must be 0 or more")
 
     def measured(self) -> dict[str, object]:
         """The values that decide what is measured, beside the model, the data and the device."""
@@ -94,6 +96,7 @@ class FairnessConfig(TaskConfig):
     def __post_init__(self) -> None:
         TaskConfig.__post_init__(self)
         require_clicks(self.clicks)
+        require_draws(self.draws)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,8 +159,7 @@ class TextConfig(TaskConfig):
     def __post_init__(self) -> None:
         TaskConfig.__post_init__(self)
         require_templates(self.templates)
-        if not self.draws > 0:
-            raise ValueError(f"--draws is {self.draws}; it must be positive")
+        require_draws(self.draws)
 
     def measured(self) -> dict[str, object]:
         """Without the places of CLIP and of the rival: their hashes are part of the identity."""
@@ -180,6 +182,12 @@ class EvaluateCommand:
     """Measure a model as the paper does, beside its figures; the same command again goes on where it stopped."""
 
     task: _Tasks
+
+
+def require_draws(draws: int) -> None:
+    """Raise ValueError unless there is a resample."""
+    if draws < 1:
+        raise ValueError(f"--draws is {draws}; it must be positive")
 
 
 def require_clicks(clicks: tuple[int, ...]) -> None:

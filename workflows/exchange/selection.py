@@ -54,6 +54,10 @@ SELECT image_id, uris, coalesce(images.height, counted.height) AS height,
 FROM images LEFT JOIN counted USING (image_id)
 WHERE (masks > 0 OR image_id IN (SELECT image_id FROM finished)) AND {licence}
 ORDER BY image_id"""
+# `relate` with other thresholds writes files of the same names.
+_COPIES = """
+SELECT run_id, containment, duplicate_threshold, count(duplicate_of) AS copies FROM relations GROUP BY ALL ORDER BY ALL
+"""
 _CATEGORIES = f"""
 SELECT mask_id, arg_max(details::JSON->>'category', happened_at) AS category FROM events
 WHERE action = '{IMPORT_ACTION}' AND mask_id IS NOT NULL AND {{span}} GROUP BY mask_id"""
@@ -115,13 +119,16 @@ class Selection:
         self._tables = _tables(table)
         self._settled = "true" if len(self._tables) == 2 else "false"
         self._licence = _licence_condition(self._connection, config.licences)
+        self._distinct = config.distinct
         if config.distinct:
             self._where += " AND mask_id NOT IN (SELECT mask_id FROM relations WHERE duplicate_of IS NOT NULL)"
 
     def fingerprint(self) -> str:
-        """Of the committed files that it reads: another one means that the data set has changed."""
+        """Of the committed files that it reads, and of what counts as a copy: another one means that the data set has
+        changed."""
         files = query(self._connection, "SELECT file FROM glob('dataset://*') ORDER BY file")["file"].to_pylist()
-        return content_hash("\0".join(files).encode())
+        copies = [repr(row) for row in self._rows(_COPIES)] if self._distinct else []
+        return content_hash("\0".join([*files, *copies]).encode())
 
     def totals(self) -> Totals:
         """Counts over everything, and the names that occur in it."""

@@ -18,6 +18,7 @@ from schemas.tables import Stage
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PolicyName = Literal["random", "least_covered", "most_uncertain", "most_diverse"]
@@ -44,7 +45,7 @@ class TrainingSettings:
     window_share: Annotated[float, Field(ge=0, le=1)] | None = None
     chosen: Annotated[float, Field(ge=0, le=1)] | None = None
     bfloat16: bool | None = None
-    seed: int | None = None
+    seed: Seed | None = None
     workers: Count = 1
     threads: Count | None = None
     save_every: Count = 50
@@ -150,7 +151,7 @@ class EngineConfig:
     prices: Prices = Field(default_factory=Prices)
     candidates: Count = 64
     threads: Count = 2
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         order = [_ORDER.index(stage.stage) for stage in self.stages]

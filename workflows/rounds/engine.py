@@ -30,6 +30,7 @@ from workflows.rounds.metrics import metrics_of
 from workflows.rounds.outcomes import Gated, Kind, Outcome, Queued, Staged, Trained, from_details, to_details
 from workflows.rounds.pictures import Truth
 from workflows.rounds.simulated import SimulationJob, simulate_on_ray
+from workflows.rounds.training import require_trainings
 from workflows.sql import connect
 from workflows.storage import Store, open_store
 from workflows.train.register import Finished
@@ -157,6 +158,9 @@ def run_rounds(engine: Engine, steps: Steps, *, most: int | None = None, tell: C
     done, earlier = 0, []
     for number, settings in enumerate(engine.config.plan, start=1):
         current = _begun(engine, number, settings, earlier)
+        if current.record.state == FINISHED:
+            earlier.append(current.record)
+            continue
         for step in steps[settings.stage]:
             if step.name in current.record.details:
                 continue
@@ -165,9 +169,8 @@ def run_rounds(engine: Engine, steps: Steps, *, most: int | None = None, tell: C
             current = replace(current, record=_take(step, current))
             done += 1
             tell(f"round {number} ({settings.stage}): {step.name} done{_remark(current, step)}")
-        if current.record.state != FINISHED:
-            current = replace(current, record=replace(current.record, state=FINISHED, finished_at=datetime.now(UTC)))
-            engine.write(current.record)
+        current = replace(current, record=replace(current.record, state=FINISHED, finished_at=datetime.now(UTC)))
+        engine.write(current.record)
         earlier.append(current.record)
     return True
 
@@ -251,6 +254,11 @@ def last_model(engine: Engine, earlier: Sequence[RoundRecord]) -> str:
 
 def _require_same(current: Round) -> None:
     staged, record = current.find(Staged), current.record
+    if record.stage != current.settings.stage:
+        raise ValueError(
+            f"round {record.number} is one of {record.stage}, engine.yaml has {current.settings.stage} in its place: "
+            "`rounds` of a stage counts those that are done or begun"
+        )
     if record.state == FINISHED or staged is None:
         return
     now = round_settings(current)
@@ -283,11 +291,14 @@ def _remark(current: Round, step: Step) -> str:
 
 
 def open_engine(config: EngineConfig, means: Means, *, simulate: bool) -> Engine:
-    """Raises ValueError when simulated annotators are asked for without true masks, or when a source to train on beside
-    the rounds' masks cannot be read: a mistake of engine.yaml, not data of a round that turned out bad."""
+    """Raises ValueError when simulated annotators are asked for without true masks, when a source to train on beside
+    the rounds' masks cannot be read, or when a training could not begin: mistakes of engine.yaml, not data of a round
+    that turned out bad."""
     if simulate and config.simulation is None:
         raise ValueError("--simulate needs a section `simulation` in engine.yaml, whose `truth` names the true masks")
     own = [stage.training for stage in config.stages if stage.training]
     for also in {training.also for training in (config.training, *own) if training.also}:
         open_sources(also, need_masks=True)
-    return Engine(config, open_store(config.dataset), means, simulate)
+    engine = Engine(config, open_store(config.dataset), means, simulate)
+    require_trainings(config, engine.first_model)
+    return engine

@@ -11,7 +11,7 @@ import duckdb
 from schemas.tables import Stage
 from workflows.rounds.outcomes import Annotated
 
-_FINISHED = "SELECT DISTINCT image_id FROM events WHERE round = ? AND stage = ? AND action = 'finish'"
+_SETTLED = "SELECT DISTINCT image_id FROM events WHERE round = ? AND stage = ? AND action IN ('finish', 'skip')"
 _TOLD = """
 WITH mine AS (FROM annotation_revisions WHERE round = $round AND stage = $stage),
 finished AS (SELECT DISTINCT image_id FROM events WHERE round = $round AND stage = $stage AND action = 'finish')
@@ -40,8 +40,11 @@ class Assignment:
 
 
 def unfinished(connection: duckdb.DuckDBPyConnection, work: Assignment) -> int:
-    """How many images of the queue nobody has finished."""
-    done = {row[0] for row in connection.execute(_FINISHED, [work.number, str(work.stage)]).fetchall()}
+    """How many images of the queue nobody has finished or skipped.
+
+    The app skips those that cannot be opened, and offers a skipped one to others alone, of whom there may be none.
+    """
+    done = {row[0] for row in connection.execute(_SETTLED, [work.number, str(work.stage)]).fetchall()}
     return sum(image not in done for image in work.queue)
 
 

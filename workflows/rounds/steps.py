@@ -5,7 +5,6 @@ Whatever it writes besides has a name that follows from the round, so a step tha
 
 from __future__ import annotations
 
-from dataclasses import fields
 from functools import partial
 
 from sam_core.detector import ObjectDetector
@@ -15,13 +14,13 @@ from schemas.ids import content_hash
 from schemas.layout import snapshot_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import SNAPSHOT, Stage, Status
-from workflows.commands import GenerateConfig, TrainCommand
+from workflows.commands import GenerateConfig
 from workflows.convert import ImageResult
 from workflows.failures import one_line
 from workflows.generate import generate
 from workflows.rounds import people
 from workflows.rounds.candidates import choose_queue, note_held_out, note_images
-from workflows.rounds.config import SimulationSettings, TrainingSettings
+from workflows.rounds.config import SimulationSettings
 from workflows.rounds.detector_job import DetectorJob, load_detector
 from workflows.rounds.engine import Round, Step, Steps, WaitingError, next_queue, round_settings
 from workflows.rounds.evaluate import Pace, find_masks, measure, write_held_out
@@ -43,13 +42,16 @@ from workflows.rounds.pictures import Desk
 from workflows.rounds.proposals import Judged, as_generation, choose_threshold, judge, propose, together
 from workflows.rounds.simulated import SimulationJob, left_to_do
 from workflows.rounds.small_run import write_run
+from workflows.rounds.training import settings_of, training_command
 from workflows.runs import run_record
-from workflows.train.loop import WorkersLostError
+from workflows.train.loop import NoRoomError, WorkersLostError
 
 _STANDING = """
 SELECT mask_id, revision, image_id, round, stage, height, width, rle FROM annotations
 WHERE stage <> 'audit' AND NOT list_contains(?::INTEGER[], coalesce(round, 0)) ORDER BY image_id, mask_id
 """
+_MEASURED_BY = ("held_out", "evaluation", "simulation", "seed")
+"""Settings that figures of a model depend on."""
 _GENERATED = """
 SELECT count(*) FILTER (status = 'ok'), coalesce(sum(n_masks), 0)::BIGINT FROM outcomes WHERE run_id = ?
 """
@@ -60,9 +62,10 @@ def stage(now: Round) -> Staged:
     engine = now.engine
     if now.number == 1:
         note_images(engine.config.images, engine.store)
-    queue = next_queue(now.earlier)
-    if queue is None:
-        queue = choose_queue(engine, now.settings, engine.model(now.record.model_before), seed=engine.config.seed)
+    queue = next_queue(now.earlier) or ()
+    if not queue and now.settings.stage != "automatic":  # the first round, or one that engine.yaml did not have before
+        seed = engine.config.seed + now.number - 1
+        queue = choose_queue(engine, now.settings, engine.model(now.record.model_before), seed=seed)
     if not queue and now.settings.stage != "automatic":
         raise ValueError(
             f"round {now.number}: no image is left to annotate; take fewer rounds, or fewer images in each"
@@ -138,13 +141,14 @@ def snapshot(now: Round) -> Snapshot:
 def train(now: Round) -> Trained:
     """Train the round's model on its snapshot. Data that cannot be trained on is an outcome, not an end."""
     frozen = now.outcome(Snapshot)
-    settings = now.settings.training or now.engine.config.training
-    if now.settings.stage == "automatic" and now.settings.training is None:
+    settings = settings_of(now.engine.config, now.number)
+    if settings is None:
         return Trained(failure="the automatic stage has no settings for training: the model before makes its masks")
     try:
         _require_intact(now, frozen)
-        finished = now.engine.means.train(_command(now, settings))
-    except WorkersLostError:  # machines, not data: the same command tries again
+        model = now.engine.model(now.record.model_before)
+        finished = now.engine.means.train(training_command(now.engine.config, settings, model, now.number))
+    except (NoRoomError, WorkersLostError):  # machines, not data: the same command tries again
         raise
     except ValueError as error:
         return Trained(failure=one_line(error))
@@ -230,9 +234,12 @@ def _prefilled(now: Round, desk: Desk, detector: ObjectDetector, image_id: str, 
 
 
 def _measured(now: Round) -> Figures | None:
-    """Figures of the model that the round began with, out of the round that made it."""
+    """Figures of the model that the round began with, out of the round that made it, if they were measured as now."""
+    mine = round_settings(now)
     for record in reversed(now.earlier):
-        found = from_details(Evaluated, record.details)
+        found, staged = from_details(Evaluated, record.details), from_details(Staged, record.details)
+        if staged is None or any(staged.settings.get(name) != mine[name] for name in _MEASURED_BY):
+            continue
         if found and record.promoted and record.model_after == now.record.model_before:
             return found.after
         if found and record.model_before == now.record.model_before:
@@ -252,22 +259,6 @@ def _require_intact(now: Round, frozen: Snapshot) -> None:
         raise ValueError(f"{frozen.key} is damaged: its content is not what the round froze")
     if not frozen.masks:
         raise ValueError("there is no mask to train on")
-
-
-def _command(now: Round, settings: TrainingSettings) -> TrainCommand:
-    dataset = now.engine.config.dataset
-    named = {field.name for field in fields(settings)} - {"also", "model"}
-    given = {name: getattr(settings, name) for name in named}
-    model = now.engine.model(now.record.model_before)
-    return TrainCommand(
-        sources=(f"{dataset}@round-{now.number}", *settings.also),
-        out=dataset,
-        start=model.path,
-        run=f"round-{now.number}",
-        round=now.number,
-        model=settings.model or model.name,
-        **given,
-    )
 
 
 _STAGE, _ANNOTATE = Step(Staged, stage), Step(Annotated, annotate)

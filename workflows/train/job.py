@@ -37,7 +37,7 @@ from workflows.runs import open_dataset, package_versions
 from workflows.storage import Store, open_store
 from workflows.train import checkpoints
 from workflows.train.first_model import require_same_model
-from workflows.train.loop import TrainingError, WorkersLostError
+from workflows.train.loop import NoRoomError, TrainingError, WorkersLostError
 from workflows.train.metrics import Progress
 from workflows.train.progress import TrainingProgress
 from workflows.train.register import Finished, register
@@ -76,10 +76,7 @@ def train(command: TrainCommand) -> Finished:
     Raises ValueError or OSError, one line each, when the input cannot be used or training cannot go on; what the last
     checkpoint holds is kept, and the same command goes on from there.
     """
-    configs = [adjusted(config, command) for config in train_preset(command.preset)]
-    clip = _clip(configs, command)
-    configs = [_for_clip(config, clip) for config in configs]
-    _require_parts(configs, command)
+    configs, clip = _configs(command)
     sources = open_sources(command.sources, need_masks=configs[0].aim == "segment", crops=_crops(configs[0]))
     if command.validate:
         open_sources((command.validate,), need_masks=True)  # what is wrong with it shows now, not after training
@@ -93,6 +90,21 @@ def train(command: TrainCommand) -> Finished:
         start = finished.model(store)
     assert finished, "a preset has stages"
     return finished
+
+
+def require_trainable(command: TrainCommand) -> None:
+    """Raises ValueError or OSError where preset, values, CLIP and first model do not go together; opens no source."""
+    configs, clip = _configs(command)
+    _first_start(configs[0], command, clip)
+
+
+def _configs(command: TrainCommand) -> tuple[list[TrainConfig], Clip | None]:
+    """The stages of the preset with the command's values and CLIP in them."""
+    configs = [adjusted(config, command) for config in train_preset(command.preset)]
+    clip = _clip(configs, command)
+    configs = [_for_clip(config, clip) for config in configs]
+    _require_parts(configs, command)
+    return configs, clip
 
 
 def adjusted(config: TrainConfig, command: TrainCommand) -> TrainConfig:
@@ -308,6 +320,6 @@ def _require_cores(command: TrainCommand, *, gpus: bool) -> None:
     resources = ray.cluster_resources()
     cores, wanted = resources.get("CPU", 0), 0 if gpus else WORKER_CORES * command.workers
     if gpus and command.workers > resources["GPU"]:
-        raise ValueError(f"--workers {command.workers}, but the cluster has {int(resources['GPU'])} GPUs")
+        raise NoRoomError(f"--workers {command.workers}, but the cluster has {int(resources['GPU'])} GPUs")
     if wanted > cores:
-        raise ValueError(f"--workers {command.workers} need {wanted:g} CPU cores, the cluster has {cores:g}")
+        raise NoRoomError(f"--workers {command.workers} need {wanted:g} CPU cores, the cluster has {cores:g}")

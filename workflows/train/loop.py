@@ -31,6 +31,10 @@ class TrainingError(ValueError):
     """Training cannot go on; one line that says at which step and why. The last checkpoint is whole."""
 
 
+class NoRoomError(ValueError):
+    """The cluster, as it is now, has no room for the workers."""
+
+
 class WorkersLostError(TrainingError):
     """The workers died too often without a word: no fault of data or configuration that is known."""
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import httpx
 import numpy as np
@@ -29,6 +30,7 @@ from schemas.tables import Status
 from tests.workflows.annotate.conftest import MOMENT, blob, body, client_of, event_row, mask_row
 from tests.workflows.fakes import half_mask, run_record
 from workflows.annotate.commands import AnnotateConfig
+from workflows.annotate.serve import address_of
 from workflows.annotate.studio import Studio, open_studio
 from workflows.convert import ImageResult, mask_table, outcome_table
 from workflows.sql import connect
@@ -103,6 +105,8 @@ def test_the_latest_revision_stands_and_a_deleted_mask_is_gone(
         ({"image_id": "0" * 32}, 400, "not among those to annotate"),
         ({"mask_id": "../../etc"}, 422, "mask_id"),
         ({"revision": 0}, 422, "revision"),
+        ({"clicks": 2**64}, 422, "clicks"),
+        ({"created_at": "0001-01-01T00:00:00+14:00"}, 422, "created_at"),
         ({"point": [900, 1]}, 400, "point outside"),
         ({"surprise": 1}, 422, "surprise"),
     ],
@@ -115,6 +119,22 @@ def test_an_unsound_mask_is_refused_in_one_line(
     assert answer.status_code == status
     assert complaint in str(answer.json()["detail"])
     assert rows(config, "SELECT * FROM annotations") == []
+
+
+@pytest.mark.parametrize("details", ['{"v": NaN}', '{"v": -Infinity}'])
+def test_what_is_no_json_is_no_detail(client: TestClient, details: str) -> None:
+    event = f'{{"sequence": 1, "action": "open", "happened_at": "2026-01-01T00:00:00Z", "details": {details}}}'
+    text = f'{{"annotator": "ada", "masks": [], "events": [{event}]}}'
+    headers = {"content-type": "application/json"}
+    assert client.put("/api/sessions/s1/parts/1", content=text, headers=headers).status_code in (400, 422)
+    plain = text.replace(details, '{"v": 1.5}')
+    assert client.put("/api/sessions/s1/parts/1", content=plain, headers=headers).status_code == 200
+
+
+def test_a_token_of_any_characters_can_be_opened(config: AnnotateConfig) -> None:
+    token = "a+b/c=%2F&d#e"
+    _, _, fragment = address_of(config, 80, token).partition("#")
+    assert parse_qs(fragment) == {"token": [token]}
 
 
 def test_names_from_outside_reach_no_other_file(client: TestClient) -> None:

@@ -144,7 +144,8 @@ def test_a_corrected_source_replaces_its_masks(engine: Engine, tmp_path: Path) -
     found = rows(tmp_path / "data", "SELECT mask_id, rle FROM annotations ORDER BY mask_id")
     assert len(found) == 4
     expected = COCO(str(source)).annToRLE(document["annotations"][0])["counts"]
-    assert found[0]["rle"] == (expected if isinstance(expected, bytes) else expected.encode())
+    (corrected,) = (row["rle"] for row in found if row["mask_id"].endswith(".10"))
+    assert corrected == (expected if isinstance(expected, bytes) else expected.encode())
 
 
 BRUSHED = json.loads((Path(__file__).parent / "label_studio_brush.json").read_text())
@@ -265,6 +266,15 @@ def test_masks_are_counted_anew_in_each_picture(engine: Engine, masked: Masked, 
         path.write_text(json.dumps(document))
     done = engine("import", out, back, "--stage", "assisted-manual")
     assert (done.status, f"{len(masked.masks)} masks imported" in done.out) == (0, True)
+    assert len(rows(back, "SELECT * FROM annotations")) == len(masked.masks)
+    path = max(out.glob("*.json"), key=lambda path: path.stat().st_size)
+    document = json.loads(path.read_text())
+    changed = document["annotations"][0]
+    changed["segmentation"] = document["annotations"].pop()["segmentation"]
+    path.write_text(json.dumps(document))
+    assert engine("import", out, back, "--stage", "assisted-manual").status == 0  # another content, another import
+    revisions = rows(back, "SELECT mask_id FROM annotation_revisions")
+    assert len(revisions) == 2 * len(masked.masks) - 1
     assert len(rows(back, "SELECT * FROM annotations")) == len(masked.masks)
 
 

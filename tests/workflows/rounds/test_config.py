@@ -45,6 +45,9 @@ def test_a_file_becomes_a_plan(tmp_path: Path) -> None:
         ({"training": {"preset": "fine"}}, "e.yaml: training: no training preset is called 'fine'"),
         ({"evaluation": {"images": 0}}, "evaluation.images: input should be greater than or equal to 1, not 0"),
         ({"detector": {"fit": {"width": 12}}}, "multiple of 8"),
+        ({"seed": -1}, "e.yaml: seed: input should be greater than or equal to 0, not -1"),
+        ({"training": {"seed": -1}}, "e.yaml: training.seed: input should be greater than or equal to 0"),
+        ({"detector": {"fit": {"seed": -1}}}, "seed is -1; it must be 0 or more"),
         ({"gate": {"least_gain": float("nan")}}, "gate.least_gain: input should be a finite number"),
     ],
 )

@@ -14,19 +14,25 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from sam_core.model.checkpoint import save_model
+from sam_core.model.sam import Sam
+from sam_core.presets import vit_test
 from schemas.catalog import connect
-from schemas.layout import snapshot_key
+from schemas.layout import events_key, snapshot_key
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
-from schemas.tables import SNAPSHOT
+from schemas.tables import EVENTS, SNAPSHOT
+from tests.schemas.rows import NAIVE_START
 from tests.workflows.rounds.conftest import Document, Opened
 from tests.workflows.rounds.state import state_of
 from tests.workflows.train.here import train_here
 from workflows.commands import TrainCommand
 from workflows.rounds import steps
-from workflows.rounds.config import EngineConfig, parse_engine
+from workflows.rounds.config import EngineConfig, TrainingSettings, parse_engine
 from workflows.rounds.engine import Engine, Round, Step, Steps, WaitingError, run_rounds
-from workflows.rounds.outcomes import Gated, Staged
+from workflows.rounds.evaluate import measure
+from workflows.rounds.outcomes import Annotated, Evaluated, Figures, Gated, Staged, from_details
 from workflows.rounds.steps import STEPS
+from workflows.rounds.training import training_command
 from workflows.storage import LocalStore, Store
 from workflows.train.register import Finished
 
@@ -245,6 +251,104 @@ def test_refusals(document: Document, opened: Opened) -> None:
     document["simulation"] = {"truth": document["held_out"]}
     with pytest.raises(ValueError, match="has no true masks of image"):
         finish(opened(parse_engine(document, where="e")))
+
+
+def test_a_finished_engine_goes_on_with_another_round(document: Document, opened: Opened) -> None:
+    document["stages"] = [{"stage": "assisted_manual", "images": 2}]
+    finish(opened(parse_engine(document, where="e")))
+    document["stages"][0]["rounds"] = 2
+    engine = opened(parse_engine(document, where="e"))
+    finish(engine)
+    queues = [from_details(Staged, engine.read(number).details).queue for number in (1, 2)]
+    assert [len(queue) for queue in queues] == [2, 2]
+    assert not set(queues[0]) & set(queues[1])
+
+
+def test_rounds_that_are_done_stay_what_they_were(document: Document, opened: Opened) -> None:
+    document["stages"] = [{"stage": "assisted_manual", "images": 2, "rounds": 2}]
+    finish(opened(parse_engine(document, where="e")))
+    before = state_of(Path(document["dataset"]))
+    document["stages"] = [{"stage": "assisted_manual", "images": 2}, {"stage": "semi_automatic", "images": 2}]
+    with pytest.raises(ValueError, match=r"round 2 is one of assisted_manual, engine\.yaml has semi_automatic in its"):
+        finish(opened(parse_engine(document, where="e")))
+    assert state_of(Path(document["dataset"])) == before
+
+
+def test_figures_are_compared_with_those_of_the_same_images(
+    document: Document, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+
+    def counted(*arguments: Any, **named: Any) -> Figures:
+        found = measure(*arguments, **named)
+        measured.append(found.images)
+        return found
+
+    monkeypatch.setattr(steps, "measure", counted)
+    finish(opened(parse_engine(document, where="e")))
+    assert measured == [2, 2, 2]  # before and after the first round, after the second
+    document["stages"].append({"stage": "semi_automatic", "images": 2})
+    document["evaluation"]["images"] = 3
+    engine = opened(parse_engine(document, where="e"))
+    finish(engine)
+    assert measured[3:] == [3, 3]
+    evaluated = from_details(Evaluated, engine.read(3).details)
+    assert [evaluated.before.images, evaluated.after.images] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("training", "complaint"),
+    [
+        ({"images": 3, "workers": 2}, "3 images per step do not divide among 2 workers"),
+        ({"preset": "text_nano"}, "needs --clip FOLDER"),
+        ({"preset": "stage3_generator", "model": "vit_nn"}, "did you mean"),
+        ({"preset": "stage3_generator", "model": "vit_h"}, "vit_h"),
+    ],
+)
+def test_a_training_that_cannot_begin_is_a_mistake_of_the_file(
+    document: Document, opened: Opened, training: Document, complaint: str
+) -> None:
+    document["stages"].append({"stage": "automatic", "training": training})
+    with pytest.raises(ValueError, match=complaint) as told:
+        opened(parse_engine(document, where="e"))
+    assert "training of round 3: " in str(told.value)
+    assert not Path(document["dataset"]).exists()
+
+
+def test_a_stage_may_begin_with_another_model(document: Document, opened: Opened, tmp_path: Path) -> None:
+    other = Sam(replace(vit_test(), name="vit_n")).eval()
+    path = tmp_path / "other.safetensors"
+    save_model(other, path)
+    config = parse_engine(document | {"training": document["training"] | {"model": str(path)}}, where="e")
+    engine = opened(parse_engine(document, where="e"))
+    commands = [training_command(config, each, engine.first_model, 4) for each in (config.training, TrainingSettings())]
+    assert [command.start for command in commands] == [str(path), engine.first_model.path]
+
+
+def test_who_skips_an_image_is_not_waited_for(config: EngineConfig, opened: Opened) -> None:
+    """As the app does by itself where a picture cannot be opened."""
+    waiting = opened(config, simulate=False)
+    with pytest.raises(WaitingError, match="waits for 2 of 2 images"):
+        finish(waiting)
+    first, second = from_details(Staged, waiting.read(1).details).queue
+    for place, (image, action) in enumerate(((first, "skip"), (second, "finish")), start=1):
+        row = {
+            "session": "s",
+            "sequence": place,
+            "annotator": "ada",
+            "image_id": image,
+            "action": action,
+            "active": 0.0,
+        }
+        row |= {"round": 1, "stage": "assisted_manual", "happened_at": NAIVE_START}
+        table = pa.Table.from_pylist([row], schema=EVENTS)
+        waiting.store.put(events_key("s", place), to_parquet_bytes(table))
+        left = 2 - place
+        if left:
+            with pytest.raises(WaitingError, match=f"waits for {left} of 2 images"):
+                finish(waiting)
+    assert run_rounds(waiting, STEPS, most=1, tell=lambda _: None) is False
+    assert from_details(Annotated, waiting.read(1).details).images == 1
 
 
 def test_no_image_left(document: Document, opened: Opened) -> None:

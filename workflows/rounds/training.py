@@ -1,0 +1,48 @@
+"""What a round trains and what it begins with; and whether that can be done, before anybody has worked for it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from workflows.commands import TrainCommand
+from workflows.models import Model, find_model
+from workflows.rounds.config import EngineConfig, TrainingSettings
+from workflows.train.job import require_trainable
+
+
+def training_command(config: EngineConfig, settings: TrainingSettings, model: Model, number: int) -> TrainCommand:
+    """The training of a round that began with this model: further from it, or from another one that the settings name.
+
+    Raises ValueError where that other one is not found.
+    """
+    named = {field.name for field in fields(settings)} - {"also", "model"}
+    given = {name: getattr(settings, name) for name in named}
+    first = model if settings.model in (None, model.name) else find_model(str(settings.model))
+    return TrainCommand(
+        sources=(f"{config.dataset}@round-{number}", *settings.also),
+        out=config.dataset,
+        start=first.path,
+        run=f"round-{number}",
+        round=number,
+        model=settings.model or model.name,
+        **given,
+    )
+
+
+def settings_of(config: EngineConfig, number: int) -> TrainingSettings | None:
+    """How round `number`, from 1, trains; None where the automatic stage has no training of its own."""
+    stage = config.plan[number - 1]
+    return stage.training if stage.stage == "automatic" else stage.training or config.training
+
+
+def require_trainings(config: EngineConfig, model: Model) -> None:
+    """Raises ValueError for a training of engine.yaml that could not begin: that is no fault of a round's data."""
+    tried: list[TrainingSettings] = []
+    for number in range(1, len(config.plan) + 1):
+        settings = settings_of(config, number)
+        if settings is not None and settings not in tried:
+            tried.append(settings)
+            try:
+                require_trainable(training_command(config, settings, model, number))
+            except ValueError as error:
+                raise ValueError(f"engine.yaml, training of round {number}: {error}") from error
