@@ -105,7 +105,12 @@ def _figure(curve: Curve, found: Sequence[dict[str, Any]]) -> Figure | None:
     stages = [row["stage"].replace("_", " ") for row in there]
     titles = [f"round {name}, {stage}: {value}" for name, stage, value in zip(names, stages, shown, strict=True)]
     plot = charts.grouped_bars(
-        names, np.array([values]), titles=[titles], x_label="round", y_label=curve.title.lower(), unit=curve.unit
+        names,
+        np.array([values]),
+        titles=[titles],
+        x_label="round",
+        y_label=f"{curve.title[:1].lower()}{curve.title[1:]}",
+        unit=curve.unit,
     )
     table = Table(("round", "stage", curve.title), tuple(zip(names, stages, shown, strict=True)))
     return Figure(curve.title, curve.note, plot, table, f"SELECT round, stage, {curve.column} FROM round_summary")
