@@ -22,6 +22,14 @@ SELECT
 FROM read_parquet('dataset://images/*.parquet')
 GROUP BY image_id;
 
+-- What each place of an image says of its licence, the newest word of each. An image may be used under a licence where
+-- none of its places says otherwise.
+CREATE VIEW image_licences AS
+SELECT image_id, uri, arg_max(licence, ingested_at) AS licence
+FROM read_parquet('dataset://images/*.parquet')
+WHERE licence IS NOT NULL
+GROUP BY image_id, uri;
+
 CREATE MACRO masks_in(files) AS TABLE
     SELECT * EXCLUDE (run) REPLACE (run AS run_id)
     FROM read_parquet(files, hive_partitioning = true, hive_types_autocast = false);

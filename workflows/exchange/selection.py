@@ -239,5 +239,9 @@ def _run_condition(connection: duckdb.DuckDBPyConnection, table: str) -> str:
 def _licence_condition(connection: duckdb.DuckDBPyConnection, patterns: tuple[str, ...]) -> str:
     if not patterns:
         return "true"
-    stated = [licence for (licence,) in connection.execute("SELECT DISTINCT licence FROM images").fetchall()]
-    return f"licence IN ({', '.join(map(literal, require_licences(stated, patterns)))})"
+    stated = [licence for (licence,) in connection.execute("SELECT DISTINCT licence FROM image_licences").fetchall()]
+    allowed = ", ".join(map(literal, require_licences(stated, patterns)))
+    return (
+        "image_id IN (SELECT image_id FROM image_licences GROUP BY image_id "
+        f"HAVING bool_and(image_licences.licence IN ({allowed})))"
+    )

@@ -19,12 +19,16 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from schemas.layout import annotations_key
+from schemas.catalog import connect
+from schemas.layout import annotations_key, images_key
+from schemas.parquet import to_parquet_bytes
+from schemas.tables import IMAGES
 from tests.schemas import rows as made
 from tests.schemas.rows import discs
 from tests.workflows.conftest import Engine
 from tests.workflows.exchange.conftest import SIZE, Masked, replaced
 from workflows.exchange.commands import ExportConfig
+from workflows.storage import LocalStore
 
 Mask = NDArray[np.bool_]
 Row = dict[str, Any]
@@ -191,6 +195,15 @@ def test_licences_choose_images(engine: Engine, masked: Masked, tmp_path: Path) 
     export(engine, masked, tmp_path / "out", "coco", "--licences", "cc0*", "cc by *", "--no-pictures")
     document = json.loads((tmp_path / "out" / "instances.json").read_text())
     assert sorted(image["file_name"] for image in document["images"]) == ["a.png", "b.jpg"]
+    store, free = LocalStore(masked.root), "FROM images SELECT image_id, content_sha256 WHERE licence = 'CC0 1.0'"
+    with connect(masked.root) as connection:
+        (row,) = connection.sql(free).to_arrow_table().to_pylist()
+    elsewhere = {"uri": "elsewhere.png", "licence": "All rights reserved", "ingested_at": made.NAIVE_START}
+    table = pa.Table.from_pylist([row | elsewhere], schema=IMAGES)
+    store.put(images_key("elsewhere"), to_parquet_bytes(table))
+    export(engine, masked, tmp_path / "fewer", "coco", "--licences", "cc0*", "cc by *", "--no-pictures")
+    document = json.loads((tmp_path / "fewer" / "instances.json").read_text())
+    assert [image["file_name"] for image in document["images"]] == ["b.jpg"]  # no other place may say otherwise
     refused = engine("export", masked.root, tmp_path / "none", "--format", "coco", "--licences", "MIT")
     assert refused.status == 2
     assert "no image has a licence like MIT; stated are: All rights reserved, CC BY 4.0, CC0 1.0" in refused.err
