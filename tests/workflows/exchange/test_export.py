@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,7 @@ def test_licences_choose_images(engine: Engine, masked: Masked, tmp_path: Path) 
     export(engine, masked, tmp_path / "out", "coco", "--licences", "cc0*", "cc by *", "--no-pictures")
     document = json.loads((tmp_path / "out" / "instances.json").read_text())
     assert sorted(image["file_name"] for image in document["images"]) == ["a.png", "b.jpg"]
+    masked = replace(masked, root=shutil.copytree(masked.root, tmp_path / "data"))
     store, free = LocalStore(masked.root), "FROM images SELECT image_id, content_sha256 WHERE licence = 'CC0 1.0'"
     with connect(masked.root) as connection:
         (row,) = connection.sql(free).to_arrow_table().to_pylist()
