@@ -40,17 +40,15 @@ def note_sizes(store: Store, run_id: str, *, max_pixels: int) -> int:
 
     The parts of the images table that it writes are named by the images in them, so that doing it again is no harm.
     """
-    with closing(connect(store.root)) as connection:
-        unsized = connection.execute(_UNSIZED, {"run": run_id}).fetchall()
     reader = UriReader(max_bytes=byte_limit(max_pixels))
     count = 0
-    for start in range(0, len(unsized), _ROWS_PER_PART):
-        rows = unsized[start : start + _ROWS_PER_PART]
-        with ThreadPoolExecutor(_READERS) as readers:
+    with closing(connect(store.root)) as connection, ThreadPoolExecutor(_READERS) as readers:
+        unsized = connection.execute(_UNSIZED, {"run": run_id})
+        while rows := unsized.fetchmany(_ROWS_PER_PART):
             sized = [row for row in readers.map(lambda row: _sized(reader, max_pixels, *row), rows) if row]
-        if sized:
-            _put(store, sized)
-        count += len(sized)
+            if sized:
+                _put(store, sized)
+            count += len(sized)
     return count
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from schemas import coco, sa1b
-from schemas.ids import canonical_json, content_hash
 from schemas.tables import Stage
 from workflows.exchange.readers import IncomingImage, IncomingMask
 from workflows.sources import ImageRef, UriReader, list_images
@@ -16,7 +16,7 @@ _MOST_BYTES = 1 << 30
 
 
 class Sa1bSource:
-    """Nothing is kept of the documents but names and stamps: each is read when its picture's turn comes.
+    """Nothing is kept of the documents but their names: each is read when its picture's turn comes.
 
     Raises ValueError (one line) when there is no picture.
     """
@@ -27,16 +27,20 @@ class Sa1bSource:
     def __init__(self, folder: str) -> None:
         store = open_store(folder)
         self.name = store.root
-        self._documents = {entry.key: entry.stamp for entry in store.list() if entry.key.endswith(".json")}
+        digest, self._documents = hashlib.sha256(self.name.encode()), set[str]()
+        for entry in store.list():
+            if entry.key.endswith(".json"):
+                self._documents.add(entry.key.removesuffix(".json"))
+                digest.update(f"\0{entry.key}\0{entry.stamp}".encode())
         if not self._documents:
             raise ValueError(f"{self.name}: no *.json here; SA-1B has one beside each picture")
-        self.digest = content_hash(canonical_json([self.name, self._documents]).encode())
+        self.digest = digest.hexdigest()
         self._reader = UriReader(max_bytes=_MOST_BYTES)
 
     def references(self) -> Iterator[ImageRef]:
         """Pictures that have a document beside them."""
         for reference in list_images(self.name):
-            if f"{reference.uri.removeprefix(f'{self.name}/').rpartition('.')[0]}.json" in self._documents:
+            if reference.uri.removeprefix(f"{self.name}/").rpartition(".")[0] in self._documents:
                 yield reference
 
     def load(self, uri: str) -> IncomingImage:
