@@ -228,10 +228,11 @@ def outputs(out: str) -> tuple[Path, Path, Path]:
 
 
 def _tell(config: SegmentConfig, found: MaskRecords, clock: Clock) -> None:
+    score = "trust" if config.closer else "predicted IoU"
     for index in range(len(found)):
         x, y, w, h = found.boxes[index].tolist()
         print(
-            f"{index + 1}  predicted IoU {found.predicted_iou[index]:.3f}  stability "
+            f"{index + 1}  {score} {found.predicted_iou[index]:.3f}  stability "
             f"{found.stability_score[index]:.3f}  area {found.areas[index]:,} px  box {x},{y} {w}x{h}"
         )
     if not found.areas[0]:

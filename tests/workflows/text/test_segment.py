@@ -90,6 +90,7 @@ def test_a_closer_look_says_through_which_window(engine: Engine, tiny_checkpoint
         ran = engine("segment", picture, *words, "--closer", "--model", tiny_checkpoint, "--out", out)
         assert (ran.status, ran.err) == (0, "")
         assert re.search(r"image \d+ ms, masks \d+ ms", ran.out)
+        assert "1  trust " in ran.out
         looks = look_at(sam, image), look_at(sam, image[:, ::-1])
         found = look_closer(sam, *looks, (300, 400), prompts)
         document = json.loads(out.with_suffix(".json").read_text())
