@@ -78,7 +78,7 @@ def ingest_chunk(root: str, max_pixels: int, chunk: pa.Table) -> pa.Table:
     """Read the images of a piece of the listing and write them as one part of the images table; how many there were."""
     reader = UriReader(max_bytes=byte_limit(max_pixels))
     with ThreadPoolExecutor(_READERS) as readers:
-        rows = list(readers.map(partial(_image_row, reader, max_pixels), chunk.to_pylist()))
+        rows = list(readers.map(partial(image_row, reader, max_pixels), chunk.to_pylist()))
     return _put_part(open_store(root), pa.Table.from_pylist(rows, schema=IMAGES))
 
 
@@ -93,7 +93,7 @@ def _put_part(store: Store, table: pa.Table) -> pa.Table:
     return pa.table({"images": [len(table)], "errors": [table["content_sha256"].null_count]})
 
 
-def _image_row(reader: UriReader, max_pixels: int, listed: dict[str, Any]) -> dict[str, Any]:
+def image_row(reader: UriReader, max_pixels: int, listed: dict[str, Any]) -> dict[str, Any]:
     """One row of schemas.tables.IMAGES. A file that cannot be read still gets its row, under a stand-in id."""
     row = listed | {"ingested_at": _now()}
     try:

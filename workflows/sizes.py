@@ -16,7 +16,8 @@ from schemas.layout import images_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import IMAGES
 from schemas.validate import check_images
-from workflows.images import ImageError, byte_limit, read_header
+from workflows.images import byte_limit
+from workflows.ingest import image_row
 from workflows.sources import UriReader
 from workflows.sql import connect
 from workflows.storage import Store
@@ -55,17 +56,11 @@ def note_sizes(store: Store, run_id: str, *, max_pixels: int) -> int:
 def _sized(
     reader: UriReader, max_pixels: int, image_id: str, uri: str, sha256: str, height: int | None, width: int | None
 ) -> dict[str, object] | None:
-    """A row of IMAGES; none where the file is gone or has changed since the run saw it."""
-    row: dict[str, object] = {"image_id": image_id, "uri": uri, "content_sha256": sha256}
+    """A row of IMAGES; none where the file is gone or has changed since the run saw it. Raises StoreError."""
     if height is None:
-        try:
-            data = reader.read(uri)
-            header = read_header(data, max_pixels=max_pixels)
-        except (OSError, ImageError):
-            return None
-        if content_hash(data) != sha256:
-            return None
-        height, width = header.height, header.width
+        read = image_row(reader, max_pixels, {"uri": uri})
+        return read if read.get("content_sha256") == sha256 else None
+    row: dict[str, object] = {"image_id": image_id, "uri": uri, "content_sha256": sha256}
     return row | {"height": height, "width": width, "ingested_at": datetime.now(UTC).replace(tzinfo=None)}
 
 

@@ -27,7 +27,7 @@ ROWS_SHOWN = 100
 
 def sql(config: SqlConfig) -> int:
     """Print the answer to one query. Raises ValueError (one line) when there is no data set or the query fails."""
-    answer = with_unique_names(catalog.query(connect(config.dataset), config.query))
+    answer = _with_unique_names(catalog.query(connect(config.dataset), config.query))
     write = {"table": _write_table, "csv": _write_csv, "json": _write_json}[config.format]
     try:
         write(answer, sys.stdout)
@@ -36,7 +36,7 @@ def sql(config: SqlConfig) -> int:
     return 0
 
 
-def with_unique_names(answer: pa.Table) -> pa.Table:
+def _with_unique_names(answer: pa.Table) -> pa.Table:
     """The same columns; equal names go on as _1, _2, since a row has one value of each name."""
     taken = set(answer.column_names)
     seen: set[str] = set()

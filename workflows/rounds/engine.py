@@ -277,10 +277,10 @@ def round_settings(current: Round) -> dict[str, object]:
     return {name: whole[name] for name in names} | {"stage": as_document(current.settings)}
 
 
-def next_queue(earlier: Sequence[RoundRecord]) -> tuple[str, ...] | None:
-    """The images that the round before chose for this one; None for the first round."""
+def next_queue(earlier: Sequence[RoundRecord]) -> tuple[str, ...]:
+    """The images that the round before chose for this one; none for the first round, or one that was not foreseen."""
     found = from_details(Queued, earlier[-1].details) if earlier else None
-    return found.queue if found else None
+    return found.queue if found else ()
 
 
 def _remark(current: Round, step: Step) -> str:

@@ -62,8 +62,8 @@ def stage(now: Round) -> Staged:
     engine = now.engine
     if now.number == 1:
         note_images(engine.config.images, engine.store)
-    queue = next_queue(now.earlier) or ()
-    if not queue and now.settings.stage != "automatic":  # the first round, or one that engine.yaml did not have before
+    queue = next_queue(now.earlier)
+    if not queue and now.settings.stage != "automatic":
         seed = engine.config.seed + now.number - 1
         queue = choose_queue(engine, now.settings, engine.model(now.record.model_before), seed=seed)
     if not queue and now.settings.stage != "automatic":

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from queue import Empty
 
 import ray
@@ -24,7 +25,7 @@ from ray.util.queue import Queue
 
 from sam_core.clip import Clip, require_clip
 from sam_core.clip_transformers import load_clip
-from sam_core.model.checkpoint import load_model
+from sam_core.model.checkpoint import load_model, read_checkpoint
 from sam_core.training.distillation import require_pair
 from sam_core.training.presets import TrainConfig, train_preset
 from schemas import ids
@@ -171,10 +172,10 @@ def _first_start(config: TrainConfig, command: TrainCommand, clip: Clip | None) 
     if name is None:
         return None
     model = find_model(name)
-    loaded = load_model(model.path)
-    require_same_model(config, loaded.sam.config, name)
-    if loaded.sam.config.text_width and clip:
-        require_clip(loaded.sam.config, loaded.metadata, clip)
+    checkpoint = read_checkpoint(Path(model.path))
+    require_same_model(config, checkpoint.config, name)
+    if checkpoint.config.text_width and clip:
+        require_clip(checkpoint.config, checkpoint.metadata, clip)
     return model
 
 
