@@ -34,6 +34,7 @@ from workflows.rounds.outcomes import Annotated, Evaluated, Figures, Gated, Stag
 from workflows.rounds.steps import STEPS
 from workflows.rounds.training import training_command
 from workflows.storage import LocalStore, Store
+from workflows.train.loop import NoRoomError
 from workflows.train.register import Finished
 
 KILLS = 10
@@ -323,6 +324,19 @@ def test_a_stage_may_begin_with_another_model(document: Document, opened: Opened
     engine = opened(parse_engine(document, where="e"))
     commands = [training_command(config, each, engine.first_model, 4) for each in (config.training, TrainingSettings())]
     assert [command.start for command in commands] == [str(path), engine.first_model.path]
+
+
+def test_a_cluster_without_room_is_no_fault_of_the_data(config: EngineConfig, opened: Opened) -> None:
+    engine = opened(config)
+
+    def full(_: TrainCommand) -> Finished:
+        raise NoRoomError("--workers 8 need 4 CPU cores, the cluster has 2")
+
+    with pytest.raises(NoRoomError):
+        finish(replace(engine, means=replace(engine.means, train=full)))
+    assert engine.read(1).state == "snapshot"
+    finish(engine)
+    assert engine.read(1).promoted
 
 
 def test_who_skips_an_image_is_not_waited_for(config: EngineConfig, opened: Opened) -> None:

@@ -152,6 +152,11 @@ def test_counts_are_positive(name: str) -> None:
         TrainCommand(sources=("scenes",), **{name: 0})
 
 
+def test_a_seed_is_not_negative() -> None:
+    with pytest.raises(ValueError, match="--seed is -1; it must be 0 or more"):
+        TrainCommand(sources=("scenes",), seed=-1)
+
+
 @pytest.mark.parametrize("name", ["window_share", "chosen"])
 def test_shares_lie_between_0_and_1(name: str) -> None:
     with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is 1.5; it must lie in 0..1"):

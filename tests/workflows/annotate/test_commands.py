@@ -1,0 +1,23 @@
+"""Values that an annotation server cannot work with."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from workflows.annotate.commands import AnnotateConfig
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("lease_seconds", inf, "--lease-seconds is inf; a year"),
+        ("lease_seconds", 1e12, "--lease-seconds is 1e\\+12; a year"),
+        ("lease_seconds", 0, "--lease-seconds is 0; it must be positive"),
+        ("port", 65536, "--port is 65536; it must be between"),
+    ],
+)
+def test_refusals(name: str, value: float, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        AnnotateConfig(dataset="data", **{name: value})  # type: ignore[arg-type]
