@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sam_core.training.centres import draw_centres
 from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch
 from sam_core.windows import Box, box_of, inside, window_around
@@ -107,14 +108,15 @@ def photo_batch(
         admitted = _admitted(masks, order, framing, config)
         if admitted:
             chosen, framed = zip(*admitted, strict=True)
-            pixels = frame_image(image, framing, config.image_size)
+            pixels, stacked = frame_image(image, framing, config.image_size), np.stack(framed)
             return TrainBatch(
                 images=torch.from_numpy(pixels)[None],
                 sizes=torch.tensor([framing.size]),
-                masks=torch.from_numpy(np.stack(framed)),
+                masks=torch.from_numpy(stacked),
                 image_of=torch.zeros(len(framed), dtype=torch.int64),
                 numbers=torch.tensor([number]),
                 text=None if texts is None else _drawn([texts[i] for i in chosen], rng),
+                centres=torch.from_numpy(draw_centres(stacked, rng)) if config.centre_share else None,
             )
     return None
 

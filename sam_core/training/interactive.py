@@ -64,19 +64,19 @@ class PromptState:
         return replace(self, xy=xy, labels=torch.cat([self.labels, clicks.labels[:, None]], 1))
 
 
-def text_prompts(truth: Tensor, text: Tensor, config: TrainConfig, draws: Draws) -> PromptState:
-    """A CLIP embedding with the padding point for `text_share` of the masks [N, S, S] bool, as `first_prompts` for the
-    others.
+def text_prompts(batch: TrainBatch, config: TrainConfig, draws: Draws) -> PromptState:
+    """A CLIP embedding with the padding point for `text_share` of a batch's masks, as `first_prompts` for the others.
 
-    text: [N, W], of each mask's crop. Noise of the length `text_noise` is added before a row is brought back to length
-    1, so that a text, whose embedding lies beside those of the pictures it describes, is not foreign to the model
-    (Nukrai et al. 2022, "CapDec").
+    Noise of the length `text_noise` is added before a row is brought back to length 1, so that a text, whose embedding
+    lies beside those of the pictures it describes, is not foreign to the model (Nukrai et al. 2022, "CapDec").
     """
+    text = batch.text
+    assert text is not None, "only batches with embeddings have text prompts"
     width = text.shape[1]
     if config.text_noise:
         text = F.normalize(text + draws.normal(width) * (config.text_noise / width**0.5), dim=-1)
     spoken = draws.uniform() < config.text_share
-    others = first_prompts(truth, config, draws)
+    others = first_prompts(batch, config, draws)
     return PromptState(
         torch.where(spoken[:, None, None], 0.0, others.xy),
         torch.where(spoken[:, None], NOT_A_POINT, others.labels),
@@ -96,9 +96,14 @@ def prompt_tokens(sam: Sam, prompts: PromptState) -> PromptEmbeddings:
     return PromptEmbeddings(torch.cat([first, embedded.sparse[:, 1:]], 1), embedded.dense)
 
 
-def first_prompts(truth: Tensor, config: TrainConfig, draws: Draws) -> PromptState:
-    """A point with its padding, or the two corners of a noised box, for each mask [N, S, S] bool."""
+def first_prompts(batch: TrainBatch, config: TrainConfig, draws: Draws) -> PromptState:
+    """A point with its padding, or the two corners of a noised box, for each mask of a batch."""
+    truth = batch.masks
     points = first_points(truth, draws)
+    if config.centre_share:
+        assert batch.centres is not None, "samples of a configuration with central points know where these are"
+        central = draws.uniform() < config.centre_share
+        points = Clicks(torch.where(central[:, None], batch.centres, points.xy), points.labels)
     cap = 20.0 * truth.shape[-1] / 1024  # the paper's 20 px belong to a 1024 px input
     corners = noised_boxes(truth, draws, cap=cap).view(-1, 2, 2)
     boxed = draws.uniform() < config.box_share
@@ -145,10 +150,7 @@ def train_rounds(
     draws = prompt_draws(batch, config.seed)
     rounds = rounds_of(config, step)
     target = averaged(batch.masks, 4 * encoded.embedding.shape[-1])
-    if batch.text is None:
-        prompts = first_prompts(batch.masks, config, draws)
-    else:
-        prompts = text_prompts(batch.masks, batch.text, config, draws)
+    prompts = first_prompts(batch, config, draws) if batch.text is None else text_prompts(batch, config, draws)
     losses: list[RoundLoss] = []
     for kind in rounds:
         if kind is Round.POINT:

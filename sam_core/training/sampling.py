@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_core.scenes import CutOuts, Scene, SceneConfig, render_scene
+from sam_core.training.centres import draw_centres
 from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch
 
@@ -45,7 +46,9 @@ def _areas(labels: NDArray[np.int16]) -> NDArray[np.float64]:
     return np.bincount(labels.ravel())[1:].astype(float)
 
 
-def scene_batch(scene: Scene, choice: MaskChoice, rng: np.random.Generator, *, number: int = 0) -> TrainBatch:
+def scene_batch(
+    scene: Scene, choice: MaskChoice, rng: np.random.Generator, *, number: int = 0, centred: bool = False
+) -> TrainBatch:
     """One scene as a batch of one image; may hold no mask where the scene shows nothing large enough."""
     height, width = framed(scene, rng, choice.padded_share)
     inside = np.zeros(scene.objects.shape, bool)
@@ -60,13 +63,15 @@ def scene_batch(scene: Scene, choice: MaskChoice, rng: np.random.Generator, *, n
     count = min(choice.count, int((weights > 0).sum()))
     p = weights / max(weights.sum(), 1e-9)
     chosen = rng.choice(len(areas), count, replace=False, p=p) if count else np.empty(0, np.int64)
-    masks = [objects == i + 1 if i < split else parts == i - split + 1 for i in chosen]
+    shape = (count, *inside.shape)
+    masks = np.array([objects == i + 1 if i < split else parts == i - split + 1 for i in chosen], bool).reshape(shape)
     return TrainBatch(
         images=torch.from_numpy(np.where(inside[..., None], scene.image, 0))[None],
         sizes=torch.tensor([[height, width]]),
-        masks=torch.from_numpy(np.stack(masks)) if masks else torch.zeros(0, *inside.shape, dtype=torch.bool),
+        masks=torch.from_numpy(masks),
         image_of=torch.zeros(len(masks), dtype=torch.int64),
         numbers=torch.tensor([number]),
+        centres=torch.from_numpy(draw_centres(masks, rng)) if centred else None,
     )
 
 
@@ -81,4 +86,4 @@ def scene_sample(
     """A scene rendered as training with this configuration wants it, with the masks it admits, perhaps none."""
     choice = MaskChoice(config.masks_per_image, min_area=config.min_area, max_share=config.max_mask_share)
     scene = render_scene(SceneConfig(size=config.image_size, bank_seed=bank_seed), rng, cutouts)
-    return scene_batch(scene, choice, rng, number=number)
+    return scene_batch(scene, choice, rng, number=number, centred=config.centre_share > 0)

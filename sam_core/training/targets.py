@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ class TrainBatch:
     masks: [N, S, S] bool, none empty. image_of: [N] int64, the image of each mask, never falling.
     numbers: [B] int64, each image's number in the run, which decides everything that is drawn at random for it.
     text: [N, W] float32, the CLIP embedding of each mask's crop, rows of length 1; None where no prompt is a text.
+    centres: [N, 2] float32, a pixel (x, y) deep inside each mask; None where no first point needs one.
     """
 
     images: Tensor
@@ -25,6 +26,7 @@ class TrainBatch:
     image_of: Tensor
     numbers: Tensor
     text: Tensor | None = None
+    centres: Tensor | None = None
 
     def __post_init__(self) -> None:
         if len(self.masks) != len(self.image_of):
@@ -40,11 +42,19 @@ class TrainBatch:
 
     def to(self, device: torch.device | str) -> TrainBatch:
         """The same batch on another device."""
-        images, sizes, masks, image_of = (
-            tensor.to(device, non_blocking=True) for tensor in (self.images, self.sizes, self.masks, self.image_of)
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return TrainBatch(
+            images=moved(self.images),
+            sizes=moved(self.sizes),
+            masks=moved(self.masks),
+            image_of=moved(self.image_of),
+            numbers=self.numbers,
+            text=None if self.text is None else moved(self.text),
+            centres=None if self.centres is None else moved(self.centres),
         )
-        text = None if self.text is None else self.text.to(device, non_blocking=True)
-        return TrainBatch(images, sizes, masks, image_of, self.numbers, text)
 
 
 def normalised(batch: TrainBatch, mean: Tensor, std: Tensor) -> Tensor:
@@ -66,6 +76,24 @@ def averaged(masks: Tensor, size: int) -> Tensor:
     return F.avg_pool2d(masks[:, None].float(), step)[:, 0]
 
 
+def mirrored(batch: TrainBatch) -> TrainBatch:
+    """The batch left to right; padding stays on the right."""
+    side = torch.arange(batch.images.shape[2])
+    width = batch.sizes[:, 1:]
+    columns = torch.where(side < width, width - 1 - side, side)
+    own = columns[batch.image_of]
+    centres = None
+    if batch.centres is not None:
+        x = batch.sizes[batch.image_of, 1] - 1 - batch.centres[:, 0]
+        centres = torch.stack([x, batch.centres[:, 1]], 1)
+    return replace(
+        batch,
+        images=batch.images.gather(2, columns[:, None, :, None].expand_as(batch.images)),
+        masks=batch.masks.gather(2, own[:, None].expand_as(batch.masks)),
+        centres=centres,
+    )
+
+
 def merge(batches: list[TrainBatch]) -> TrainBatch:
     """One batch of several; image indices shifted."""
     starts = torch.tensor([0, *(len(batch.images) for batch in batches)]).cumsum(0)
@@ -75,13 +103,14 @@ def merge(batches: list[TrainBatch]) -> TrainBatch:
         masks=torch.cat([batch.masks for batch in batches]),
         image_of=torch.cat([batch.image_of + start for batch, start in zip(batches, starts, strict=False)]),
         numbers=torch.cat([batch.numbers for batch in batches]),
-        text=_merged([batch.text for batch in batches]),
+        text=_merged([batch.text for batch in batches], "text embeddings"),
+        centres=_merged([batch.centres for batch in batches], "centres"),
     )
 
 
-def _merged(texts: list[Tensor | None]) -> Tensor | None:
-    """All or none of the batches have embeddings."""
-    given = [text for text in texts if text is not None]
-    if len(given) not in (0, len(texts)):
-        raise ValueError("some batches have text embeddings and some have none")
+def _merged(tensors: list[Tensor | None], what: str) -> Tensor | None:
+    """All or none of the batches have them."""
+    given = [tensor for tensor in tensors if tensor is not None]
+    if len(given) not in (0, len(tensors)):
+        raise ValueError(f"some batches have {what} and some have none")
     return torch.cat(given) if given else None

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import csv
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sam_core.model.checkpoint import save_model
 from sam_core.training.presets import TrainConfig
-from sam_core.training.targets import TrainBatch
+from sam_core.training.targets import TrainBatch, mirrored
 from workflows.train.first_model import first_model
 from workflows.train.loop import Trainer, TrainingError, attention_kernels
 from workflows.train.metrics import Progress
@@ -28,6 +30,9 @@ from workflows.train.team import Team, join_encoder
 
 Item = TypeVar("Item")
 LOTS = 10**6
+POOL = 48
+"""Batches that may be seen again."""
+RENUMBERED = 2**32
 SKIPPED = 20
 """Steps whose gradient may be not finite: they change nothing."""
 
@@ -47,6 +52,21 @@ class Stage:
 def supply(batches: Dataset[Item], loaders: int) -> Iterator[Item]:
     """The items in order, made by so many processes, each of which keeps to one core."""
     return iter(DataLoader(batches, batch_size=None, num_workers=loaders, prefetch_factor=2, worker_init_fn=alone))
+
+
+def replayed(batches: Iterator[TrainBatch], uses: int, seed: int) -> Iterator[TrainBatch]:
+    """Each new batch, then `uses` - 1 of the last ones again, half of them mirrored, all with other prompts: for scenes
+    that cost more than steps."""
+    rng, pool = np.random.default_rng(seed), deque[TrainBatch](maxlen=POOL)
+    again = count(1)
+    for batch in batches:
+        pool.append(batch)
+        yield batch
+        for _ in range(1, uses):
+            old = pool[int(rng.integers(len(pool)))]
+            turned = mirrored(old) if rng.random() < 0.5 else old
+            # Prompts follow an image's number; the scenes themselves never count so far.
+            yield replace(turned, numbers=old.numbers + next(again) * RENUMBERED)
 
 
 def alone(_: int) -> None:

@@ -1,6 +1,7 @@
 """Training without Ray: batches that follow from their number, and a schedule that follows the clock."""
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from PIL import Image
 
 from sam_core.training.presets import nano_gpu
-from tests.benchmarks.gpu_training import LOTS, at_this_pace
-from tests.benchmarks.train_vit_n import Options, Scenes, stages, things_of
+from sam_core.training.targets import mirrored
+from tests.benchmarks.gpu_training import LOTS, at_this_pace, replayed
+from tests.benchmarks.train_vit_n import Options, Scenes, stages
 
 
 def test_a_batch_is_the_same_whoever_makes_it() -> None:
@@ -34,10 +36,8 @@ def test_the_schedule_is_as_long_as_the_pace_promises() -> None:
     assert kept.at(400) == kept.at(799) == kept.base
 
 
-def test_stages_are_those_of_the_preset_with_the_options_in_them(tmp_path: Path) -> None:
+def test_stages_are_those_of_the_preset(tmp_path: Path) -> None:
     assert stages(Options(tmp_path, (1, 2, 3))) == nano_gpu()
-    (things,) = stages(Options(tmp_path, (9,), preset="nano_things", images=64, learning_rate=8e-4))
-    assert (things.images, things.learning_rate.base) == (64, 8e-4)
     with pytest.raises(ValueError, match="nano_things has 1 stages; --seconds names 2"):
         stages(Options(tmp_path, (1, 2), preset="nano_things"))
 
@@ -47,6 +47,18 @@ def test_things_of_a_folder_stand_in_the_scenes(tmp_path: Path) -> None:
     opacity = np.where(np.hypot(rows, columns) < 36, 255, 0)
     Image.fromarray(np.dstack([rows, columns, rows, opacity]).astype(np.uint8)).save(tmp_path / "thing.png")
     config = replace(nano_gpu()[0], image_size=64, images=2, min_area=20)
-    plain, with_things = (Scenes(config, 3, things_of(folder))[5] for folder in (None, tmp_path))
+    plain, with_things = (Scenes(config, 3, folder)[5] for folder in (None, tmp_path))
     assert len(with_things.masks)
     assert not torch.equal(plain.images, with_things.images)
+
+
+def test_a_scene_is_seen_again_with_other_prompts() -> None:
+    config = replace(nano_gpu()[0], image_size=64, images=2, min_area=20)
+    scenes = Scenes(config, 1)
+    seen = list(islice(replayed(iter([scenes[0], scenes[1], scenes[2]]), 3, 0), 9))
+    numbers = [tuple(batch.numbers.tolist()) for batch in seen]
+    assert len(set(numbers)) == 9
+    assert [numbers[at] for at in (0, 3, 6)] == [(0, 1), (2, 3), (4, 5)]
+    known = [each.images for scene in (scenes[0], scenes[1], scenes[2]) for each in (scene, mirrored(scene))]
+    assert all(any(torch.equal(batch.images, images) for images in known) for batch in seen)
+    assert len(list(replayed(iter([scenes[0]]), 1, 0))) == 1

@@ -10,7 +10,7 @@ from sam_core.scenes import CutOut, cut_out
 from workflows.images import ImageError, decode_with_alpha
 from workflows.sources import UriReader
 
-KEPT = 1024
+KEPT = 2048
 """Things that are kept; a scene takes about five, and decoding them takes as long as all else."""
 
 

@@ -73,8 +73,9 @@ def to_bytes(batch: TrainBatch) -> bytes:
     """A batch as bytes, eight mask pixels in one."""
     bits = np.packbits(batch.masks.numpy(), axis=-1)
     tensors = {name: getattr(batch, name).contiguous() for name in ("images", "sizes", "image_of", "numbers")}
-    if batch.text is not None:
-        tensors["text"] = batch.text.contiguous()
+    for name, tensor in (("text", batch.text), ("centres", batch.centres)):
+        if tensor is not None:
+            tensors[name] = tensor.contiguous()
     return save(tensors | {"masks": torch.from_numpy(bits)})
 
 

@@ -47,12 +47,30 @@ def test_gradients_through_the_features_equal_those_of_one_graph() -> None:
 
     data = batch()
     features = whole.image_encoder(normalised(data, whole.pixel_mean, whole.pixel_std))
-    prompts = first_prompts(data.masks, config, prompt_draws(data, config.seed))
+    prompts = first_prompts(data, config, prompt_draws(data, config.seed))
     loss, _ = run_round(whole, features.take(data.image_of), prompts, averaged(data.masks, 16), config)
     loss.total.backward()
     for (name, a), b in zip(stepped.named_parameters(), whole.parameters(), strict=True):
         if b.grad is not None:
             torch.testing.assert_close(a.grad, b.grad, msg=name)
+
+
+def test_so_many_first_points_are_centres() -> None:
+    masks = torch.zeros(300, 64, 64, dtype=torch.bool)
+    masks[:, 8:56, 8:56] = True
+    one = batch()
+    data = TrainBatch(one.images[:1], one.sizes[:1], masks, torch.zeros(300, dtype=torch.int64), one.numbers[:1])
+    data = replace(data, centres=torch.full((300, 2), 31.0))
+    found = [
+        (first_prompts(data, replace(CONFIG, box_share=0, centre_share=share), prompt_draws(data, 0)).xy[:, 0] == 31)
+        .all(1)
+        .float()
+        .mean()
+        for share in (0.0, 0.5, 1.0)
+    ]
+    assert found[0] < 0.02
+    assert 0.4 < found[1] < 0.6
+    assert found[2] == 1
 
 
 def test_a_step_is_a_function_of_its_seed() -> None:
@@ -137,7 +155,7 @@ def test_a_text_alone_asks_for_three_masks_and_a_click_makes_it_clear() -> None:
     data = text_batch()
     assert data.text is not None
     draws = prompt_draws(data, 0)
-    prompts = text_prompts(data.masks, data.text, TEXT_CONFIG, draws)
+    prompts = text_prompts(data, TEXT_CONFIG, draws)
     assert prompts.single
     torch.testing.assert_close(prompts.text, data.text)
     clicked = prompts.with_clicks(first_points(data.masks, draws))
@@ -151,7 +169,7 @@ def test_some_masks_begin_with_a_point_or_a_box() -> None:
     kinds = set()
     for seed in range(20):
         draws = prompt_draws(data, seed)
-        prompts = text_prompts(data.masks, data.text, config, draws)
+        prompts = text_prompts(data, config, draws)
         assert prompts.spoken is not None
         kinds |= {(bool(s), *row) for s, row in zip(prompts.spoken, prompts.labels.tolist(), strict=True)}
     assert kinds == {(True, -1, -1), (False, 1, -1), (False, 2, 3)}
@@ -166,7 +184,7 @@ def test_training_sees_a_text_as_prediction_does() -> None:
     assert data.text is not None
     draws = prompt_draws(data, 0)
     clicks = first_points(data.masks, draws)
-    alone = text_prompts(data.masks, data.text, TEXT_CONFIG, draws)
+    alone = text_prompts(data, TEXT_CONFIG, draws)
     clicked = Prompts(clicks.xy[:, None], clicks.labels[:, None], text=data.text)
     for state, prompts in ((alone, Prompts(text=data.text)), (alone.with_clicks(clicks), clicked)):
         trained = prompt_tokens(sam, state).sparse
@@ -178,7 +196,7 @@ def test_noise_keeps_the_length_and_follows_the_seed() -> None:
     data = text_batch()
     assert data.text is not None
     noisy = replace(TEXT_CONFIG, text_noise=0.5)
-    one, same, other = (text_prompts(data.masks, data.text, noisy, prompt_draws(data, seed)).text for seed in (0, 0, 1))
+    one, same, other = (text_prompts(data, noisy, prompt_draws(data, seed)).text for seed in (0, 0, 1))
     assert one is not None
     torch.testing.assert_close(one.norm(dim=1), torch.ones(4))
     torch.testing.assert_close(one, same)

@@ -138,11 +138,13 @@ def test_metrics_are_read_back_once_per_step_and_tensorboard_has_them(tmp_path: 
 def test_a_batch_travels_unchanged(labelled: Path) -> None:
     (parts,) = steps(small_config(), labelled, 3, 4)
     found = batch_from_bytes(batch_to_bytes(parts[0]))
-    for name in set(TrainBatch.__slots__) - {"text"}:
+    for name in set(TrainBatch.__slots__) - {"text", "centres"}:
         assert torch.equal(getattr(found, name), getattr(parts[0], name))
-    assert found.text is None
-    spoken = replace(parts[0], text=torch.randn(len(parts[0].masks), 5))
-    assert torch.equal(batch_from_bytes(batch_to_bytes(spoken)).text, spoken.text)
+    assert found.text is found.centres is None
+    rows = torch.randn(len(parts[0].masks), 5)
+    more = batch_from_bytes(batch_to_bytes(replace(parts[0], text=rows, centres=rows[:, :2])))
+    assert torch.equal(more.text, rows)
+    assert torch.equal(more.centres, rows[:, :2])
 
 
 def test_lack_of_memory_is_recognised() -> None:
