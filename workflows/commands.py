@@ -228,6 +228,9 @@ class TrainCommand:
     window_share: float | None = None
     """Another share of the photographs that are seen through the window around one of their objects; 0 for a model that
     shall look at whole images."""
+    centre_share: float | None = None
+    """Another share (0 to 1) of the first points that lie deep inside their object, as people click; the others lie
+    anywhere in it."""
     chosen: float | None = None
     """Another share (0 to 1) of the mask loss for the mask that people are shown, the rest being the best one's: 1 for
     objects without parts, where one click means one thing."""
@@ -244,7 +247,7 @@ class TrainCommand:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
-        for name in ("window_share", "chosen"):
+        for name in ("window_share", "centre_share", "chosen"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must lie in 0..1")

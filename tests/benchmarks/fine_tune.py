@@ -46,6 +46,8 @@ class Options:
     """Side of the input, px; the preset's when not given."""
     window_share: float | None = None
     """Of photographs seen through windows; the preset's when not given."""
+    centre_share: float | None = None
+    """Of first points deep inside their object; the preset's when not given."""
     chosen: float | None = None
     """Share of the mask loss for the mask that is shown; the preset's when not given."""
     bfloat16: bool | None = None
@@ -75,6 +77,7 @@ def main() -> None:
                 learning_rate=options.learning_rate,
                 image_size=options.image_size,
                 window_share=options.window_share,
+                centre_share=options.centre_share,
                 chosen=options.chosen,
                 bfloat16=options.bfloat16,
                 workers=options.workers,

@@ -70,6 +70,8 @@ class Options:
     """Model input side, px: that of `vit_n`."""
     learning_rate: float | None = None
     """Base learning rate; the preset's when not given."""
+    centre_share: float | None = None
+    """Of first points deep inside their object; the preset's when not given."""
     chosen: float | None = None
     """Share of the mask loss for the mask that is shown; the preset's when not given."""
     bfloat16: bool | None = None
@@ -131,6 +133,7 @@ def settings(options: Options, work: Path) -> dict[str, Any]:
         "threads": 1,
         "image_size": options.image_size,
         "learning_rate": options.learning_rate,
+        "centre_share": options.centre_share,
         "chosen": options.chosen,
         "bfloat16": options.bfloat16,
         "also": ["scenes"],

@@ -43,6 +43,7 @@ class TrainingSettings:
     masks_per_image: Count | None = None
     image_size: Count | None = None
     window_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    centre_share: Annotated[float, Field(ge=0, le=1)] | None = None
     chosen: Annotated[float, Field(ge=0, le=1)] | None = None
     bfloat16: bool | None = None
     seed: Seed | None = None

@@ -110,7 +110,10 @@ def _configs(command: TrainCommand) -> tuple[list[TrainConfig], Clip | None]:
 
 def adjusted(config: TrainConfig, command: TrainCommand) -> TrainConfig:
     """The preset with the command's values in it; decay steps keep their share of the run."""
-    names = ("model", "teacher", "images", "masks_per_image", "image_size", "window_share", "bfloat16", "seed")
+    names = (
+        *("model", "teacher", "images", "masks_per_image", "image_size"),
+        *("window_share", "centre_share", "bfloat16", "seed"),
+    )
     given = {name: value for name in names if (value := getattr(command, name)) is not None}
     rate = config.learning_rate
     iterations = command.iterations or rate.iterations

@@ -157,7 +157,7 @@ def test_a_seed_is_not_negative() -> None:
         TrainCommand(sources=("scenes",), seed=-1)
 
 
-@pytest.mark.parametrize("name", ["window_share", "chosen"])
+@pytest.mark.parametrize("name", ["window_share", "centre_share", "chosen"])
 def test_shares_lie_between_0_and_1(name: str) -> None:
     with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is 1.5; it must lie in 0..1"):
         TrainCommand(sources=("scenes",), **{name: 1.5})
@@ -169,6 +169,7 @@ def test_values_of_the_command_take_the_preset_s_place() -> None:
     found = adjusted(config, command)
     (windows,) = fine_tune()
     assert adjusted(windows, TrainCommand(("scenes",), window_share=0.0)).window_share == 0 < windows.window_share
+    assert adjusted(windows, TrainCommand(("scenes",), centre_share=0.3)).centre_share == 0.3 != windows.centre_share
     assert adjusted(windows, TrainCommand(("scenes",), chosen=1.0)).losses == replace(windows.losses, chosen=1.0)
     assert (config.bfloat16, found.bfloat16, found.seed) == (True, False, 7)
     assert found.learning_rate.decay_at == (config.learning_rate.decay_at[0] // 2,)

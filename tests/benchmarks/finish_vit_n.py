@@ -1,0 +1,143 @@
+"""What follows a training of the model in the box: weights between two models, and a choice of masks that fits them.
+
+    python -m tests.benchmarks.finish_vit_n OLD NEW OUT --things FOLDER [--share 0.75] [--scenes 1536]
+
+OUT is the mean of both models' weights with a head of predicted IoU fitted anew, on first points in scenes with and
+without things: a mean of weights draws good masks, but its head no longer tells them apart. What is fitted is the mean
+squared error of the three masks of a click, and nothing else moves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+import tyro
+from rich.progress import track
+from torch import Tensor, nn
+
+from sam_core.model.checkpoint import load_model, save_model
+from sam_core.model.sam import Sam
+from sam_core.training.draws import prompt_draws
+from sam_core.training.interactive import first_prompts, prompt_tokens
+from sam_core.training.losses import mask_iou
+from sam_core.training.presets import TrainConfig, nano_things
+from sam_core.training.targets import TrainBatch, normalised
+from tests.benchmarks.gpu_training import supply
+from tests.benchmarks.train_vit_n import Scenes
+
+_MULTIMASK = slice(1, None)
+_LOT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Averages two models and fits the head of predicted IoU."""
+
+    old: tyro.conf.Positional[str]
+    """Model before a training, by name or path."""
+    new: tyro.conf.Positional[str]
+    """Model after it."""
+    out: tyro.conf.Positional[Path]
+    """Where to write the weights, in half precision."""
+    things: Path
+    """Folder of cut-outs that stand in half of the scenes."""
+    share: float = 0.75
+    """Of the new model's weights in the mean."""
+    scenes: int = 1536
+    """To fit the head on."""
+    seed: int = 77
+    """Of scenes, points and order."""
+
+
+class Examples(NamedTuple):
+    """tokens: [N, C], what the head of predicted IoU sees of a click. real: [N, 3], true IoU of the masks it gave."""
+
+    tokens: Tensor
+    real: Tensor
+
+
+def mean_model(old: Sam, new: Sam, share: float) -> Sam:
+    """The new model with (1 - share) * old + share * new as its parameters."""
+    with torch.no_grad():
+        for mine, before in zip(new.parameters(), old.parameters(), strict=True):
+            mine.lerp_(before, 1 - share)
+    return new
+
+
+def calibration_config(options: Options) -> TrainConfig:
+    """First points alone, most of them where people click."""
+    (config,) = nano_things()
+    return replace(config, images=4, box_share=0.0, centre_share=0.75, bfloat16=False, seed=options.seed)
+
+
+def scenes_of(config: TrainConfig, options: Options) -> Iterator[TrainBatch]:
+    """Half of the scenes with things, half without."""
+    for things in (options.things, None):
+        yield from islice(supply(Scenes(config, 8, things), 1), options.scenes // (2 * config.images))
+
+
+@torch.no_grad()
+def examples(sam: Sam, batches: Iterable[TrainBatch], config: TrainConfig) -> Examples:
+    """What the model finds with first points, and how good it is at the input's resolution."""
+    tokens, real = [], []
+    decoder, positions = sam.mask_decoder, sam.prompt_encoder.dense_positions()
+    for batch in batches:
+        encoded = sam.image_encoder(normalised(batch, sam.pixel_mean, sam.pixel_std)).take(batch.image_of)
+        prompts = prompt_tokens(sam, first_prompts(batch, config, prompt_draws(batch, config.seed)))
+        decoded = decoder.attend(encoded.embedding, positions, prompts.sparse, prompts.dense)
+        filters = decoder.mask_filters(decoded.masks, _MULTIMASK)
+        logits = torch.einsum("nmc,nchw->nmhw", filters, decoder.upscale(decoded.image, encoded.fine))
+        masks = F.interpolate(logits, batch.masks.shape[-2:], mode="bilinear")
+        tokens.append(decoded.iou)
+        real.append(mask_iou(masks, batch.masks[:, None].float()))
+    return Examples(torch.cat(tokens), torch.cat(real))
+
+
+def fit(head: nn.Module, found: Examples, *, seed: int, epochs: int = 10, rate: float = 1e-4) -> None:
+    """AdamW on the mean squared error, a cosine down to nothing."""
+    order = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=0.05)
+    steps = epochs * len(found.tokens) // _LOT
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+    for _ in range(steps):
+        chosen = torch.randint(len(found.tokens), (_LOT,), generator=order)
+        optimizer.zero_grad()
+        F.mse_loss(head(found.tokens[chosen])[:, _MULTIMASK], found.real[chosen]).backward()
+        optimizer.step()
+        schedule.step()
+
+
+def agreement(head: nn.Module, found: Examples) -> tuple[float, float]:
+    """Mean real IoU of the masks with the highest predicted IoU, and of the best ones."""
+    with torch.no_grad():
+        chosen = head(found.tokens)[:, _MULTIMASK].argmax(1, keepdim=True)
+    return found.real.gather(1, chosen).mean().item(), found.real.amax(1).mean().item()
+
+
+def main() -> None:
+    options = tyro.cli(Options)
+    old, new = load_model(options.old), load_model(options.new)
+    sam = mean_model(old.sam, new.sam, options.share).eval()
+    config = calibration_config(options)
+    batches = track(scenes_of(config, options), total=options.scenes // config.images)
+    found = examples(sam, batches, config)
+    head = sam.mask_decoder.iou_prediction_head
+    before = agreement(head, found)
+    fit(head, found, seed=options.seed)
+    after = agreement(head, found)
+    print(f"{len(found.tokens)} clicks: chosen {before[0]:.4f} -> {after[0]:.4f}, best {after[1]:.4f}")
+    told = {"old": options.old, "share": options.share, "scenes": options.scenes, "seed": options.seed}
+    save_model(
+        sam, options.out, {"finish": json.dumps(told), "calibration": json.dumps(asdict(config))}, dtype=torch.float16
+    )
+
+
+if __name__ == "__main__":
+    main()
