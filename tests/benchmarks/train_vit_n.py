@@ -1,7 +1,7 @@
 """Trains the model in the box on one GPU, in the minutes that it is given.
 
     python -m tests.benchmarks.train_vit_n OUT --seconds 150 370 900 [--start vit_n] [--loaders 14]
-    python -m tests.benchmarks.train_vit_n OUT --preset nano_things --things FOLDER --seconds 1500
+    python -m tests.benchmarks.train_vit_n OUT --preset nano_things --things FOLDER --seconds 980 --uses 4
 
 The stages are those of a preset, the scenes those of `sam_core.scenes`; 0 seconds leave a stage out.
 Each stage begins with the averaged weights of the one before it. OUT gets `<number>.safetensors` in half precision,
