@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # sam-engine as a cluster job: error rows (status 1) are a finished job, and a store or cluster that fails for a while
-# (2, or a death by signal) is met with the same command again, which goes on where it stopped.
+# (2, 70, or a death by signal) is met with the same command again, which goes on where it stopped.
 set -u
 tries="${SAM_ENGINE_TRIES:-5}"
 pause="${SAM_ENGINE_PAUSE:-30}"

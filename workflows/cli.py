@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, replace
@@ -39,7 +40,7 @@ from workflows.rounds.commands import RoundsConfig
 from workflows.text.commands import SegmentConfig, TagConfig
 from workflows.usage import unwrapped, usage_line
 
-DONE, WRONG_USE, INTERRUPTED = 0, 2, 130
+DONE, WRONG_USE, BROKEN, INTERRUPTED = 0, 2, 70, 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ NAMES = tuple(known.name for known in SUBCOMMANDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; the exit status: 0 done, 1 finished with error rows, 2 wrong usage or unreadable input.
+    """Run one subcommand; the exit status: 0 done, 1 finished with error rows, 2 wrong usage or unreadable input,
+    70 a bug, of which the traceback tells.
 
     With SAM_ENGINE_TRACEBACK set, a failure shows where it came from.
     """
@@ -113,9 +115,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     except (ValueError, OSError) as error:
         if os.environ.get("SAM_ENGINE_TRACEBACK"):
-            raise
+            traceback.print_exc()
         print(f"sam-engine: {one_line(error)}", file=sys.stderr)
         return WRONG_USE
+    except Exception:  # Python itself would end with 1, the status of a job that is done but for error rows
+        traceback.print_exc()
+        return BROKEN
 
 
 def parse(arguments: Sequence[str]) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +67,16 @@ def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Header:
     if orientation >= 5:
         width, height = height, width
     return Header((image.format or "").lower(), height, width, orientation)
+
+
+def has_more_frames(data: bytes) -> bool:
+    """Whether an image file is an animation or has pages beyond the first, the only one that is ever decoded; also
+    where it is too damaged to tell. Raises ImageError for what is no image."""
+    image = _open(data, sys.maxsize)
+    try:
+        return int(getattr(image, "n_frames", 1)) > 1
+    except Exception:  # decoders of hostile bytes raise nearly everything
+        return True
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

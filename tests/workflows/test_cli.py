@@ -17,7 +17,7 @@ from sam_core.model.sam import Sam
 from sam_core.presets import preset, stage_three
 from sam_core.recipes import SmallMaskRule, draft, sa1b
 from tests.workflows.conftest import BIN, Engine, Finished
-from workflows.cli import SUBCOMMANDS, Subcommand, main, parse
+from workflows.cli import BROKEN, SUBCOMMANDS, Subcommand, main, parse
 from workflows.commands import GenerateConfig, SqlConfig
 
 
@@ -159,8 +159,19 @@ def test_no_write_permission(photos: Path, tmp_path: Path) -> None:
 
 def test_a_traceback_on_request(engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SAM_ENGINE_TRACEBACK", "1")
-    with pytest.raises(ValueError, match="no such folder"):
-        engine("ingest", tmp_path / "gone", tmp_path / "data")
+    ran = engine("ingest", tmp_path / "gone", tmp_path / "data")
+    assert ran.status == 2
+    assert "Traceback" in ran.err
+    assert "no such folder" in ran.err.splitlines()[-1]
+
+
+def test_a_bug_does_not_end_as_a_job_with_error_rows_does(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("workflows.ingest.ingest_command", lambda config: {}["bug"])
+    ran = engine("ingest", tmp_path, tmp_path / "data")
+    assert ran.status == BROKEN
+    assert "KeyError: 'bug'" in ran.err
 
 
 def test_ingest_tells_what_it_found(engine: Engine, photos: Path, tmp_path: Path) -> None:

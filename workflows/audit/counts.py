@@ -89,7 +89,7 @@ def rings(subject: Subject) -> Counted:
 
 def centres(subject: Subject) -> Counted:
     """float [GRID * GRID], row by row: masks whose box has its centre in a cell of the image."""
-    x, y = (f"least(floor({place} * {GRID})::INT, {GRID - 1})" for place in (_X, _Y))
+    x, y = (f"greatest(least(floor({place} * {GRID})::INT, {GRID - 1}), 0)" for place in (_X, _Y))
     return _counted(subject, f"{y} * {GRID} + {x}", GRID * GRID, "audit_masks")
 
 

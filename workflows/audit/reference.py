@@ -16,6 +16,7 @@ import pyarrow as pa
 from schemas import coco
 from schemas.ids import unreadable_image_id
 from workflows.audit.subject import Subject, allow
+from workflows.report.queries import rows
 from workflows.sources import UriReader
 
 _RELATIVE_SIZE = "CREATE MACRO relative_size(area, height, width) AS sqrt(area / (height::DOUBLE * width))"
@@ -38,15 +39,17 @@ def open_coco(path: str, *, licences: Sequence[str] = ()) -> Subject:
     connection.execute(_RELATIVE_SIZE)
     _create(connection, "CREATE TABLE coco_masks AS FROM incoming", _masks(document, annotations, ids))
     _create(connection, _IMAGES, _images(document, _folder(path, document), ids))
-    allow(connection, licences)
+    allow(connection, licences, stated_in="audit_all_images")
     connection.execute("CREATE VIEW audit_masks AS FROM coco_masks SEMI JOIN audit_images USING (image_id)")
     by_image: dict[str, list[coco.Annotation]] = {}
     for one in annotations:
         by_image.setdefault(ids[one.image_id], []).append(one)
     sizes = {ids[image.id]: (image.height, image.width) for image in document.images}
 
+    allowed = {row["image_id"] for row in rows(connection, "SELECT image_id FROM audit_images")}
+
     def shapes(low: str, high: str) -> pa.Table:
-        chosen = sorted(image for image in by_image if low <= image <= high)
+        chosen = sorted(image for image in by_image if low <= image <= high and image in allowed)
         drawn = [row for image in chosen for row in _drawn(by_image[image], image, *sizes[image])]
         return pa.Table.from_pylist(drawn, schema=_SHAPES)
 

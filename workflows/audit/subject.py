@@ -91,7 +91,7 @@ def open_data_set(text: str, *, licences: Sequence[str] = ()) -> Subject:
     connection.execute(_IMAGES.format(worked_on=worked_on))
     if run_id is None and not rows(connection, "SELECT 1 FROM audit_all_images LIMIT 1"):
         raise ValueError(f"{place} has no masks by people to audit: `sam-engine annotate` is where they are drawn")
-    allow(connection, licences)
+    allow(connection, licences, stated_in="image_licences")
     if licences:
         relation += " AND image_id IN (SELECT image_id FROM audit_images)"
     connection.execute(f"CREATE TEMP VIEW audit_masks AS SELECT * FROM {relation}")
@@ -99,13 +99,20 @@ def open_data_set(text: str, *, licences: Sequence[str] = ()) -> Subject:
     return Subject(name, text, connection, relation, images_sql, _shapes_of(connection), run_id)
 
 
-def allow(connection: duckdb.DuckDBPyConnection, licences: Sequence[str]) -> None:
-    """Create audit_images out of audit_all_images. Raises ValueError when no image has an allowed licence."""
+def allow(connection: duckdb.DuckDBPyConnection, licences: Sequence[str], *, stated_in: str) -> None:
+    """Create audit_images out of audit_all_images. Raises ValueError when no image has an allowed licence.
+
+    stated_in: relation of image_id and licence; copies of an image may come under several, and all must be allowed.
+    """
     allowed = "true"
     if licences:
-        stated = [row["licence"] for row in rows(connection, "SELECT DISTINCT licence FROM audit_all_images")]
-        fitting = require_licences(stated, licences)
-        allowed = f"licence IN ({', '.join(map(literal, fitting))})"
+        known = f"(FROM {stated_in} AS stated SEMI JOIN audit_all_images USING (image_id))"
+        stated = [row["licence"] for row in rows(connection, f"SELECT DISTINCT licence FROM {known}")]
+        fitting = ", ".join(map(literal, require_licences(stated, licences)))
+        allowed = (
+            f"image_id IN (SELECT image_id FROM {known} AS known GROUP BY image_id "
+            f"HAVING bool_and(known.licence IN ({fitting})))"
+        )
     connection.execute(f"CREATE TEMP VIEW audit_images AS FROM audit_all_images WHERE {allowed}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
@@ -42,12 +43,15 @@ class TaskConfig:
     """Larger images end as errors."""
 
     def __post_init__(self) -> None:
-        for name in ("limit", "workers", "threads", "shard_size", "max_pixels"):
+        self._require_positive("limit", "workers", "threads", "shard_size", "max_pixels")
+        if self.seed < 0:
+            raise ValueError(f"--seed is {self.seed}; it must be 0 or more")
+
+    def _require_positive(self, *names: str) -> None:
+        for name in names:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
-        if self.seed < 0:
-            raise ValueError(f"--seed is {self.seed}; it must be 0 or more")
 
     def measured(self) -> dict[str, object]:
         """The values that decide what is measured, beside the model, the data and the device."""
@@ -73,6 +77,8 @@ class SinglePointConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         TaskConfig.__post_init__(self)
+        self._require_positive("masks_per_image", "most_masks", "enough_masks")
+        require_least_area(self.least_area)
         require_clicks(self.clicks)
 
 
@@ -95,6 +101,7 @@ class FairnessConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         TaskConfig.__post_init__(self)
+        require_least_area(self.least_area)
         require_clicks(self.clicks)
         require_draws(self.draws)
 
@@ -114,6 +121,10 @@ class EdgesConfig(TaskConfig):
     thresholds: int = 99
     """Places of the curve, evenly between 0 and 1; matching at each costs most of the time."""
 
+    def __post_init__(self) -> None:
+        TaskConfig.__post_init__(self)
+        self._require_positive("points_per_side", "thresholds")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalsConfig(TaskConfig):
@@ -125,6 +136,10 @@ class ProposalsConfig(TaskConfig):
     """Box IoU above which the less confident of two masks is dropped."""
     proposals: int = 1000
     """Masks per image that count, best mean of predicted IoU and stability first."""
+
+    def __post_init__(self) -> None:
+        TaskConfig.__post_init__(self)
+        self._require_positive("points_per_side", "proposals")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +203,12 @@ def require_draws(draws: int) -> None:
     """Raise ValueError unless there is a resample."""
     if draws < 1:
         raise ValueError(f"--draws is {draws}; it must be positive")
+
+
+def require_least_area(area: float) -> None:
+    """Raise ValueError unless it is a number of px."""
+    if not 0 <= area < math.inf:
+        raise ValueError(f"--least-area is {area}; it must be 0 or more")
 
 
 def require_clicks(clicks: tuple[int, ...]) -> None:

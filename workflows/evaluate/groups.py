@@ -60,4 +60,6 @@ def _from_json(place: str, by: str) -> GroupOf:
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    """A label; None where there is none: an empty cell, or what tables write for one."""
+    unknown = value is None or value != value or not str(value).strip()
+    return None if unknown else str(value)

@@ -187,13 +187,15 @@ def _json(place: str, image_folder: str | None) -> Iterator[dict[str, Any]]:
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     sizes = {image.id: image for image in document.images}
     for annotation in document.annotations:
+        if annotation.image_id not in sizes:  # files that were filtered keep annotations of images that are gone
+            continue
         counts = coco_rle(annotation, sizes[annotation.image_id], place)
         if counts:
             by_image[annotation.image_id].append(
                 {
                     "id": annotation.id,
                     "rle": counts,
-                    "area": annotation.area,
+                    "area": annotation.area or float(rle.area(counts)),  # some exporters write 0
                     "category": annotation.category_id,
                     "crowd": bool(annotation.iscrowd),
                     "group": frequencies.get(annotation.category_id) or None,
@@ -229,7 +231,7 @@ def _source(place: str) -> Iterator[dict[str, Any]]:
     (source,) = open_sources((place,), need_masks=True)
     if source.procedural or source.index is None:
         raise ValueError(f"{place}: nothing to evaluate on; name images with true masks")
-    names = _names([uris[0] for uris in source.index["uris"].to_pylist()])
+    names = names_of([uris[0] for uris in source.index["uris"].to_pylist()])
     for name, row in zip(names, source.index.to_pylist(), strict=True):
         inside = None if row["rles"] is None else [_annotation(*pair) for pair in enumerate(row["rles"])]
         yield _row(
@@ -244,12 +246,15 @@ def _source(place: str) -> Iterator[dict[str, Any]]:
         )
 
 
-def _names(uris: list[str]) -> list[str]:
-    """File names without their endings; where two images share one, the paths below the folder that holds all."""
+def names_of(uris: list[str]) -> list[str]:
+    """File names without their endings; where two images share one, the paths below the folder that holds all, with
+    their endings where nothing else tells two apart."""
     stems = [PurePosixPath(uri).stem for uri in uris]
     if len(set(stems)) == len(stems):
         return stems
-    parts = [PurePosixPath(uri).with_suffix("").parts for uri in uris]
+    whole = [PurePosixPath(uri) for uri in uris]
+    short = [path.with_suffix("") for path in whole]
+    parts = [path.parts for path in (short if len(set(short)) == len(short) else whole)]
     above = next(depth for depth, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1)
     return ["/".join(each[above:]) for each in parts]
 

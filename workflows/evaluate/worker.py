@@ -45,8 +45,8 @@ class EvaluationJob:
     helpers: Helpers = field(default_factory=Helpers)
 
 
-_MAY_PASS = ("Unreadable", "Changed")
-"""Kinds of ImageError after which the right file may lie there the next time."""
+_MAY_PASS = ("Unreadable", "Changed", "TooManyPixels")
+"""Kinds of ImageError after which the right file may lie there, or a higher limit be given, the next time."""
 
 
 class EvaluationWorker:
@@ -87,7 +87,7 @@ class EvaluationWorker:
             raise
         except (ImageError, ValueError, OSError) as fault:
             error = one_line(fault)
-            again = isinstance(fault, ImageError) and fault.kind in _MAY_PASS
+            again = isinstance(fault, OSError) or (isinstance(fault, ImageError) and fault.kind in _MAY_PASS)
         ended = {"set": planned["set"], "name": planned["name"], "rows": len(rows), "error": error, "again": again}
         return rows, ended | {"seconds": time.perf_counter() - start}
 

@@ -28,7 +28,7 @@ from PIL import Image
 
 from schemas.ids import canonical_json, content_hash, image_id_of_hash
 from workflows.failures import one_line, tell_left_out
-from workflows.images import ImageError, byte_limit, decode, read_header
+from workflows.images import ImageError, byte_limit, decode, has_more_frames, read_header
 from workflows.progress import Progress
 from workflows.protect.blur import Region, blur
 from workflows.protect.commands import ProtectConfig
@@ -88,8 +88,10 @@ class Blurrer:
         regions = self._regions(reference.uri, pixels)
         if outside := next((region for region in regions if not region.touches(*pixels.shape[:2])), None):
             return row | {"error": f"{outside} lies outside of the picture of {pixels.shape[1]}x{pixels.shape[0]} px"}
-        blurred = _encoded(blur(pixels, regions, margin=self.config.margin), header.format) if regions else data
-        suffix = _SUFFIXES.get(header.format, f".{header.format}") if not regions else _blurred_suffix(header.format)
+        # Of an animation only the first frame was looked at, so only that one goes on.
+        redrawn = bool(regions) or has_more_frames(data)
+        blurred = _encoded(blur(pixels, regions, margin=self.config.margin), header.format) if redrawn else data
+        suffix = _blurred_suffix(header.format) if redrawn else _SUFFIXES.get(header.format, f".{header.format}")
         new = content_hash(blurred)
         key = f"images/{image_id_of_hash(new)}{suffix}"
         self.store.put(key, blurred)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from schemas import layout
+from schemas.tables import IMAGES as IMAGES_TABLE
 from tests.workflows.audit.conftest import IMAGES, LICENCES, Audited
 from workflows.audit import counts
 from workflows.audit.examine import examine
@@ -90,6 +95,40 @@ def test_a_licence_rule_leaves_images_out(audited: Audited) -> None:
         "none stated": False,
     }
     assert sum(licence.images for licence in licences(one, ["cc by 4*"])) == IMAGES - 1
+
+
+def test_a_copy_under_another_licence_leaves_an_image_out(audited: Audited, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(audited.root, root)
+    allowed = counts.totals(open_data_set(f"{root}@first", licences=["cc by 4*"])).images
+    (path,) = (root / "images").glob("*.parquet")
+    first = pq.read_table(path).slice(0, 1).to_pylist()[0]
+    assert first["licence"] == "CC BY 4.0"
+    copy = pa.Table.from_pylist(
+        [first | {"uri": "/zz/copy.jpg", "licence": "All rights reserved"}], schema=IMAGES_TABLE
+    )
+    pq.write_table(copy, root / layout.images_key("copy"))
+    one = open_data_set(f"{root}@first", licences=["cc by 4*"])
+    assert counts.totals(one).images == allowed - 1
+    assert first["image_id"] not in {row["image_id"] for row in one.rows("SELECT image_id FROM audit_images")}
+
+
+def test_a_licence_rule_leaves_masks_of_a_reference_out(coco: Path) -> None:
+    content = json.loads(coco.read_text())
+    content["annotations"] += [
+        entry | {"id": 20 + n, "image_id": 2} for n, entry in enumerate(content["annotations"][:3])
+    ]
+    coco.write_text(json.dumps(content))
+    subject = open_coco(str(coco), licences=["attribution*"])
+    found = examine(subject, images=10, seed=0, duplicate_iou=0.9)
+    assert (found.images, found.masks) == (1, 3) == (counts.totals(subject).images, counts.totals(subject).masks)
+
+
+def test_boxes_beyond_the_image_count_at_its_border(coco: Path) -> None:
+    content = json.loads(coco.read_text())
+    content["annotations"][0]["bbox"] = [-90000, -40, 2, 3]
+    coco.write_text(json.dumps(content))
+    assert counts.centres(open_coco(str(coco))).values[0] >= 1
 
 
 def test_annotations_are_audited_without_audits(audited: Audited) -> None:

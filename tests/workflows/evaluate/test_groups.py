@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from workflows.evaluate.groups import grouped
@@ -26,6 +28,15 @@ def test_columns_of_a_table(coco: Path, tmp_path: Path) -> None:
     assert groups(coco, "age", table) == ["young", None, None, None, "old", None]
     table.write_text("file_name,country\n2.png,Kenya\n")
     assert groups(coco, "country", table) == ["Kenya"] * 3
+
+
+def test_an_empty_cell_is_no_group(coco: Path, tmp_path: Path) -> None:
+    table = tmp_path / "people.csv"
+    table.write_text("file_name,age\n0.png,young\n1.png,\n2.png, \n")
+    assert groups(coco, "age", table) == ["young"] * 3
+    parquet = tmp_path / "people.parquet"
+    pq.write_table(pa.table({"file_name": ["0.png", "1.png"], "age": [3.0, float("nan")]}), parquet)
+    assert groups(coco, "age", parquet) == ["3.0"] * 3
 
 
 def test_what_gives_no_groups_is_refused(coco: Path, labelled: Path, tmp_path: Path) -> None:

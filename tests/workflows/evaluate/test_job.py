@@ -43,7 +43,7 @@ from workflows.evaluate.commands import (
 from workflows.evaluate.instances import Drawn
 from workflows.evaluate.job import Evaluated, evaluate, here
 from workflows.evaluate.task import MEASURED, PAPER
-from workflows.evaluate.truth import open_set, read_image, read_masks
+from workflows.evaluate.truth import TrueMasks, open_set, read_image, read_masks
 from workflows.evaluate.worker import EvaluationJob, EvaluationWorker
 from workflows.sources import UriReader
 
@@ -139,6 +139,33 @@ def test_an_image_at_fault_is_left_out_and_named(labelled: Path, common: dict[st
     assert value(done, "images") == 4
     (error,) = done.errors
     assert error.startswith("labelled/1: not an image")
+
+
+def test_a_higher_limit_measures_what_was_too_large(labelled: Path, common: dict[str, Any]) -> None:
+    config = SinglePointConfig(data=(str(labelled),), clicks=(1,), max_pixels=10, **common)
+    with pytest.raises(ValueError):
+        run(config)
+    done = run(replace(config, max_pixels=10**6))
+    assert (value(done, "images"), done.errors) == (5, ())
+
+
+def test_a_label_that_was_away_is_measured_when_it_is_back(
+    labelled: Path, common: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = SinglePointConfig(data=(str(labelled),), clicks=(1,), **common)
+    away = [True]
+
+    def read(row: dict[str, Any], reader: UriReader) -> TrueMasks:
+        if away and row["name"] == "1":
+            raise FileNotFoundError(f"{row['truth_uri']}: no such file")
+        return read_masks(row, reader)
+
+    monkeypatch.setattr("workflows.evaluate.clicks.read_masks", read)
+    first = run(config)
+    assert len(first.errors) == 1
+    away.clear()
+    done = run(config)
+    assert (done.evaluation, value(done, "images"), done.errors) == (first.evaluation, 5, ())
 
 
 class ColourGenerator:

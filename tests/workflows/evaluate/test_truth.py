@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 
 from sam_core.masks.rle import encode
 from tests.workflows.evaluate.conftest import HEIGHT, WIDTH, picture
-from workflows.evaluate.truth import TruthSet, open_set, read_boundaries, read_image, read_masks, require_size
+from workflows.evaluate.truth import TruthSet, names_of, open_set, read_boundaries, read_image, read_masks, require_size
 from workflows.images import ImageError
 from workflows.sources import UriReader
 
@@ -55,6 +55,24 @@ def test_coco_has_crowds_categories_and_areas_as_annotated(coco: Path) -> None:
     assert set(masks.groups) == {None}
     np.testing.assert_array_equal(masks.dense()[1], picture(0)[1] == 2)
     assert open_set(str(coco.parent)).rows["name"].to_pylist() == ["0.png", "1.png", "2.png"]
+
+
+def test_pictures_that_only_their_endings_tell_apart() -> None:
+    assert names_of(["/p/cat.jpg", "/p/cat.png"]) == ["cat.jpg", "cat.png"]
+    assert names_of(["/p/cat.jpg", "/p/cat.png", "/p/a/dog.png"]) == ["cat.jpg", "cat.png", "a/dog.png"]
+    assert names_of(["/p/a/cat.jpg", "/p/b/cat.png"]) == ["a/cat", "b/cat"]
+
+
+def test_annotations_without_an_image_or_an_area(coco: Path) -> None:
+    content = json.loads(coco.read_text())
+    content["images"] = [image for image in content["images"] if image["file_name"] != "1.png"]
+    for entry in content["annotations"]:
+        entry["area"] = 0
+    coco.write_text(json.dumps(content))
+    truth = open_set(str(coco))
+    assert truth.rows["name"].to_pylist() == ["0.png", "2.png"]
+    areas = read_masks(first(truth), READER).areas
+    assert areas[:3].tolist() == [float((picture(0)[1] == label).sum()) for label in (1, 2, 3)]
 
 
 def test_lvis_names_pictures_by_url_and_has_frequencies(lvis: Path) -> None:

@@ -189,6 +189,20 @@ def test_a_picture_that_was_away_is_done_when_it_is_back(engine: Engine, picture
     assert sorted(record(tmp_path / "out")) == ["marked.png", "plain.jpg", "turned.jpg"]
 
 
+def test_frames_that_nobody_looked_at_do_not_go_on(
+    engine: Engine, pictures: Path, tmp_path: Path, red_detector: Path
+) -> None:
+    plain, marked = (Image.open(pictures / name).convert("RGB") for name in ("plain.jpg", "marked.png"))
+    for name in ("moves.gif", "scan.tif", "moves.webp", "stereo.mpo"):
+        plain.save(pictures / name, save_all=True, append_images=[marked])
+    assert engine("protect", pictures, tmp_path / "out", "--detector", red_detector).status == 0
+    rows = record(tmp_path / "out")
+    for name in ("moves.gif", "scan.tif", "moves.webp", "stereo.mpo"):
+        with Image.open(tmp_path / "out" / str(rows[name]["uri"])) as new:
+            assert (getattr(new, "n_frames", 1), rows[name]["n_regions"], new.size) == (1, 0, plain.size)
+    assert rows["plain.jpg"]["sha256"] == rows["plain.jpg"]["source_sha256"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
