@@ -100,7 +100,7 @@ def _most_trusted(found: Sequence[MaskBatch]) -> MaskBatch:
     masks = [(mask, batch.frame) for batch in found for mask in batch.masks()[0].cpu().numpy()]
     answers = np.array([_is_answer(*each) for each in masks])
     if not answers.any():
-        return found[0]
+        return replace(found[0], iou=torch.zeros_like(found[0].iou))
     levels = np.repeat(np.arange(len(found)), [batch.iou.shape[1] for batch in found])
     predicted = np.concatenate([batch.iou[0].double().cpu().numpy() for batch in found])
     share = np.array([max(np.count_nonzero(mask), 1) / mask.size for mask, _ in masks])

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from sam_core.scenes.kernels import Bool, Int8, Int64
 from sam_core.scenes.scene import Scene
 
+SAME_AS_OBJECT = 0.95
+"""A part that is more of its object than this is the same mask again."""
+
 
 class MaskKind(IntEnum):
     """What a mask of a scene shows."""
@@ -58,7 +61,7 @@ def scene_masks(scene: Scene, min_area: int = 1) -> SceneMasks:
     """
     area = np.bincount(scene.objects.ravel(), minlength=len(scene.stuff))
     part_area = np.bincount(scene.parts.ravel(), minlength=len(scene.part_object))
-    part_area = np.where(part_area < 0.95 * area[scene.part_object], part_area, 0)
+    part_area = np.where(part_area < SAME_AS_OBJECT * area[scene.part_object], part_area, 0)
     members = np.bincount(scene.object_group)
     group_area = np.where(members > 1, np.bincount(scene.object_group, weights=area), 0).astype(np.int64)
     columns = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -87,6 +88,7 @@ class TrainConfig:
         low, high = self.jitter
         _require(min(self.images, self.masks_per_image, self.image_size) > 0, "images, masks and size are positive")
         _require(self.learning_rate.iterations > 0, "a run has at least one iteration")
+        _require(0 < self.learning_rate.base < math.inf, "the learning rate is a positive number")
         _require(0 < low <= high, "jitter is a range of positive factors, the smaller one first")
         _require(self.points >= 0 and self.refinements in (0, 1, 2), "points are 0 or more, refinements 0, 1 or 2")
         _require(self.points > 0 or not self.fewer_points, "fewer_points are drawn from 1 to points")
@@ -95,6 +97,7 @@ class TrainConfig:
         _require(0 <= self.drop_path < 1 and 0 <= self.average < 1, "drop_path and average lie in [0, 1)")
         _require(self.aim == "segment" or bool(self.teacher), "distillation needs a teacher")
         _require(not self.text or self.aim == "segment", "text prompts are trained on masks")
+        _require(not self.centre_share or self.aim == "segment", "centre_share is of masks; distillation has none")
         _require(bool(self.text_width) <= self.text and self.text_noise >= 0, "text_width and text_noise go with text")
 
     @property

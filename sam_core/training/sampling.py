@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_core.scenes import CutOuts, Scene, SceneConfig, render_scene
+from sam_core.scenes.masks import SAME_AS_OBJECT
 from sam_core.training.centres import draw_centres
 from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch
@@ -41,9 +42,9 @@ def framed(scene: Scene, rng: np.random.Generator, padded_share: float) -> tuple
     return (short, size) if rng.random() < 0.75 else (size, short)
 
 
-def _areas(labels: NDArray[np.int16]) -> NDArray[np.float64]:
-    """Area in px of labels 1..n."""
-    return np.bincount(labels.ravel())[1:].astype(float)
+def _areas(labels: NDArray[np.int16], count: int) -> NDArray[np.float64]:
+    """Area in px of labels 1..count - 1."""
+    return np.bincount(labels.ravel(), minlength=count)[1:].astype(float)
 
 
 def scene_batch(
@@ -54,12 +55,13 @@ def scene_batch(
     inside = np.zeros(scene.objects.shape, bool)
     inside[:height, :width] = True
     objects, parts = (np.where(inside, labels, 0) for labels in (scene.objects, scene.parts))
-    areas = np.concatenate([_areas(objects), _areas(parts)])
-    split = len(_areas(objects))
+    whole, part = _areas(objects, len(scene.stuff)), _areas(parts, len(scene.part_object))
+    areas, split = np.concatenate([whole, part]), len(whole)
     kinds = np.full(len(areas), choice.part_weight)
     kinds[:split] = np.where(scene.stuff[1 : split + 1], choice.stuff_weight, 1.0)
     weights = areas**choice.area_power * kinds
     weights[(areas < choice.min_area) | (areas > choice.max_share * height * width)] = 0
+    weights[split:][part >= SAME_AS_OBJECT * whole[scene.part_object[1:] - 1]] = 0
     count = min(choice.count, int((weights > 0).sum()))
     p = weights / max(weights.sum(), 1e-9)
     chosen = rng.choice(len(areas), count, replace=False, p=p) if count else np.empty(0, np.int64)

@@ -32,7 +32,9 @@ Item = TypeVar("Item")
 LOTS = 10**6
 POOL = 48
 """Batches that may be seen again."""
-RENUMBERED = 2**32
+RENUMBERED = 10_000_019
+"""Between an image's number and that of the same image seen again: more than a training makes. Of a seed, a generator
+of the CPU looks at the low 32 bits alone."""
 SKIPPED = 20
 """Steps whose gradient may be not finite: they change nothing."""
 
@@ -65,7 +67,7 @@ def replayed(batches: Iterator[TrainBatch], uses: int, seed: int) -> Iterator[Tr
         for _ in range(1, uses):
             old = pool[int(rng.integers(len(pool)))]
             turned = mirrored(old) if rng.random() < 0.5 else old
-            # Prompts follow an image's number; the scenes themselves never count so far.
+            # Prompts follow an image's number.
             yield replace(turned, numbers=old.numbers + next(again) * RENUMBERED)
 
 

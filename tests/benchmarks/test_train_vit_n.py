@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from sam_core.training.draws import prompt_draws
+from sam_core.training.interactive import first_prompts
 from sam_core.training.presets import nano_gpu
 from sam_core.training.targets import mirrored
 from tests.benchmarks.gpu_training import LOTS, at_this_pace, replayed
@@ -62,3 +64,6 @@ def test_a_scene_is_seen_again_with_other_prompts() -> None:
     known = [each.images for scene in (scenes[0], scenes[1], scenes[2]) for each in (scene, mirrored(scene))]
     assert all(any(torch.equal(batch.images, images) for images in known) for batch in seen)
     assert len(list(replayed(iter([scenes[0]]), 1, 0))) == 1
+    again = next(batch for batch in seen[1:] if torch.equal(batch.images, seen[0].images))
+    first, second = (first_prompts(batch, config, prompt_draws(batch, config.seed)) for batch in (seen[0], again))
+    assert not torch.equal(first.xy, second.xy)

@@ -172,6 +172,7 @@ def test_where_nothing_is_an_answer_the_whole_image_stays(sam: Sam) -> None:
     found = look_closer(nothing, *looks(nothing, np.zeros((100, 120, 3), np.uint8)), (100, 120), click((60.0, 50.0)))
     assert found.frame.crop_box == (0, 0, 120, 100)
     assert not found.masks().any()
+    assert not found.iou.any()  # nobody trusts what is no answer
 
 
 def test_every_click_lies_in_every_window() -> None:

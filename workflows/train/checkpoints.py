@@ -48,7 +48,10 @@ def load_latest(store: Store, run_id: str) -> dict[str, Any] | None:
         return None
     key = checkpoint_key(run_id, known[-1])
     whole = json.loads(store.get(key))
-    data = b"".join(store.get(checkpoint_part_key(run_id, known[-1], part)) for part in range(whole["parts"]))
+    try:
+        data = b"".join(store.get(checkpoint_part_key(run_id, known[-1], part)) for part in range(whole["parts"]))
+    except FileNotFoundError:
+        data = b""
     if content_hash(data) != whole["sha256"]:
         raise ValueError(f"{store.root}/{key}: damaged; delete its folder, and training goes on from the one before")
     return from_bytes(data)

@@ -188,7 +188,9 @@ def _proposed(
     data = {
         source.name: {"weight": source.weight, "images": len(source), "sha256": source.sha256} for source in sources
     }
-    decided = ids.canonical_json({"config": json.loads(json.dumps(asdict(config))), "data": data})
+    # Which source a sample is drawn from depends on their order; that of their names goes without saying.
+    order = {} if list(data) == sorted(data) else {"order": list(data)}
+    decided = ids.canonical_json({"config": json.loads(json.dumps(asdict(config))), "data": data} | order)
     return TrainingRecord(
         run_id=ids.run_id(start.sha256 if start else NO_WEIGHTS, decided, name=command.run),
         name=command.run,

@@ -115,7 +115,10 @@ def open_sources(texts: tuple[str, ...], *, need_masks: bool, crops: WantedCrops
     """
     if not texts:
         raise ValueError("nothing to train on: name a data set, COCO or SA-1B JSON, folder with labels, or `scenes`")
-    return tuple(_open(*_weighted(text), need_masks=need_masks, crops=crops) for text in texts)
+    named = [_weighted(text) for text in texts]
+    if twice := next((name for name, _ in named if [other for other, _ in named].count(name) > 1), None):
+        raise ValueError(f"{twice} is named twice; {twice}=2 draws it twice as often")
+    return tuple(_open(name, weight, need_masks=need_masks, crops=crops) for name, weight in named)
 
 
 def is_data_set(text: str) -> bool:

@@ -1,5 +1,6 @@
 """Presets say what the paper says."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from sam_core.presets import preset
 from sam_core.training.flops import step_flops
 from sam_core.training.initialise import set_drop_path
 from sam_core.training.presets import TRAIN_PRESETS, nano, train_preset
+from sam_core.training.schedule import LearningRate
 from tests.benchmarks.flops import encoder_macs, released_decoder_macs
 
 
@@ -51,6 +53,9 @@ def test_unknown_presets_are_refused_with_the_nearest() -> None:
         ({"images": 0}, "positive"),
         ({"jitter": (2, 1)}, "jitter"),
         ({"aim": "distill"}, "teacher"),
+        ({"learning_rate": LearningRate(math.nan, 1, 9)}, "learning rate is a positive number"),
+        ({"learning_rate": LearningRate(-1e-4, 1, 9)}, "learning rate is a positive number"),
+        ({"aim": "distill", "teacher": "vit_h", "centre_share": 0.5}, "centre_share is of masks"),
         ({"points": -1}, "points are 0 or more"),
         ({"points": 0, "fewer_points": True}, "from 1 to points"),
     ],

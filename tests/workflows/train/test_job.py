@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,9 @@ from tests.workflows.conftest import Engine
 from tests.workflows.train.here import train_here
 from workflows.commands import TrainCommand
 from workflows.storage import LocalStore, open_store
-from workflows.train.job import adjusted
+from workflows.train.job import _proposed, adjusted
 from workflows.train.metrics import read_metrics
+from workflows.train.sources import open_sources
 
 SMALL = ("--model", "vit_test", "--image-size", "64", "--images", "2", "--save-every", "2", "--threads", "1")
 
@@ -174,6 +176,18 @@ def test_values_of_the_command_take_the_preset_s_place() -> None:
     assert (config.bfloat16, found.bfloat16, found.seed) == (True, False, 7)
     assert found.learning_rate.decay_at == (config.learning_rate.decay_at[0] // 2,)
     assert found.image_size == config.image_size
+
+
+def test_sources_in_another_order_are_another_run(labelled: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(labelled, tmp_path / "other")
+    (config,) = fine_tune()
+
+    def run_id(*texts: str) -> str:
+        command = TrainCommand(texts)
+        return _proposed(command, config, open_sources(texts, need_masks=True), None, 1).run_id
+
+    both = sorted([str(labelled), str(other)])
+    assert run_id(*both) == run_id(*both) != run_id(*both[::-1])
 
 
 def test_somewhere_to_write_is_needed(labelled: Path, engine: Engine) -> None:

@@ -120,6 +120,9 @@ def test_checkpoints_are_whole_or_absent_and_the_last_two_are_kept(
     part.write_bytes(bytes(len(part.read_bytes())))
     with pytest.raises(ValueError, match="damaged"):
         checkpoints.load_latest(store, "run")
+    part.unlink()
+    with pytest.raises(ValueError, match="damaged; delete its folder"):
+        checkpoints.load_latest(store, "run")
     (part.parent / "whole.json").unlink()
     assert checkpoints.steps(store, "run") == [2]
 

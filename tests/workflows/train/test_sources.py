@@ -127,6 +127,11 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, co
         open_sources((text,), need_masks=True)
 
 
+def test_a_source_is_named_once(labelled: Path) -> None:
+    with pytest.raises(ValueError, match=r"is named twice; .*=2 draws it twice as often"):
+        open_sources((str(labelled), "scenes", f"{labelled}=3"), need_masks=True)
+
+
 def test_labels_belong_to_the_picture_at_the_same_place(labelled: Path) -> None:
     """Folders of one data set may number their pictures alike."""
     for number, folder in ((0, "a"), (1, "b")):

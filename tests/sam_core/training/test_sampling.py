@@ -1,0 +1,34 @@
+"""Masks of a scene: each is drawn once, whatever its objects are made of."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from sam_core.scenes import CutOut
+from sam_core.training.presets import nano_things
+from sam_core.training.sampling import scene_sample
+
+CONFIG = replace(nano_things()[0], image_size=96, masks_per_image=64, min_area=20)
+
+
+class Discs:
+    """Things of one part."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, number: int) -> CutOut:
+        y, x = np.indices((60, 50 + number))
+        colour = np.dstack([x * 3, y * 2, x + y]).astype(np.uint8)
+        inside = np.hypot((x - x.mean()) / x.mean(), (y - y.mean()) / y.mean()) < 0.95
+        return CutOut(colour, (inside * 255).astype(np.uint8))
+
+
+def test_an_object_of_one_part_is_one_mask() -> None:
+    for number in range(12):
+        masks = scene_sample(CONFIG, np.random.default_rng([1, number]), number=number, cutouts=Discs()).masks.numpy()
+        flat = masks.reshape(len(masks), CONFIG.image_size**2).astype(np.int64)
+        shared = flat @ flat.T
+        areas = np.diag(shared)
+        iou = shared / np.maximum(areas[:, None] + areas - shared, 1)
+        assert (np.triu(iou, 1) < 0.95).all()
