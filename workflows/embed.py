@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sam_core.ahead import ahead
 from sam_core.model.checkpoint import load_model
+from schemas.ids import image_id as id_of_bytes
 from schemas.layout import embedding_key
 from workflows.annotate.commands import EmbedConfig
 from workflows.embeddings import embed_image, embedded_images, stale_embeddings
@@ -44,10 +46,15 @@ class EmbedJob:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image of the data set and where it may be read."""
+    """An image of the data set and the places where it may be read."""
 
     image_id: str
-    uri: str
+    uris: tuple[str, ...]
+
+    @property
+    def uri(self) -> str:
+        """What it is called in messages."""
+        return self.uris[0]
 
 
 def embed(config: EmbedConfig) -> int:
@@ -67,8 +74,8 @@ def embed(config: EmbedConfig) -> int:
 
 def readable_images(dataset: str) -> list[StoredImage]:
     """The images of a data set that have pixels, each once, in the order of their ids."""
-    query = "SELECT image_id, uri FROM images WHERE height IS NOT NULL ORDER BY image_id"
-    return [StoredImage(*row) for row in connect(dataset).execute(query).fetchall()]
+    query = "SELECT image_id, uris FROM images WHERE height IS NOT NULL ORDER BY image_id"
+    return [StoredImage(image, tuple(uris)) for image, uris in connect(dataset).execute(query).fetchall()]
 
 
 class EmbedWorker:
@@ -83,9 +90,9 @@ class EmbedWorker:
         self._sam = load_model(job.model.path, device=job.device).sam
         self._reader = UriReader()
 
-    def __call__(self, row: dict[str, list[str]]) -> dict[str, object]:
+    def __call__(self, row: dict[str, list[Any]]) -> dict[str, object]:
         """A row of work: image ids and URIs in; how many were embedded and what went wrong out, or a `failure`."""
-        chunk = [StoredImage(*pair) for pair in zip(row["image_ids"], row["uris"], strict=True)]
+        chunk = [StoredImage(image, tuple(uris)) for image, uris in zip(row["image_ids"], row["uris"], strict=True)]
         try:
             failures = list(self._embed(chunk))
         except (OSError, ValueError) as error:
@@ -115,18 +122,21 @@ def read_pixels(reader: UriReader, image: StoredImage, *, max_pixels: int) -> ND
 
 
 def read_bytes(reader: UriReader, image: StoredImage) -> bytes:
-    """The file of an image, which must be the one that was ingested. Raises ImageError, StoreError."""
-    from schemas.ids import image_id as id_of_bytes
-
-    try:
-        data = reader.read(image.uri)
-    except StoreError:
-        raise
-    except OSError as error:
-        raise ImageError("Unreadable", f"{error.strerror or error}") from error
-    if id_of_bytes(data) != image.image_id:
-        raise ImageError("Changed", "the file has other bytes than when it was ingested")
-    return data
+    """The file of an image from the first of its places that has the one that was ingested. Raises ImageError where
+    none has, StoreError."""
+    problem = ImageError("Unreadable", "no such file")
+    for uri in image.uris:
+        try:
+            data = reader.read(uri)
+        except StoreError:
+            raise
+        except OSError as error:
+            problem = ImageError("Unreadable", f"{error.strerror or error}")
+            continue
+        if id_of_bytes(data) == image.image_id:
+            return data
+        problem = ImageError("Changed", "the file has other bytes than when it was ingested")
+    raise problem
 
 
 def _work(config: EmbedConfig, store: Store, model: Model, missing: list[StoredImage]) -> list[str]:
@@ -138,7 +148,7 @@ def _work(config: EmbedConfig, store: Store, model: Model, missing: list[StoredI
     pool = choose_pool(workers=config.workers, threads=config.threads, on_gpu=device == "cuda")
     job = EmbedJob(store.root, model, device, pool.threads, config.max_pixels)
     chunks = [missing[start : start + IMAGES_PER_CHUNK] for start in range(0, len(missing), IMAGES_PER_CHUNK)]
-    rows = [{"image_ids": [i.image_id for i in chunk], "uris": [i.uri for i in chunk]} for chunk in chunks]
+    rows = [{"image_ids": [i.image_id for i in chunk], "uris": [list(i.uris) for i in chunk]} for chunk in chunks]
     failures: list[str] = []
     with Progress("embedding", len(missing)) as progress:
         for done in map_actors(EmbedWorker, job, rows, pool):

@@ -93,7 +93,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     orientation = _orientation(image)
     try:
         image.load()
-        rgb = _to_rgb(image)
+        rgb = to_rgb(image)
         if orientation in _TURNS:
             rgb = rgb.transpose(_TURNS[orientation])
         return np.array(rgb, dtype=np.uint8)
@@ -148,7 +148,7 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         grey = np.asarray(image, dtype=np.uint16)
         return Image.fromarray(((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")

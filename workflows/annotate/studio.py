@@ -24,7 +24,7 @@ from workflows.storage import open_store
 
 AUDITED_IMAGES = 500
 _IMAGES = (
-    "SELECT image_id, uri, height, width FROM images WHERE height::BIGINT * width BETWEEN 1 AND ? ORDER BY image_id"
+    "SELECT image_id, uris, height, width FROM images WHERE height::BIGINT * width BETWEEN 1 AND ? ORDER BY image_id"
 )
 _NEWEST_RUN = """
 SELECT run_id FROM runs WHERE run_id IN (SELECT DISTINCT run_id FROM masks) ORDER BY created_at DESC LIMIT 1
@@ -103,7 +103,7 @@ def open_studio(config: AnnotateConfig) -> Studio:
 def _images(config: AnnotateConfig, connection: duckdb.DuckDBPyConnection) -> dict[str, AnnotatedImage]:
     """The images of the task in order."""
     rows = connection.execute(_IMAGES, [config.max_pixels]).fetchall()
-    known = {image: AnnotatedImage(StoredImage(image, uri), height, width) for image, uri, height, width in rows}
+    known = {image: AnnotatedImage(StoredImage(image, tuple(uris)), h, w) for image, uris, h, w in rows}
     wanted = _wanted(config, connection, list(known))
     size = config.sample or (AUDITED_IMAGES if config.table_stage == Stage.AUDIT else None)
     if size is not None and size < len(wanted):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import PurePosixPath
@@ -45,7 +47,7 @@ def examples(subject: Subject, *, seed: int) -> list[Group]:
     """Some images of every group, drawn at random; those whose files cannot be read are left out."""
     chosen = subject.rows(
         f"""
-        SELECT image_id, uri, n_masks, {BUCKET_SQL} AS bucket FROM audit_images
+        SELECT image_id, uri, uris, n_masks, {BUCKET_SQL} AS bucket FROM audit_images
         QUALIFY row_number() OVER (PARTITION BY bucket ORDER BY md5(image_id || {literal(str(seed))})) <= {PER_GROUP}
         ORDER BY bucket, n_masks, image_id"""
     )
@@ -58,9 +60,8 @@ def examples(subject: Subject, *, seed: int) -> list[Group]:
 
 
 def _example(subject: Subject, reader: UriReader, row: dict[str, Any]) -> Example | None:
-    try:
-        photo = decode(reader.read(row["uri"]))
-    except (OSError, ImageError):
+    photo = _photo(reader, row["uris"])
+    if photo is None:
         return None
     small = resized(photo, small_size(photo.shape[0], photo.shape[1], _SIDE))
     masks = subject.shapes(row["image_id"], row["image_id"])
@@ -68,6 +69,13 @@ def _example(subject: Subject, reader: UriReader, row: dict[str, Any]) -> Exampl
         return None  # the file is no longer the image that was segmented
     shown = overlay(small, records(masks), seed=row["n_masks"]) if len(masks) else small
     return Example(PurePosixPath(row["uri"]).name, row["n_masks"], data_uri(np.asarray(shown, np.uint8)))
+
+
+def _photo(reader: UriReader, uris: Sequence[str]) -> NDArray[np.uint8] | None:
+    for uri in uris:
+        with suppress(OSError, ImageError):
+            return decode(reader.read(uri))
+    return None
 
 
 def records(rows: pa.Table) -> MaskRecords:

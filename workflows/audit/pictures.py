@@ -5,17 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from workflows.audit.neighbours import pairs_until
 from workflows.audit.subject import Subject
-from workflows.images import MAX_PIXELS, byte_limit, read_header
+from workflows.images import MAX_PIXELS, byte_limit, read_header, to_rgb
 from workflows.report.gallery import data_uri, resized, small_size
 from workflows.report.queries import literal
 from workflows.sources import UriReader
@@ -63,15 +63,11 @@ def look(subject: Subject, *, images: int, seed: int) -> Looked:
     """Open so many image files; twins among more of them may be missed."""
     ids = subject.sample(images, seed)
     listed = ", ".join(map(literal, ids)) or "NULL"
-    known = subject.rows(f"SELECT image_id, uri FROM audit_images WHERE image_id IN ({listed}) ORDER BY image_id")
+    known = subject.rows(f"SELECT image_id, uris FROM audit_images WHERE image_id IN ({listed}) ORDER BY image_id")
     reader = UriReader(max_bytes=byte_limit(MAX_PIXELS))
     with ThreadPoolExecutor(_READERS) as readers:
         glances = [
-            glance
-            for glance in readers.map(
-                partial(_glance, reader), (str(row["image_id"]) for row in known), (str(row["uri"]) for row in known)
-            )
-            if glance
+            glance for glance in readers.map(lambda row: _glance(reader, row["image_id"], row["uris"]), known) if glance
         ]
     hashed = [glance for glance in glances if glance.hash is not None]
     twins, bits = near_pairs(np.array([glance.hash for glance in hashed], np.uint64), NEAR_BITS)
@@ -135,17 +131,18 @@ def _degrees(parts: Sequence[float], side: str, negative: str) -> float:
     return -value if str(side).upper().startswith(negative) else value
 
 
-def _glance(reader: UriReader, image_id: str, uri: str) -> Glance | None:
-    """One file; None when it cannot be read or is no picture."""
-    try:
-        data = reader.read(uri)
-        read_header(data)  # refuses bombs before anything is unpacked
-        image = Image.open(io.BytesIO(data))
-        position = exif_position(image)
-        image.draft("L", (64, 64))  # a JPEG is then unpacked at an eighth of its size
-        return Glance(image_id, uri, difference_hash(image), position)
-    except (OSError, ValueError, SyntaxError):
-        return None
+def _glance(reader: UriReader, image_id: str, uris: Sequence[str]) -> Glance | None:
+    """The first of an image's files that can be read; None where none is a picture."""
+    for uri in uris:
+        with suppress(OSError, ValueError, SyntaxError):
+            data = reader.read(uri)
+            read_header(data)  # refuses bombs before anything is unpacked
+            image = Image.open(io.BytesIO(data))
+            position = exif_position(image)
+            image.draft("L", (64, 64))  # a JPEG is then unpacked at an eighth of its size
+            plain = image if image.mode in ("L", "RGB") else to_rgb(image)
+            return Glance(image_id, uri, difference_hash(ImageOps.exif_transpose(plain)), position)
+    return None
 
 
 def _equal_pairs(keys: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -100,6 +100,7 @@ def _images(document: coco.Document, folder: Path, ids: dict[int, str]) -> pa.Ta
         {
             "image_id": [ids[image.id] for image in document.images],
             "uri": [str(folder / image.file_name) for image in document.images],
+            "uris": [[str(folder / image.file_name)] for image in document.images],
             "files": [1] * len(names),
             "height": [image.height for image in document.images],
             "width": [image.width for image in document.images],

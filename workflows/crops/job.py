@@ -44,11 +44,11 @@ FROM (
     UNION ALL
     SELECT mask_id, revision, image_id, height, width, rle, area FROM annotations
 ) AS drawn
-JOIN (SELECT image_id, uri FROM images WHERE height IS NOT NULL) AS readable USING (image_id)
+JOIN (SELECT image_id, uris FROM images WHERE height IS NOT NULL) AS readable USING (image_id)
 WHERE area >= $least
 """
 _MISSING = f"""
-SELECT image_id, uri, mask_id, revision, height, width, rle, area {_WANTED}
+SELECT image_id, uris, mask_id, revision, height, width, rle, area {_WANTED}
 AND (mask_id, revision) NOT IN (SELECT (mask_id, revision) FROM crops WHERE clip_sha256 = $clip)
 ORDER BY image_id, mask_id
 """
@@ -110,7 +110,7 @@ class CropsWorker:
 
     def _image(self, image: dict[str, Any], failures: list[str]) -> list[dict[str, Any]]:
         """Rows of CROPS of one image; none, and one line more in `failures`, where it has no pixels."""
-        stored = StoredImage(image["image_id"], image["uri"])
+        stored = StoredImage(image["image_id"], tuple(image["uris"]))
         try:
             pixels = read_pixels(self._reader, stored, max_pixels=self._job.max_pixels)
         except ImageError as error:
@@ -192,8 +192,8 @@ def _chunks(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Rows of masks, in the order of images, as rows for workers: some images with all their masks each."""
     images: list[dict[str, Any]] = []
     count = 0
-    for (image_id, uri), masks in itertools.groupby(rows, key=lambda row: (row["image_id"], row["uri"])):
-        images.append({"image_id": image_id, "uri": uri, "masks": list(masks)})
+    for (image_id, uris), masks in itertools.groupby(rows, key=lambda row: (row["image_id"], row["uris"])):
+        images.append({"image_id": image_id, "uris": uris, "masks": list(masks)})
         count += len(images[-1]["masks"])
         if count >= MASKS_PER_CHUNK:
             yield {"images": images}

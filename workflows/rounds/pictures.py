@@ -27,7 +27,7 @@ from workflows.storage import Store
 Pixels = NDArray[np.uint8]
 Masks = NDArray[np.bool_]
 _WINDOWS_KEPT = 64
-_SIZES = "SELECT image_id, uri, height, width FROM images WHERE height IS NOT NULL"
+_SIZES = "SELECT image_id, uris, height, width FROM images WHERE height IS NOT NULL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Desk:
         self.sam: Sam = load_model(model.path).sam
         found = connection.execute(_SIZES).fetchall()
         self.sizes = {image: (height, width) for image, _, height, width in found}
-        self._uris = {image: uri for image, uri, _, _ in found}
+        self._uris = {image: tuple(uris) for image, uris, _, _ in found}
         self._reader = UriReader()
         self._read = lru_cache(maxsize=1)(self.pixels)
         self._seen = lru_cache(maxsize=_WINDOWS_KEPT)(self._look)

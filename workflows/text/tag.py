@@ -41,7 +41,7 @@ SHARPNESS = 100.0
 _ID_DIGITS = 12
 _PENDING = """
 SELECT outcomes.run_id AS run_id, outcomes.shard AS shard,
-    list(images.image_id ORDER BY images.image_id) AS image_ids, list(images.uri ORDER BY images.image_id) AS uris
+    list(images.image_id ORDER BY images.image_id) AS image_ids, list(images.uris ORDER BY images.image_id) AS uris
 FROM outcomes JOIN images USING (image_id)
 LEFT JOIN (
     SELECT run_id, image_id, count(*) AS masks FROM tags WHERE rank = 1 AND clip_id = $clip AND words_id = $words
@@ -168,7 +168,7 @@ class TagWorker:
         """Name and commit the masks of a shard. Raises OSError when the store is at fault."""
         masks = from_parquet_bytes(self._store.get(masks_key(row["run_id"], row["shard"])))
         tables, left_out = [TAGS.empty_table()], []
-        for image in map(StoredImage, row["image_ids"], row["uris"]):
+        for image in map(StoredImage, row["image_ids"], map(tuple, row["uris"])):
             own = masks.filter(pc.equal(masks["image_id"], image.image_id))
             try:
                 tables.append(self._tags(image, own))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from tests.workflows.audit.conftest import IMAGES, NAIROBI, Audited
-from workflows.audit.pictures import difference_hash, exif_position, look, near_pairs
+from tests.workflows.audit.conftest import IMAGES, NAIROBI, Audited, blobs, pictures
+from tests.workflows.report.data_sets import DataSet, done, run_record
+from workflows.audit.examples import examples
+from workflows.audit.pictures import _glance, difference_hash, exif_position, look, near_pairs
 from workflows.audit.subject import open_data_set
+from workflows.sources import UriReader
 
 
 def test_twins_and_positions_are_found(audited: Audited) -> None:
@@ -19,6 +23,37 @@ def test_twins_and_positions_are_found(audited: Audited) -> None:
     assert [set(pair.names) for pair in found.pairs] == [{"photo-00.jpg", "photo-01.jpg"}]
     assert found.pairs[0].thumbnails[0].startswith("data:image/webp;base64,")
     assert found.positions == {audited.images[-2]: pytest.approx(NAIROBI, abs=1e-4)}
+
+
+def test_a_copy_is_looked_at_where_the_first_file_is_gone(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    data_set = DataSet(tmp_path / "data")
+    paths = pictures(tmp_path / "photos")[:3]
+    images = data_set.add_images(paths)
+    copy = tmp_path / "zoo.jpg"
+    copy.write_bytes(paths[0].read_bytes())
+    data_set.add_images([copy], part="copy")
+    data_set.add_run([done(image, blobs(3, rng), rng=rng) for image in images], run_record("one"))
+    paths[0].unlink()
+    subject = open_data_set(str(data_set.root))
+    assert (look(subject, images=9, seed=0).unreadable, look(subject, images=9, seed=0).images) == (0, 3)
+    assert sum(len(group.examples) for group in examples(subject, seed=0)) == 3
+
+
+def test_turned_transparent_and_deep_pictures_have_twins(tmp_path: Path, photo: np.ndarray) -> None:
+    grey = np.asarray(Image.fromarray(photo).convert("L"))
+    kinds = {"plain.png": Image.fromarray(grey), "deep.png": Image.fromarray(grey.astype(np.uint16) * 257)}
+    kinds["clear.png"] = Image.fromarray(np.dstack([grey, grey, grey, np.full_like(grey, 255)]))
+    for name, picture in kinds.items():
+        picture.save(tmp_path / name)
+    turned = Image.fromarray(np.rot90(grey).copy())
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    names = (*kinds, "turned.png")
+    glances = [_glance(UriReader(), name, [str(tmp_path / name)]) for name in names]
+    hashes = {glance.hash for glance in glances if glance}
+    assert (len(glances), len(hashes)) == (4, 1)
 
 
 def test_no_files_are_opened_when_none_are_wanted(audited: Audited) -> None:
