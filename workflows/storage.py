@@ -198,6 +198,22 @@ def _stamp_if_there(path: str) -> str | None:
         return None
 
 
+def write_file(path: str, data: bytes) -> None:
+    """Write one file, whole or not at all: a local path, or s3://bucket/key."""
+    folder, _, name = path.rpartition("/")
+    if path.startswith(S3_SCHEME):
+        open_store(folder).put(name, data)
+    else:
+        LocalStore(Path(path).parent).put(Path(path).name, data)
+
+
+def split_place(text: str) -> tuple[str, str]:
+    """PLACE@TABLE as place and table, "" where none is named; folders above the last may have an @ in their names."""
+    folder, slash, last = text.rpartition("/")
+    name, _, table = last.partition("@")
+    return f"{folder}{slash}{name}", table
+
+
 def lies_in(path: str | Path, folder: str | Path) -> bool:
     """Whether a local path is a folder, or lies in it, when all symbolic links are followed."""
     inside, outside = os.path.realpath(path), os.path.realpath(folder)

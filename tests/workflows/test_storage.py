@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, ResponseStreamingError
 
 from workflows import patience, s3
 from workflows.patience import Patience
-from workflows.storage import LocalStore, Store, StoreError, open_store
+from workflows.storage import LocalStore, Store, StoreError, open_store, split_place, write_file
 
 MakeStore = Callable[[], Store]
 
@@ -235,3 +235,23 @@ def _count_calls(store: s3.S3Store, monkeypatch: pytest.MonkeyPatch, name: str, 
 
     monkeypatch.setattr(store._client, name, counted)
     return calls
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "table"),
+    [
+        ("masks", "masks", ""),
+        ("masks@run-1", "masks", "run-1"),
+        ("/home/ann@corp.example/masks", "/home/ann@corp.example/masks", ""),
+        ("s3://bucket/pre@fix/masks@annotations", "s3://bucket/pre@fix/masks", "annotations"),
+    ],
+)
+def test_a_table_is_named_after_the_last_folder(text: str, place: str, table: str) -> None:
+    assert split_place(text) == (place, table)
+
+
+def test_a_file_is_written_locally_and_into_a_bucket(tmp_path: Path, bucket: str) -> None:
+    write_file(str(tmp_path / "new" / "page.html"), b"page")
+    assert (tmp_path / "new" / "page.html").read_bytes() == b"page"
+    write_file(f"s3://{bucket}/reports/page.html", b"page")
+    assert open_store(f"s3://{bucket}/reports").get("page.html") == b"page"

@@ -59,6 +59,7 @@ class MaskState:
     session: str
     deleted: bool
     stage: str
+    round: int | None
     key: str
 
     @property
@@ -144,9 +145,11 @@ class Journal:
         return [_past(row) for row in mine]
 
     def _shows(self, state: MaskState) -> bool:
-        """Whether a mask belongs on the screen: audits measure masks of others and stay apart."""
+        """Whether a mask belongs on the screen: audits measure masks of others, each round those of one run, and stay
+        apart."""
         audit = state.stage == Stage.AUDIT
-        return not state.deleted and audit == (self._task.stage == Stage.AUDIT)
+        mine = not audit or state.round == self._task.round
+        return not state.deleted and mine and audit == (self._task.stage == Stage.AUDIT)
 
     def _put(self, key: str, table: pa.Table) -> None:
         data = to_parquet_bytes(table)
@@ -154,7 +157,7 @@ class Journal:
             raise ConflictError(f"{key} is there already, with other content; begin a new session")
 
     def _index(self, key: str, table: pa.Table) -> None:
-        names = ("image_id", "mask_id", "revision", "created_at", "session", "deleted", "stage")
+        names = ("image_id", "mask_id", "revision", "created_at", "session", "deleted", "stage", "round")
         for image, mask, *state in zip(*(table[name].to_pylist() for name in names), strict=True):
             held, new = self._masks.setdefault(image, {}), MaskState(*state, key)
             if mask not in held or new.rank >= held[mask].rank:

@@ -20,6 +20,7 @@ from schemas.catalog import query
 from schemas.rle import parse_runs
 from workflows.audit.intervals import Share, share
 from workflows.audit.subject import Subject
+from workflows.storage import split_place
 
 PAPER = ((0.9, 0.94), (0.75, 0.97))
 """IoU and the share of the paper's pairs above it."""
@@ -42,21 +43,27 @@ mine AS (SELECT * FROM {{masks}}),
 corrected AS (
     FROM latest SEMI JOIN mine ON latest.source_mask_id = mine.mask_id
     QUALIFY row_number() OVER (PARTITION BY source_mask_id ORDER BY created_at DESC, mask_id DESC) = 1
+),
+-- Finishing an image writes every mask, changed or not: where some have no correction, another run's were looked at.
+looked_at AS (
+    SELECT mine.image_id FROM mine LEFT JOIN corrected ON corrected.source_mask_id = mine.mask_id
+    GROUP BY mine.image_id HAVING bool_and(corrected.mask_id IS NOT NULL)
 )
 """
 _PAIRS = f"""
 WITH {_CORRECTED}
 SELECT
     mine.image_id, mine.area, mine.predicted_iou, mine.stability_score,
-    mine.rle, coalesce(corrected.rle, mine.rle) AS corrected_rle, coalesce(corrected.deleted, false) AS deleted
-FROM mine LEFT JOIN corrected ON corrected.source_mask_id = mine.mask_id
-WHERE mine.image_id IN (SELECT image_id FROM corrected)
+    mine.rle, corrected.rle AS corrected_rle, corrected.deleted
+FROM mine JOIN corrected ON corrected.source_mask_id = mine.mask_id
+WHERE mine.image_id IN (FROM looked_at)
 ORDER BY mine.image_id, mine.mask_id
 """
 _ADDED = f"""
 WITH {_CORRECTED}
 SELECT count(*) AS added FROM latest
-WHERE source_mask_id IS NULL AND NOT deleted AND image_id IN (SELECT image_id FROM corrected)
+WHERE source_mask_id IS NULL AND NOT deleted
+AND image_id IN (FROM looked_at) AND session IN (SELECT session FROM corrected)
 """
 
 
@@ -129,8 +136,8 @@ def quality(subject: Subject, *, target: float, target_iou: float) -> Quality | 
 def pairs_of(subject: Subject) -> pa.Table:
     """Every mask of the audited images beside its corrected self: the columns that `measure` reads.
 
-    An image counts when it was finished and at least one correction of it names a mask of this run: the app writes one
-    for every mask it showed.
+    An image counts when it was finished and every mask of this run on it has a correction: the app writes one for each
+    that it showed.
     """
     return query(subject.connection, _PAIRS.format(masks="audit_masks"))
 
@@ -205,6 +212,6 @@ def _curve(
 
 def command(subject: Subject, images: int = 500) -> str:
     """How to begin the protocol."""
-    place = subject.place.partition("@")[0]
+    place, _ = split_place(subject.place)
     run = f" --run {subject.run_id}" if subject.run_id else ""
     return f"sam-engine annotate {place} --stage audit{run} --sample {images}"

@@ -18,6 +18,7 @@ from schemas.ids import unreadable_image_id
 from workflows.audit.subject import Subject, allow
 from workflows.report.queries import rows
 from workflows.sources import UriReader
+from workflows.storage import S3_SCHEME
 
 _RELATIVE_SIZE = "CREATE MACRO relative_size(area, height, width) AS sqrt(area / (height::DOUBLE * width))"
 """What the views of our own data sets bring along."""
@@ -32,6 +33,8 @@ ORDER BY image_id
 
 def open_coco(path: str, *, licences: Sequence[str] = ()) -> Subject:
     """A COCO JSON. Raises ValueError or OSError (one line) when it is none, or cannot be read."""
+    if path.startswith(S3_SCHEME):
+        raise ValueError(f"{path}: a COCO file is audited where its pictures lie on a disk; copy both first")
     document = coco.from_json(UriReader().read(str(Path(path).absolute())), where=path)
     ids = {image.id: unreadable_image_id(f"{path}#{image.id}") for image in document.images}
     annotations = [one for one in document.annotations if not one.iscrowd and one.image_id in ids]

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from workflows.audit.pictures import look
 from workflows.audit.places import geography
 from workflows.audit.reference import open_coco
 from workflows.audit.subject import Subject, open_data_set
-from workflows.storage import LocalStore
+from workflows.storage import write_file
 
 MOST_REFERENCES = 7
 
@@ -29,10 +28,10 @@ MOST_REFERENCES = 7
 def audit_command(config: AuditConfig) -> int:
     """The subcommand: writes the page, and the numbers where wanted. Raises ValueError or OSError (one line)."""
     found = audit(config)
-    _write(config.out, render(found))
+    write_file(config.out, render(found).encode("utf-8"))
     print(config.out)
     if config.json:
-        _write(config.json, json.dumps(_numbers(found), indent=1) + "\n")
+        write_file(config.json, (json.dumps(_numbers(found), indent=1) + "\n").encode("utf-8"))
         print(config.json)
     return 0
 
@@ -97,7 +96,3 @@ def _plain(value: object) -> object:
     if isinstance(value, np.ndarray):
         return value.tolist()
     return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _write(path: str, content: str) -> None:
-    LocalStore(Path(path).parent).put(Path(path).name, content.encode("utf-8"))

@@ -21,6 +21,7 @@ from schemas.catalog import query
 from workflows.licences import require_licences
 from workflows.report.queries import literal, rows
 from workflows.sql import connect, find_run
+from workflows.storage import split_place
 
 ANNOTATIONS = "annotations"
 _NEWEST_RUN = """
@@ -79,7 +80,7 @@ def open_data_set(text: str, *, licences: Sequence[str] = ()) -> Subject:
     Raises:
         ValueError: one line: no data set, no such run, nothing to audit.
     """
-    place, _, wanted = text.partition("@")
+    place, wanted = split_place(text)
     connection = connect(place)
     run_id = None if wanted == ANNOTATIONS else _run(connection, place, wanted)
     if run_id is None:

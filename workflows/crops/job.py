@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import torch
@@ -74,6 +75,7 @@ def crops(config: CropsConfig) -> int:
     ((total,),) = connection.execute(f"SELECT count(*) {_WANTED}", {"least": config.min_area}).fetchall()
     if not total:
         raise ValueError(f"{config.dataset}: no mask of {config.min_area:,} px or more on a readable image")
+    _require_same_draws(connection, config, clip)
     missing = connection.sql(_MISSING, params=asked).to_arrow_reader(MASKS_AT_ONCE)
     failures = list(_work(config, clip, missing))
     tell_left_out(failures)
@@ -84,6 +86,15 @@ def crops(config: CropsConfig) -> int:
     )
     print(f"{config.dataset}: crops of {done:,} masks embedded by {clip.name} ({clip.sha256[:12]})")
     return 1 if failures else 0
+
+
+def _require_same_draws(connection: duckdb.DuckDBPyConnection, config: CropsConfig, clip: ClipSource) -> None:
+    """Raises ValueError where crops of this CLIP are there, of another number for each mask."""
+    asked = "SELECT max(draw) + 1 FROM crops WHERE clip_sha256 = $clip"
+    ((known,),) = connection.execute(asked, {"clip": clip.sha256}).fetchall()
+    if known not in (None, config.draws):
+        folder = f"{config.dataset}/crops/clip={clip.sha256[:12]}"
+        raise ValueError(f"{folder} has {known} crops of each mask: say --draws {known}, or delete it to begin anew")
 
 
 class CropsWorker:

@@ -20,6 +20,7 @@ from workflows.exchange.commands import ExportConfig
 from workflows.licences import require_licences
 from workflows.report.queries import literal
 from workflows.sql import connect, find_run
+from workflows.storage import split_place
 
 IMPORT_ACTION = "import"
 """Action of the event that keeps what the source of an imported mask said of it."""
@@ -112,7 +113,7 @@ class Selection:
     """
 
     def __init__(self, config: ExportConfig) -> None:
-        self.dataset, _, table = config.dataset.partition("@")
+        self.dataset, table = split_place(config.dataset)
         self._connection = connect(self.dataset)
         self._where = f"({config.where})"
         self._run = _run_condition(self._connection, table)

@@ -64,7 +64,8 @@ def _blur_one(image: Image, region: Region, margin: float) -> None:
 def _few_colours(part: Image) -> Image:
     """The picture from means over CELLS cells along its longer side, smoothly joined."""
     height, width = part.shape[:2]
-    cells = (max(1, round(CELLS * width / max(height, width))), max(1, round(CELLS * height / max(height, width))))
+    # At most half as many cells as px, or nothing would be averaged.
+    cells = tuple(max(1, min(round(CELLS * side / max(height, width)), side // 2)) for side in (width, height))
     small = cv2.resize(part, cells, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -56,12 +57,14 @@ class BoxTable:
         return [f"{self._path}: no picture is called {name}" for name in sorted(self._unused)]
 
     def _names_of(self, uri: str) -> list[str]:
+        uri = _full(uri)
         known = self._named.get(PurePosixPath(uri).name, ())
         return sorted(name for name in known if uri == name or uri.endswith(f"/{name}"))
 
 
 def _full(uri: str) -> str:
-    return uri if uri.startswith(S3_SCHEME) else str(Path(uri).absolute())
+    """A URI as only one spelling of it is: absolute, without `..`."""
+    return uri if uri.startswith(S3_SCHEME) else os.path.normpath(Path(uri).absolute())
 
 
 def _region(row: dict[str, Any], where: str) -> Region:

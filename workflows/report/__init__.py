@@ -11,7 +11,7 @@ from workflows.commands import ReportConfig
 from workflows.report.page import gather, render
 from workflows.report.training import read_training
 from workflows.sql import connect
-from workflows.storage import LocalStore, open_store
+from workflows.storage import open_store, write_file
 
 
 def report(config: ReportConfig) -> int:
@@ -42,5 +42,4 @@ def write_report(dataset: str, out: str | Path, *, run: str | None = None, image
     record = from_json(DatasetRecord, store.get(DATASET_KEY), where=f"{store.root}/{DATASET_KEY}")
     page = gather(connection, record, store.root, run=run, images=images, seed=seed)
     page = replace(page, training=read_training(store))
-    path = Path(out)
-    LocalStore(path.parent).put(path.name, render(page).encode("utf-8"))
+    write_file(str(out), render(page).encode("utf-8"))

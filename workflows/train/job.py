@@ -43,7 +43,7 @@ from workflows.train.metrics import Progress
 from workflows.train.progress import TrainingProgress
 from workflows.train.register import Finished, register
 from workflows.train.samples import Sampler
-from workflows.train.sources import Source, WantedCrops, is_data_set, open_sources
+from workflows.train.sources import Source, WantedCrops, is_data_set, open_sources, place_of
 from workflows.train.worker import Told, TrainJob, work
 
 WORKER_CORES = 0.5
@@ -164,7 +164,7 @@ def _place(command: TrainCommand) -> str:
     known = next(filter(is_data_set, command.sources), None)
     if known is None:
         raise ValueError("no source is a data set, so say with --out where checkpoints and the model shall lie")
-    return known.partition("=")[0].partition("@")[0]
+    return place_of(known.partition("=")[0])
 
 
 def _first_start(config: TrainConfig, command: TrainCommand, clip: Clip | None) -> Model | None:

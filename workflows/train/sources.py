@@ -24,7 +24,7 @@ from schemas.layout import DATASET_KEY, snapshot_key
 from schemas.parquet import from_parquet_bytes
 from workflows.sources import ImageRef, UriReader, list_images
 from workflows.sql import connect
-from workflows.storage import S3_SCHEME, open_store
+from workflows.storage import S3_SCHEME, open_store, split_place
 from workflows.train.cutouts import read_cutout
 
 SCENES = "scenes"
@@ -129,7 +129,7 @@ def is_data_set(text: str) -> bool:
 
 def place_of(name: str) -> str:
     """Where a data set lies, without the table that a source takes of it."""
-    return name.partition("@")[0]
+    return split_place(name)[0]
 
 
 def _weighted(text: str) -> tuple[str, float]:
@@ -176,7 +176,7 @@ def _cutouts(name: str) -> pa.Table:
 
 
 def _rows(name: str, need_masks: bool, crops: WantedCrops | None) -> Iterator[dict[str, Any]]:
-    place, _, table = name.partition("@")
+    place, table = split_place(name)
     if is_data_set(name):
         return _data_set(place, table, need_masks, crops)
     if not need_masks:

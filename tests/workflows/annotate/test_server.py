@@ -294,6 +294,8 @@ def test_an_audit_keeps_pairs_of_automatic_and_corrected_masks(config: AnnotateC
         client.put("/api/sessions/s/parts/1", json=body(masks=[corrected]))
         (left,) = client.get(f"/api/images/{image}/masks").json()
         assert left["mask_id"] == "m1"
+    with client_of(open_studio(replace(config, stage="audit", sample=2, run="run", round=2))) as client:
+        assert [mask["revision"] for mask in client.get(f"/api/images/{image}/masks").json()] == [0]
     (pair,) = rows(
         config, "SELECT a.rle <> m.rle AS differ FROM annotations a JOIN masks m ON source_mask_id = m.mask_id"
     )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tests.workflows.audit.conftest import AUDITED, Audited
+from tests.workflows.audit.corrections import correct
 from workflows.audit import quality
 from workflows.audit.intervals import share
 from workflows.audit.subject import open_data_set
+from workflows.sql import connect
+from workflows.storage import LocalStore
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +60,24 @@ def test_threshold_reaches_the_target_where_the_score_tells(audited: Audited) ->
 @pytest.mark.parametrize("masks", ["second", "annotations"])
 def test_corrections_of_another_run_say_nothing(audited: Audited, masks: str) -> None:
     assert quality.quality(open_data_set(f"{audited.root}@{masks}"), target=0.9, target_iou=0.9) is None
+
+
+def test_an_image_of_which_some_masks_were_looked_at_does_not_count(audited: Audited, tmp_path: Path) -> None:
+    """Such as one that another run was audited on, with a single mask of this one saved before it was left."""
+    root = tmp_path / "data"
+    shutil.copytree(audited.root, root)
+    second = open_data_set(f"{root}@second")
+    rows = second.shapes(audited.images[0], audited.images[0])
+    one = connect(str(root)).sql(f"FROM masks WHERE mask_id = '{rows['mask_id'][0].as_py()}'").to_arrow_table()
+    correct(LocalStore(root), one, {}, session="audit-2")
+    assert len(rows) > 1
+    assert quality.quality(open_data_set(f"{root}@second"), target=0.9, target_iou=0.9) is None
+    before, after = (
+        quality.quality(open_data_set(f"{place}@first"), target=0.9, target_iou=0.9) for place in (audited.root, root)
+    )
+    assert before is not None
+    assert after is not None
+    assert (before.images, before.masks, before.added) == (after.images, after.masks, after.added)
 
 
 def test_interval_is_that_of_a_bootstrap_over_images() -> None:

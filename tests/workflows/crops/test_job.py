@@ -90,6 +90,8 @@ def test_every_mask_of_that_size_once(engine_here: Engine, data: DataSet, clip: 
     vector = np.frombuffer(found[0]["vector"], "<f2").astype(np.float32)
     assert vector.shape == (8,)
     assert abs(np.linalg.norm(vector) - 1) < 1e-2
+    other = engine_here("crops", data.root, "--clip", clip, "--min-area", "50", "--draws", "8")
+    assert (other.status, "has 3 crops of each mask: say --draws 3" in other.err) == (2, True)
 
 
 def test_vectors_are_those_of_the_drawn_crops(engine_here: Engine, data: DataSet, clip: Path, tmp_path: Path) -> None:

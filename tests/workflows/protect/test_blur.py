@@ -1,6 +1,7 @@
 """Regions are blurred whole, what lies around them fades, and the rest stays."""
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from workflows.protect.blur import CELLS, Region, blur
@@ -42,3 +43,12 @@ def test_regions_at_and_beyond_the_edge(photo: NDArray[np.uint8]) -> None:
     assert not np.array_equal(corner[:10, :10], photo[:10, :10])
     assert np.array_equal(corner[11:, 11:], photo[11:, 11:])
     assert not np.array_equal(blur(photo, [Region(5.2, 5.2, 0.1, 0.1, "dot")], margin=2.0), None)
+
+
+@pytest.mark.parametrize("side", [2, 3, 4, 5, 7])
+def test_small_regions_do_not_stay_as_they_are(side: int) -> None:
+    rng = np.random.default_rng(side)
+    image = rng.integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    hidden = blur(image, [Region(20, 20, side, side)], margin=0.25)
+    inside = np.s_[20 : 20 + side, 20 : 20 + side]
+    assert hidden[inside].astype(float).std() < 0.6 * image[inside].astype(float).std()

@@ -189,6 +189,17 @@ def test_a_picture_that_was_away_is_done_when_it_is_back(engine: Engine, picture
     assert sorted(record(tmp_path / "out")) == ["marked.png", "plain.jpg", "turned.jpg"]
 
 
+def test_places_are_compared_however_they_are_spelled(
+    engine: Engine, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    table = tmp_path / "boxes.csv"
+    table.write_text(f"uri,x,y,w,h\n{pictures / 'marked.png'},96,64,64,64\n")
+    assert engine("protect", "../pictures", tmp_path / "out", "--boxes", table).status == 0
+    assert record(tmp_path / "out")["marked.png"]["n_regions"] == 1
+
+
 def test_frames_that_nobody_looked_at_do_not_go_on(
     engine: Engine, pictures: Path, tmp_path: Path, red_detector: Path
 ) -> None:
