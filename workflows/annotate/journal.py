@@ -133,7 +133,8 @@ class Journal:
     def sources_taken(self, image_id: str) -> set[str]:
         """Automatic masks of an image that a person accepted, changed or deleted in this stage."""
         with self._lock:
-            keys = {s.key for s in self._masks.get(image_id, {}).values() if s.stage == self._task.stage}
+            states = self._masks.get(image_id, {}).values()
+            keys = {s.key for s in states if s.stage == self._task.stage and self._is_of_this_audit(s)}
         tables = (from_parquet_bytes(self._store.get(key)) for key in keys)
         return {source for table in tables for source in table["source_mask_id"].to_pylist() if source}
 
@@ -145,11 +146,13 @@ class Journal:
         return [_past(row) for row in mine]
 
     def _shows(self, state: MaskState) -> bool:
-        """Whether a mask belongs on the screen: audits measure masks of others, each round those of one run, and stay
-        apart."""
+        """Whether a mask belongs on the screen: audits measure masks of others and stay apart."""
         audit = state.stage == Stage.AUDIT
-        mine = not audit or state.round == self._task.round
-        return not state.deleted and mine and audit == (self._task.stage == Stage.AUDIT)
+        return not state.deleted and audit == (self._task.stage == Stage.AUDIT) and self._is_of_this_audit(state)
+
+    def _is_of_this_audit(self, state: MaskState) -> bool:
+        """True for what is no audit. Each round audits one run, so those of other rounds say nothing here."""
+        return state.stage != Stage.AUDIT or state.round == self._task.round
 
     def _put(self, key: str, table: pa.Table) -> None:
         data = to_parquet_bytes(table)

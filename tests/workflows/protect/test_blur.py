@@ -49,6 +49,6 @@ def test_regions_at_and_beyond_the_edge(photo: NDArray[np.uint8]) -> None:
 def test_small_regions_do_not_stay_as_they_are(side: int) -> None:
     rng = np.random.default_rng(side)
     image = rng.integers(0, 256, (40, 40, 3)).astype(np.uint8)
-    hidden = blur(image, [Region(20, 20, side, side)], margin=0.25)
+    hidden = blur(image, [Region(20, 20, side, side, "plate")], margin=0.25)
     inside = np.s_[20 : 20 + side, 20 : 20 + side]
     assert hidden[inside].astype(float).std() < 0.6 * image[inside].astype(float).std()
