@@ -18,8 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from schemas.catalog import query
-from workflows.licences import require_licences
-from workflows.report.queries import literal, rows
+from workflows.report.queries import licence_condition, literal, rows
 from workflows.sql import connect, find_run
 from workflows.storage import split_place
 
@@ -103,17 +102,10 @@ def open_data_set(text: str, *, licences: Sequence[str] = ()) -> Subject:
 def allow(connection: duckdb.DuckDBPyConnection, licences: Sequence[str], *, stated_in: str) -> None:
     """Create audit_images out of audit_all_images. Raises ValueError when no image has an allowed licence.
 
-    stated_in: relation of image_id and licence; copies of an image may come under several, and all must be allowed.
+    stated_in: relation of image_id and licence, of these images and perhaps others.
     """
-    allowed = "true"
-    if licences:
-        known = f"(FROM {stated_in} AS stated SEMI JOIN audit_all_images USING (image_id))"
-        stated = [row["licence"] for row in rows(connection, f"SELECT DISTINCT licence FROM {known}")]
-        fitting = ", ".join(map(literal, require_licences(stated, licences)))
-        allowed = (
-            f"image_id IN (SELECT image_id FROM {known} AS known GROUP BY image_id "
-            f"HAVING bool_and(known.licence IN ({fitting})))"
-        )
+    known = f"(FROM {stated_in} AS stated SEMI JOIN audit_all_images USING (image_id))"
+    allowed = licence_condition(connection, licences, known)
     connection.execute(f"CREATE TEMP VIEW audit_images AS FROM audit_all_images WHERE {allowed}")
 
 

@@ -17,8 +17,7 @@ from schemas.catalog import query
 from schemas.ids import content_hash
 from schemas.tables import MASKS, Stage
 from workflows.exchange.commands import ExportConfig
-from workflows.licences import require_licences
-from workflows.report.queries import literal
+from workflows.report.queries import licence_condition, literal
 from workflows.sql import connect, find_run
 from workflows.storage import split_place
 
@@ -119,7 +118,7 @@ class Selection:
         self._run = _run_condition(self._connection, table)
         self._tables = _tables(table)
         self._settled = "true" if len(self._tables) == 2 else "false"
-        self._licence = _licence_condition(self._connection, config.licences)
+        self._licence = licence_condition(self._connection, config.licences, "image_licences")
         self._distinct = config.distinct
         if config.distinct:
             self._where += " AND mask_id NOT IN (SELECT mask_id FROM relations WHERE duplicate_of IS NOT NULL)"
@@ -235,14 +234,3 @@ def _run_condition(connection: duckdb.DuckDBPyConnection, table: str) -> str:
     if run_id is None:
         raise ValueError(f"@{table}: no such run; see SELECT run_id, name FROM runs")
     return f"run_id = {literal(run_id)}"
-
-
-def _licence_condition(connection: duckdb.DuckDBPyConnection, patterns: tuple[str, ...]) -> str:
-    if not patterns:
-        return "true"
-    stated = [licence for (licence,) in connection.execute("SELECT DISTINCT licence FROM image_licences").fetchall()]
-    allowed = ", ".join(map(literal, require_licences(stated, patterns)))
-    return (
-        "image_id IN (SELECT image_id FROM image_licences GROUP BY image_id "
-        f"HAVING bool_and(image_licences.licence IN ({allowed})))"
-    )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from schemas.catalog import query
 from schemas.tables import REJECTION_REASONS, STEPS
+from workflows.licences import require_licences
 from workflows.report.bins import Bins, log_bins, real_bins, whole_bins
 
 BUCKETS = ("≤10", "11–50", "51–100", "101–200", ">200")
@@ -70,6 +71,21 @@ def rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]
 def literal(text: str) -> str:
     """Text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def licence_condition(connection: duckdb.DuckDBPyConnection, patterns: Sequence[str], stated_in: str) -> str:
+    """SQL on image_id: every stated licence of an image is allowed, as copies of it may come under several.
+
+    stated_in: relation of image_id and licence. Raises ValueError when no image has an allowed licence.
+    """
+    if not patterns:
+        return "true"
+    stated = [licence for (licence,) in connection.execute(f"SELECT DISTINCT licence FROM {stated_in}").fetchall()]
+    allowed = ", ".join(map(literal, require_licences(stated, patterns)))
+    return (
+        f"image_id IN (SELECT image_id FROM {stated_in} AS stated GROUP BY image_id "
+        f"HAVING bool_and(stated.licence IN ({allowed})))"
+    )
 
 
 def of_runs(run_ids: Sequence[str]) -> str:
