@@ -63,10 +63,14 @@ class MaskDecoder(nn.Module):
         image_pe: [1, C, h, w]. sparse: [N, T, C]. dense: [N, C, h, w], or [1, C, 1, 1] where no prompt has a mask.
         multimask: outputs 1.. rather than output 0 alone.
         """
-        outputs = slice(1, None) if multimask else slice(0, 1)
         tokens = self.attend(features.embedding, image_pe, sparse, dense)
+        return self.predictions(tokens, features.fine, multimask=multimask)
+
+    def predictions(self, tokens: DecodedTokens, fine: tuple[Tensor, ...], *, multimask: bool) -> MaskPredictions:
+        """What the heads make of the tokens; `fine` and `multimask` as of `upscale` and `forward`."""
+        outputs = slice(1, None) if multimask else slice(0, 1)
         filters = self.mask_filters(tokens.masks, outputs)
-        upscaled = self.upscale(tokens.image, features.fine)
+        upscaled = self.upscale(tokens.image, fine)
         logits = torch.einsum("nmc,nchw->nmhw", filters, upscaled)
         return MaskPredictions(logits, self.iou_prediction_head(tokens.iou)[:, outputs])
 

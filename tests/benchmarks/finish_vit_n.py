@@ -92,8 +92,7 @@ def examples(sam: Sam, batches: Iterable[TrainBatch], config: TrainConfig) -> Ex
         encoded = sam.image_encoder(normalised(batch, sam.pixel_mean, sam.pixel_std)).take(batch.image_of)
         prompts = prompt_tokens(sam, first_prompts(batch, config, prompt_draws(batch, config.seed)))
         decoded = decoder.attend(encoded.embedding, positions, prompts.sparse, prompts.dense)
-        filters = decoder.mask_filters(decoded.masks, _MULTIMASK)
-        logits = torch.einsum("nmc,nchw->nmhw", filters, decoder.upscale(decoded.image, encoded.fine))
+        logits = decoder.predictions(decoded, encoded.fine, multimask=True).logits
         masks = F.interpolate(logits, batch.masks.shape[-2:], mode="bilinear")
         tokens.append(decoded.iou)
         real.append(mask_iou(masks, batch.masks[:, None].float()))
@@ -133,10 +132,10 @@ def main() -> None:
     fit(head, found, seed=options.seed)
     after = agreement(head, found)
     print(f"{len(found.tokens)} clicks: chosen {before[0]:.4f} -> {after[0]:.4f}, best {after[1]:.4f}")
-    told = {"old": options.old, "share": options.share, "scenes": options.scenes, "seed": options.seed}
-    save_model(
-        sam, options.out, {"finish": json.dumps(told), "calibration": json.dumps(asdict(config))}, dtype=torch.float16
-    )
+    told = {"share": options.share, "scenes": options.scenes, "calibration": asdict(config)}
+    stages = [stage for model in (old, new) for stage in json.loads(model.metadata["training"])]
+    metadata = {**old.metadata, "training": json.dumps(stages), "finish": json.dumps(told)}
+    save_model(sam, options.out, metadata, dtype=torch.float16)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ schedule is as long as the pace so far promises.
 from __future__ import annotations
 
 import csv
+import json
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -101,8 +102,8 @@ def train(stage: Stage, batches: Iterator[TrainBatch]) -> dict[str, Any]:
         if state.step % 100 == 0:
             print(line(rows[-100:], config, passed), flush=True)
         if state.step % 500 == 0:
-            save(state, stage)
-    save(state, stage)
+            save(state, stage, config)
+    save(state, stage, config)
     write_rows(stage.path.with_suffix(".csv"), rows)
     return {"steps": state.step, "skipped": skipped, "seconds": passed, "config": asdict(config)}
 
@@ -115,9 +116,10 @@ def at_this_pace(config: TrainConfig, step: int, passed: float) -> TrainConfig:
     return replace(config, learning_rate=replace(rate, iterations=expected, decay_at=decay_at))
 
 
-def save(state: TrainState, stage: Stage) -> None:
+def save(state: TrainState, stage: Stage, config: TrainConfig) -> None:
     partial = stage.path.with_suffix(".partial.safetensors")
-    save_model(state.average, partial, stage.metadata, dtype=torch.float16)
+    metadata = stage.metadata | {"training": json.dumps([asdict(config)])}
+    save_model(state.average, partial, metadata, dtype=torch.float16)
     partial.replace(stage.path)
 
 
