@@ -59,6 +59,13 @@ class Progress:
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._print_line()
 
+    def say(self, line: str) -> None:
+        """A line that stays, above the live one."""
+        if self._live:
+            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=self._stream, flush=True)
+
     def line(self) -> str:
         """The state in words."""
         of = f" of {self._total:,}" if self._total else ""

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -25,6 +25,15 @@ from workflows.train.team import Team, TeamEncoder, clip_gradients, join_decoder
 
 Parts = list[TrainBatch]
 """One worker's share of a step, in the parts whose gradients are added up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One worker's share of a step as it was made. left_out: the pictures that could not be read for it, by their
+    places, each with the reason."""
+
+    parts: Parts
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 class TrainingError(ValueError):
@@ -51,15 +60,15 @@ class Trainer:
     teacher: Sam | None = None
     work: Workload | None = None
 
-    def run(self, state: TrainState, steps: Iterator[Parts], report: Callable[[Progress], None]) -> None:
+    def run(self, state: TrainState, steps: Iterator[Made], report: Callable[[Progress], None]) -> None:
         """One optimizer step per item, beginning at `state.step`.
 
         Raises TrainingError, in all workers at once, when a batch cannot be read or a gradient is not finite: the
         state is then the one before that step.
         """
         with attention_kernels():
-            while (parts := self._next(state, steps)) is not None:
-                report(self.step(state, parts))
+            while (made := self._next(state, steps)) is not None:
+                report(replace(self.step(state, made.parts), left_out=made.left_out))
 
     def step(self, state: TrainState, parts: Parts) -> Progress:
         """Take one step. Raises TrainingError when its gradient is not finite; the weights then stay as they are."""
@@ -83,17 +92,17 @@ class Trainer:
         used = self.work.utilisation(total, seconds) if self.work else 0.0
         return Progress(state.step, values, int(total), rate, norm, seconds, used)
 
-    def _next(self, state: TrainState, steps: Iterator[Parts]) -> Parts | None:
-        """The next parts, None at the end; what one worker cannot read stops all of them."""
-        parts, failure = None, ""
+    def _next(self, state: TrainState, steps: Iterator[Made]) -> Made | None:
+        """The next share, None at the end; what one worker cannot make stops all of them, what it left out all know."""
+        made, failure = None, ""
         try:
-            parts = next(steps, None)
+            made = next(steps, None)
         except (ValueError, OSError) as error:
             failure = one_line(error)
-        (failed,) = self.team.sum(float(bool(failure)))
+        failed, some = self.team.sum(bool(failure), bool(made and made.left_out))
         if failed:
             raise TrainingError(f"step {state.step}: {self.team.first_message(failure)}")
-        return parts
+        return replace(made, left_out=self.team.union(made.left_out)) if made and some else made
 
     def _size(self, part: TrainBatch) -> int:
         """What the loss is averaged over: masks, or images where there are no masks."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from schemas.layout import training_events_key, training_metrics_key
@@ -20,7 +20,8 @@ from workflows.storage import Store
 class Progress:
     """What one step did, over all workers. `values`: means by name, such as the fields of StepLosses.
 
-    utilisation: share of the machines' FLOP rate that the step reached; 0 where it was not measured.
+    utilisation: share of the machines' FLOP rate that the step reached; 0 where it was not measured. left_out: by their
+    places, the pictures that could not be read for this step, each with the reason; others stood in for them.
     """
 
     step: int
@@ -30,6 +31,7 @@ class Progress:
     gradient_norm: float
     seconds: float
     utilisation: float = 0.0
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def save_metrics(store: Store, run_id: str, rows: Sequence[Progress]) -> None:
@@ -53,7 +55,7 @@ def _events(rows: Sequence[Progress]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         with SummaryWriter(folder) as writer:
             for row in rows:
-                plain = asdict(row)
+                plain = asdict(row) | {"left_out": len(row.left_out)}
                 others = {name: plain[name] for name in plain.keys() - {"values", "step"}}
                 for name, value in {**row.values, **others}.items():
                     writer.add_scalar(f"train/{name}", value, row.step)

@@ -8,6 +8,8 @@ from workflows.progress import Progress as Counter
 from workflows.progress import duration
 from workflows.train.metrics import Progress
 
+NAMED = 20
+"""Pictures left out that are named; further ones are counted."""
 _SHOWN = {"last_iou": "mIoU", "dice": "dice", "focal": "focal", "embedding_error": "embedding error"}
 
 
@@ -18,10 +20,16 @@ class TrainingProgress(Counter):
         super().__init__("training", steps, stream=stream)
         self._per_step = images_per_step
         self._last: Progress | None = None
+        self._left_out: set[str] = set()
 
     def step(self, progress: Progress) -> None:
-        """Show a step; a resumed run begins where it stopped, a restarted one goes back."""
+        """Show a step; a resumed run begins where it stopped, a restarted one goes back. What could not be read is told
+        once."""
         self._last = progress
+        for place in progress.left_out.keys() - self._left_out:
+            self._left_out.add(place)
+            if len(self._left_out) <= NAMED:
+                self.say(f"left out: {place}: {progress.left_out[place]}")
         self.add(images=progress.step - self._images)
 
     def line(self) -> str:
@@ -33,6 +41,8 @@ class TrainingProgress(Counter):
             return "starting"
         values = self._last.values
         shown = ", ".join(f"{name} {values[key]:.3g}" for key, name in _SHOWN.items() if key in values)
+        if left_out := len(self._left_out):
+            shown += f", {left_out:,} picture{'s' * (left_out > 1)} left out"
         rate = self._rate()
         if not rate > 0:
             return shown

@@ -21,6 +21,7 @@ from sam_core.training.presets import TrainConfig
 from schemas import ids
 from schemas.layout import model_card_key, model_text_key, model_weights_key, training_end_key
 from schemas.records import ModelRecord, TrainingRecord, to_json
+from workflows.failures import tell_left_out
 from workflows.models import Model, stored_model
 from workflows.storage import Store
 from workflows.train import checkpoints
@@ -31,6 +32,8 @@ from workflows.train.sources import open_sources
 STEPS_AVERAGED = 50
 CLICKS = (1, 3)
 IMAGES_VALIDATED = 200
+LEFT_OUT_NAMED = 1000
+"""Pictures left out that a model's record names; the metrics of the run's steps name all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,10 @@ def register(
     assert saved, "the last step is a checkpoint"
     sam = Sam(config.sam)
     sam.load_state_dict(saved["average"] or saved["model"])
-    metrics = training_metrics(read_metrics(store, record.run_id))
+    rows = read_metrics(store, record.run_id)
+    metrics, left_out = training_metrics(rows), left_out_of(rows)
+    if left_out:
+        metrics["pictures_left_out"] = len(left_out)
     if validate:
         metrics |= validation(sam.eval(), validate)
     data = _file_of(sam, record, config)
@@ -76,7 +82,8 @@ def register(
         parent=record.parent,
         round=round,
         training={"run": record.run_id, "preset": record.preset, "stage": record.stage, "data": record.data}
-        | {"steps": saved["step"], "config": record.config},
+        | {"steps": saved["step"], "config": record.config}
+        | {"left_out": dict(islice(left_out.items(), LEFT_OUT_NAMED))},
         metrics=metrics,
     )
     store.put(model_weights_key(model_id), data)
@@ -95,11 +102,25 @@ def training_metrics(rows: Sequence[Progress]) -> dict[str, float]:
     return values | {"flop_utilisation": float(np.mean([row.utilisation for row in last]))}
 
 
+def left_out_of(rows: Sequence[Progress]) -> dict[str, str]:
+    """The pictures that could not be read in any step, by their places in order, each with the reason."""
+    found = {place: reason for row in rows for place, reason in row.left_out.items()}
+    return dict(sorted(found.items()))
+
+
 def validation(sam: Sam, source: str) -> dict[str, float]:
-    """Click figures on the first images of a source with masks."""
+    """Click figures on the first images of a source with masks that can be read; the others are told.
+
+    Raises ValueError (one line) when there is none.
+    """
     (opened,) = open_sources((source,), need_masks=True)
-    samples = (Sample(image, masks) for image, masks in islice(photographs(opened), IMAGES_VALIDATED))
-    figures = evaluate_clicks(sam, samples, clicks=CLICKS)
+    unread: list[str] = []
+    seen = photographs(opened, lambda failure: unread.append(str(failure)))
+    samples = (Sample(image, masks) for image, masks in islice(seen, IMAGES_VALIDATED))
+    try:
+        figures = evaluate_clicks(sam, samples, clicks=CLICKS)
+    finally:
+        tell_left_out(unread)
     named = {f"validation_{count}_click_miou": value for count, value in zip(CLICKS, figures.miou, strict=True)}
     return named | {"validation_oracle_miou": figures.oracle_miou[0], "validation_box_miou": figures.box_miou}
 

@@ -1,72 +1,30 @@
-"""Sample n of a run: a pure function of the run's seed and n, whoever makes it, whenever.
+"""Sample n of a run: a pure function of the run's seed, n and what can be read, whoever makes it, whenever.
 
 That makes the position of the sampler one number, a resumed run the same as an undisturbed one, and the batch of two
-workers that of one.
+workers that of one. Where the first image that n draws cannot be read, the next one that it draws stands in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sam_core.masks import rle
-from sam_core.training.framing import Mask, draw_framing, frame_image, photo_batch
+from sam_core.training.framing import draw_framing, frame_image, photo_batch
 from sam_core.training.presets import TrainConfig
 from sam_core.training.sampling import scene_sample
 from sam_core.training.targets import TrainBatch, merge
-from schemas import sa1b
-from schemas.ids import image_id as id_of_bytes
-from workflows.images import decode
-from workflows.labels import decode_labels
 from workflows.sources import UriReader
 from workflows.train.cutouts import CutOutPictures
-from workflows.train.sources import Source, place_of
+from workflows.train.left_out import LeftOut, UnreadableError
+from workflows.train.photos import PhotoReader
+from workflows.train.sources import Source
 
 TRIES = 50
-"""Images drawn until one has a mask that can be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class PhotoReader:
-    """Reads the picture and the masks of an index row."""
-
-    uris: UriReader
-
-    def picture(self, entry: dict[str, Any], source: Source) -> NDArray[np.uint8]:
-        gone = "is not there any more"
-        for uri in entry["uris"]:
-            try:
-                data = self.uris.read(uri)
-                if entry["image_id"] in (None, id_of_bytes(data)):
-                    return decode(data)
-                gone = "is another picture than it was"
-            except FileNotFoundError:
-                continue
-            except ValueError as error:
-                raise ValueError(f"{uri}: {error}") from error
-        raise ValueError(
-            f"{source.name}: {entry['uris'][0]} {gone}; if the images moved, run "
-            f"`sam-engine ingest NEW_PLACE {place_of(source.name)}`"
-        )
-
-    def masks(self, entry: dict[str, Any], image: NDArray[np.uint8]) -> list[Callable[[], Mask]]:
-        size, uri = image.shape[:2], entry["uris"][0]
-        if entry["masks_uri"] is None:
-            _require_size(uri, size, (entry["height"], entry["width"]))
-            return [_reader_of(counts, size) for counts in entry["rles"]]
-        data = self.uris.read(entry["masks_uri"])
-        if entry["masks_uri"].endswith(".json"):
-            document = sa1b.from_json(data, where=entry["masks_uri"])
-            _require_size(uri, size, (document.image.height, document.image.width))
-            return [_reader_of(found.segmentation.counts.encode(), size) for found in document.annotations]
-        labels = decode_labels(data, entry["masks_uri"])
-        _require_size(uri, size, labels.shape)
-        return [_label_of(labels, value) for value in np.unique(labels) if value]
+"""Images drawn until one can be read and has a mask that can be used."""
 
 
 class Sampler:
@@ -75,9 +33,9 @@ class Sampler:
     def __init__(self, sources: tuple[Source, ...], config: TrainConfig) -> None:
         self._sources, self._config = sources, config
         self._shares = _shares(sources)
-        self._reader = PhotoReader(UriReader())
+        self._reader, self._left_out = PhotoReader(UriReader()), LeftOut()
         self._cutouts = {
-            source.name: CutOutPictures(source.name, source.index, self._reader.uris)
+            source.name: CutOutPictures(source.name, source.index, self._reader.uris, self._left_out)
             for source in sources
             if source.procedural and source.index is not None
         }
@@ -94,13 +52,19 @@ class Sampler:
         rng = np.random.default_rng([self._config.seed, number])
         for _ in range(TRIES):
             source, row = self._draw(rng)
-            made = self._scene(source, rng, number) if source.procedural else self._photograph(source, row, rng, number)
+            made, failure = self._attempt(source, row, rng, number)
             if made is not None:
                 return made
+        if failure:
+            raise ValueError(f"{TRIES} images in a row could not be used; the last was {failure}")
         raise ValueError(
             f"{TRIES} images in a row had no mask between {self._config.min_area} px and "
             f"{self._config.max_mask_share:.0%} of the image; the last was {self._name(source, row)}"
         )
+
+    def take_left_out(self) -> dict[str, str]:
+        """The pictures that could not be read since this was last asked, by their places, each with the reason."""
+        return self._left_out.take()
 
     def describe(self, number: int) -> str:
         """What sample n was drawn from first, for messages."""
@@ -113,6 +77,20 @@ class Sampler:
     @staticmethod
     def _name(source: Source, row: int) -> str:
         return source.name if source.procedural else str(source.index["uris"][row].as_py()[0])
+
+    def _attempt(
+        self, source: Source, row: int, rng: np.random.Generator, number: int
+    ) -> tuple[TrainBatch | None, UnreadableError | None]:
+        """A sample of what was drawn, or none where nothing of it can be used, and why where it cannot be read."""
+        if source.procedural:
+            return self._scene(source, rng, number), None
+        made, failure = None, None
+        try:
+            made = self._photograph(source, row, rng, number)
+        except UnreadableError as error:
+            failure = error
+        self._left_out.note(source.name, failure)
+        return made, failure
 
     def _scene(self, source: Source, rng: np.random.Generator, number: int) -> TrainBatch | None:
         made = scene_sample(self._config, rng, number=number, cutouts=self._cutouts.get(source.name))
@@ -128,15 +106,22 @@ class Sampler:
         return photo_batch(image, self._reader.masks(entry, image), self._config, rng, number, texts=texts)
 
 
-def photographs(source: Source) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
-    """Every image of a source with all its masks, uint8 [H, W, 3] and bool [N, H, W], in order."""
+def photographs(
+    source: Source, tell: Callable[[UnreadableError], None]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Every image of a source with all its masks, uint8 [H, W, 3] and bool [N, H, W], in order; what cannot be read is
+    told and left out. Raises OSError where its store fails."""
     if source.procedural or source.index is None:
         raise ValueError(f"{source.name}: procedural scenes have no end; validate on images")
     reader = PhotoReader(UriReader())
     for row in range(len(source)):
         entry = source.index.slice(row, 1).to_pylist()[0]
-        image = reader.picture(entry, source)
-        masks = [mask for read in reader.masks(entry, image) if (mask := read()).any()]
+        try:
+            image = reader.picture(entry, source)
+            masks = [mask for read in reader.masks(entry, image) if (mask := read()).any()]
+        except UnreadableError as error:
+            tell(error)
+            continue
         if masks:
             yield image, np.stack(masks)
 
@@ -171,21 +156,6 @@ def _bare_batch(image: NDArray[np.uint8], config: TrainConfig, rng: np.random.Ge
     )
 
 
-def _require_size(uri: str, image: tuple[int, ...], masks: tuple[int, ...]) -> None:
-    if tuple(image) != tuple(masks):
-        raise ValueError(
-            f"{uri}: masks of {masks[1]}x{masks[0]} px for an image of {image[1]}x{image[0]} px; they belong to another"
-        )
-
-
 def _vectors(draws: list[bytes]) -> NDArray[np.float16]:
     """Embeddings [D, W] of a mask's crops, as the table has them."""
     return np.stack([np.frombuffer(vector, "<f2") for vector in draws])
-
-
-def _reader_of(counts: bytes, size: tuple[int, ...]) -> Callable[[], Mask]:
-    return lambda: rle.decode(counts, (size[0], size[1]))
-
-
-def _label_of(labels: NDArray[Any], value: int) -> Callable[[], Mask]:
-    return lambda: labels == value

@@ -26,6 +26,7 @@ from workflows.sources import ImageRef, UriReader, list_images
 from workflows.sql import connect
 from workflows.storage import S3_SCHEME, open_store, split_place
 from workflows.train.cutouts import read_cutout
+from workflows.train.left_out import UnreadableError
 
 SCENES = "scenes"
 CUTOUTS = "cutouts:"
@@ -42,13 +43,13 @@ INDEX = pa.schema(
     ]
 )
 LOOKED_AT = 100
-"""Pictures that are looked at before a source of cut-outs is refused."""
+"""Pictures that are looked at before a source is refused because none is there, or none shows a thing."""
 _WEIGHTED = re.compile(r"(.+)=(\d+(?:\.\d+)?)")
 _SNAPSHOT = re.compile(r"round-(\d+)")
 _TABLES = ("masks", "annotations")
 _OF_TABLE = """
-SELECT images.image_id AS image_id, images.uris AS uris, images.height AS image_height, images.width AS image_width,
-    drawn.height AS height, drawn.width AS width, list(drawn.rle ORDER BY drawn.mask_id) AS rles{vectors}
+SELECT images.image_id AS image_id, images.uris AS uris, drawn.height AS height, drawn.width AS width,
+    list(drawn.rle ORDER BY drawn.mask_id) AS rles{vectors}
 FROM {table} AS drawn JOIN images USING (image_id) WHERE {where}
 GROUP BY ALL ORDER BY uris
 """
@@ -167,12 +168,19 @@ def _cutouts(name: str) -> pa.Table:
     rows = [_row([reference.uri]) for reference in list_images(name.removeprefix(CUTOUTS))]
     uris = [row["uris"][0] for row in rows]
     reader = UriReader()
-    if all(read_cutout(reader, uri) is None for uri in uris[:LOOKED_AT]):
+    if not any(_shows_a_thing(reader, uri) for uri in uris[:LOOKED_AT]):
         raise ValueError(
             f"{name}: none of {min(LOOKED_AT, len(uris))} pictures shows one solid thing on a transparent ground, "
             f"such as {uris[0]}"
         )
     return pa.Table.from_pylist(rows, INDEX)
+
+
+def _shows_a_thing(reader: UriReader, uri: str) -> bool:
+    try:
+        return read_cutout(reader, uri) is not None
+    except UnreadableError:
+        return False
 
 
 def _rows(name: str, need_masks: bool, crops: WantedCrops | None) -> Iterator[dict[str, Any]]:
@@ -200,11 +208,7 @@ def _data_set(place: str, table: str, need_masks: bool, crops: WantedCrops | Non
         masks, vectors = (_with_crops(source, crops), _VECTORS) if crops else (source, "")
         listed = _OF_TABLE.format(table=masks, where=where, vectors=vectors)
         for row in connection.sql(listed).to_arrow_table().to_pylist():
-            found, said = (row["height"], row["width"]), (row["image_height"], row["image_width"])
-            if found != said:
-                raise ValueError(_other_size(row["uris"][0], said, found))
-            known = {"image_id": row["image_id"], "vectors": row.get("vectors")}
-            yield _row(row["uris"], height=found[0], width=found[1], rles=row["rles"], **known)
+            yield _row(**row)
 
 
 def _with_crops(table: str, crops: WantedCrops) -> str:
@@ -301,18 +305,22 @@ def _folder(name: str) -> Iterator[dict[str, Any]]:
 
 
 def _require_there(name: str, index: pa.Table) -> None:
-    """Look for the first picture, so that a data set whose images moved is refused before any work."""
-    uris = index["uris"][0].as_py()
+    """Look for one of the first pictures, so that a data set whose images moved is refused before any work."""
+    places = [uri for uris in index["uris"].slice(0, LOOKED_AT).to_pylist() for uri in uris]
     reader = UriReader()
-    if not any(reader.exists(uri) for uri in uris):
+    if not any(_is_there(reader, uri) for uri in places):
+        reader.exists(places[0])  # which says so where access is denied
         raise ValueError(
-            f"{name}: {uris[0]} is not there any more; if the images moved, run "
+            f"{name}: {places[0]} is not there any more; if the images moved, run "
             f"`sam-engine ingest NEW_PLACE {place_of(name)}`"
         )
 
 
-def _other_size(uri: str, image: tuple[int, int], masks: tuple[int, int]) -> str:
-    return f"{uri}: masks of {masks[1]}x{masks[0]} px for an image of {image[1]}x{image[0]} px; they belong to another"
+def _is_there(reader: UriReader, uri: str) -> bool:
+    try:
+        return reader.exists(uri)
+    except PermissionError:
+        return False
 
 
 def _row(

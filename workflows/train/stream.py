@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 
 from sam_core.training.targets import TrainBatch
 from workflows.failures import one_line
-from workflows.train.loop import Parts
+from workflows.train.loop import Made
 from workflows.train.samples import Sampler, numbers_of
 from workflows.train.team import Team
 
@@ -38,17 +38,18 @@ class Loader:
         one_thread()
         self._sampler = sampler
 
-    def make(self, numbers: Sequence[range]) -> list[bytes] | str:
-        """The parts of a step, or in one line why there are none."""
+    def make(self, numbers: Sequence[range]) -> tuple[list[bytes], dict[str, str]] | str:
+        """The parts of a step and what was left out of them, or in one line why there are none."""
         try:
-            return [to_bytes(self._sampler.batch(each)) for each in numbers]
+            parts = [to_bytes(self._sampler.batch(each)) for each in numbers]
         except (ValueError, OSError) as error:
             return one_line(error)
+        return parts, self._sampler.take_left_out()
 
 
 def stream(
     sampler: ray.ObjectRef[Sampler], team: Team, *, images: int, parts: int, first: int, last: int, loaders: int
-) -> Iterator[Parts]:
+) -> Iterator[Made]:
     """One worker's batches of steps first..last - 1, made by so many loaders. Raises ValueError, one line, when one
     cannot be made."""
     # They book no core, as a loader that waited for one would stop all workers for ever; hence a place must be named.
@@ -66,7 +67,8 @@ def stream(
         begun.extend(islice(steps, 1))
         if isinstance(made, str):
             raise ValueError(made)
-        yield [from_bytes(part) for part in made]
+        parts_made, left_out = made
+        yield Made([from_bytes(part) for part in parts_made], left_out)
 
 
 def to_bytes(batch: TrainBatch) -> bytes:

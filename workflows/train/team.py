@@ -8,10 +8,11 @@ What shards is imported where it is used: it takes two seconds of every process,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,6 +22,8 @@ from torch.utils.checkpoint import checkpoint
 
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.sam import Sam
+
+Said = TypeVar("Said")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,19 @@ class Team:
         """The first worker's message that is not empty."""
         if self.workers == 1:
             return message
-        messages: list[str] = [""] * self.workers
-        dist.all_gather_object(messages, message)
-        return next(filter(None, messages), "")
+        return next(filter(None, self._gathered(message)), "")
+
+    def union(self, known: Mapping[str, str]) -> dict[str, str]:
+        """What any worker knows."""
+        if self.workers == 1:
+            return dict(known)
+        return {name: value for each in self._gathered(dict(known)) for name, value in each.items()}
+
+    def _gathered(self, said: Said) -> list[Said]:
+        """What each worker says, small objects, in the order of ranks."""
+        all_said = [said] * self.workers
+        dist.all_gather_object(all_said, said)
+        return all_said
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from workflows.models import find_model
 from workflows.storage import open_store
 from workflows.train import checkpoints, job
 from workflows.train.first_model import first_model
-from workflows.train.loop import Trainer
+from workflows.train.loop import Made, Trainer
 from workflows.train.metrics import Progress, save_metrics
 from workflows.train.register import Finished, register
 from workflows.train.samples import Sampler, numbers_of
@@ -28,7 +28,7 @@ def train_here(command: TrainCommand) -> Finished:
     sampler = Sampler(sources, config)
     trainer = Trainer(config, Team(), join_encoder(state.model, Team(), sharded=False), sampler.describe)
     steps = (
-        [sampler.batch(numbers_of(step, config.images, rank=0, workers=1, part=0, parts=1))]
+        Made([sampler.batch(numbers_of(step, config.images, rank=0, workers=1, part=0, parts=1))])
         for step in range(config.learning_rate.iterations)
     )
     rows: list[Progress] = []

@@ -127,6 +127,33 @@ def test_a_loss_that_is_not_finite_ends_in_one_line(tmp_path: Path, labelled: Pa
     assert last.endswith("there was no checkpoint yet")
 
 
+@pytest.mark.usefixtures("cluster", "train_without_ray_train")
+@pytest.mark.timeout(300)
+def test_a_damaged_picture_is_told_and_kept_on_record(
+    tmp_path: Path, labelled: Path, tiny_checkpoint: Path, engine: Engine
+) -> None:
+    spoilt = labelled / "images" / "3.png"
+    spoilt.write_bytes(spoilt.read_bytes()[:60])
+    settings = ("--start", tiny_checkpoint, "--iterations", "8", "--validate", labelled)
+    ran = engine("train", labelled, *SMALL, *settings, "--out", tmp_path / "out")
+    assert ran.status == 0, ran.err
+    told = [line for line in ran.err.splitlines() if line.startswith(f"left out: {spoilt}: PNG cannot be decoded")]
+    assert len(told) == 2  # of training and of validation
+    assert "1 picture left out" in ran.err
+    assert "pictures_left_out 1" in ran.out
+    named, number = (
+        connect_local(tmp_path / "out")
+        .execute("SELECT training ->> '$.left_out', metrics ->> '$.pictures_left_out' FROM models")
+        .fetchall()[0]
+    )
+    assert json.loads(named).keys() == {str(spoilt)}
+    assert float(number) == 1
+    rows = read_metrics(LocalStore(tmp_path / "out"), str(finished(tmp_path / "out")["run_id"]))
+    assert {place for row in rows for place in row.left_out} == {str(spoilt)}
+    (card,) = (tmp_path / "out").glob("models/*/card.md")
+    assert "| pictures left out | 1 |" in card.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -15,7 +15,7 @@ from tests.workflows.train.conftest import STEPS, small_config
 from workflows.storage import LocalStore
 from workflows.train import checkpoints, worker
 from workflows.train.first_model import first_model
-from workflows.train.loop import Parts, Trainer, TrainingError
+from workflows.train.loop import Made, Trainer, TrainingError
 from workflows.train.metrics import Progress, read_metrics, save_metrics
 from workflows.train.samples import Sampler, numbers_of
 from workflows.train.sources import open_sources
@@ -37,24 +37,29 @@ def trainer_of(state: TrainState, config: TrainConfig, data: Path) -> Trainer:
     return Trainer(config, Team(), join_encoder(state.model, Team(), sharded=False), sampler.describe)
 
 
-def steps(config: TrainConfig, data: Path, first: int, last: int, parts: int = 1) -> Iterator[Parts]:
+def steps(config: TrainConfig, data: Path, first: int, last: int, parts: int = 1) -> Iterator[Made]:
     sampler = Sampler(open_sources((str(data),), need_masks=True), config)
     for step in range(first, last):
         cut = [numbers_of(step, config.images, rank=0, workers=1, part=part, parts=parts) for part in range(parts)]
-        yield [sampler.batch(numbers) for numbers in cut]
+        yield Made([sampler.batch(numbers) for numbers in cut], sampler.take_left_out())
 
 
 def fresh(config: TrainConfig) -> TrainState:
     return TrainState.fresh(first_model(config, None).train(), config)
 
 
-def test_a_resumed_run_ends_with_bit_identical_weights(labelled: Path) -> None:
+@pytest.mark.parametrize("spoilt", [0, 2])
+def test_a_resumed_run_ends_with_bit_identical_weights(labelled: Path, spoilt: int) -> None:
+    for number in range(spoilt):
+        (labelled / "images" / f"{number}.png").write_bytes(b"\x89PNG and no more")
     config = small_config(drop_path=0.3)
     undisturbed, first, second = fresh(config), fresh(config), fresh(replace(config, seed=3))
-    run(undisturbed, config, labelled)
-    run(first, config, labelled, last=2)
+    told = run(undisturbed, config, labelled)
+    assert len({place for progress in told for place in progress.left_out}) == spoilt
+    begun = run(first, config, labelled, last=2)
     second.restore(from_bytes(to_bytes(first.tensors())))
-    run(second, config, labelled)
+    resumed = run(second, config, labelled)
+    assert [progress.left_out for progress in begun + resumed] == [progress.left_out for progress in told]
     for ours, theirs in ((second.model, undisturbed.model), (second.average, undisturbed.average)):
         for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
             assert torch.equal(a, b)
@@ -94,7 +99,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_batch(lab
 
 
 def test_an_unreadable_sample_stops_with_its_own_words(labelled: Path) -> None:
-    def broken() -> Iterator[Parts]:
+    def broken() -> Iterator[Made]:
         raise ValueError("photo.png: not there any more")
         yield
 
@@ -130,16 +135,19 @@ def test_checkpoints_are_whole_or_absent_and_the_last_two_are_kept(
 def test_metrics_are_read_back_once_per_step_and_tensorboard_has_them(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     rows = [Progress(step, {"dice": 0.1 * step}, 8, 1e-3, 0.5, 0.1) for step in range(1, 6)]
+    rows[1] = replace(rows[1], left_out={"a.png": "the file has no bytes"})
     save_metrics(store, "run", rows[:3])
     save_metrics(store, "run", rows[2:])
     assert read_metrics(store, "run") == rows
     events = list(tmp_path.glob("**/events.out.tfevents.*"))
     assert len(events) == 2
     assert b"train/dice" in events[0].read_bytes()
+    assert b"train/left_out" in events[0].read_bytes()
 
 
 def test_a_batch_travels_unchanged(labelled: Path) -> None:
-    (parts,) = steps(small_config(), labelled, 3, 4)
+    (made,) = steps(small_config(), labelled, 3, 4)
+    parts = made.parts
     found = batch_from_bytes(batch_to_bytes(parts[0]))
     for name in set(TrainBatch.__slots__) - {"text", "centres"}:
         assert torch.equal(getattr(found, name), getattr(parts[0], name))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from workflows.train.metrics import Progress
-from workflows.train.progress import TrainingProgress
+from workflows.train.progress import NAMED, TrainingProgress
 
 
 def step(number: int) -> Progress:
@@ -20,3 +21,15 @@ def test_the_line_tells_steps_and_losses_and_follows_a_restart() -> None:
     assert progress.line().startswith("training: step 5 of 10, mIoU 0.5, dice 0.25, focal 0.01")
     progress.step(step(3))  # a worker died and began again at its checkpoint
     assert progress.line().startswith("training: step 3 of 10")
+
+
+def test_pictures_left_out_are_named_once_and_then_counted() -> None:
+    stream = io.StringIO()
+    progress = TrainingProgress(10, 4, stream=stream)
+    for number in (1, 2, 1):
+        progress.step(replace(step(number), left_out={"a.png": "the file has no bytes"}))
+    assert stream.getvalue() == "left out: a.png: the file has no bytes\n"
+    assert ", 1 picture left out" in progress.line()
+    progress.step(replace(step(3), left_out={f"{n}.png": "gone" for n in range(NAMED)}))
+    assert len(stream.getvalue().splitlines()) == NAMED
+    assert f", {NAMED + 1} pictures left out" in progress.line()

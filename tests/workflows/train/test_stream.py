@@ -42,7 +42,7 @@ class Watched(Sampler):
 
 def steps_of(sampler: Sampler, images: int, loaders: int) -> list[TrainBatch]:
     made = stream(ray.put(sampler), Team(), images=images, parts=1, first=0, last=STEPS, loaders=loaders)
-    return [part for (part,) in made]
+    return [part for step in made for part in step.parts]
 
 
 @pytest.mark.usefixtures("cluster")

@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 
 from tests.workflows.train.conftest import small_config
 from workflows.train.first_model import first_model
-from workflows.train.loop import Trainer
+from workflows.train.loop import Made, Trainer
 from workflows.train.metrics import Progress
 from workflows.train.samples import Sampler, numbers_of
 from workflows.train.sources import open_sources
@@ -33,7 +33,10 @@ def train(team: Team, data: str, *, sharded: bool) -> tuple[list[Progress], dict
     sampler = Sampler(open_sources((data,), need_masks=True), config)
     cut = {"rank": team.rank, "workers": team.workers, "parts": PARTS}
     steps = (
-        [sampler.batch(numbers_of(step, config.images, part=part, **cut)) for part in range(PARTS)]
+        Made(
+            [sampler.batch(numbers_of(step, config.images, part=part, **cut)) for part in range(PARTS)],
+            {f"{step}-{team.rank}.png": "gone"} if step == 1 else {},
+        )
         for step in range(STEPS)
     )
     seen: list[Progress] = []
@@ -65,6 +68,7 @@ def test_two_workers_follow_the_curve_of_one_with_the_doubled_batch(
         assert ours.masks == theirs["masks"]
         assert dict(ours.values) == pytest.approx(theirs["values"], abs=1e-4)
         assert ours.gradient_norm == pytest.approx(theirs["gradient_norm"], rel=1e-3)
+    assert [len(each["left_out"]) for each in two["seen"]] == [0, 2, 0, 0, 0]  # what either worker left out
     assert one["optimizer"].keys() == two["optimizer"].keys()
     for kind in ("model", "average"):
         for name, tensor in one[kind].items():

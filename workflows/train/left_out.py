@@ -1,0 +1,75 @@
+"""Pictures that a training cannot read: told apart from stores that fail, told to the user, and bounded in number."""
+
+from __future__ import annotations
+
+import errno
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from workflows.failures import one_line
+from workflows.storage import StoreError
+
+LAST = 100
+"""Of so many pictures that were last drawn from a source, half may be unreadable. More is no single picture's fault:
+a source moved, or access to it was withdrawn."""
+_NOT_OF_THE_FILE = {
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN),
+    *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN),
+}
+"""What the machine and network file systems say when they fail at any file: it passes, and no picture is at fault."""
+
+
+class UnreadableError(ValueError):
+    """A picture that cannot be used although its store answers: `place` says which, `reason` why, in one line."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(place, reason)
+        self.place, self.reason = place, reason
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+@contextmanager
+def blamed_on(place: str) -> Iterator[None]:
+    """Whatever is wrong with a file becomes the UnreadableError of a picture; the failures of a store or of the machine
+    stay OSErrors."""
+    try:
+        yield
+    except UnreadableError:
+        raise
+    except (ValueError, OSError) as error:
+        if isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in _NOT_OF_THE_FILE):
+            raise
+        raise UnreadableError(place, one_line(error).removeprefix(f"{place}: ")) from error
+
+
+class LeftOut:
+    """What the sampler of one process could not read since somebody last asked.
+
+    It decides nothing but whether training ends; which picture stands in for which is no matter of what was read
+    before, so that a resumed run draws as an undisturbed one.
+    """
+
+    def __init__(self) -> None:
+        self._untold: dict[str, str] = {}
+        self._failed: dict[str, deque[bool]] = defaultdict(partial(deque, maxlen=LAST))
+
+    def note(self, source: str, failure: UnreadableError | None) -> None:
+        """Count a picture of a source, read or not. Raises ValueError (one line) beyond the bound."""
+        failed = self._failed[source]
+        failed.append(failure is not None)
+        if failure is None:
+            return
+        self._untold[failure.place] = failure.reason
+        if len(failed) == LAST and sum(failed) > LAST // 2:
+            raise ValueError(
+                f"{source}: {sum(failed)} of the last {LAST} pictures could not be read; the last was {failure}"
+            )
+
+    def take(self) -> dict[str, str]:
+        """Why each picture was left out, by its place, and forget it."""
+        taken, self._untold = self._untold, {}
+        return taken

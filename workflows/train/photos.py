@@ -1,0 +1,81 @@
+"""The picture and the masks of an index row, read when a sample is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_core.masks import rle
+from sam_core.training.framing import Mask
+from schemas import sa1b
+from schemas.ids import image_id as id_of_bytes
+from workflows.images import decode
+from workflows.labels import decode_labels
+from workflows.sources import UriReader
+from workflows.train.left_out import UnreadableError, blamed_on
+from workflows.train.sources import Source, place_of
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoReader:
+    """Reads what an index row names. Raises UnreadableError, and OSError where the picture is not at fault."""
+
+    uris: UriReader
+
+    def picture(self, entry: dict[str, Any], source: Source) -> NDArray[np.uint8]:
+        """uint8 RGB [H, W, 3], from the first place that has the picture."""
+        gone = "not there any more"
+        for uri in entry["uris"]:
+            try:
+                with blamed_on(uri):
+                    data = self.uris.read(uri)
+                    if entry["image_id"] in (None, id_of_bytes(data)):
+                        return decode(data)
+                gone = "another picture than it was"
+            except UnreadableError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+        hint = f"; if the images moved, run `sam-engine ingest NEW_PLACE {place_of(source.name)}`"
+        raise UnreadableError(entry["uris"][0], gone + (hint if entry["image_id"] else ""))
+
+    def masks(self, entry: dict[str, Any], image: NDArray[np.uint8]) -> list[Callable[[], Mask]]:
+        """Each gives one mask, bool [H, W], of the image uint8 [H, W, 3]; what they raise is as above."""
+        uri = entry["uris"][0]
+        with blamed_on(uri):
+            return self._masks(entry, image.shape[:2], uri)
+
+    def _masks(self, entry: dict[str, Any], size: tuple[int, ...], uri: str) -> list[Callable[[], Mask]]:
+        if entry["masks_uri"] is None:
+            _require_size(size, (entry["height"], entry["width"]))
+            return [_reader_of(counts, size, uri) for counts in entry["rles"]]
+        data = self.uris.read(entry["masks_uri"])
+        if entry["masks_uri"].endswith(".json"):
+            document = sa1b.from_json(data, where=entry["masks_uri"])
+            _require_size(size, (document.image.height, document.image.width))
+            return [_reader_of(found.segmentation.counts.encode(), size, uri) for found in document.annotations]
+        labels = decode_labels(data, entry["masks_uri"])
+        _require_size(size, labels.shape)
+        return [_label_of(labels, value) for value in np.unique(labels) if value]
+
+
+def _require_size(image: tuple[int, ...], masks: tuple[int, ...]) -> None:
+    if tuple(image) != tuple(masks):
+        raise ValueError(
+            f"masks of {masks[1]}x{masks[0]} px for an image of {image[1]}x{image[0]} px; they belong to another"
+        )
+
+
+def _reader_of(counts: bytes, size: tuple[int, ...], uri: str) -> Callable[[], Mask]:
+    def read() -> Mask:
+        with blamed_on(uri):
+            return rle.decode(counts, (size[0], size[1]))
+
+    return read
+
+
+def _label_of(labels: NDArray[Any], value: int) -> Callable[[], Mask]:
+    return lambda: labels == value
