@@ -35,7 +35,11 @@ class TextureBank:
     noise: Int8
 
 
-@lru_cache(maxsize=4)
+BANKS_KEPT = 4
+"""Banks that a process keeps: 16 MB each."""
+
+
+@lru_cache(maxsize=BANKS_KEPT)
 def texture_bank(seed: int) -> TextureBank:
     """The bank of a seed; takes about a second to make, so it is kept."""
     rng = np.random.default_rng((seed, 0x7E87))

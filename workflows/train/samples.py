@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sam_core.scenes.textures import BANKS_KEPT
 from sam_core.training.framing import draw_framing, frame_image, photo_batch
 from sam_core.training.presets import TrainConfig
 from sam_core.training.sampling import scene_sample
@@ -93,7 +94,8 @@ class Sampler:
         return made, failure
 
     def _scene(self, source: Source, rng: np.random.Generator, number: int) -> TrainBatch | None:
-        made = scene_sample(self._config, rng, number=number, cutouts=self._cutouts.get(source.name))
+        bank = number // self._config.images % BANKS_KEPT  # one for all scenes of a step, in turn, and none made twice
+        made = scene_sample(self._config, rng, number=number, bank_seed=bank, cutouts=self._cutouts.get(source.name))
         return made if len(made.masks) or self._config.aim == "distill" else None
 
     def _photograph(self, source: Source, row: int, rng: np.random.Generator, number: int) -> TrainBatch | None:

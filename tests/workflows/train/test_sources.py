@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam_core.scenes.textures import texture_bank
 from tests.workflows.conftest import QUICK, Engine, save_photos
 from tests.workflows.report.data_sets import DataSet, done, failed, photos, run_record
 from tests.workflows.train.conftest import picture, small_config
@@ -201,6 +202,18 @@ def test_a_sample_is_a_function_of_its_number(labelled: Path) -> None:
         assert (again.images == forwards[number].images).all()
         assert (again.masks == forwards[number].masks).all()
         assert 1 <= len(again.masks) <= 3
+
+
+def test_scenes_of_a_step_share_textures_and_steps_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("sam_core.scenes.scene.texture_bank", lambda seed: asked.append(seed) or texture_bank(seed))
+    config = small_config()
+    sampler = Sampler(open_sources(("scenes",), need_masks=True), config)
+    for step in range(6):
+        sampler.batch(numbers_of(step, config.images, rank=0, workers=1, part=0, parts=1))
+        assert set(asked) == {step % 4}
+        asked.clear()
+    assert texture_bank.cache_info().currsize <= 4
 
 
 def test_workers_and_parts_share_out_a_steps_numbers() -> None:
