@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sam_core.training.centres import draw_centres
 from sam_core.training.presets import TrainConfig
-from sam_core.training.targets import TrainBatch
+from sam_core.training.targets import TrainBatch, is_seen
 from sam_core.windows import Box, box_of, inside, window_around
 
 Mask = NDArray[np.bool_]
@@ -145,13 +145,13 @@ def _admitted(
     masks: list[Callable[[], Mask]], order: NDArray[np.intp], framing: Framing, config: TrainConfig
 ) -> list[tuple[int, Mask]]:
     """The first masks in that order, framed, with their places in the list, that cover neither too little of the sample
-    nor too much of their image."""
+    nor too much of their image, and are seen at the size that models predict."""
     kept: list[tuple[int, Mask]] = []
     for place in order.tolist():
         mask = masks[place]()
         if mask.mean() <= config.max_mask_share:
             framed = frame_mask(mask, framing, config.image_size)
-            if framed.sum() >= max(1, config.min_area):
+            if framed.sum() >= max(1, config.min_area) and is_seen(framed):
                 kept.append((place, framed))
         if len(kept) == config.masks_per_image:
             break

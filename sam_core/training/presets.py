@@ -35,7 +35,8 @@ class TrainConfig:
             the command, not by a preset.
         text_noise: length of the noise added to those embeddings (`interactive.text_prompts`).
         text_share: share of masks whose first prompt it is; the others keep a model used to points and boxes alone.
-        max_mask_share: masks that cover more of their image are left out. min_area: smaller ones too, px of the input.
+        max_mask_share: masks that cover more of their image are left out. min_area: smaller ones too, px of the input,
+            as is, whatever its area, what has no pixel at the size that models predict (`targets.is_seen`).
         min_source_area: masks of fewer px of their own image are left out too; for `text` alone.
         jitter: bounds of the random factor on the image's size (large-scale jitter); (1, 1) for none.
         window_share: of photographs that are seen through the window of one of their masks (`sam_core.windows`), as by

@@ -12,7 +12,7 @@ from sam_core.scenes import CutOuts, Scene, SceneConfig, render_scene
 from sam_core.scenes.masks import SAME_AS_OBJECT
 from sam_core.training.centres import draw_centres
 from sam_core.training.presets import TrainConfig
-from sam_core.training.targets import TrainBatch
+from sam_core.training.targets import TrainBatch, is_seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ def scene_batch(
     count = min(choice.count, int((weights > 0).sum()))
     p = weights / max(weights.sum(), 1e-9)
     chosen = rng.choice(len(areas), count, replace=False, p=p) if count else np.empty(0, np.int64)
-    shape = (count, *inside.shape)
-    masks = np.array([objects == i + 1 if i < split else parts == i - split + 1 for i in chosen], bool).reshape(shape)
+    drawn = (objects == i + 1 if i < split else parts == i - split + 1 for i in chosen)
+    masks = np.array([mask for mask in drawn if is_seen(mask)], bool).reshape(-1, *inside.shape)
     return TrainBatch(
         images=torch.from_numpy(np.where(inside[..., None], scene.image, 0))[None],
         sizes=torch.tensor([[height, width]]),

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
+
+STEP = 4
+"""Pixels of the input along the side of one that models predict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,14 @@ def normalised(batch: TrainBatch, mean: Tensor, std: Tensor) -> Tensor:
     side = torch.arange(pixels.shape[-1], device=pixels.device)
     rows, columns = (side < batch.sizes[:, axis, None] for axis in (0, 1))
     return pixels * (rows[:, None, :, None] & columns[:, None, None, :])
+
+
+def is_seen(mask: NDArray[np.bool_]) -> bool:
+    """Whether a mask bool [S, S] of the input has a pixel left at the size that models predict, S / 4: one that it
+    covers by more than a half. What has none is no mask that any prediction could meet."""
+    side = len(mask) // STEP
+    pixels = cv2.resize(mask.astype(np.uint8) * np.uint8(STEP**2), (side, side), interpolation=cv2.INTER_AREA)
+    return bool(pixels.max() > STEP**2 // 2)
 
 
 def averaged(masks: Tensor, size: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from sam_core.training.presets import nano_things
 from sam_core.training.sampling import scene_sample
-from sam_core.training.targets import TrainBatch, merge, mirrored
+from sam_core.training.targets import TrainBatch, averaged, is_seen, merge, mirrored
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +45,11 @@ def test_merged_batches_agree_on_having_centres(batch: TrainBatch) -> None:
     assert len(both.centres) == 2 * len(batch.masks)
     with pytest.raises(ValueError, match="some batches have centres and some have none"):
         merge([batch, replace(batch, centres=None)])
+
+
+@pytest.mark.parametrize("covered", range(17))
+def test_a_mask_is_seen_where_it_covers_more_than_half_of_a_pixel(covered: int) -> None:
+    cell = np.arange(16).reshape(4, 4) < covered
+    mask = np.zeros((32, 32), bool)
+    mask[8:12, 20:24] = cell
+    assert is_seen(mask) == bool((averaged(torch.from_numpy(mask)[None], 8) > 0.5).any()) == (covered > 8)
