@@ -225,7 +225,7 @@ def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:
     start_ray()
     gpus = has_gpus()
     _require_cores(command, gpus=gpus)
-    told = Queue(actor_options={"num_cpus": 0})
+    told, over = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
     share = _fair_share(command.workers, gpus=gpus)
     job = TrainJob(
         root=store.root,
@@ -234,6 +234,7 @@ def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:
         start=stage.start.path if stage.start else None,
         sampler=[ray.put(Sampler(stage.sources, stage.config))],
         told=told,
+        over=over,
         parts=command.accumulate,
         every=command.save_every,
         threads=command.threads or share,
@@ -267,7 +268,7 @@ def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
                 trainer.fit()
             except Exception as error:  # Ray Train wraps whatever a worker died of in classes of its own
                 if told := listener.failure():
-                    raise TrainingError(told) from error
+                    raise TrainingError(_with_checkpoint(job, told)) from error
                 last_words = str(error).strip().splitlines()[-1]
                 raise WorkersLostError(f"the workers were given up: {last_words}") from error
     if failure := listener.failure():

@@ -41,7 +41,7 @@ class TrainingError(ValueError):
 
 
 class NoRoomError(ValueError):
-    """The cluster, as it is now, has no room for the workers."""
+    """The cluster or one of its machines, as it is now, has no room for the workers."""
 
 
 class WorkersLostError(TrainingError):

@@ -22,7 +22,7 @@ from sam_core.training.subnormals import zero_subnormals
 from workflows.storage import Store, open_store
 from workflows.train import checkpoints
 from workflows.train.first_model import first_model
-from workflows.train.loop import Trainer, TrainingError
+from workflows.train.loop import NoRoomError, Trainer, TrainingError
 from workflows.train.metrics import Progress, save_metrics
 from workflows.train.samples import Sampler
 from workflows.train.state import TrainState
@@ -33,6 +33,8 @@ from workflows.train.team import Team, checkpoint_activations, join_encoder
 @dataclass(frozen=True, slots=True)
 class TrainJob:
     """What a worker is handed: small, can be pickled.
+
+    told: what the command hears. over: not empty once no worker shall begin again.
 
     start: path of the model that training begins with, None for new weights. parts: pieces of a worker's share of a
     step whose gradients are added up. every: steps between checkpoints. sampler: in a list, so that Ray hands on the
@@ -45,6 +47,7 @@ class TrainJob:
     start: str | None
     sampler: list[ray.ObjectRef[Sampler]]
     told: Queue
+    over: Queue
     parts: int
     every: int
     threads: int
@@ -62,8 +65,12 @@ class Told:
 
 
 def work(settings: dict[str, TrainJob]) -> None:
-    """The function of TorchTrainer. A failure that a repeat would meet again is told and ends the worker in peace."""
+    """The function of TorchTrainer. A failure that a repeat would meet again is told and ends the worker in peace, or,
+    where it is no other worker's, with an error: Ray Train then ends the others, who would wait for this one until
+    their time-out, and begins again, which `over` keeps them from."""
     job, context = settings["job"], ray.train.get_context()
+    if not job.over.empty():
+        return
     device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
     team = Team(context.get_world_rank(), context.get_world_size(), device)
     zero_subnormals()
@@ -71,12 +78,15 @@ def work(settings: dict[str, TrainJob]) -> None:
     torch.set_num_threads(job.threads)
     try:
         _train(job, team, open_store(job.root))
-    except (TrainingError, ValueError) as error:
+    except TrainingError as error:  # of all workers at once
         job.told.put(Told(failure=str(error)))
-    except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+    except (torch.OutOfMemoryError, RuntimeError, MemoryError, ValueError) as error:
+        if not (isinstance(error, ValueError) or is_out_of_memory(error)):
             raise
-        job.told.put(Told(failure=memory_advice(job, team)))
+        job.told.put(Told(failure=str(error) if isinstance(error, ValueError) else memory_advice(job, team)))
+        if team.workers > 1:
+            job.over.put(True)
+            raise
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -86,14 +96,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def require_memory(job: TrainJob, team: Team, model: Sam) -> None:
-    """Raises TrainingError when not even weights, gradients, moments and average fit, before anything is allocated."""
+    """Raises NoRoomError when not even weights, gradients, moments and average fit, before anything is allocated."""
     copies = 4 + bool(job.config.average)
     encoder = sum(p.numel() for p in model.image_encoder.parameters()) / (team.workers if job.sharded else 1)
     others = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in model.image_encoder.parameters())
     needed, there = 4 * copies * (encoder + others), machine_memory(team.device)
     if needed > there:
         have = f"weights and optimizer need {needed / 2**30:.1f} GiB, the device has {there / 2**30:.1f}"
-        raise TrainingError(f"{have}; {memory_advice(job, team)}")
+        raise NoRoomError(f"{have}; {memory_advice(job, team)}")
 
 
 def machine_memory(device: str) -> float:

@@ -15,7 +15,7 @@ from tests.workflows.train.conftest import STEPS, small_config
 from workflows.storage import LocalStore
 from workflows.train import checkpoints, worker
 from workflows.train.first_model import first_model
-from workflows.train.loop import Made, Trainer, TrainingError
+from workflows.train.loop import Made, NoRoomError, Trainer, TrainingError
 from workflows.train.metrics import Progress, read_metrics, save_metrics
 from workflows.train.samples import Sampler, numbers_of
 from workflows.train.sources import open_sources
@@ -167,9 +167,9 @@ def test_lack_of_memory_is_recognised() -> None:
 
 def test_too_little_memory_is_said_before_anything_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "machine_memory", lambda _: 1e5)
-    job = TrainJob("", "", small_config(), None, [], None, parts=2, every=1, threads=1)  # type: ignore[arg-type]
+    job = TrainJob("", "", small_config(), None, [], None, None, parts=2, every=1, threads=1)  # type: ignore[arg-type]
     wanted = r"need 0.0 GiB, .* too little memory for 1 images of 64 px with up to 3 masks at once; --checkpoint-activ"
-    with pytest.raises(TrainingError, match=wanted):
+    with pytest.raises(NoRoomError, match=wanted):
         worker.require_memory(job, Team(workers=2), first_model(small_config(), None))
     advice = worker.memory_advice(replace(job, parts=1), Team(workers=2))
     assert "--accumulate 2 halves the images" in advice
