@@ -58,8 +58,11 @@ def load_latest(store: Store, run_id: str) -> dict[str, Any] | None:
 
 
 def remove(store: Store, run_id: str, step: int) -> None:
-    """Delete a checkpoint, its commit first."""
-    parts = json.loads(store.get(checkpoint_key(run_id, step)))["parts"]
+    """Delete a checkpoint, its commit first; nothing where another command of the same run has done so."""
+    try:
+        parts = json.loads(store.get(checkpoint_key(run_id, step)))["parts"]
+    except FileNotFoundError:
+        return
     store.delete(checkpoint_key(run_id, step))
     for part in range(parts):
         store.delete(checkpoint_part_key(run_id, step, part))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from sam_core.model.sam import Sam
 from sam_core.training.flops import matrix_rate, workload
 from sam_core.training.presets import TrainConfig
 from sam_core.training.subnormals import zero_subnormals
+from workflows.failures import one_line
 from workflows.storage import Store, open_store
 from workflows.train import checkpoints
 from workflows.train.first_model import first_model
@@ -28,6 +30,8 @@ from workflows.train.samples import Sampler
 from workflows.train.state import TrainState
 from workflows.train.stream import stream
 from workflows.train.team import Team, checkpoint_activations, join_encoder
+
+_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +84,21 @@ def work(settings: dict[str, TrainJob]) -> None:
         _train(job, team, open_store(job.root))
     except TrainingError as error:  # of all workers at once
         job.told.put(Told(failure=str(error)))
-    except (torch.OutOfMemoryError, RuntimeError, MemoryError, ValueError) as error:
-        if not (isinstance(error, ValueError) or is_out_of_memory(error)):
+    except (RuntimeError, MemoryError, ValueError, OSError) as error:
+        if not (why := lasting(error, job, team)):
             raise
-        job.told.put(Told(failure=str(error) if isinstance(error, ValueError) else memory_advice(job, team)))
+        job.told.put(Told(failure=why))
         if team.workers > 1:
             job.over.put(True)
             raise
+
+
+def lasting(error: BaseException, job: TrainJob, team: Team) -> str:
+    """In one line what a repeat would meet again, such as wrong input, too little memory or a full disk; else ""."""
+    if is_out_of_memory(error):
+        return memory_advice(job, team)
+    full = isinstance(error, OSError) and error.errno in _LASTING
+    return one_line(error) if full or isinstance(error, ValueError) else ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

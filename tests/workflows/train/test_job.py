@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,7 +24,8 @@ from schemas.catalog import connect as connect_local
 from tests.workflows.conftest import Engine
 from tests.workflows.train.here import train_here
 from workflows.commands import TrainCommand
-from workflows.storage import LocalStore, open_store
+from workflows.storage import LocalStore, Store, open_store
+from workflows.train import checkpoints
 from workflows.train.job import _proposed, adjusted
 from workflows.train.metrics import read_metrics
 from workflows.train.sources import open_sources
@@ -125,6 +129,27 @@ def test_a_loss_that_is_not_finite_ends_in_one_line(tmp_path: Path, labelled: Pa
     assert last.startswith("sam-engine: step 0: the loss is not finite, for images 0 to 1 of the run")
     assert ".png" in last
     assert last.endswith("there was no checkpoint yet")
+
+
+@pytest.mark.usefixtures("cluster", "train_without_ray_train")
+@pytest.mark.timeout(300)
+def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on(
+    tmp_path: Path, labelled: Path, tiny_checkpoint: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("train", labelled, *SMALL, "--start", tiny_checkpoint, "--iterations", "6", "--out", tmp_path / "out")
+    save = checkpoints.save
+
+    def full_from_the_second_on(store: Store, run_id: str, tensors: dict[str, Any]) -> None:
+        if tensors["step"] > 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{store.root}/part")
+        save(store, run_id, tensors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", full_from_the_second_on)
+        ran = engine(*command)
+    wanted = f"sam-engine: {tmp_path}/out/part: No space left on device; the checkpoint of step 2 is kept"
+    assert (ran.status, ran.err.strip().splitlines()[-1]) == (2, wanted)
+    assert engine(*command).status == 0
 
 
 @pytest.mark.usefixtures("cluster", "train_without_ray_train")

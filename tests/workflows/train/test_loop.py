@@ -118,6 +118,7 @@ def test_checkpoints_are_whole_or_absent_and_the_last_two_are_kept(
     for step in (1, 2, 3):
         checkpoints.save(store, "run", {"step": step, "model": {"w": torch.full((900,), float(step))}})
     assert checkpoints.steps(store, "run") == [2, 3]
+    checkpoints.remove(store, "run", 1)  # which another command has removed
     found = checkpoints.load_latest(store, "run")
     assert found is not None
     assert torch.equal(found["model"]["w"], torch.full((900,), 3.0))
