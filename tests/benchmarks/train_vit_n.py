@@ -27,6 +27,7 @@ from tests.benchmarks.gpu_training import LOTS, Stage, device_name, replayed, su
 from tests.benchmarks.record import environment_fields, write_json
 from workflows.sources import UriReader
 from workflows.train.cutouts import CutOutPictures
+from workflows.train.left_out import LeftOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def things_of(folder: Path | None) -> CutOutPictures | None:
     if folder is None:
         return None
     pictures = [[str(path)] for path in sorted(folder.resolve().rglob("*.png"))]
-    return CutOutPictures(folder.name, pa.table({"uris": pictures}), UriReader())
+    return CutOutPictures(folder.name, pa.table({"uris": pictures}), UriReader(), LeftOut())
 
 
 def main() -> None:

@@ -240,6 +240,8 @@ def _json_file(source: str) -> Iterator[dict[str, Any]]:
         return
     document = coco.from_json(data, where=source)
     uris = {_coco_id(reference): reference.uri for reference in list_images(source)}
+    if len(uris) < len(document.images):
+        raise ValueError(f"{source}: two images have the same id, so whose the masks are cannot be told")
     by_image: dict[int, list[coco.Annotation]] = defaultdict(list)
     for annotation in document.annotations:
         if not annotation.iscrowd:
@@ -266,7 +268,7 @@ def _coco_id(reference: ImageRef) -> int:
 def _json_kind(data: bytes, source: str) -> str:
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{source}: not JSON ({error})") from error
     if isinstance(document, dict) and "images" in document:
         return "coco"

@@ -127,12 +127,17 @@ def test_masks_of_a_data_set_and_images_that_moved(tmp_path: Path, tiny_checkpoi
         ("empty", "no masks found; expected a data set"),
         ("scenes=0", "weight of a source is positive"),
         ("other.json", "neither a COCO instances JSON nor one of SA-1B"),
+        ("deep.json", "deep.json: not JSON"),
+        ("twice.json", "twice.json: two images have the same id, so whose the masks are cannot be told"),
     ],
 )
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, complaint: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    images = [{"id": 1, "file_name": name, "width": 64, "height": 48} for name in ("a.png", "b.png")]
+    (tmp_path / "twice.json").write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
     with pytest.raises(ValueError, match=complaint):
         open_sources((text,), need_masks=True)
 
