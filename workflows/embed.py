@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 
 from sam_core.ahead import ahead
 from sam_core.model.checkpoint import load_model
-from schemas.ids import image_id as id_of_bytes
 from schemas.layout import embedding_key
 from workflows.annotate.commands import EmbedConfig
 from workflows.embeddings import embed_image, embedded_images, stale_embeddings
 from workflows.failures import one_line
-from workflows.images import ImageError, decode
+from workflows.images import ImageError
 from workflows.models import Model, find_model, register_model
+from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
 from workflows.sources import UriReader
 from workflows.sql import connect
-from workflows.storage import Store, StoreError, open_store
+from workflows.storage import Store, open_store
 
 IMAGES_PER_CHUNK = 16
 _READERS = 4
@@ -42,19 +42,6 @@ class EmbedJob:
     device: str
     threads: int
     max_pixels: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredImage:
-    """An image of the data set and the places where it may be read."""
-
-    image_id: str
-    uris: tuple[str, ...]
-
-    @property
-    def uri(self) -> str:
-        """What it is called in messages."""
-        return self.uris[0]
 
 
 def embed(config: EmbedConfig) -> int:
@@ -113,30 +100,7 @@ class EmbedWorker:
         try:
             return read_pixels(self._reader, image, max_pixels=self._job.max_pixels)
         except ImageError as error:
-            return f"{image.uri}: {error}"
-
-
-def read_pixels(reader: UriReader, image: StoredImage, *, max_pixels: int) -> NDArray[np.uint8]:
-    """uint8 RGB [H, W, 3] of an image of the data set. Raises ImageError, StoreError when the store is at fault."""
-    return decode(read_bytes(reader, image), max_pixels=max_pixels)
-
-
-def read_bytes(reader: UriReader, image: StoredImage) -> bytes:
-    """The file of an image from the first of its places that has the one that was ingested. Raises ImageError where
-    none has, StoreError."""
-    problem = ImageError("Unreadable", "no such file")
-    for uri in image.uris:
-        try:
-            data = reader.read(uri)
-        except StoreError:
-            raise
-        except OSError as error:
-            problem = ImageError("Unreadable", f"{error.strerror or error}")
-            continue
-        if id_of_bytes(data) == image.image_id:
-            return data
-        problem = ImageError("Changed", "the file has other bytes than when it was ingested")
-    raise problem
+            return str(error)
 
 
 def _work(config: EmbedConfig, store: Store, model: Model, missing: list[StoredImage]) -> list[str]:

@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -215,7 +215,7 @@ def _manifest_row(source: str, row: dict[str, Any], number: int) -> ImageRef:
 
 def _coco(source: str, image_folder: str | None) -> Iterator[ImageRef]:
     """The images of a COCO JSON; id, licence, date and links become metadata."""
-    data = _manifest(source)
+    data = read_manifest(source)
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -226,7 +226,7 @@ def _coco(source: str, image_folder: str | None) -> Iterator[ImageRef]:
         licences = {str(licence["id"]): licence["name"] for licence in document.get("licenses", [])}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{source}: not a COCO JSON with `images` that have a `file_name`") from error
-    base = _absolute(image_folder) if image_folder else _coco_folder(_absolute(source), names)
+    base = absolute(image_folder) if image_folder else coco_folder(absolute(source), names)
     for image, name in zip(images, names, strict=True):
         uri = _join(base, name)
         if not uri.startswith(S3_SCHEME) and not lies_in(uri, base):
@@ -245,13 +245,14 @@ def _file_name(source: str, image: Mapping[str, Any]) -> str:
     return name
 
 
-def _manifest(source: str) -> bytes:
-    """The bytes of a JSON file that lists images."""
-    return UriReader(max_bytes=_MANIFEST_BYTES).read(_absolute(source))
+def read_manifest(source: str) -> bytes:
+    """The bytes of a JSON file that lists images, masks or boxes. Raises OSError (one line)."""
+    return UriReader(max_bytes=_MANIFEST_BYTES).read(absolute(source))
 
 
-def _coco_folder(source: str, names: list[str]) -> str:
-    """Where the pictures lie when nobody says: the folder `images` beside the JSON if the first one is there."""
+def coco_folder(source: str, names: Sequence[str]) -> str:
+    """Where the pictures of a COCO JSON of this absolute address lie when nobody says: in the folder `images` beside it
+    if the first one is there, else beside it."""
     beside = source.rpartition("/")[0]
     inside = f"{beside}/images"
     if not names:
@@ -337,7 +338,8 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _absolute(address: str) -> str:
+def absolute(address: str) -> str:
+    """An address that means the same from any folder."""
     return address if address.startswith(S3_SCHEME) else str(Path(address).absolute())
 
 

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from schemas.ids import image_id
 from tests.workflows.conftest import Engine, save_photos
-from workflows.embed import StoredImage, read_bytes
-from workflows.images import ImageError
-from workflows.sources import UriReader
 
 
 def files(data: Path) -> dict[Path, int]:
@@ -44,16 +38,3 @@ def test_every_image_once_and_only_what_is_missing(
 def test_refusals(engine: Engine, tmp_path: Path) -> None:
     refused = engine("embed", tmp_path / "none")
     assert (refused.status, "not a data set" in refused.err) == (2, True)
-
-
-def test_an_image_is_read_where_it_still_lies(tmp_path: Path) -> None:
-    data, places = b"the very bytes", [tmp_path / name for name in ("gone.png", "other.png", "copy.png")]
-    places[1].write_bytes(b"something else")
-    places[2].write_bytes(data)
-    image = StoredImage(image_id(data), tuple(map(str, places)))
-    assert read_bytes(UriReader(), image) == data
-    places[2].unlink()
-    with pytest.raises(ImageError, match=r"[nN]o such file"):
-        read_bytes(UriReader(), image)
-    with pytest.raises(ImageError, match="other bytes than when it was ingested"):
-        read_bytes(UriReader(), StoredImage(image.image_id, (str(places[1]),)))

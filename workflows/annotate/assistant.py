@@ -21,10 +21,10 @@ from sam_core.windows import Box, is_window
 from workflows.annotate.contract import Prompt
 from workflows.annotate.decoder import Answer, Decoder, require_inside
 from workflows.annotate.text_reader import TextReader
-from workflows.embed import StoredImage, read_bytes, read_pixels
 from workflows.embeddings import EmbeddingLabel, embed_image, expected_label, stored_embedding, unpack
 from workflows.images import read_header
 from workflows.models import Model
+from workflows.originals import StoredImage, read_original, read_pixels
 from workflows.pictures import for_browser
 from workflows.sources import UriReader
 from workflows.storage import Store
@@ -83,7 +83,7 @@ class Assistant:
 
     def picture(self, image: AnnotatedImage) -> tuple[bytes, str]:
         """The upright picture in a format that browsers show, and its media type. Raises ImageError, StoreError."""
-        data = read_bytes(self._reader, image.stored)
+        data = read_original(self._reader, image.stored.uris, image.stored.image_id)
         return for_browser(data, read_header(data, max_pixels=self._max_pixels), max_pixels=self._max_pixels)
 
     def embedding_file(self, image: AnnotatedImage, window: Box | None = None) -> bytes:

@@ -16,8 +16,8 @@ from workflows.annotate.assistant import AnnotatedImage, Assistant
 from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.journal import Journal, PastEvent, Task
 from workflows.annotate.queue import Queue
-from workflows.embed import StoredImage
 from workflows.models import find_model, register_model
+from workflows.originals import StoredImage
 from workflows.runs import open_dataset
 from workflows.sql import connect
 from workflows.storage import open_store

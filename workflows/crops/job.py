@@ -26,10 +26,10 @@ from schemas.layout import crops_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import CROPS
 from workflows.crops.commands import CropsConfig
-from workflows.embed import StoredImage, read_pixels
 from workflows.failures import one_line, tell_left_out
 from workflows.generate import choose_device
 from workflows.images import ImageError
+from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
 from workflows.sources import UriReader
 from workflows.sql import connect
@@ -125,7 +125,7 @@ class CropsWorker:
         try:
             pixels = read_pixels(self._reader, stored, max_pixels=self._job.max_pixels)
         except ImageError as error:
-            failures.append(f"{stored.uri}: {error}")
+            failures.append(str(error))
             return []
         found = []
         for mask in image["masks"]:

@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.evaluation import PLAN
-from workflows.evaluate.truth import TruthSet, open_set, read_manifest
+from workflows.evaluate.truth import TruthSet, open_set
 from workflows.metadata import read_table
+from workflows.sources import read_manifest
 
 GroupOf = Callable[[dict[str, Any], dict[str, Any]], str | None]
 """The group of an annotation (second) of an image (first), rows of the plan; None for none."""

@@ -26,15 +26,14 @@ from numpy.typing import NDArray
 from sam_core.masks import rle
 from schemas import coco, sa1b
 from schemas.evaluation import PLAN
-from schemas.ids import image_id as id_of_bytes
-from workflows.images import MAX_PIXELS, ImageError, decode
+from workflows.images import MAX_PIXELS, decode
 from workflows.labels import decode_labels
-from workflows.sources import UriReader, list_images
-from workflows.storage import S3_SCHEME, StoreError, file_stamp, open_store
+from workflows.originals import read_original
+from workflows.sources import UriReader, list_images, read_manifest
+from workflows.storage import S3_SCHEME, file_stamp, open_store
 from workflows.train.sources import coco_rle, open_sources
 
 _BSDS = "ground_truth"
-_MANIFEST_BYTES = 16 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,27 +93,14 @@ def open_set(text: str, *, image_folder: str | None = None, split: str = "val") 
     return TruthSet(name, place, rows)
 
 
-def read_image(row: dict[str, Any], reader: UriReader, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def read_image(row: Mapping[str, Any], reader: UriReader, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """uint8 RGB [H, W, 3] of a row. Raises ImageError, StoreError when a store is at fault."""
     return decode(read_file(row, reader), max_pixels=max_pixels)
 
 
 def read_file(row: Mapping[str, Any], reader: UriReader) -> bytes:
-    """What lies at the first of a row's places with its picture. Raises ImageError, StoreError like `read_image`."""
-    problem = ImageError("Unreadable", f"{row['uris'][0]}: no such file")
-    for uri in row["uris"]:
-        try:
-            data = reader.read(uri)
-            if row["picture"] in (None, id_of_bytes(data)):
-                return data
-            problem = ImageError("Changed", f"{uri}: the file is no longer the image that the masks were made for")
-        except FileNotFoundError:
-            continue
-        except StoreError:
-            raise
-        except OSError as error:
-            raise ImageError("Unreadable", f"{uri}: {error.strerror or error}") from error
-    raise problem
+    """The picture of a row as it lies there. Raises ImageError, StoreError."""
+    return read_original(reader, row["uris"], row["picture"])
 
 
 def read_masks(row: dict[str, Any], reader: UriReader) -> TrueMasks:
@@ -145,13 +131,6 @@ def require_size(image: NDArray[np.uint8], masks: TrueMasks) -> None:
     if image.shape[:2] != masks.size:
         (h, w), (mask_h, mask_w) = image.shape[:2], masks.size
         raise ValueError(f"masks of {mask_w}x{mask_h} px for an image of {w}x{h} px")
-
-
-def read_manifest(place: str) -> bytes:
-    """The bytes of a JSON file that lists truth or boxes. Raises OSError (one line)."""
-    return UriReader(max_bytes=_MANIFEST_BYTES).read(
-        place if place.startswith(S3_SCHEME) else str(Path(place).absolute())
-    )
 
 
 def _named(text: str) -> tuple[str, str]:

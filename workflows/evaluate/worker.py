@@ -45,7 +45,7 @@ class EvaluationJob:
     helpers: Helpers = field(default_factory=Helpers)
 
 
-_MAY_PASS = ("Unreadable", "Changed", "TooManyPixels")
+_MAY_PASS = ("Unreadable", "Changed", "TooManyBytes", "TooManyPixels")
 """Kinds of ImageError after which the right file may lie there, or a higher limit be given, the next time."""
 
 

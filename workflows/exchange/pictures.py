@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from schemas.ids import image_id as id_of_bytes
 from workflows.exchange.selection import ExportImage
 from workflows.images import decode, read_header
+from workflows.originals import read_original
 from workflows.sources import UriReader
 
 _AS_THEY_ARE = {"jpeg": ".jpg", "png": ".png"}
@@ -37,9 +37,9 @@ def suffix_of(image: ExportImage, reader: UriReader, *, max_pixels: int) -> str:
 def read_picture(image: ExportImage, reader: UriReader, *, max_pixels: int) -> Picture:
     """The picture from the first of its places that still has it.
 
-    Raises ValueError (one line) when it is at none of them any more, has changed, or cannot be decoded.
+    Raises ValueError (one line) when it is at none of them any more, has changed, or cannot be decoded, and StoreError.
     """
-    data = _read(image, reader)
+    data = read_original(reader, image.uris, image.image_id)
     try:
         header = read_header(data, max_pixels=max_pixels)
         if (header.height, header.width) != (image.height, image.width):
@@ -61,16 +61,3 @@ def plain_name(image: ExportImage) -> str:
 
 def _suffix(kind: str, orientation: int) -> str:
     return _AS_THEY_ARE.get(kind, ".png") if orientation == 1 else ".png"
-
-
-def _read(image: ExportImage, reader: UriReader) -> bytes:
-    problem = "is not there any more; if the images moved, `sam-engine ingest NEW_PLACE DATASET`"
-    for uri in image.uris:
-        try:
-            data = reader.read(uri)
-        except FileNotFoundError:
-            continue
-        if id_of_bytes(data) == image.image_id:
-            return data
-        problem = "is no longer the image that was segmented"
-    raise ValueError(f"{image.uris[0]} {problem}")

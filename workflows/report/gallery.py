@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from schemas.catalog import query
-from schemas.ids import image_id as id_of_bytes
 from workflows.convert import mask_records
-from workflows.images import ImageError, decode
+from workflows.failures import one_line
+from workflows.images import MAX_PIXELS, ImageError
+from workflows.originals import StoredImage, read_pixels
 from workflows.report.overlays import paint
 from workflows.report.queries import literal, of_runs, rows
 from workflows.report.scope import Run
 from workflows.sources import UriReader
+from workflows.storage import StoreError
 
 _SIDE = 800  # px, of the longest side
 _PIXELS = 12 * 800 * 600  # of all pictures together, so that many of them become smaller, not the page larger
@@ -89,20 +91,8 @@ def choose(
 
 
 def load_photo(reader: UriReader, image: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """The pixels of a row of the `images` view, uint8 RGB [height, width, 3], from the first of its places that works.
-
-    Raises ImageError when it lies at none of them any more, or has changed.
-    """
-    problem = ImageError("Unreadable", "image not found")
-    for uri in image["uris"]:
-        try:
-            data = reader.read(uri)
-        except OSError:
-            continue
-        if id_of_bytes(data) == image["image_id"]:
-            return decode(data)
-        problem = ImageError("Changed", "the file is no longer the image that was segmented")
-    raise problem
+    """The pixels of a row of the `images` view, uint8 RGB [height, width, 3]. Raises ImageError, StoreError."""
+    return read_pixels(reader, StoredImage(image["image_id"], tuple(image["uris"])), max_pixels=MAX_PIXELS)
 
 
 def masks_of(connection: duckdb.DuckDBPyConnection, image_ids: Sequence[str], run_ids: Sequence[str]) -> pa.Table:
@@ -136,8 +126,8 @@ def _picture(
     photo, problem = None, ""
     try:
         photo = data_uri(resized(load_photo(reader, image), size))
-    except ImageError as error:
-        problem = str(error)
+    except (ImageError, StoreError) as error:
+        problem = one_line(error)
     own = masks.filter(pc.field("image_id") == image["image_id"])
     found = [(number, run, own.filter(pc.field("run_id") == run.run_id)) for number, run in enumerate(runs)]
     colours = int(image["image_id"], 16)

@@ -45,6 +45,7 @@ def write_picture(
 
     Raises:
         ValueError: one line: no data set, no masks, or an image that is no longer there.
+        StoreError: one line: an image lies in a store that is at fault.
     """
     connection, reader = connect(dataset), UriReader()
     runs = [found for found in read_runs(connection, run=run) if found.masks]

@@ -18,6 +18,7 @@ from workflows.report.overlays import paint
 from workflows.report.queries import literal, of_runs, rows
 from workflows.report.scope import Run
 from workflows.sources import UriReader
+from workflows.storage import StoreError
 
 DEPTH_COLOURS = ((64, 112, 232), (240, 150, 40), (30, 170, 110), (220, 60, 160))
 """RGB of masks at the top, of their parts, of the parts of those, and of anything deeper."""
@@ -106,7 +107,7 @@ def _picture(
     """None when the photograph cannot be read any more; the gallery says why."""
     try:
         photo = load_photo(reader, image)
-    except ImageError:
+    except (ImageError, StoreError):
         return None
     height, width = photo.shape[:2]
     size = small_size(height, width, _SIDE)

@@ -16,11 +16,11 @@ from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, encode
 from sam_core.windows import Box
 from schemas.ids import image_id as id_of_bytes
-from workflows.embed import StoredImage, read_pixels
 from workflows.embeddings import embed_image, expected_label, stored_embedding, unpack
 from workflows.evaluate.truth import open_set, read_file, read_masks, require_size
 from workflows.images import MAX_PIXELS, decode
 from workflows.models import Model
+from workflows.originals import StoredImage, read_pixels
 from workflows.sources import UriReader
 from workflows.storage import Store
 

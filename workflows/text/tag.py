@@ -24,10 +24,10 @@ from schemas.ids import canonical_json, content_hash
 from schemas.layout import masks_key, tags_key
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.tables import TAGS
-from workflows.embed import StoredImage, read_pixels
 from workflows.failures import one_line, tell_left_out
 from workflows.generate import choose_device
 from workflows.images import ImageError
+from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
 from workflows.report.scope import read_runs
 from workflows.sources import UriReader
@@ -173,7 +173,7 @@ class TagWorker:
             try:
                 tables.append(self._tags(image, own))
             except ImageError as error:
-                left_out.append(f"{image.uri}: {error}")
+                left_out.append(str(error))
         tags = pa.concat_tables(tables)
         self._store.put(tags_key(row["run_id"], row["shard"]), to_parquet_bytes(tags))
         named = len(tags) // self._job.words.top

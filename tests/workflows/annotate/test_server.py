@@ -149,7 +149,7 @@ def test_decoding_answers_as_the_model_does(client: TestClient, studio: Studio, 
 
     image = first(studio)
     answer = client.post("/api/decode", json={"image_id": image, "points": [[20, 30, 1]]}).json()
-    from workflows.embed import read_pixels
+    from workflows.originals import read_pixels
 
     pixels = read_pixels(studio.assistant._reader, studio.images[image].stored, max_pixels=10**6)
     sam = load_model(tiny_checkpoint).sam

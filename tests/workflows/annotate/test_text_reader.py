@@ -17,8 +17,8 @@ from tests.fake_clip import FakeClip
 from tests.workflows.annotate.conftest import client_of
 from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.studio import Studio, open_studio
-from workflows.embed import read_pixels
 from workflows.images import MAX_PIXELS
+from workflows.originals import read_pixels
 from workflows.sources import UriReader
 
 

@@ -247,7 +247,7 @@ def test_a_picture_of_a_data_set_that_changed_is_not_measured(
 ) -> None:
     shutil.copy(tmp_path / "photos" / "photo-0.png", tmp_path / "photos" / "photo-1.png")
     (error,) = run(SinglePointConfig(data=(str(known.root),), clicks=(1,), **common)).errors
-    assert "photo-1.png: the file is no longer the image that the masks were made for" in error
+    assert "photo-1.png: the file has other bytes than when it was ingested" in error
 
 
 @pytest.mark.parametrize("most", [1000, 9])

@@ -96,9 +96,10 @@ def test_moved_changed_and_broken_images_say_so(small_set: tuple[DataSet, list[P
 
     problems = {picture.name: picture.problem for picture in gallery(data_set.root)}
 
+    moved = "if the images moved, `sam-engine ingest NEW_PLACE DATASET`"
     assert problems == {
-        "photo-0.png": "image not found",
-        "photo-1.png": "the file is no longer the image that was segmented",
+        "photo-0.png": f"{paths[0]}: no such file; {moved}",
+        "photo-1.png": f"{paths[1]}: the file has other bytes than when it was ingested",
         "photo-2.png": "",
     }
     assert all(picture.layers for picture in gallery(data_set.root))

@@ -1,0 +1,73 @@
+"""The files of images that were noted before: read from the first of their places that still has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.ids import image_id as id_of_bytes
+from workflows.failures import one_line
+from workflows.images import ImageError, decode
+from workflows.sources import UriReader
+from workflows.storage import StoreError, TooLargeError
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image of the data set and the places where it may be read."""
+
+    image_id: str
+    uris: tuple[str, ...]
+
+    @property
+    def uri(self) -> str:
+        """What it is called in messages."""
+        return self.uris[0]
+
+
+def read_pixels(reader: UriReader, image: StoredImage, *, max_pixels: int) -> NDArray[np.uint8]:
+    """uint8 RGB [H, W, 3] of an image of the data set. Raises what `read_original` raises, and ImageError that begins
+    with the place where it cannot be decoded."""
+    data = read_original(reader, image.uris, image.image_id)
+    try:
+        return decode(data, max_pixels=max_pixels)
+    except ImageError as error:
+        raise ImageError(error.kind, f"{image.uri}: {error}") from error
+
+
+def read_original(reader: UriReader, uris: Sequence[str], image_id: str | None) -> bytes:
+    """The file of an image from the first of its places that still has it.
+
+    image_id: what the bytes must hash to; None where nobody noted it, and then any file will do.
+
+    Raises:
+        StoreError: no place has it, and one lies in a store that is at fault, so that it may be there later.
+        ImageError: no place has it; the message begins with a place. Changed where one has other bytes, TooManyBytes,
+            Unreadable.
+    """
+    problems: list[tuple[int, Exception]] = []
+    for uri in uris:
+        try:
+            data = reader.read(uri)
+        except OSError as error:
+            problems.append(_problem(uri, error, noted=image_id is not None))
+            continue
+        if image_id in (None, id_of_bytes(data)):
+            return data
+        problems.append((1, ImageError("Changed", f"{uri}: the file has other bytes than when it was ingested")))
+    raise min(problems, key=lambda ranked: ranked[0])[1]
+
+
+def _problem(uri: str, error: OSError, *, noted: bool) -> tuple[int, Exception]:
+    """Why a place has no file; of several places the one of the lowest rank says most."""
+    if isinstance(error, StoreError):
+        return 0, error
+    if isinstance(error, FileNotFoundError):
+        way_out = "; if the images moved, `sam-engine ingest NEW_PLACE DATASET`" if noted else ""
+        return 3, ImageError("Unreadable", f"{uri}: no such file{way_out}")
+    if isinstance(error, TooLargeError):
+        return 2, ImageError("TooManyBytes", f"{uri}: {error}")
+    return 2, ImageError("Unreadable", one_line(error))
