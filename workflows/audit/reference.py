@@ -1,13 +1,13 @@
-"""COCO and LVIS JSON files as reference data sets: the relations of workflows/audit/subject.py from their annotations.
+"""COCO and LVIS JSON files as data sets: the relations of workflows/audit/subject.py from their annotations.
 
-Crowds are no masks and are left out. Areas and boxes are those of the file; outlines are drawn only for the images that
-are sampled.
+They and their pictures lie on disk or in a bucket. Crowds are no masks and are left out. Areas and boxes are those
+of the file; outlines are drawn only for the images that are sampled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import duckdb
 import numpy as np
@@ -17,8 +17,7 @@ from schemas import coco
 from schemas.ids import unreadable_image_id
 from workflows.audit.subject import Subject, allow
 from workflows.report.queries import rows
-from workflows.sources import UriReader
-from workflows.storage import S3_SCHEME
+from workflows.sources import absolute, coco_folder, read_manifest
 
 _RELATIVE_SIZE = "CREATE MACRO relative_size(area, height, width) AS sqrt(area / (height::DOUBLE * width))"
 """What the views of our own data sets bring along."""
@@ -33,15 +32,13 @@ ORDER BY image_id
 
 def open_coco(path: str, *, licences: Sequence[str] = ()) -> Subject:
     """A COCO JSON. Raises ValueError or OSError (one line) when it is none, or cannot be read."""
-    if path.startswith(S3_SCHEME):
-        raise ValueError(f"{path}: a COCO file is audited where its pictures lie on a disk; copy both first")
-    document = coco.from_json(UriReader().read(str(Path(path).absolute())), where=path)
+    document = coco.from_json(read_manifest(path), where=path)
     ids = {image.id: unreadable_image_id(f"{path}#{image.id}") for image in document.images}
     annotations = [one for one in document.annotations if not one.iscrowd and one.image_id in ids]
     connection = duckdb.connect()
     connection.execute(_RELATIVE_SIZE)
     _create(connection, "CREATE TABLE coco_masks AS FROM incoming", _masks(document, annotations, ids))
-    _create(connection, _IMAGES, _images(document, _folder(path, document), ids))
+    _create(connection, _IMAGES, _images(document, path, ids))
     allow(connection, licences, stated_in="audit_all_images")
     connection.execute("CREATE VIEW audit_masks AS FROM coco_masks SEMI JOIN audit_images USING (image_id)")
     by_image: dict[str, list[coco.Annotation]] = {}
@@ -56,7 +53,8 @@ def open_coco(path: str, *, licences: Sequence[str] = ()) -> Subject:
         drawn = [row for image in chosen for row in _drawn(by_image[image], image, *sizes[image])]
         return pa.Table.from_pylist(drawn, schema=_SHAPES)
 
-    label = f"{Path(path).absolute().parent.name} · {Path(path).stem}"
+    whole = PurePosixPath(absolute(path))
+    label = f"{whole.parent.name} · {whole.stem}"
     return Subject(label, path, connection, "audit_masks", "audit_images", shapes)
 
 
@@ -96,14 +94,16 @@ def _masks(document: coco.Document, annotations: list[coco.Annotation], ids: dic
     )
 
 
-def _images(document: coco.Document, folder: Path, ids: dict[int, str]) -> pa.Table:
+def _images(document: coco.Document, path: str, ids: dict[int, str]) -> pa.Table:
+    folder = coco_folder(absolute(path), [image.file_name for image in document.images])
+    uris = [f"{folder}/{image.file_name}" for image in document.images]
     licences = {licence.id: licence.name for licence in document.licenses}
     names = [licences.get(image.license) if image.license is not None else None for image in document.images]
     return pa.table(
         {
             "image_id": [ids[image.id] for image in document.images],
-            "uri": [str(folder / image.file_name) for image in document.images],
-            "uris": [[str(folder / image.file_name)] for image in document.images],
+            "uri": uris,
+            "uris": [[uri] for uri in uris],
             "files": [1] * len(names),
             "height": [image.height for image in document.images],
             "width": [image.width for image in document.images],
@@ -111,13 +111,6 @@ def _images(document: coco.Document, folder: Path, ids: dict[int, str]) -> pa.Ta
             "metadata": pa.nulls(len(names), pa.string()),
         }
     )
-
-
-def _folder(path: str, document: coco.Document) -> Path:
-    """Where the pictures of a JSON file lie: in `images` beside it if the first one is there, else beside it."""
-    beside = Path(path).absolute().parent
-    inside = beside / "images"
-    return inside if document.images and (inside / document.images[0].file_name).exists() else beside
 
 
 def _drawn(annotations: list[coco.Annotation], image_id: str, height: int, width: int) -> list[dict[str, object]]:

@@ -148,11 +148,6 @@ def test_coco_and_lvis_files_are_references(coco: Path) -> None:
     assert [licence.name for licence in licences(subject, [])] == ["Attribution License", "none stated"]
 
 
-def test_a_coco_file_in_a_bucket_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"s3://b/instances\.json: a COCO file is audited where its pictures lie"):
-        open_coco("s3://b/instances.json")
-
-
 @pytest.mark.parametrize(
     ("text", "licence", "words"),
     [("@third", [], "no run 'third'"), ("@first", ["MIT"], "no image has a licence like MIT")],
