@@ -50,6 +50,12 @@ def annotation(number: int, image: int, labels: NDArray[np.uint16], label: int) 
 
 
 @pytest.fixture
+def common(tiny_checkpoint: Path, tmp_path: Path) -> dict[str, Any]:
+    """What every evaluation of a test is told."""
+    return {"model": str(tiny_checkpoint), "out": str(tmp_path / "out"), "threads": 1, "shard_size": 1}
+
+
+@pytest.fixture
 def labelled(tmp_path: Path) -> Path:
     """images/ and labels/ with five pictures."""
     return save_labelled(tmp_path / "labelled", {seed: picture(seed) for seed in range(5)})
