@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sam_core.masks.crops import point_grid
 from sam_core.model.prompt_encoder import FOREGROUND
 from sam_core.predict import ImageEmbedding, Prompts, decode
+from workflows.failures import tell_left_out
 from workflows.images import MAX_PIXELS
 from workflows.ingest import ingest
 from workflows.models import Model
@@ -59,30 +60,37 @@ def choose_queue(engine: Engine, settings: StageSettings, model: Model, *, seed:
     unfinished = dict(connection.execute(_FRESH).fetchall())
     held_out = engine.held_out.find(unfinished)
     fresh = [image for image in unfinished if image not in held_out]
+    desk = None
     if settings.policy in ("most_uncertain", "most_diverse"):  # these look at every candidate with the model
         few = policies.random_order(fresh, seed=seed)[: max(engine.config.candidates, settings.images)]
-        fresh = [fresh[index] for index in few]
-    candidates = _known(engine, connection, settings.policy, model, fresh)
+        desk = Desk(engine.store, model, connection)
+        fresh = _readable(desk, [fresh[index] for index in few])
+    candidates = _known(connection, settings.policy, desk, fresh)
     chosen = policies.choose(settings.policy, candidates, settings.images, seed=seed)
     return tuple(fresh[index] for index in chosen)
 
 
+def _readable(desk: Desk, image_ids: Sequence[str]) -> list[str]:
+    """The images that the model can look at; what is wrong with the others is told."""
+    found, left_out = desk.readable(image_ids)
+    tell_left_out(left_out)
+    return found
+
+
 def _known(
-    engine: Engine, connection: duckdb.DuckDBPyConnection, policy: str, model: Model, image_ids: Sequence[str]
+    connection: duckdb.DuckDBPyConnection, policy: str, desk: Desk | None, image_ids: Sequence[str]
 ) -> policies.Candidates:
-    """What the policy looks at."""
+    """What the policy looks at; desk: for those that look with the model."""
     covered, uncertainty = np.zeros(len(image_ids)), np.zeros(len(image_ids))
     features, done = np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32)
     if policy == "least_covered":
         found = dict(connection.execute(_COVERED).fetchall())
         covered = np.array([found.get(image, 0.0) for image in image_ids])
-    elif policy in ("most_uncertain", "most_diverse"):
-        desk = Desk(engine.store, model, connection)
-        if policy == "most_uncertain":
-            uncertainty = np.array([_uncertainty(desk, image) for image in image_ids])
-        else:
-            annotated = [row[0] for row in connection.execute(_DONE).fetchall()]
-            features, done = _features(desk, image_ids), _features(desk, annotated)
+    elif desk and policy == "most_uncertain":
+        uncertainty = np.array([_uncertainty(desk, image) for image in image_ids])
+    elif desk:
+        annotated = _readable(desk, [row[0] for row in connection.execute(_DONE).fetchall()])
+        features, done = _features(desk, image_ids), _features(desk, annotated)
     return policies.Candidates(image_ids, covered, uncertainty, features, done)
 
 

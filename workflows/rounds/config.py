@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from yaml.constructor import ConstructorError
 
 from sam_core.annotators import Costs, Habits
 from sam_core.detector import FitConfig
@@ -61,7 +62,7 @@ class StageSettings:
     automatic stage's masks. training: in place of the engine's; the automatic stage trains only when it has one."""
 
     stage: StageName
-    rounds: Count = 1
+    rounds: Annotated[int, Field(ge=1, le=10_000)] = 1
     images: Count = 20
     policy: PolicyName = "random"
     recipe: str = "sa1b"
@@ -168,12 +169,22 @@ class EngineConfig:
 def read_engine(path: str | Path) -> EngineConfig:
     """The engine that a YAML file describes. Raises ValueError or OSError, one line."""
     try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        document = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise ValueError(f"{path} must be a mapping with dataset, images, held_out and stages")
     return parse_engine(document, where=str(path))
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping that gives a key twice, of which the last would count silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise ConstructorError(problem=f"{twice[0]!r} is given twice", problem_mark=node.start_mark)
+        return dict(super().construct_mapping(node, deep))
 
 
 def parse_engine(document: dict[str, Any], *, where: str) -> EngineConfig:

@@ -17,6 +17,7 @@ from sam_core.detector import Example, FitConfig, ObjectDetector, detector_for, 
 from sam_core.geometry import boxes_to_input
 from sam_core.presets import SamConfig
 from schemas.layout import detector_key
+from workflows.failures import tell_left_out
 from workflows.models import Model
 from workflows.rounds.pictures import Desk
 from workflows.sql import connect
@@ -73,7 +74,9 @@ def train_detector(job: DetectorJob) -> None:
     connection = connect(job.root)
     desk = Desk(store, job.model, connection)
     rows = connection.execute(_BOXES, [list(job.left_out)]).fetchall()
-    examples = [_example(desk, image_id, boxes) for image_id, boxes in rows]
+    found, left_out = desk.readable(image_id for image_id, _ in rows)
+    tell_left_out(left_out)
+    examples = [_example(desk, image_id, boxes) for image_id, boxes in rows if image_id in found]
     detector = detector_for(desk.sam.config, width=job.fit.width)
     if examples:
         fit(detector, examples, job.fit)

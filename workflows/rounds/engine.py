@@ -225,25 +225,29 @@ def noted(current: Round, outcome: Outcome, seconds: float) -> RoundRecord:
 
 def _begun(engine: Engine, number: int, settings: StageSettings, earlier: Sequence[RoundRecord]) -> Round:
     """A round as its record has it, or a new one. Raises ValueError when engine.yaml changed in the middle of it."""
-    record = engine.read(number)
-    if record is None:
-        record = RoundRecord(
-            number=number,
-            stage=settings.stage,
-            state=BEGUN,
-            started_at=datetime.now(UTC),
-            finished_at=None,
-            model_before=last_model(engine, earlier),
-            model_after=None,
-            promoted=None,
-            reason=None,
-            metrics={},
-            details={},
-        )
-        record = engine.begin(record)
+    record = engine.read(number) or engine.begin(_new(engine, number, settings, earlier))
+    if record.stage != settings.stage and not record.details and not engine.store.exists(step_key(number, Staged.step)):
+        record = replace(record, stage=settings.stage)  # nothing was settled, as where no image was left
+        engine.write(record)
     current = Round(engine, settings, record, tuple(earlier))
     _require_same(current)
     return current
+
+
+def _new(engine: Engine, number: int, settings: StageSettings, earlier: Sequence[RoundRecord]) -> RoundRecord:
+    return RoundRecord(
+        number=number,
+        stage=settings.stage,
+        state=BEGUN,
+        started_at=datetime.now(UTC),
+        finished_at=None,
+        model_before=last_model(engine, earlier),
+        model_after=None,
+        promoted=None,
+        reason=None,
+        metrics={},
+        details={},
+    )
 
 
 def last_model(engine: Engine, earlier: Sequence[RoundRecord]) -> str:

@@ -48,6 +48,14 @@ class HeldOutMasks:
     overlaps: Overlaps
 
 
+def require_measurable(truth: Truth, settings: EvaluationSettings) -> None:
+    """Raise ValueError or OSError when an image that models and detectors are measured on cannot be read, or none that
+    models are has a mask."""
+    masks = [len(image.masks) for image in truth.first(2 * settings.images)]
+    if not any(masks[: settings.images]):
+        raise ValueError(f"{truth.name}: none of the first {settings.images} held-out images has a mask")
+
+
 def find_masks(model: Model, truth: Truth, settings: EvaluationSettings) -> list[HeldOutMasks]:
     """The masks of the first held-out images, by the recipe that suits the model."""
     sam = load_model(model.path).sam

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,7 +18,7 @@ from sam_core.windows import Box
 from schemas.ids import image_id as id_of_bytes
 from workflows.embeddings import embed_image, expected_label, stored_embedding, unpack
 from workflows.evaluate.truth import open_set, read_file, read_masks, require_size
-from workflows.images import MAX_PIXELS, decode
+from workflows.images import MAX_PIXELS, ImageError, decode
 from workflows.models import Model
 from workflows.originals import StoredImage, read_pixels
 from workflows.sources import UriReader
@@ -116,6 +116,17 @@ class Desk:
     def pixels(self, image_id: str) -> Pixels:
         """uint8 RGB [H, W, 3]. Raises ImageError, StoreError."""
         return read_pixels(self._reader, StoredImage(image_id, self._uris[image_id]), max_pixels=MAX_PIXELS)
+
+    def readable(self, image_ids: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Those of the images whose embedding is stored or can be made, and a line on each of the others."""
+        found, left_out = [], []
+        for image_id in image_ids:
+            try:
+                self.embedding(image_id)
+                found.append(image_id)
+            except ImageError as error:
+                left_out.append(str(error))
+        return found, left_out
 
     def embedding(self, image_id: str, window: Box | None = None) -> ImageEmbedding:
         """Of an image, stored first if missing or stale, or of a window of it. Raises ImageError, StoreError."""

@@ -18,12 +18,13 @@ from workflows.commands import GenerateConfig
 from workflows.convert import ImageResult
 from workflows.failures import one_line
 from workflows.generate import generate
+from workflows.images import ImageError
 from workflows.rounds import people
 from workflows.rounds.candidates import choose_queue, note_held_out, note_images
 from workflows.rounds.config import SimulationSettings
 from workflows.rounds.detector_job import DetectorJob, load_detector
 from workflows.rounds.engine import Round, Step, Steps, WaitingError, next_queue, round_settings
-from workflows.rounds.evaluate import Pace, find_masks, measure, write_held_out
+from workflows.rounds.evaluate import Pace, find_masks, measure, require_measurable, write_held_out
 from workflows.rounds.gate import gate
 from workflows.rounds.outcomes import (
     Annotated,
@@ -58,9 +59,11 @@ SELECT count(*) FILTER (status = 'ok'), coalesce(sum(n_masks), 0)::BIGINT FROM o
 
 
 def stage(now: Round) -> Staged:
-    """Settle model and queue. The first round also notes the images of the source in the data set."""
+    """Settle model and queue. The first round also notes the images of the source in the data set, and looks whether
+    models can be measured on the held-out ones, before anybody works for it."""
     engine = now.engine
     if now.number == 1:
+        require_measurable(engine.held_out, engine.config.evaluation)
         note_images(engine.config.images, engine.store)
     queue = next_queue(now.earlier)
     if not queue and now.settings.stage != "automatic":
@@ -68,7 +71,8 @@ def stage(now: Round) -> Staged:
         queue = choose_queue(engine, now.settings, engine.model(now.record.model_before), seed=seed)
     if not queue and now.settings.stage != "automatic":
         raise ValueError(
-            f"round {now.number}: no image is left to annotate; take fewer rounds, or fewer images in each"
+            f"round {now.number}: no image is left to annotate, all are finished or held out; take fewer rounds, or "
+            "fewer images in each"
         )
     return Staged(model_id=now.record.model_before, queue=queue, settings=round_settings(now))
 
@@ -226,11 +230,14 @@ def _judged(now: Round, desk: Desk, detector: ObjectDetector) -> tuple[Judged, J
 
 
 def _prefilled(now: Round, desk: Desk, detector: ObjectDetector, image_id: str, threshold: float | None) -> ImageResult:
-    """The masks that annotators of an image will find."""
+    """The masks that annotators of an image will find; none where it cannot be read, which they will skip."""
     config, look, size = now.engine.config.detector, partial(desk.embedding, image_id), desk.sizes[image_id]
-    found = propose(desk.sam, detector, look, size, most=config.most, least=config.least)
-    generation = as_generation(found, threshold, size)
-    return ImageResult(image_id, Status.OK, now.record.started_at, now.record.started_at, generation=generation)
+    ended = partial(ImageResult, image_id, started_at=now.record.started_at, finished_at=now.record.started_at)
+    try:
+        found = propose(desk.sam, detector, look, size, most=config.most, least=config.least)
+    except ImageError as error:
+        return ended(status=Status.ERROR, error_class=error.kind, error_message=str(error))
+    return ended(status=Status.OK, generation=as_generation(found, threshold, size))
 
 
 def _measured(now: Round) -> Figures | None:

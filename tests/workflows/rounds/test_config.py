@@ -45,6 +45,7 @@ def test_a_file_becomes_a_plan(tmp_path: Path) -> None:
         ({"training": {"preset": "fine"}}, "e.yaml: training: no training preset is called 'fine'"),
         ({"evaluation": {"images": 0}}, "evaluation.images: input should be greater than or equal to 1, not 0"),
         ({"detector": {"fit": {"width": 12}}}, "multiple of 8"),
+        ({"stages": [{"stage": "assisted_manual", "rounds": 10**12}]}, "stages[0].rounds: input should be less than"),
         ({"seed": -1}, "e.yaml: seed: input should be greater than or equal to 0, not -1"),
         ({"training": {"seed": -1}}, "e.yaml: training.seed: input should be greater than or equal to 0"),
         ({"detector": {"fit": {"seed": -1}}}, "seed is -1; it must be 0 or more"),
@@ -65,8 +66,11 @@ def test_what_is_no_mapping_or_no_yaml_is_refused(tmp_path: Path) -> None:
         ("- a", "must be a mapping"),
         ("a: [", "is not YAML"),
         ("a: !!python/name:os.system", "not YAML"),
+        ("a: 1\nb: {c: 1, c: 2}", r"engine\.yaml is not YAML: 'c' is given twice .*line 2"),
+        ("a: \xe9", r"engine\.yaml is not YAML: 'utf-8' codec"),
+        ("[" * 5000, r"engine\.yaml is not YAML: maximum recursion"),
     ):
-        path.write_text(text)
+        path.write_bytes(text.encode("latin-1"))
         with pytest.raises(ValueError, match=complaint):
             read_engine(path)
     with pytest.raises(FileNotFoundError):

@@ -367,7 +367,15 @@ def test_who_skips_an_image_is_not_waited_for(config: EngineConfig, opened: Open
 
 def test_no_image_left(document: Document, opened: Opened) -> None:
     document["stages"] = [{"stage": "assisted_manual", "images": 6, "rounds": 2}]
+    document["stages"].append({"stage": "automatic", "recipe": "draft"})
     with pytest.raises(ValueError, match="round 2: no image is left to annotate"):
+        finish(opened(parse_engine(document, where="e")))
+    document["stages"][0]["rounds"] = 1  # as the message says; that round 2 was to be another one is forgotten
+    engine = opened(parse_engine(document, where="e"))
+    assert not run_rounds(engine, STEPS, most=1, tell=lambda _: None)
+    assert (engine.read(2).stage, engine.read(2).state) == ("automatic", "stage")
+    document["stages"][0]["rounds"] = 2
+    with pytest.raises(ValueError, match=r"round 2 is one of automatic, engine\.yaml has assisted_manual"):
         finish(opened(parse_engine(document, where="e")))
 
 
