@@ -91,7 +91,7 @@ _STABILITY = Question(
 )
 _CANDIDATES = Question(
     "Kept and rejected",
-    "Every candidate is kept, or rejected for the first reason that applies.",
+    "Every candidate is kept, or rejected for the first reason that applies; a bar is all candidates of its run.",
     "what became of it",
     "candidates",
 )
@@ -124,6 +124,7 @@ def candidate_figure(connection: duckdb.DuckDBPyConnection, runs: Sequence[Run])
         runs,
         Numbers(parts, numbers.sql),
         names,
+        lengths=_shares(parts),
         form=lambda value: text.count(int(value)),
         sums={"kept and rejected": parts.sum(axis=1), "candidates": candidates},
     )
@@ -133,9 +134,8 @@ def seconds_figure(connection: duckdb.DuckDBPyConnection, runs: Sequence[Run]) -
     """Where the time went."""
     numbers = queries.step_seconds(connection, [run.run_id for run in runs])
     names = [STEP_NAMES[step] for step in STEPS]
-    return _parts_figure(
-        _SECONDS, runs, numbers, names, form=text.figures, sums={"all steps": numbers.values.sum(axis=1)}
-    )
+    sums = {"all steps": numbers.values.sum(axis=1)}
+    return _parts_figure(_SECONDS, runs, numbers, names, lengths=numbers.values, form=text.figures, sums=sums)
 
 
 def _bar_figure(ask: Question, runs: Sequence[Run], groups: Sequence[str], numbers: Numbers) -> Figure:
@@ -166,16 +166,18 @@ def _parts_figure(
     numbers: Numbers,
     names: Sequence[str],
     *,
+    lengths: NDArray[np.float64],
     form: Callable[[float], str],
     sums: Mapping[str, NDArray[np.float64]],
 ) -> Figure:
-    """Bars of parts. Its table is the legend: a row per part with amount and share, then the sums."""
+    """Bars of parts, as long as `lengths` [runs, parts] says. The table is the legend: a row per part with amount and
+    share, then the sums."""
     cells = [[f"{form(value)} · {text.share(value, row.sum())}" for value in row] for row in numbers.values]
     titles = [[f"{name}: {cell}" for name, cell in zip(names, row, strict=True)] for row in cells]
     parts = [(name, *values) for name, *values in zip(names, *cells, strict=True)]
     together = [(name, *map(form, values)) for name, values in sums.items()]
     table = Table((ask.x_label, *_heads(ask, runs)), (*parts, *together))
-    return Figure(ask.title, ask.note, charts.stacked(numbers.values, titles=titles), table, numbers.sql)
+    return Figure(ask.title, ask.note, charts.stacked(lengths, titles=titles), table, numbers.sql)
 
 
 def _counted(ask: Question, runs: Sequence[Run], names: Sequence[str], numbers: Numbers, plot: Chart) -> Figure:

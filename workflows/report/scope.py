@@ -69,10 +69,14 @@ def read_runs(connection: duckdb.DuckDBPyConnection, *, run: str | None = None) 
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """The settings in which the runs differ, or all of them for a single run: one value per run."""
+    """The settings in which runs that have them differ, or all of them for a single run: one value per run.
+
+    What only one of several runs has, as `generate` its thresholds beside masks that came otherwise, is no difference.
+    """
     names = dict.fromkeys(name for run in runs for name in run.settings)
-    table = {name: [run.settings.get(name, "–") for run in runs] for name in names}
-    return {name: values for name, values in table.items() if len(runs) == 1 or len(set(values)) > 1}
+    stated = {name: {run.settings[name] for run in runs if name in run.settings} for name in names}
+    shown = (name for name in names if len(runs) == 1 or len(stated[name]) > 1)
+    return {name: [run.settings.get(name, "–") for run in runs] for name in shown}
 
 
 def _run(row: Mapping[str, Any], label: str) -> Run:

@@ -39,8 +39,8 @@ class Training:
     figures: Sequence[Figure]
 
 
-Curve = Callable[[Sequence[Progress], NDArray[np.int64]], NDArray[np.float64]]
-"""The height of each bin, from a run's steps and the bin of each."""
+Curve = Callable[[Sequence[Progress], NDArray[np.int64], int], NDArray[np.float64]]
+"""The height of each bin, from a run's steps, the bin of each, and how many bins there are."""
 
 
 def read_training(store: Store) -> Training | None:
@@ -63,27 +63,28 @@ def curves(runs: Sequence[TrainingRun]) -> list[Figure]:
     return figures
 
 
-def _relative_loss(rows: Sequence[Progress], bins: NDArray[np.int64]) -> NDArray[np.float64]:
+def _relative_loss(rows: Sequence[Progress], bins: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     values = [sum(_WEIGHTS.get(name, 0.0) * value for name, value in row.values.items()) for row in rows]
-    means = _means(np.array(values), bins)
+    means = _means(np.array(values), bins, count)
     return np.asarray(100 * means / means[np.flatnonzero(means)[0]] if means.any() else means)
 
 
-def _last_iou(rows: Sequence[Progress], bins: NDArray[np.int64]) -> NDArray[np.float64]:
-    return 100 * _means(np.array([row.values.get("last_iou", 0.0) for row in rows]), bins)
+def _last_iou(rows: Sequence[Progress], bins: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    return 100 * _means(np.array([row.values.get("last_iou", 0.0) for row in rows]), bins, count)
 
 
-def _means(values: NDArray[np.float64], bins: NDArray[np.int64]) -> NDArray[np.float64]:
+def _means(values: NDArray[np.float64], bins: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     """Mean of the values in each bin, 0 in empty ones."""
-    sums = np.bincount(bins, values, minlength=BINS)
-    return np.asarray(sums / np.maximum(np.bincount(bins, minlength=BINS), 1))
+    sums = np.bincount(bins, values, minlength=count)
+    return np.asarray(sums / np.maximum(np.bincount(bins, minlength=count), 1))
 
 
 def _curve(title: str, note: str, unit: str, runs: Sequence[TrainingRun], of: Curve) -> Figure:
     last = max(run.rows[-1].step for run in runs)
-    edges = np.linspace(0, last, BINS + 1)
-    binned = [np.array([min(BINS - 1, (row.step - 1) * BINS // last) for row in run.rows]) for run in runs]
-    heights = np.array([of(run.rows, bins) for run, bins in zip(runs, binned, strict=True)])
+    count = min(BINS, last)  # narrower bins than a step would leave gaps
+    edges = np.linspace(0, last, count + 1)
+    binned = [np.array([min(count - 1, (row.step - 1) * count // last) for row in run.rows]) for run in runs]
+    heights = np.array([of(run.rows, bins, count) for run, bins in zip(runs, binned, strict=True)])
     names = [f"steps {round(low) + 1}–{round(high)}" for low, high in pairwise(edges)]
     titles = [
         "\n".join([name, *(f"{run.label}: {height:.1f} %" for run, height in zip(runs, column, strict=True))])

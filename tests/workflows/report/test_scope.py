@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,9 @@ def test_settings_that_differ(two_runs: Path) -> None:
     assert differing_settings(runs) == {"min_predicted_iou": ["0.88", "0.9"]}
     assert differing_settings(runs[:1])["dtype"] == ["float32"]
     assert differing_settings([]) == {}
+    bare = replace(runs[0], settings={"min_predicted_iou": "0.88", "threshold": "0.5"})  # made otherwise
+    assert differing_settings([*runs, bare]) == {"min_predicted_iou": ["0.88", "0.9", "0.88"]}
+    assert differing_settings([runs[0], bare]) == {}
 
 
 def test_a_rule_that_is_off_is_no_threshold(empty_set: DataSet) -> None:

@@ -54,6 +54,22 @@ def test_bins_hold_the_means_of_their_steps(store: LocalStore) -> None:
     assert training.runs[0].label == "night · fine_tune"
 
 
+def test_few_steps_have_a_bin_each(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "data")
+    open_dataset(store)
+    store.put(training_key(RECORD.run_id), to_json(RECORD).encode())
+    save_metrics(
+        store,
+        RECORD.run_id,
+        [Progress(n, {"dice": 1 / n, "last_iou": 0.5}, 8, 1e-3, 1.0, 0.1) for n in (1, 2, 3)],
+    )
+    training = read_training(store)
+    assert training is not None
+    assert training.figures[0].table.rows == (
+        *(("steps 1–1", "100.0 %"), ("steps 2–2", "50.0 %"), ("steps 3–3", "33.3 %")),
+    )
+
+
 def test_runs_beside_each_other_and_runs_without_steps(store: LocalStore) -> None:
     later = replace(RECORD, run_id="late-1", name=None, preset="distill", created_at=datetime(2026, 1, 3, tzinfo=UTC))
     empty = replace(later, run_id="none-1")
