@@ -51,10 +51,11 @@ def generate(config: GenerateConfig) -> int:
     store = open_store(config.dataset)
     open_dataset(store)
     with ingest(references, store, max_pixels=config.max_pixels) as listing:
+        allowed = _allowed(config, listing)  # before there is a run that would never be planned
         proposed = new_run(spec, name=config.run, recipe_name=config.recipe, config=config.record(), round=config.round)
         run = settle_run(store, proposed)
         register_model(store, spec.model, run.created_at)
-        shards = settle_plan(store, run.run_id, _allowed(config, listing), shard_size=config.shard_size)
+        shards = settle_plan(store, run.run_id, allowed, shard_size=config.shard_size)
         unread = listing.states_hashes()
     tasks = pending_shards(store, run.run_id, shards)
     if tasks:

@@ -59,6 +59,11 @@ class RunStatus:
         """At the rate of the shards read; None while that is unknown."""
         return (self.images - self.images_done) / self.rate if self.rate else None
 
+    @property
+    def finished(self) -> bool:
+        """Not so while its images are being listed and no shard is planned."""
+        return self.shards > 0 and self.images_done == self.images
+
 
 def status(config: StatusConfig) -> int:
     """The subcommand. Raises ValueError when there is no data set."""
@@ -70,7 +75,7 @@ def status(config: StatusConfig) -> int:
         print(
             json.dumps([_plain(run) for run in found]) if config.json else "\n".join(map(in_words, found)), flush=True
         )
-        if not config.watch or all(run.images_done == run.images for run in found):
+        if not config.watch or all(run.finished for run in found):
             return 0
         time.sleep(config.watch)
 
@@ -83,10 +88,14 @@ def run_statuses(store: Store) -> list[RunStatus]:
 
 
 def run_status(store: Store, run: RunRecord) -> RunStatus:
-    """Lists the run's outcomes, reads its plan's column of shard numbers and the last SHARDS_READ outcomes."""
+    """Lists the run's outcomes, reads its plan's column of shard numbers and the last SHARDS_READ outcomes.
+
+    A run of the rounds has no plan: its one shard is all of it.
+    """
     sizes = planned_shards(store, run.run_id)
     done = sorted(finished_shards(store, run.run_id))
     rows = _read(store, run.run_id, done[-SHARDS_READ:])
+    sizes = sizes or dict(Counter(rows["shard"].to_pylist()))
     failed = rows.filter(pc.not_equal(rows["status"], Status.OK))
     begin, end = pc.min(rows["started_at"]).as_py(), pc.max(rows["finished_at"]).as_py()
     seconds = (end - begin).total_seconds() if end else 0.0
@@ -113,11 +122,13 @@ def run_status(store: Store, run: RunRecord) -> RunStatus:
 
 def in_words(run: RunStatus) -> str:
     """A few lines for people."""
-    finished = run.images_done == run.images
+    head = f"run {run.run_id}: {run.model}, {run.recipe}, begun {run.created_at:%Y-%m-%d %H:%M} UTC"
+    if not run.shards:
+        return f"{head}\n  no shard is planned yet; the same command goes on where it was stopped meanwhile"
     lines = [
-        f"run {run.run_id}: {run.model}, {run.recipe}, begun {run.created_at:%Y-%m-%d %H:%M} UTC",
+        head,
         f"  {run.images_done:,} of {run.images:,} images, {run.shards_done:,} of {run.shards:,} shards"
-        + ("; finished" if finished else f"; {run.shards_in_work:,} in work"),
+        + ("; finished" if run.finished else f"; {run.shards_in_work:,} in work"),
     ]
     if run.read:
         where = "all of them" if run.read == run.images_done else f"the last {run.read:,} images"
@@ -127,7 +138,7 @@ def in_words(run: RunStatus) -> str:
         )
         lines.append(f"  in {where}: {run.masks:,} masks, {errors}")
     if run.idle is not None:
-        left = "" if finished or run.seconds_left is None else f", {duration(run.seconds_left)} left at this rate"
+        left = "" if run.finished or run.seconds_left is None else f", {duration(run.seconds_left)} left at this rate"
         lines.append(
             f"  {run.rate:.3g} images/s by {run.workers:,} workers on {len(run.hosts):,} hosts{left}; "
             f"the last shard ended {duration(run.idle)} ago"

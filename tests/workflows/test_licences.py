@@ -57,6 +57,7 @@ def test_a_run_plans_allowed_images_alone(
     refused = engine(*common, "--licences", "MIT")
     assert refused.status == 2
     assert "no image has a licence like MIT; stated are: CC BY 4.0, CC0 1.0, secret" in refused.err
+    assert not list(data.glob("runs/*"))
 
     def planned() -> list[str]:
         (run,) = connect(str(data)).sql("SELECT run_id FROM runs").fetchall()

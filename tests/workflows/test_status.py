@@ -6,22 +6,25 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from schemas.layout import in_flight_key, run_key
 from schemas.records import to_json
 from tests.workflows import fakes
 from tests.workflows.conftest import Engine
+from tests.workflows.report.data_sets import DataSet, boxes, done, photos, run_record
 from tests.workflows.test_shard_worker import plan, planned
 from workflows import status as module
 from workflows.cli import parse
+from workflows.plans import ShardTask
 from workflows.shard_worker import ShardWorker
 from workflows.status import run_statuses
 from workflows.storage import LocalStore, Store, open_store
 
 
-def half_done(store: Store, folder: Path, *, model: str = "fake") -> None:
-    """Six images in three shards, of which two are done; the second image is no success."""
+def half_done(store: Store, folder: Path, *, model: str = "fake") -> ShardTask:
+    """Six images in three shards, of which two are done; the second image is no success. The shard that is left."""
     ends = [fakes.FINE, fakes.FAILS, *[fakes.FINE] * 4]
     images = [planned(fakes.save_flat(folder / f"{n}.png", end, size=(8 + n, 6))) for n, end in enumerate(ends)]
     tasks = plan(store, sorted(images), shard_size=2)
@@ -30,6 +33,7 @@ def half_done(store: Store, folder: Path, *, model: str = "fake") -> None:
     for task in tasks[:2]:
         worker.work(task)
     store.put(in_flight_key("run", 2), b"{}")
+    return tasks[2]
 
 
 @pytest.mark.parametrize("place", ["local", "s3"])
@@ -59,6 +63,40 @@ def test_it_reads_a_bounded_number_of_files(tmp_path: Path, monkeypatch: pytest.
     (run,) = run_statuses(store)
     assert read == ["runs/run.json", "outcomes/run=run/shard-00000001.parquet"]
     assert (run.images_done, run.read) == (4, 2)
+
+
+def test_a_run_that_is_not_planned_yet_is_not_finished(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while `generate` lists a large source."""
+    store = LocalStore(tmp_path / "data")
+    store.put(run_key("run"), to_json(fakes.run_record()).encode())
+    (run,) = run_statuses(store)
+    assert (run.shards, run.finished) == (0, False)
+    pauses: list[ShardTask] = []
+
+    def meanwhile(_: float) -> None:
+        """Two of three shards are done in the first pause, the last one in the second."""
+        pauses.append(half_done(store, tmp_path) if not pauses else pauses[0])
+        if len(pauses) == 2:
+            ShardWorker(fakes.shard_job(store.root)).work(pauses[0])
+
+    monkeypatch.setattr(module.time, "sleep", meanwhile)
+    assert engine("status", store.root, "--watch", "1").status == 0
+    assert len(pauses) == 2
+    assert "no shard is planned yet" in module.in_words(run)
+
+
+def test_a_run_without_a_plan_is_what_it_holds(tmp_path: Path, engine: Engine) -> None:
+    """As those of the rounds."""
+    rng = np.random.default_rng(0)
+    data = DataSet(tmp_path / "data")
+    images = data.add_images(photos(tmp_path / "photos", 2, rng=rng))
+    data.add_run([done(image, boxes((24, 36), 3, rng=rng), rng=rng) for image in images], run_record("by-hand"))
+    said = engine("status", data.root, "--watch", "1")
+    assert said.status == 0
+    assert "2 of 2 images, 1 of 1 shards; finished" in said.out
+    assert "in all of them: 6 masks" in said.out
 
 
 def test_no_runs_is_said_in_one_line(tmp_path: Path, engine: Engine) -> None:
