@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import boto3
@@ -12,6 +11,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.workflows.audit.conftest import Audited
+from tests.workflows.report.data_sets import DataSet, run_record
 
 nbformat = pytest.importorskip("nbformat", reason="needs the extra `notebooks`")
 nbclient = pytest.importorskip("nbclient", reason="needs the extra `notebooks`")
@@ -24,7 +24,7 @@ def execute(path: Path, monkeypatch: pytest.MonkeyPatch, **variables: str | Path
     for name, value in variables.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", os.defpath)  # as where a kernel is chosen, and no environment entered
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(notebook, timeout=280, resources={"metadata": {"path": str(path.parent)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
@@ -33,6 +33,23 @@ def execute(path: Path, monkeypatch: pytest.MonkeyPatch, **variables: str | Path
 
 def test_all_are_here() -> None:
     assert [path.name[:2] for path in NOTEBOOKS] == ["1_", "2_", "3_", "4_", "5_"]
+
+
+def test_without_a_word_they_read_what_make_demo_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAM_ENGINE_DATASET", raising=False)
+    for path in NOTEBOOKS[:3]:
+        code = next(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+        (line,) = (line for line in code.splitlines() if line.startswith("DATASET"))
+        named: dict[str, str] = {}
+        exec(f"import os\n{line}", named)
+        assert (path.parent / named["DATASET"]).resolve() == REPOSITORY.resolve() / "demo"
+
+
+def test_a_comparison_of_one_run_says_how_to_make_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DataSet(tmp_path / "data")
+    data.add_run([], run_record("only"))
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="one run: make another"):
+        execute(NOTEBOOKS[2], monkeypatch, SAM_ENGINE_DATASET=data.root)
 
 
 def test_quickstart(
