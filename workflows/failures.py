@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
 from workflows.redact import redact
 
 _LINES_SHOWN = 20
+_OF_THE_MACHINE = {
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN),
+    *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN),
+}
 
 
 class WorkerError(OSError):
     """A worker could not go on, for the reason that the message gives in one line."""
+
+
+def is_of_the_machine(error: OSError) -> bool:
+    """Whether the machine or a network file system fails, which passes, and not the file."""
+    return error.errno in _OF_THE_MACHINE
 
 
 def one_line(error: BaseException) -> str:

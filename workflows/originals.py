@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.ids import image_id as id_of_bytes
-from workflows.failures import one_line
+from workflows.failures import is_of_the_machine, one_line
 from workflows.images import ImageError, decode
 from workflows.sources import UriReader
 from workflows.storage import StoreError, TooLargeError
+
+MOVED = "; if the images moved, `sam-engine ingest NEW_PLACE DATASET`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ def read_original(reader: UriReader, uris: Sequence[str], image_id: str | None) 
 
     Raises:
         StoreError: no place has it, and one lies in a store that is at fault, so that it may be there later.
+        OSError: no place has it, and the machine is at fault.
         ImageError: no place has it; the message begins with a place. Changed where one has other bytes, TooManyBytes,
             Unreadable.
     """
@@ -63,11 +66,10 @@ def read_original(reader: UriReader, uris: Sequence[str], image_id: str | None) 
 
 def _problem(uri: str, error: OSError, *, noted: bool) -> tuple[int, Exception]:
     """Why a place has no file; of several places the one of the lowest rank says most."""
-    if isinstance(error, StoreError):
+    if isinstance(error, StoreError) or is_of_the_machine(error):
         return 0, error
     if isinstance(error, FileNotFoundError):
-        way_out = "; if the images moved, `sam-engine ingest NEW_PLACE DATASET`" if noted else ""
-        return 3, ImageError("Unreadable", f"{uri}: no such file{way_out}")
+        return 3, ImageError("Unreadable", f"{uri}: no such file{MOVED if noted else ''}")
     if isinstance(error, TooLargeError):
         return 2, ImageError("TooManyBytes", f"{uri}: {error}")
     return 2, ImageError("Unreadable", one_line(error))

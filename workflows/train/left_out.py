@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from workflows.failures import one_line
+from workflows.failures import is_of_the_machine, one_line
 from workflows.storage import StoreError
 
 LAST = 100
 """Of so many pictures that were last drawn from a source, half may be unreadable. More is no single picture's fault:
 a source moved, or access to it was withdrawn."""
-_NOT_OF_THE_FILE = {
-    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN),
-    *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN),
-}
-"""What the machine and network file systems say when they fail at any file: it passes, and no picture is at fault."""
 
 
 class UnreadableError(ValueError):
@@ -41,7 +35,7 @@ def blamed_on(place: str) -> Iterator[None]:
     except UnreadableError:
         raise
     except (ValueError, OSError) as error:
-        if isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in _NOT_OF_THE_FILE):
+        if isinstance(error, StoreError) or (isinstance(error, OSError) and is_of_the_machine(error)):
             raise
         raise UnreadableError(place, one_line(error).removeprefix(f"{place}: ")) from error
 

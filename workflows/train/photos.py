@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from sam_core.masks import rle
 from sam_core.training.framing import Mask
 from schemas import sa1b
-from schemas.ids import image_id as id_of_bytes
 from workflows.images import decode
 from workflows.labels import decode_labels
+from workflows.originals import read_original
 from workflows.sources import UriReader
-from workflows.train.left_out import UnreadableError, blamed_on
-from workflows.train.sources import Source, place_of
+from workflows.train.left_out import blamed_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +25,10 @@ class PhotoReader:
 
     uris: UriReader
 
-    def picture(self, entry: dict[str, Any], source: Source) -> NDArray[np.uint8]:
+    def picture(self, entry: dict[str, Any]) -> NDArray[np.uint8]:
         """uint8 RGB [H, W, 3], from the first place that has the picture."""
-        gone = "not there any more"
-        for uri in entry["uris"]:
-            try:
-                with blamed_on(uri):
-                    data = self.uris.read(uri)
-                    if entry["image_id"] in (None, id_of_bytes(data)):
-                        return decode(data)
-                gone = "another picture than it was"
-            except UnreadableError as error:
-                if not isinstance(error.__cause__, FileNotFoundError):
-                    raise
-        hint = f"; if the images moved, run `sam-engine ingest NEW_PLACE {place_of(source.name)}`"
-        raise UnreadableError(entry["uris"][0], gone + (hint if entry["image_id"] else ""))
+        with blamed_on(entry["uris"][0]):
+            return decode(read_original(self.uris, entry["uris"], entry["image_id"]))
 
     def masks(self, entry: dict[str, Any], image: NDArray[np.uint8]) -> list[Callable[[], Mask]]:
         """Each gives one mask, bool [H, W], of the image uint8 [H, W, 3]; what they raise is as above."""

@@ -101,7 +101,7 @@ class Sampler:
     def _photograph(self, source: Source, row: int, rng: np.random.Generator, number: int) -> TrainBatch | None:
         assert source.index is not None
         entry = source.index.slice(row, 1).to_pylist()[0]
-        image = self._reader.picture(entry, source)
+        image = self._reader.picture(entry)
         if self._config.aim == "distill":
             return _bare_batch(image, self._config, rng, number)
         texts = None if entry["vectors"] is None else [_vectors(draws) for draws in entry["vectors"]]
@@ -119,7 +119,7 @@ def photographs(
     for row in range(len(source)):
         entry = source.index.slice(row, 1).to_pylist()[0]
         try:
-            image = reader.picture(entry, source)
+            image = reader.picture(entry)
             masks = [mask for read in reader.masks(entry, image) if (mask := read()).any()]
         except UnreadableError as error:
             tell(error)

@@ -20,6 +20,7 @@ from tests.workflows.conftest import save_labelled
 from tests.workflows.report.data_sets import DataSet, boxes, done, run_record
 from tests.workflows.report.data_sets import photos as save_noise
 from tests.workflows.train.conftest import picture, small_config
+from workflows.originals import MOVED
 from workflows.storage import StoreError
 from workflows.train.left_out import LAST, LeftOut, UnreadableError, blamed_on
 from workflows.train.samples import TRIES, Sampler
@@ -84,7 +85,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "truncated": (truncate, "PNG cannot be decoded: "),
     "empty": (lambda path: path.write_bytes(b""), "the file has no bytes"),
     "no picture": (lambda path: path.write_bytes(b"<html>"), "not an image in a known format"),
-    "vanished": (Path.unlink, "not there any more"),
+    "vanished": (Path.unlink, "no such file"),
     "other size": (grow, "masks of 64x48 px for an image of 90x80 px; they belong to another"),
 }
 
@@ -107,8 +108,7 @@ def test_another_picture_stands_in_and_only_there(tmp_path: Path, kind: str, dam
     assert all(torch.equal(a.images, b.images) for a, b in zip(after, again, strict=True))
     assert all(torch.equal(a.masks, b.masks) for a, b in zip(after, again, strict=True))
     if kind == "table":
-        reason = "not there any more" if damage == "vanished" else "another picture than it was"
-        reason += f"; if the images moved, run `sam-engine ingest NEW_PLACE {source.name}`"
+        reason = f"no such file{MOVED}" if damage == "vanished" else "the file has other bytes than when it was"
     told = sampler.take_left_out()
     assert told.keys() == {place}
     assert told[place].startswith(reason)
@@ -160,9 +160,7 @@ def test_a_second_place_of_a_picture_is_read(tmp_path: Path) -> None:
 def test_where_nothing_can_be_read_it_ends_in_one_line(tmp_path: Path) -> None:
     source = opened("labels", tmp_path)
     shutil.rmtree(Path(source.name) / "images")
-    wanted = (
-        rf"{TRIES} images in a row could not be used; the last was {source.name}/images/\d.png: not there any more$"
-    )
+    wanted = rf"{TRIES} images in a row could not be used; the last was {source.name}/images/\d.png: no such file$"
     with pytest.raises(ValueError, match=wanted):
         Sampler((source,), small_config()).sample(0)
 
@@ -201,7 +199,7 @@ def test_a_store_that_fails_is_no_bad_picture(
     place = sampler.describe(0)
     client.delete_object(Bucket=bucket, Key=place.removeprefix(f"s3://{bucket}/"))
     sampler.sample(0)
-    assert sampler.take_left_out() == {place: "not there any more"}
+    assert sampler.take_left_out() == {place: "no such file"}
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     cut_off = Sampler(sources, small_config())
     with pytest.raises(StoreError, match=rf"cannot read s3://{bucket}/.*png: EndpointConnectionError"):
