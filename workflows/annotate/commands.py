@@ -13,6 +13,7 @@ from workflows.images import MAX_PIXELS
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_LEASE = 31_536_000
 """Seconds."""
+HIGHEST_ROUND = 2**31 - 1
 StageName = Literal["assisted-manual", "semi-automatic", "audit"]
 
 
@@ -82,6 +83,8 @@ class AnnotateConfig:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
         if self.lease_seconds > LONGEST_LEASE:
             raise ValueError(f"--lease-seconds is {self.lease_seconds:g}; a year, {LONGEST_LEASE}, is enough")
+        if self.round is not None and not 0 <= self.round <= HIGHEST_ROUND:
+            raise ValueError(f"--round is {self.round}; it must be between 0 and {HIGHEST_ROUND}")
         if not 0 <= self.port < 65536:
             raise ValueError(f"--port is {self.port}; it must be between 0 and 65535")
 

@@ -35,6 +35,7 @@ WINDOW = (
     "level L being 1 / 2^L of the longest side wide and half of that apart, 48 px at least"
 )
 Status = Literal["open", "done", "accepted", "sent_back"]
+HumanStage = Literal["assisted_manual", "semi_automatic", "audit"]
 
 
 class Strict(BaseModel):
@@ -43,10 +44,20 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ModelFacts(Strict):
-    """The model that assists. Sides in px; `embedding` and `fine` are tensor shapes."""
+class Task(Strict):
+    """What people work on. A save repeats the one that its images were opened in: by the time it arrives, the server at
+    this address may be one of another round."""
 
-    model_id: str
+    dataset: Annotated[str, Field(max_length=400)] = Field(description="tells data sets apart, also those of one name")
+    stage: HumanStage
+    round: int | None = Field(ge=0, le=MOST)
+    run_id: Annotated[str, Field(max_length=200)] | None = Field(description="run whose masks the stage starts from")
+    model_id: Annotated[str, Field(max_length=200)] = Field(description="the model that assists")
+
+
+class ModelFacts(Strict):
+    """What a client must know of the model that assists. Sides in px."""
+
     image_size: int
     low_res_size: int
     browser_decoder: bool = Field(description="whether ONNX Runtime Web and the decoder's graphs are served here")
@@ -56,13 +67,14 @@ class ModelFacts(Strict):
 class Project(Strict):
     """What a client must know before anything else."""
 
-    dataset: str
-    stage: str
-    round: int | None
+    dataset: str = Field(description="its name, for people")
+    task: Task
+    task_key: str = Field(
+        description="with it as the header X-Task, a request is refused (412) once the server has another task"
+    )
     images: int
     reminder_seconds: float
     lease_seconds: float
-    run_id: str | None = Field(description="run whose masks the stage starts from")
     now: datetime = Field(description="the server's time, by which clients date what they save: clocks differ")
     model: ModelFacts
 
@@ -137,6 +149,7 @@ class Save(Strict):
     """One part of a session: what happened since the part before. Sending it again changes nothing."""
 
     annotator: Person
+    task: Task | None = Field(default=None, description="what it was done for; the server's own task if none is given")
     masks: list[SavedMask] = Field(default_factory=list, max_length=5_000)
     events: list[Event] = Field(default_factory=list, max_length=50_000)
 

@@ -38,13 +38,18 @@ class ConflictError(ValueError):
     """A part of a session that is there already, with other content."""
 
 
+class ElsewhereError(ValueError):
+    """A save that belongs to another data set, whose server will take it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What all annotations of this server have in common."""
+    """What annotations are made for. dataset tells data sets apart; None where nothing is sent from elsewhere."""
 
     stage: Stage
     round: int | None
     model_id: str
+    dataset: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,11 @@ class PastEvent:
 class Journal:
     """Saves, and the masks that stand. Safe to use from several threads.
 
+    A save that says what it was made for is kept under that stage and round, whichever this server's are: it may have
+    waited in a browser while the server was exchanged for that of another round.
+
     Args:
+        task: this server's, of saves that name none.
         sizes: (height, width) px of every image that may be annotated, by image_id.
     """
 
@@ -97,9 +106,11 @@ class Journal:
     def save(self, session: str, part: int, save: Save) -> bool:
         """Put one part; whether its events are news, which those of a part that is sent again are not.
 
-        Raises ValueError when a row is unsound, ConflictError when the part holds something else.
+        Raises ValueError when a row is unsound, ConflictError when the part holds something else, ElsewhereError when
+        it is of another data set.
         """
-        masks, events = self._mask_rows(session, save), self._event_rows(session, save)
+        task = self.task_of(save)
+        masks, events = self._mask_rows(session, save, task), self._event_rows(session, save, task)
         if len(masks):
             check_annotations(masks)
             self._put(annotations_key(session, part), masks)
@@ -112,6 +123,19 @@ class Journal:
             is_news = key not in self._told
             self._told.add(key)
         return is_news
+
+    def task_of(self, save: Save) -> Task:
+        """What a save was made for. Raises ElsewhereError."""
+        if save.task is None:
+            return self._task
+        if save.task.dataset != self._task.dataset:
+            raise ElsewhereError(f"this save is of the data set {save.task.dataset}, and not of {self._task.dataset}")
+        return Task(Stage(save.task.stage), save.task.round, save.task.model_id, save.task.dataset)
+
+    def is_of_this_task(self, save: Save) -> bool:
+        """Whether a save counts for this server's stage and round."""
+        task = self.task_of(save)
+        return (task.stage, task.round) == (self._task.stage, self._task.round)
 
     def masks_of(self, image_id: str) -> list[dict[str, object]]:
         """Rows of ANNOTATIONS: the masks of an image that stand, in the order of their ids."""
@@ -172,9 +196,9 @@ class Journal:
         with ThreadPoolExecutor(_READERS) as readers:
             yield from zip(keys, readers.map(read, keys), strict=True)
 
-    def _mask_rows(self, session: str, save: Save) -> pa.Table:
+    def _mask_rows(self, session: str, save: Save, task: Task) -> pa.Table:
         """The masks of a save as rows of ANNOTATIONS; area and box are those of the RLE. Raises ValueError."""
-        common = {"session": session, "annotator": save.annotator, "round": self._task.round, "stage": self._task.stage}
+        common = {"session": session, "annotator": save.annotator, "round": task.round, "stage": task.stage}
         sizes = [self._size_of(mask.image_id) for mask in save.masks]
         boxes, areas = _measure([mask.rle for mask in save.masks], sizes)
         rows = [
@@ -183,7 +207,7 @@ class Journal:
         ]
         return pa.Table.from_pylist(rows, schema=ANNOTATIONS)
 
-    def _event_rows(self, session: str, save: Save) -> pa.Table:
+    def _event_rows(self, session: str, save: Save, task: Task) -> pa.Table:
         rows = [
             {
                 "session": session,
@@ -191,9 +215,9 @@ class Journal:
                 "annotator": save.annotator,
                 "image_id": event.image_id,
                 "mask_id": event.mask_id,
-                "round": self._task.round,
-                "stage": self._task.stage,
-                "model_id": self._task.model_id,
+                "round": task.round,
+                "stage": task.stage,
+                "model_id": task.model_id,
                 "action": event.action,
                 "active": event.active,
                 "details": json.dumps(event.details, sort_keys=True) if event.details else None,
@@ -205,7 +229,7 @@ class Journal:
 
     def _size_of(self, image_id: str) -> tuple[int, int]:
         if image_id not in self._sizes:
-            raise ValueError(f"image {image_id} is not among those to annotate")
+            raise ValueError(f"image {image_id} is not in this data set, or not a readable one")
         return self._sizes[image_id]
 
 

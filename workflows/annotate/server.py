@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -21,7 +22,7 @@ from workflows.annotate.assets import RUNTIME_FILES, Runtime
 from workflows.annotate.assistant import AnnotatedImage
 from workflows.annotate.decoder import Answer
 from workflows.annotate.guard import Guard
-from workflows.annotate.journal import ConflictError
+from workflows.annotate.journal import ConflictError, ElsewhereError
 from workflows.annotate.queue import HeldError
 from workflows.annotate.studio import Studio
 from workflows.failures import one_line
@@ -36,7 +37,14 @@ _FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 def create_app(studio: Studio, *, token: str | None, runtime: Runtime | None) -> FastAPI:
     """The application. `runtime` is ONNX Runtime Web where it is at hand."""
-    app = FastAPI(title="SAM Data Engine", openapi_url="/api/openapi.json", docs_url=None, redoc_url=None, version="1")
+    app = FastAPI(
+        title="SAM Data Engine",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        version="1",
+        dependencies=[Depends(_same_task(studio))],
+    )
     _add_project(app, studio, runtime)
     _add_queue(app, studio)
     _add_images(app, studio)
@@ -47,6 +55,18 @@ def create_app(studio: Studio, *, token: str | None, runtime: Runtime | None) ->
     return app
 
 
+def _same_task(studio: Studio) -> Callable[[str | None], None]:
+    """A dependency that refuses requests for another task than this server's: of other stage, round, run or model."""
+
+    def check(x_task: Annotated[str | None, Header(max_length=100)] = None) -> None:
+        if x_task is not None and x_task != studio.task_key:
+            task = studio.task
+            named = task.stage.replace("_", " ") + ("" if task.round is None else f", round {task.round}")
+            raise HTTPException(412, f"this server has another task now ({named}); save, then reload the page")
+
+    return check
+
+
 def _add_project(app: FastAPI, studio: Studio, runtime: Runtime | None) -> None:
     @app.get("/api/project")
     def project() -> contract.Project:
@@ -54,15 +74,13 @@ def _add_project(app: FastAPI, studio: Studio, runtime: Runtime | None) -> None:
         config, assistant = studio.config, studio.assistant
         return contract.Project(
             dataset=studio.dataset,
-            stage=config.table_stage,
-            round=config.round,
+            task=studio.task,
+            task_key=studio.task_key,
             images=len(studio.images),
             reminder_seconds=config.reminder_seconds,
             lease_seconds=config.lease_seconds,
-            run_id=studio.run_id,
             now=datetime.now(UTC),
             model=contract.ModelFacts(
-                model_id=assistant.model.model_id,
                 image_size=assistant.image_size,
                 low_res_size=assistant.low_res_size,
                 browser_decoder=runtime is not None,
@@ -72,7 +90,8 @@ def _add_project(app: FastAPI, studio: Studio, runtime: Runtime | None) -> None:
 
     @app.put("/api/sessions/{session}/parts/{part}")
     def save(session: ImageId, part: Annotated[int, InPath(ge=1, lt=10**8)], save: contract.Save) -> contract.Saved:
-        """Keep masks and events. Answered when they are on disk; may be sent again without harm."""
+        """Keep masks and events. Answered when they are on disk; may be sent again without harm, and to a server of
+        another task: what a save says it was made for, it is kept as. 421 where it is of another data set."""
         studio.save(session, part, save)
         return contract.Saved(session=session, part=part)
 
@@ -149,13 +168,14 @@ def _add_model(app: FastAPI, studio: Studio) -> None:
 
 
 def _add_failures(app: FastAPI) -> None:
-    """Bad input is 400, conflicts 409, a store that fails 503; each with one line."""
+    """Bad input is 400, conflicts 409, another data set's 421, a store that fails 503; each with one line."""
 
     def answer(status: int, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": one_line(error)}, status)
 
     app.exception_handler(HeldError)(lambda _request, error: answer(409, error))
     app.exception_handler(ConflictError)(lambda _request, error: answer(409, error))
+    app.exception_handler(ElsewhereError)(lambda _request, error: answer(421, error))
     app.exception_handler(ImageError)(lambda _request, error: answer(422, error))
     app.exception_handler(ValueError)(lambda _request, error: answer(400, error))
     app.exception_handler(OSError)(lambda _request, error: answer(503, error))

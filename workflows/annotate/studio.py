@@ -10,6 +10,8 @@ from pathlib import PurePosixPath
 import duckdb
 
 from schemas.catalog import QueryError, query
+from schemas.ids import content_hash
+from schemas.records import DatasetRecord
 from schemas.tables import Stage
 from workflows.annotate import contract
 from workflows.annotate.assistant import AnnotatedImage, Assistant
@@ -26,6 +28,7 @@ AUDITED_IMAGES = 500
 _IMAGES = (
     "SELECT image_id, uris, height, width FROM images WHERE height::BIGINT * width BETWEEN 1 AND ? ORDER BY image_id"
 )
+_SIZES = "SELECT image_id, height, width FROM images WHERE height > 0 AND width > 0"
 _NEWEST_RUN = """
 SELECT run_id FROM runs WHERE run_id IN (SELECT DISTINCT run_id FROM masks) ORDER BY created_at DESC LIMIT 1
 """
@@ -41,16 +44,22 @@ class Studio:
 
     config: AnnotateConfig
     dataset: str
+    task: contract.Task
     images: dict[str, AnnotatedImage]
-    run_id: str | None
     connection: duckdb.DuckDBPyConnection
     assistant: Assistant
     journal: Journal
     queue: Queue
 
+    @property
+    def task_key(self) -> str:
+        """What a client names the task by."""
+        return content_hash(self.task.model_dump_json().encode())[:16]
+
     def save(self, session: str, part: int, save: contract.Save) -> None:
-        """Keep a save, then let its events move the queue. Raises ValueError, ConflictError, OSError."""
-        if not self.journal.save(session, part, save):
+        """Keep a save, then let its events move the queue, if it is theirs. Raises ValueError, ConflictError,
+        ElsewhereError, OSError."""
+        if not self.journal.save(session, part, save) or not self.journal.is_of_this_task(save):
             return
         for event in save.events:
             if event.image_id:
@@ -77,10 +86,10 @@ class Studio:
     def masks(self, image_id: str) -> list[contract.ShownMask]:
         """Human masks of an image that stand, then what the run proposes and nobody has touched."""
         drawn = [_drawn(row) for row in self.journal.masks_of(image_id)]
-        if self.run_id is None:
+        if self.task.run_id is None:
             return drawn
         taken = self.journal.sources_taken(image_id)
-        rows = self.connection.cursor().execute(_PROPOSALS, [self.run_id, image_id]).fetchall()
+        rows = self.connection.cursor().execute(_PROPOSALS, [self.task.run_id, image_id]).fetchall()
         return drawn + [_proposed(row) for row in rows if row[0] not in taken]
 
 
@@ -90,14 +99,22 @@ def open_studio(config: AnnotateConfig) -> Studio:
     connection = connect(config.dataset)
     record = open_dataset(store)
     images = _images(config, connection)
-    run_id = None if config.table_stage == Stage.ASSISTED_MANUAL else _run(config, connection)
+    task = _task(config, connection, record, model.model_id)
     register_model(store, model, datetime.now(UTC))
     assistant = Assistant(store, model, threads=config.threads, max_pixels=config.max_pixels, clip=config.clip)
-    sizes = {image_id: image.size for image_id, image in images.items()}
-    journal = Journal(store, Task(config.table_stage, config.round, model.model_id), sizes)
+    sizes = {image: (height, width) for image, height, width in connection.execute(_SIZES).fetchall()}
+    journal = Journal(store, Task(config.table_stage, task.round, task.model_id, task.dataset), sizes)
     queue = Queue(images, lease_seconds=config.lease_seconds)
     queue.replay(journal.past_events())
-    return Studio(config, record.name, images, run_id, connection, assistant, journal, queue)
+    return Studio(config, record.name, task, images, connection, assistant, journal, queue)
+
+
+def _task(
+    config: AnnotateConfig, connection: duckdb.DuckDBPyConnection, record: DatasetRecord, model_id: str
+) -> contract.Task:
+    run_id = None if config.table_stage == Stage.ASSISTED_MANUAL else _run(config, connection)
+    fields = {"stage": config.table_stage, "round": config.round, "run_id": run_id, "model_id": model_id}
+    return contract.Task.model_validate({"dataset": f"{record.name}, begun {record.created_at.isoformat()}"} | fields)
 
 
 def _images(config: AnnotateConfig, connection: duckdb.DuckDBPyConnection) -> dict[str, AnnotatedImage]:

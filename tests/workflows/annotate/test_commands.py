@@ -15,6 +15,8 @@ from workflows.annotate.commands import AnnotateConfig
         ("lease_seconds", inf, "--lease-seconds is inf; a year"),
         ("lease_seconds", 1e12, "--lease-seconds is 1e\\+12; a year"),
         ("lease_seconds", 0, "--lease-seconds is 0; it must be positive"),
+        ("round", -1, "--round is -1; it must be between"),
+        ("round", 2**31, "--round is 2147483648; it must be between"),
         ("port", 65536, "--port is 65536; it must be between"),
     ],
 )

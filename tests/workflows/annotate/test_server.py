@@ -47,7 +47,8 @@ def first(studio: Studio) -> str:
 
 def test_the_project_says_what_the_client_must_know(client: TestClient, studio: Studio) -> None:
     project = client.get("/api/project").json()
-    assert (project["stage"], project["images"], project["run_id"]) == ("assisted_manual", 4, None)
+    task = project["task"]
+    assert (task["stage"], task["round"], task["run_id"], project["images"]) == ("assisted_manual", None, None, 4)
     assert project["model"]["image_size"] == 64
     assert project["model"]["browser_decoder"] is False
     assert client.get("/api/openapi.json").json()["paths"].keys() >= {"/api/decode", "/api/automatic", "/api/queue"}
@@ -96,13 +97,48 @@ def test_the_latest_revision_stands_and_a_deleted_mask_is_gone(
     assert rows(config, "SELECT * FROM annotations") == []
 
 
+def test_a_save_is_kept_as_what_it_says_it_was_made_for(config: AnnotateConfig, studio: Studio) -> None:
+    """Also where this server's task leaves the image out; that one's queue is not this one's."""
+    image, other = list(studio.images)[:2]
+    with client_of(open_studio(replace(config, round=1))) as client:
+        task = client.get("/api/project").json()["task"] | {"model_id": "the-one-of-round-1"}
+    later = open_studio(replace(config, round=2, images=f"SELECT image_id FROM images WHERE image_id <> '{image}'"))
+    save = body(masks=[mask_row(image, blob(48, 64))], events=[event_row(1, "finish", other)]) | {"task": task}
+    with client_of(later) as client:
+        assert client.put("/api/sessions/s1/parts/1", json=save).status_code == 200
+        assert later.item(other).status == "open"
+        wrong = save | {"task": task | {"stage": "automatic"}}
+        assert client.put("/api/sessions/s2/parts/1", json=wrong).status_code == 422
+        elsewhere = client.put("/api/sessions/s2/parts/1", json=save | {"task": task | {"dataset": "other"}})
+    assert (elsewhere.status_code, "is of the data set other" in elsewhere.json()["detail"]) == (421, True)
+    assert rows(config, "SELECT round FROM annotations") == [{"round": 1}]
+    assert rows(config, "SELECT round, model_id FROM events") == [{"round": 1, "model_id": "the-one-of-round-1"}]
+    assert open_studio(replace(config, round=1)).item(other).status == "done"
+
+
+def test_what_is_asked_for_another_task_is_refused(config: AnnotateConfig, studio: Studio) -> None:
+    image = first(studio)
+    with client_of(studio) as client:
+        key = {"X-Task": client.get("/api/project").json()["task_key"]}
+        assert client.get("/api/queue", headers=key).status_code == 200
+    with client_of(open_studio(replace(config, round=7))) as client:
+        for method, path, sent in (
+            ("GET", "/api/queue", None),
+            ("POST", "/api/queue/next", {"annotator": "Ada"}),
+            ("GET", f"/api/images/{image}/embedding", None),
+            ("POST", "/api/decode", {"image_id": image, "points": [[1, 2, 1]]}),
+        ):
+            answer = client.request(method, path, json=sent, headers=key)
+            assert (answer.status_code, "(assisted manual, round 7)" in answer.json()["detail"]) == (412, True)
+
+
 @pytest.mark.parametrize(
     ("change", "status", "complaint"),
     [
         ({"rle": "not an rle \x7f"}, 400, "rle"),
         ({"rle": encode(np.ones((3, 3), bool)).decode()}, 400, "does not cover its image"),
         ({"rle": encode(np.zeros((48, 64), bool)).decode()}, 400, "area below 1"),
-        ({"image_id": "0" * 32}, 400, "not among those to annotate"),
+        ({"image_id": "0" * 32}, 400, "not in this data set"),
         ({"mask_id": "../../etc"}, 422, "mask_id"),
         ({"revision": 0}, 422, "revision"),
         ({"clicks": 2**64}, 422, "clicks"),

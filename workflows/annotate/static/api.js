@@ -14,9 +14,14 @@ export class Refusal extends Error {
   }
 }
 
-async function call(method, path, body) {
+let taskKey = null; // of the task that this page was opened for
+
+/** A request that is for the task of this page alone: a server that has another one by now refuses it (412). */
+const ask = (method, path, body) => call(method, path, body, taskKey ? { "X-Task": taskKey } : {});
+
+async function call(method, path, body, headers = {}) {
   const token = sessionStorage.getItem("token");
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  if (token) headers.Authorization = `Bearer ${token}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const response = await fetch(`/api/${path}`, { method, headers, body: body && JSON.stringify(body) });
   if (!response.ok) throw new Refusal(response.status, await reason(response));
@@ -32,14 +37,15 @@ async function reason(response) {
   }
 }
 
-const json = async (method, path, body) => (await call(method, path, body)).json();
+const json = async (method, path, body) => (await ask(method, path, body)).json();
 const embeddingPath = (image, window) => `images/${image}/embedding${window ? `?window=${window}` : ""}`;
-const bytes = async (path) => (await call("GET", path)).arrayBuffer();
+const bytes = async (path) => (await ask("GET", path)).arrayBuffer();
 
 let ahead = 0; // milliseconds by which the server's clock is ahead of this browser's
 
 export async function project() {
   const answer = await json("GET", "project");
+  taskKey = answer.task_key;
   ahead = Date.parse(answer.now) - Date.now();
   return answer;
 }
@@ -49,12 +55,13 @@ export const moment = () => new Date(Date.now() + ahead).toISOString();
 export const queue = () => json("GET", "queue");
 export const nextImage = (annotator) => json("POST", "queue/next", { annotator });
 export const hold = (image, annotator) => json("PUT", `queue/${image}/lease`, { annotator });
-export const release = (image, annotator) => call("POST", `queue/${image}/release`, { annotator });
-export const picture = async (image) => (await call("GET", `images/${image}/picture`)).blob();
+export const release = (image, annotator) => ask("POST", `queue/${image}/release`, { annotator });
+export const picture = async (image) => (await ask("GET", `images/${image}/picture`)).blob();
 export const embedding = (image, window) => bytes(embeddingPath(image, window));
 /** Has an embedding computed, and does not wait for its bytes. */
-export const embed = async (image, window) => (await call("GET", embeddingPath(image, window))).body.cancel();
+export const embed = async (image, window) => (await ask("GET", embeddingPath(image, window))).body.cancel();
 export const masks = (image) => json("GET", `images/${image}/masks`);
 export const decode = (prompt) => json("POST", "decode", prompt);
 export const graph = (name) => bytes(`model/${name}.onnx`);
-export const save = (session, part, body) => json("PUT", `sessions/${session}/parts/${part}`, body);
+/** A save says itself what it was made for, and any server of the data set takes it. */
+export const save = (session, part, body) => call("PUT", `sessions/${session}/parts/${part}`, body);

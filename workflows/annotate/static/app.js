@@ -92,7 +92,7 @@ async function sitDown() {
   return new Desk({
     project,
     annotator,
-    outbox: await Outbox.create(project.dataset, annotator),
+    outbox: await Outbox.create(project.task, annotator),
     clock: new Clock(project.reminder_seconds),
     view: new View($("viewport")),
     decoder: new Decoder(project.model),

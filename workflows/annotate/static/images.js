@@ -9,6 +9,7 @@ const HEARTBEAT = 60_000; // milliseconds
 const RETRY = 3000;
 /** What the server answers where an image cannot be opened; while a store is away (503) one only has to wait. */
 const NOT_AN_IMAGE = [400, 404, 422, 500];
+const OTHER_TASK = 412;
 
 export class Images {
   #desk;
@@ -136,10 +137,17 @@ export class Images {
       else this.#close();
       return true;
     } catch (error) {
+      if (error.status === OTHER_TASK) return this.#beginAnew();
       if (desk.item && NOT_AN_IMAGE.includes(error.status)) return this.#passOver(error);
       desk.clear();
       return false;
     }
+  }
+
+  /** Loads the page for the task that the server has by now; the server knows all that was done for the one before. */
+  #beginAnew() {
+    location.reload();
+    return new Promise(() => {});
   }
 
   /** Leaves out an image that cannot be opened, and goes on. */
@@ -164,7 +172,7 @@ export class Images {
     try {
       await api.hold(item.image_id, annotator);
     } catch (error) {
-      if (error.status === 409) complain(error.message);
+      if ([409, OTHER_TASK].includes(error.status)) complain(error.message);
     }
   }
 }

@@ -1,9 +1,11 @@
 // Nothing drawn is lost: every save lies in this browser's IndexedDB until the server says it is on disk, and so does
-// the mask being drawn. Saves carry names made here (session and part), so sending one twice is harmless. What a full
-// disk does not take stays in this page's memory, from which it is sent like the rest.
+// the mask being drawn. Saves carry names made here (session and part), so sending one twice is harmless, and the task
+// that they were made for, so that a server of another round does not take them for its own. What a full disk does not
+// take stays in this page's memory, from which it is sent like the rest.
 
 import * as api from "./api.js";
 
+const ELSEWHERE = 421; // a server of another data set: the save waits for its own
 const RETRY = { first: 1000, longest: 15000 };
 
 function open() {
@@ -28,7 +30,7 @@ function done(request) {
 
 export class Outbox {
   #database;
-  #dataset;
+  #task;
   #session;
   #annotator;
   #part = 0;
@@ -39,22 +41,24 @@ export class Outbox {
   #pause = RETRY.first;
   #storing = 0; // saves on their way into the browser's store
   #unkept = []; // saves that it did not take
-  /** Called with {waiting, offline, refused, full} whenever that changes. */
+  /** Called with {waiting, offline, elsewhere, refused, full} whenever that changes. */
   onChange = () => {};
   waiting = 0;
   offline = false;
+  /** Whether the server is there, but has another data set. */
+  elsewhere = false;
   refused = "";
   /** Why this browser keeps nothing: what waits is lost when the page is closed. */
   full = "";
 
-  static async create(dataset, annotator) {
+  static async create(task, annotator) {
     const outbox = new Outbox();
     outbox.#database = await open();
-    outbox.#dataset = dataset;
+    outbox.#task = task;
     outbox.#annotator = annotator;
     const slug = annotator.replace(/[^A-Za-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 30) || "annotator";
     outbox.#session = `${slug}-${Date.now().toString(36)}-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
-    outbox.waiting = (await done(outbox.#store("outbox").getAllKeys())).length;
+    outbox.waiting = (await outbox.#keys()).length;
     addEventListener("online", () => outbox.flush());
     outbox.flush();
     return outbox;
@@ -76,12 +80,12 @@ export class Outbox {
   /** Keeps masks and all events so far, here first, then on the server. Resolves when they are as safe as they can be here. */
   async save(masks = []) {
     if (!masks.length && !this.#events.length) return;
-    const body = { annotator: this.#annotator, masks, events: this.#events };
+    const body = { annotator: this.#annotator, task: this.#task, masks, events: this.#events };
     this.#events = [];
     const save = { session: this.#session, part: ++this.#part, body };
     this.#storing++;
     this.#change({ waiting: this.waiting + 1 });
-    if (!(await this.#keep("outbox", save, [this.#dataset, save.session, save.part]))) this.#unkept.push(save);
+    if (!(await this.#keep("outbox", save, [this.#task.dataset, save.session, save.part]))) this.#unkept.push(save);
     this.#storing--;
     this.flush();
   }
@@ -112,27 +116,35 @@ export class Outbox {
       for (let save; (save = this.#unkept[0]); this.#unkept.shift()) await this.#send(save);
       this.#pause = RETRY.first;
       const { length } = await this.#keys();
-      this.#change({ offline: false, waiting: length + this.#unkept.length + this.#storing });
-    } catch {
-      this.#change({ offline: true });
+      this.#change({ offline: false, elsewhere: false, waiting: length + this.#unkept.length + this.#storing });
+    } catch (error) {
+      this.#change({ offline: true, elsewhere: error.status === ELSEWHERE });
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.flush(), this.#pause);
       this.#pause = Math.min(RETRY.longest, this.#pause * 2);
     }
   }
 
-  /** Masks of an image that the server does not have yet. */
+  /** Masks of an image, made for this task, that the server does not have yet. */
   async pendingMasks(image) {
-    const records = await done(this.#store("outbox").getAll());
-    return [...records, ...this.#unkept].flatMap(({ body }) => body.masks).filter((mask) => mask.image_id === image);
+    const { dataset, stage, round } = this.#task;
+    const isOfThis = ({ task }) => task?.dataset === dataset && task.stage === stage && task.round === round;
+    const bodies = [...(await done(this.#store("outbox").getAll())), ...this.#unkept].map(({ body }) => body);
+    return bodies.filter(isOfThis).flatMap(({ masks }) => masks).filter((mask) => mask.image_id === image);
   }
 
   keepDraft(image, draft) {
-    return this.#keep("drafts", draft, [this.#dataset, this.#annotator, image]);
+    return this.#keep("drafts", draft, this.#draftKey(image));
   }
 
   draft(image) {
-    return done(this.#store("drafts").get([this.#dataset, this.#annotator, image]));
+    return done(this.#store("drafts").get(this.#draftKey(image)));
+  }
+
+  /** What is drawn for one task goes on there alone: it may be an edit of what only that one shows. */
+  #draftKey(image) {
+    const { dataset, stage, round } = this.#task;
+    return [dataset, stage, round ?? "", this.#annotator, image];
   }
 
   async #sendKept(key) {
@@ -145,9 +157,10 @@ export class Outbox {
     try {
       await api.save(session, part, body);
     } catch (error) {
-      const final = error instanceof api.Refusal && error.status >= 400 && error.status < 500 && error.status !== 401;
-      if (!final) throw error;
-      await this.#keep("refused", { session, part, body, reason: error.message }, [this.#dataset, session, part]);
+      const { status } = error;
+      const isFinal = error instanceof api.Refusal && status >= 400 && status < 500 && ![401, ELSEWHERE].includes(status);
+      if (!isFinal) throw error;
+      await this.#keep("refused", { session, part, body, reason: error.message }, [this.#task.dataset, session, part]);
       this.#change({ refused: error.message });
     }
     this.#change({ waiting: Math.max(0, this.waiting - 1), offline: false });
@@ -155,7 +168,7 @@ export class Outbox {
 
   async #keys() {
     const keys = await done(this.#store("outbox").getAllKeys());
-    return keys.filter(([dataset]) => dataset === this.#dataset);
+    return keys.filter(([dataset]) => dataset === this.#task.dataset);
   }
 
   #store(name, mode = "readonly") {

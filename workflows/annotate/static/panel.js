@@ -43,7 +43,7 @@ export function showTool(tools) {
 }
 
 /** The task and the person. */
-export function showTask({ dataset, stage, round }, annotator) {
+export function showTask({ dataset, task: { stage, round } }, annotator) {
   $("dataset").textContent = `${dataset} · ${stage.replaceAll("_", " ")}${round === null ? "" : ` · round ${round}`}`;
   $("person").textContent = annotator;
 }
@@ -81,11 +81,12 @@ export function showImage(item, reviewing) {
   $("note").value = ""; // of the image before
 }
 
-export function showSaving({ waiting, offline, refused, full }) {
+export function showSaving({ waiting, offline, elsewhere, refused, full }) {
   const saved = $("saved");
   saved.className = refused || (full && waiting) ? "refused" : waiting ? "waiting" : "quiet";
   if (refused) saved.textContent = `the server refused a save: ${refused}`;
   else if (full && waiting) saved.textContent = `this browser keeps nothing (${full}): leave this page open, ${waiting} saves wait`;
+  else if (elsewhere && waiting) saved.textContent = `this server has another data set: ${waiting} saves kept here`;
   else if (offline && waiting) saved.textContent = `server away: ${waiting} saves kept here`;
   else saved.textContent = waiting ? `saving ${waiting}` : "all saved";
 }
