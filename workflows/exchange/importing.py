@@ -3,8 +3,8 @@
     read the source -> note its pictures -> shards of images -> annotations and events, masks and outcomes
 
 Where a model made masks the import is a run with a plan, as if this program had made them, and outcomes commit each
-shard. Where only people did, a part of events commits the annotations before it. Events say, mask by mask, what else
-the source said: its own id, the category. The same command adds nothing.
+shard. A part of events commits the annotations before it, and says, mask by mask, what else the source said: its own
+id, the category. The same command adds nothing; a corrected source follows itself (succession.py).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from itertools import chain
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from schemas.ids import canonical_json, content_hash
+from schemas.ids import content_hash
 from schemas.layout import annotations_key, events_key, masks_key, outcomes_key
 from schemas.parquet import to_parquet_bytes
 from schemas.records import RunRecord
@@ -31,6 +32,7 @@ from workflows.exchange.imported_run import imported_run
 from workflows.exchange.incoming_rows import Rules, Taken, annotation_rows, automatic_result, event_rows, take
 from workflows.exchange.readers import IncomingSource, merged
 from workflows.exchange.readers.opening import open_source
+from workflows.exchange.succession import Row, follow, session_of, standing_before
 from workflows.failures import one_line, tell_left_out
 from workflows.ingest import ingest
 from workflows.plans import finished_shards, read_plan, settle_plan
@@ -49,10 +51,20 @@ _IMAGES = "SELECT DISTINCT image_id FROM places ORDER BY image_id"
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Images that are written together; shards count from 0."""
+    """Images that are written together; shards count from 0. `run_lacks` says whether the run, if any, lacks them."""
 
     number: int
     image_ids: tuple[str, ...]
+    run_lacks: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How many masks were taken, and how many removed that the source no longer holds; a line for all left out."""
+
+    masks: int
+    removed: int
+    refused: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +94,14 @@ def import_command(config: ImportConfig) -> int:
         stage = None if config.stage == "as-stated" else Stage(config.stage.replace("-", "_"))
         automatic = stage == Stage.AUTOMATIC or (stage is None and source.automatic)
         run = settle_run(store, imported_run(source)) if automatic else None
-        rules = _rules(config, source, stage, tables)
         with closing(connect(config.dataset)) as catalog:
+            rules = _rules(config, source, stage, tables, catalog)
             destination = Destination(store, run, rules, tables, catalog)
-            masks, refused = _take_all(source, destination, _pending(destination))
-    tell_left_out(refused)
-    print(f"{store.root}: {masks:,} masks imported from {source.name}, {len(refused):,} left out")
-    return 1 if refused else 0
+            done = _take_all(source, destination, _pending(destination))
+    tell_left_out(done.refused)
+    removed = f", {done.removed:,} removed that it no longer holds" if done.removed else ""
+    print(f"{store.root}: {done.masks:,} masks imported from {source.name}, {len(done.refused):,} left out{removed}")
+    return 1 if done.refused else 0
 
 
 def _some(source: IncomingSource) -> Iterator[ImageRef]:
@@ -101,46 +114,55 @@ def _some(source: IncomingSource) -> Iterator[ImageRef]:
 
 
 def _rules(
-    config: ImportConfig, source: IncomingSource, stage: Stage | None, tables: duckdb.DuckDBPyConnection
+    config: ImportConfig,
+    source: IncomingSource,
+    stage: Stage | None,
+    tables: duckdb.DuckDBPyConnection,
+    catalog: duckdb.DuckDBPyConnection,
 ) -> Rules:
     images = [image for (image,) in tables.execute(_IMAGES).fetchall()]
     what = [source.digest, stage, config.annotator, config.crowds, content_hash("".join(images).encode())]
-    session = f"import-{content_hash(canonical_json(what).encode())[:16]}"
+    session = session_of(catalog, source.name, what)
     default = Stage.AUTOMATIC if source.kind == "sa1b" else Stage.ASSISTED_MANUAL
     return Rules(source.name, session, stage, default, config.annotator, datetime.now(UTC).replace(tzinfo=None))
 
 
 def _pending(destination: Destination) -> list[Shard]:
-    """The shards that are not committed yet."""
+    """The shards that are not committed yet: in the run, or in the session."""
+    store, session = destination.store, destination.rules.session
+    shards = _planned(destination) if destination.run else _chunks(destination.tables)
+    return [shard for shard in shards if shard.run_lacks or not store.exists(events_key(session, shard.number + 1))]
+
+
+def _planned(destination: Destination) -> Iterator[Shard]:
+    """The shards of the run's plan."""
     store, run = destination.store, destination.run
-    if run is None:
-        shards = list(_chunks(destination.tables))
-        session = destination.rules.session
-        return [shard for shard in shards if not store.exists(events_key(session, shard.number + 1))]
+    assert run is not None
     images = destination.tables.sql("SELECT image_id, uri FROM places").to_arrow_table()
     tasks = settle_plan(store, run.run_id, images, shard_size=IMAGES_PER_SHARD)
     rows = {part.number: part.table["image_id"].to_pylist() for part in read_plan(store, run.run_id)}
     done = finished_shards(store, run.run_id)
-    shards = [Shard(task.shard, tuple(rows[task.part][task.start : task.stop])) for task in tasks]
-    return [shard for shard in shards if shard.number not in done]
+    for task in tasks:
+        yield Shard(task.shard, tuple(rows[task.part][task.start : task.stop]), task.shard not in done)
 
 
 def _chunks(tables: duckdb.DuckDBPyConnection) -> Iterator[Shard]:
     images = [image for (image,) in tables.execute(_IMAGES).fetchall()]
     for number, start in enumerate(range(0, len(images), IMAGES_PER_SHARD)):
-        yield Shard(number, tuple(images[start : start + IMAGES_PER_SHARD]))
+        yield Shard(number, tuple(images[start : start + IMAGES_PER_SHARD]), False)
 
 
-def _take_all(source: IncomingSource, destination: Destination, shards: Sequence[Shard]) -> tuple[int, list[str]]:
-    """Work on the shards; how many masks were taken, and a line for everything that was left out."""
-    masks, refused = 0, list[str]()
+def _take_all(source: IncomingSource, destination: Destination, shards: Sequence[Shard]) -> Written:
+    """Work on the shards."""
+    masks, removed, refused = 0, 0, list[str]()
     with Progress("importing", sum(len(shard.image_ids) for shard in shards)) as progress:
         for shard in shards:
             taken, lines = _load(source, destination, shard)
-            written, more = _write(destination, shard, taken)
-            masks, refused = masks + written, refused + lines + more
-            progress.add(images=len(shard.image_ids), masks=written, errors=len(lines) + len(more))
-    return masks, refused
+            written = _write(destination, shard, taken)
+            masks, removed = masks + written.masks, removed + written.removed
+            refused += lines + written.refused
+            progress.add(images=len(shard.image_ids), masks=written.masks, errors=len(lines) + len(written.refused))
+    return Written(masks, removed, refused)
 
 
 def _load(source: IncomingSource, destination: Destination, shard: Shard) -> tuple[list[Taken], list[str]]:
@@ -169,17 +191,20 @@ def _load(source: IncomingSource, destination: Destination, shard: Shard) -> tup
     return taken, lines + [line for image in taken for line in image.refused]
 
 
-def _write(destination: Destination, shard: Shard, taken: Sequence[Taken]) -> tuple[int, list[str]]:
-    """Write one shard, what commits it last; how many masks, and a line for each image whose rows break a rule."""
+def _write(destination: Destination, shard: Shard, taken: Sequence[Taken]) -> Written:
+    """Write one shard, what commits it last; a line is refused for each image whose rows break a rule."""
     store, rules, run = destination.store, destination.rules, destination.run
     lines: list[str] = []
-    human = [rows for image in taken if len(rows := _annotations(image, rules, lines))]
-    part, written = shard.number + 1, sum(len(rows) for rows in human)
-    if human:
-        store.put(annotations_key(rules.session, part), to_parquet_bytes(pa.concat_tables(human)))
+    before = standing_before(destination.catalog, shard.image_ids, rules)
+    human = [_annotations(image, rules, before[image.image_id], lines) for image in taken]
+    rows = pa.concat_tables([ANNOTATIONS.empty_table(), *human])
+    removed = pc.sum(rows["deleted"]).as_py() or 0
+    part, written = shard.number + 1, len(rows) - removed
+    if len(rows):
+        store.put(annotations_key(rules.session, part), to_parquet_bytes(rows))
     events = event_rows(taken, rules, run.run_id if run else None, shard.number)
     store.put(events_key(rules.session, part), to_parquet_bytes(events))
-    if run is not None:
+    if run is not None and shard.run_lacks:
         results = checked(run, _results(shard, taken, run))
         lines += [str(result.error_message) for result in results if result.error_class not in (None, _LEFT_OUT)]
         outcomes = outcome_table(run.run_id, shard.number, results)
@@ -188,13 +213,13 @@ def _write(destination: Destination, shard: Shard, taken: Sequence[Taken]) -> tu
         store.put(masks_key(run.run_id, shard.number), to_parquet_bytes(made))
         store.put(outcomes_key(run.run_id, shard.number), to_parquet_bytes(outcomes))
         written += len(made)
-    return written, lines
+    return Written(written, removed, lines)
 
 
-def _annotations(image: Taken, rules: Rules, lines: list[str]) -> pa.Table:
-    """The human masks of an image; none, and a line, when one of them breaks a rule."""
+def _annotations(image: Taken, rules: Rules, before: Sequence[Row], lines: list[str]) -> pa.Table:
+    """What is written of the human masks of an image; nothing, and a line, when one of them breaks a rule."""
     try:
-        return annotation_rows(image, rules)
+        return follow(annotation_rows(image, rules), before, rules, is_whole=not image.refused)
     except RowError as error:
         lines.append(one_line(error))
         return ANNOTATIONS.empty_table()

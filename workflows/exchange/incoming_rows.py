@@ -47,6 +47,11 @@ class Rules:
     annotator: str
     now: datetime
 
+    @property
+    def is_automatic(self) -> bool:
+        """Whether masks are a model's unless the source says otherwise."""
+        return (self.stage or self.default) == Stage.AUTOMATIC
+
     def stage_of(self, mask: IncomingMask) -> Stage:
         """Raises ValueError when the source states one that is none."""
         if self.stage is not None:
@@ -150,12 +155,14 @@ def _ids(taken: Taken, rules: Rules, run_id: str | None) -> list[str]:
 
 
 def _human_id(rules: Rules, image_id: str, mask: IncomingMask) -> str:
-    """The same mask of the same picture and source has the same name, so that importing a corrected source replaces it.
-
-    Of the picture, as many sources count the masks of each picture anew.
-    """
+    """The same mask of the same picture and source has the same name, so that a corrected source replaces it."""
     key = mask.key if _SAFE_KEY(mask.key) else content_hash(mask.key.encode())[:16]
-    return f"import-{content_hash(f'{rules.source} {image_id}'.encode())[:12]}.{key}"
+    return id_prefix(rules, image_id) + key
+
+
+def id_prefix(rules: Rules, image_id: str) -> str:
+    """What the names of all masks begin with that a source has of a picture; many count those of each picture anew."""
+    return f"import-{content_hash(f'{rules.source} {image_id}'.encode())[:12]}."
 
 
 def _require(mask: IncomingMask, area: int, stage: Stage) -> None:

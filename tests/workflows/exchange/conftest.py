@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from schemas.tables import MASKS
 from tests.schemas.rows import discs
@@ -89,3 +91,23 @@ def _upright(uri: str) -> NDArray[np.uint8]:
 
     with Image.open(uri) as image:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def coco_document(photos: list[Path]) -> dict[str, Any]:
+    """Polygons, compressed and plain RLE, and a crowd."""
+    bitmap = discs(1, height=48, width=64)[0]
+    compressed = coco_mask.encode(np.asfortranarray(bitmap.astype(np.uint8)))
+    segmentations: list[Any] = [
+        [[5.5, 4.0, 30.0, 6.0, 20.0, 40.0]],
+        [[1, 1, 10, 1, 10, 10, 1, 10], [40, 20, 60, 20, 60, 40]],
+        {"size": [48, 64], "counts": compressed["counts"].decode()},
+        {"size": [48, 64], "counts": [100, 50, 48 * 64 - 150]},
+        {"size": [48, 64], "counts": [0, 1000, 48 * 64 - 1000]},
+    ]
+    images = [{"id": 7 + n, "file_name": p.name, "height": 48, "width": 64} for n, p in enumerate(photos)]
+    masks = [
+        {"id": 10 + n, "image_id": 7 + n % 2, "category_id": 1 + n % 2, "segmentation": segmentation}
+        | {"area": 1, "bbox": [0, 0, 1, 1], "iscrowd": int(n == 4)}
+        for n, segmentation in enumerate(segmentations)
+    ]
+    return {"images": images, "annotations": masks, "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]}

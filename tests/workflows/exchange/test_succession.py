@@ -1,0 +1,167 @@
+"""Sources that are imported again: corrected, turned back, killed half-way, or corrected after a person was at work."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from schemas.tables import Stage
+from tests.workflows.conftest import Engine, save_photos
+from tests.workflows.exchange.conftest import coco_document
+from workflows.annotate.contract import Save, SavedMask
+from workflows.annotate.journal import Journal, Task
+from workflows.exchange import importing
+from workflows.sql import connect
+from workflows.storage import Store, open_store
+
+Document = dict[str, Any]
+
+
+class Source:
+    """A COCO file of two photographs with two masks each, and the data set that it is imported into."""
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self.engine, self.path, self.data = engine, folder / "x.json", folder / "data"
+        self.document: Document = coco_document(save_photos(folder / "images", 2))
+        del self.document["annotations"][4]
+
+    def corrected(self, *gone: int, **moved: float) -> Document:
+        """The document without some annotations, or with another last corner of number 10."""
+        document: Document = json.loads(json.dumps(self.document))
+        document["annotations"] = [one for one in document["annotations"] if one["id"] not in gone]
+        for one in document["annotations"]:
+            if one["id"] == 10 and "corner" in moved:
+                one["segmentation"][0][-1] = moved["corner"]
+        return document
+
+    def bring(self, document: Document, *arguments: str) -> str:
+        """Import the file as it is now; what was said."""
+        self.path.write_text(json.dumps(document))
+        done = self.engine("import", self.path, self.data, *arguments)
+        assert done.status in (0, 1), done.err
+        return str(done.out)
+
+    def stands(self) -> set[tuple[str, bytes]]:
+        """Number and counts of every mask of the data set."""
+        found = connect(str(self.data)).execute("SELECT mask_id, rle FROM annotations").fetchall()
+        return {(mask_id.rsplit(".", 1)[1], rle) for mask_id, rle in found}
+
+    def holds(self) -> set[tuple[str, bytes]]:
+        """Number and counts of every mask of the file, by pycocotools."""
+        read = COCO(str(self.path))
+        counts = {number: read.annToRLE(one)["counts"] for number, one in read.anns.items()}
+        return {(str(n), text if isinstance(text, bytes) else text.encode()) for n, text in counts.items()}
+
+
+@pytest.fixture
+def source(engine: Engine, tmp_path: Path) -> Source:
+    return Source(engine, tmp_path)
+
+
+def test_the_newest_import_of_a_source_stands(source: Source) -> None:
+    """Changed, shortened, and turned back to what it was."""
+    for document in (
+        source.document,
+        source.corrected(corner=44.0),
+        source.corrected(11, 12),
+        source.document,
+        source.corrected(10, 11, 12, 13),
+        source.document,
+    ):
+        source.bring(document)
+        assert source.stands() == source.holds()
+
+
+def test_what_is_removed_is_said_and_every_reader_sees_it(source: Source, engine: Engine, tmp_path: Path) -> None:
+    source.bring(source.document)
+    assert "3 masks imported" in (said := source.bring(source.corrected(13)))
+    assert "1 removed that it no longer holds" in said
+    assert "0 masks imported" in (said := source.bring(source.corrected(13)))
+    assert "it no longer holds" not in said
+    for name in ("", "@annotations"):
+        out = tmp_path / f"out{name}"
+        assert engine("export", f"{source.data}{name}", out, "--format", "coco").status == 0
+        assert len(COCO(str(out / "instances.json")).anns) == 3
+    sql = "SELECT revision, deleted FROM annotation_revisions WHERE mask_id LIKE '%.13' ORDER BY revision"
+    assert connect(str(source.data)).execute(sql).fetchall() == [(1, False), (2, True)]
+
+
+def test_pictures_that_are_not_whole_or_not_named_keep_their_masks(source: Source, tmp_path: Path) -> None:
+    source.bring(source.document)
+    before = source.stands()
+    broken = source.corrected(12)  # of the picture of 10
+    broken["annotations"][0]["segmentation"] = [[1, 1, 2, 2]]
+    source.bring(broken)
+    assert source.stands() == before
+    fewer = source.corrected(11, 13)
+    fewer["images"] = fewer["images"][:1]
+    source.bring(fewer)
+    assert source.stands() == before
+    Image.new("RGB", (10, 10)).save(tmp_path / "images" / "photo-000.png")
+    source.bring(source.corrected(10, 12))
+    assert source.stands() == before
+
+
+def test_another_file_takes_nothing_away(source: Source, tmp_path: Path) -> None:
+    source.bring(source.document)
+    source.path = tmp_path / "y.json"
+    source.bring(source.corrected(10, 11, 12))
+    assert len(source.stands()) == 4
+    assert connect(str(source.data)).execute("SELECT count(*) FROM annotations").fetchall() == [(5,)]
+
+
+def test_what_a_person_changed_since_stays(source: Source) -> None:
+    source.bring(source.document)
+    _edit(source, "10", rle=_counts(source, "12"))
+    _edit(source, "11", deleted=True)
+    source.bring(source.corrected(10, corner=44.0))
+    source.bring(source.corrected(corner=44.0))
+    masks = dict(source.stands())
+    assert (masks.keys(), masks["10"]) == ({"10", "12", "13"}, _counts(source, "12"))
+
+
+def _counts(source: Source, number: str) -> bytes:
+    return dict(source.stands())[number]
+
+
+def _edit(source: Source, number: str, **changes: Any) -> None:
+    """As the app saves it."""
+    sql = f"SELECT mask_id, image_id, rle FROM annotations WHERE mask_id LIKE '%.{number}'"
+    ((mask_id, image_id, rle),) = connect(str(source.data)).execute(sql).fetchall()
+    row = {"mask_id": mask_id, "image_id": image_id, "rle": rle, "revision": 2, "created_at": datetime.now(UTC)}
+    task = Task(Stage.ASSISTED_MANUAL, None, "a-model")
+    journal = Journal(open_store(str(source.data)), task, {image_id: (48, 64)})
+    journal.save(f"Ada-{number}", 1, Save(annotator="Ada", masks=[SavedMask.model_validate(row | changes)]))
+
+
+@pytest.mark.parametrize("table", ["masks", "events"])
+def test_a_correction_that_was_killed_goes_on(source: Source, monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    """One picture to a shard, killed before or after the masks of the second one are there."""
+    monkeypatch.setattr(importing, "IMAGES_PER_SHARD", 1)
+    source.bring(source.document)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(open_store(str(source.data))), "put", _dying(table))
+        source.path.write_text(json.dumps(source.corrected(12, 13, corner=44.0)))
+        assert source.engine("import", source.path, source.data).status == 130
+    source.bring(source.corrected(12, 13, corner=44.0))
+    assert source.stands() == source.holds()
+    source.bring(source.document)
+    assert source.stands() == source.holds()
+
+
+def _dying(table: str) -> Any:
+    """A `put` that dies at the second part of a table of annotations."""
+    put = type(open_store("/")).put
+
+    def dies(store: Store, key: str, data: bytes) -> None:
+        if key.startswith(f"annotations/{table}/") and key.endswith("part-00000002.parquet"):
+            raise KeyboardInterrupt
+        put(store, key, data)
+
+    return dies

@@ -1,0 +1,92 @@
+"""How an import follows earlier ones of the same source: picture by picture, the newest word of a source stands.
+
+Nothing written is taken back. A mask that a corrected source has changed gets a revision more, one that it no longer
+holds a last revision that deletes it, and every reader sees what it sees after an annotator's corrections. What a
+person has changed or deleted since it was imported stays as that person left it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from schemas.ids import canonical_json, content_hash
+from schemas.tables import ANNOTATIONS
+from workflows.exchange.incoming_rows import Rules, id_prefix
+from workflows.exchange.selection import IMPORT_ACTION
+from workflows.redact import redact
+
+Row = dict[str, Any]
+
+_IS_IMPORT = re.compile(r"import-[0-9a-f]{16}").fullmatch
+_SESSIONS = f"""
+SELECT session FROM events
+WHERE action = '{IMPORT_ACTION}' AND mask_id IS NULL AND details::JSON->>'source' = ?
+GROUP BY session ORDER BY max(happened_at), session"""
+# An import that was killed does not follow itself.
+_LATEST = """
+FROM annotation_revisions
+WHERE session <> ? AND starts_with(mask_id, 'import-') AND image_id IN (SELECT unnest(?))
+QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC, session DESC) = 1"""
+
+
+def session_of(catalog: duckdb.DuckDBPyConnection, source: str, what: Sequence[object]) -> str:
+    """The session of an import, `what` being all that makes it the same one: that of the newest import of this source
+    where that is the same, which then goes on or is done already; else a new one, also where an older one is the same.
+    """
+    earlier = [session for (session,) in catalog.execute(_SESSIONS, [redact(source)]).fetchall()]
+    if earlier and earlier[-1] == _named(what, len(earlier)):
+        return str(earlier[-1])
+    return _named(what, len(earlier) + 1)
+
+
+def _named(what: Sequence[object], generation: int) -> str:
+    """The first import of a source is named by what it holds alone."""
+    full = what if generation == 1 else [*what, generation]
+    return f"import-{content_hash(canonical_json(full).encode())[:16]}"
+
+
+def standing_before(
+    catalog: duckdb.DuckDBPyConnection, images: Sequence[str], rules: Rules
+) -> defaultdict[str, list[Row]]:
+    """The latest state of every mask that earlier imports of this source brought, by image: rows of ANNOTATIONS."""
+    found = catalog.sql(_LATEST, params=[rules.session, list(images)]).to_arrow_table().select(ANNOTATIONS.names)
+    before = defaultdict[str, list[Row]](list)
+    for row in found.to_pylist():
+        if row["mask_id"].startswith(id_prefix(rules, row["image_id"])):
+            before[row["image_id"]].append(row)
+    return before
+
+
+def follow(incoming: pa.Table, before: Sequence[Row], rules: Rules, *, is_whole: bool) -> pa.Table:
+    """What an import writes of an image: rows of ANNOTATIONS.
+
+    Args:
+        incoming: rows of ANNOTATIONS, the masks that the source holds.
+        before: of `standing_before`.
+        is_whole: whether nothing was left out of the image. Else masks may be missing by mistake, and none is removed;
+            nor is one where a source is imported as a model's, whose masks are a run and no annotations.
+    """
+    held = incoming.to_pylist()
+    latest = {row["mask_id"]: row for row in before}
+    settled = {name for name, row in latest.items() if not _IS_IMPORT(row["session"])}
+    written = [row | {"revision": _next(latest.get(row["mask_id"]))} for row in held if row["mask_id"] not in settled]
+    names = settled | {row["mask_id"] for row in held}
+    gone = [row for row in before if not row["deleted"] and row["mask_id"] not in names]
+    if is_whole and not rules.is_automatic:
+        written += [_removed(row, rules) for row in gone]
+    return pa.Table.from_pylist(written, schema=ANNOTATIONS)
+
+
+def _next(before: Row | None) -> int:
+    return 1 if before is None else int(before["revision"]) + 1
+
+
+def _removed(row: Row, rules: Rules) -> Row:
+    new = {"session": rules.session, "annotator": rules.annotator, "created_at": rules.now, "seconds": 0.0}
+    return row | new | {"revision": _next(row), "deleted": True, "clicks": 0, "brushed": 0}
