@@ -8,12 +8,15 @@ from PIL import Image
 
 from workflows.images import Header, decode
 
+UPRIGHT = 1
+"""EXIF's orientation of a picture that is not turned."""
 _SHOWN_AS_THEY_ARE = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 
 def for_browser(data: bytes, header: Header, *, max_pixels: int) -> tuple[bytes, str]:
     """Picture and media type. Raises ImageError when the pixels cannot be decoded."""
-    if header.format in _SHOWN_AS_THEY_ARE and _is_plain(data):
+    is_turned = header.format != "jpeg" and header.orientation != UPRIGHT  # browsers turn JPEGs, and not WebPs
+    if header.format in _SHOWN_AS_THEY_ARE and not is_turned and _is_plain(data):
         return data, _SHOWN_AS_THEY_ARE[header.format]
     buffer = io.BytesIO()
     Image.fromarray(decode(data, max_pixels=max_pixels)).save(buffer, "png", compress_level=1)

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from workflows.images import MAX_PIXELS, ImageError, decode, read_header
 from workflows.pictures import for_browser
@@ -41,6 +41,17 @@ def test_others_become_a_png_of_the_pixels_that_the_model_sees(image: Image.Imag
     shown, media_type = for_browser(data, read_header(data), max_pixels=MAX_PIXELS)
     assert media_type == "image/png"
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown))), decode(data, max_pixels=MAX_PIXELS))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_what_only_some_viewers_turn_is_turned_for_them(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(Image.fromarray(PIXELS), kind, exif=exif, lossless=True)
+    shown = Image.open(io.BytesIO(for_browser(data, read_header(data), max_pixels=MAX_PIXELS)[0]))
+    assert shown.getexif().get(0x0112) is None
+    assert np.array_equal(np.asarray(shown), np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
 
 
 def test_a_moving_picture_is_shown_as_its_first_frame() -> None:
