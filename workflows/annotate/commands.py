@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,6 +86,10 @@ class AnnotateConfig:
             raise ValueError(f"--lease-seconds is {self.lease_seconds:g}; a year, {LONGEST_LEASE}, is enough")
         if self.round is not None and not 0 <= self.round <= HIGHEST_ROUND:
             raise ValueError(f"--round is {self.round}; it must be between 0 and {HIGHEST_ROUND}")
+        if self.token and not re.fullmatch(r"[!-~]+", self.token):
+            raise ValueError(
+                "--token has a space or other characters that no request can carry; take letters and digits"
+            )
         if not 0 <= self.port < 65536:
             raise ValueError(f"--port is {self.port}; it must be between 0 and 65535")
 

@@ -23,12 +23,20 @@ pytest.importorskip("fastapi", reason="needs the extra `annotate`")
 import uvicorn
 from fastapi.testclient import TestClient
 
+from schemas.layout import masks_key, outcomes_key, run_key
+from schemas.parquet import to_parquet_bytes
+from schemas.records import to_json
+from schemas.tables import Status
 from tests.workflows.conftest import save_photos
+from tests.workflows.fakes import half_mask, run_record
 from workflows.annotate import assistant
 from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.server import create_app
 from workflows.annotate.studio import Studio, open_studio
 from workflows.cli import main
+from workflows.convert import ImageResult, mask_table, outcome_table
+from workflows.sql import connect
+from workflows.storage import open_store
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -186,3 +194,14 @@ def ingest_photo(folder: Path, name: str, pixels: np.ndarray) -> Path:
     save_photo(folder / "photos" / f"{name}.png", pixels)
     assert main(["ingest", str(folder / "photos"), str(folder / name)]) == 0
     return folder / name
+
+
+def add_run(config: AnnotateConfig) -> None:
+    """A run that found the left half of every image."""
+    store, run = open_store(config.dataset), run_record()
+    images = [image for (image,) in connect(config.dataset).sql("SELECT image_id FROM images").fetchall()]
+    moment = run.created_at
+    results = [ImageResult(image, Status.OK, moment, moment, generation=half_mask((48, 64))) for image in images]
+    store.put(run_key(run.run_id), to_json(run).encode())
+    store.put(masks_key(run.run_id, 0), to_parquet_bytes(mask_table(run, results)))
+    store.put(outcomes_key(run.run_id, 0), to_parquet_bytes(outcome_table(run.run_id, 0, results)))

@@ -17,9 +17,11 @@ from workflows.annotate.commands import AnnotateConfig
         ("lease_seconds", 0, "--lease-seconds is 0; it must be positive"),
         ("round", -1, "--round is -1; it must be between"),
         ("round", 2**31, "--round is 2147483648; it must be between"),
+        ("token", "two words", "--token has a space"),
+        ("token", "\u732b", "--token has a space or other characters"),
         ("port", 65536, "--port is 65536; it must be between"),
     ],
 )
-def test_refusals(name: str, value: float, complaint: str) -> None:
+def test_refusals(name: str, value: object, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         AnnotateConfig(dataset="data", **{name: value})  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ def test_pictures_that_are_away_for_a_while_are_waited_for(
     ada.page.route("**/picture", lambda route: route.fulfill(status=503, json=away))
     with ada.page.expect_response("**/picture"):
         ada.press("n")
-    expect(ada.page.locator("#image-name")).to_have_text("Nothing left to do")
+    expect(ada.page.locator("#image-name")).to_have_text("Waiting for the server")
     ada.page.unroute("**/picture")
     ada.shows(SECOND)
     ada.saved()

@@ -23,18 +23,11 @@ from sam_core.masks.rle import encode
 from sam_core.model.checkpoint import load_model
 from sam_core.predict import Prompts, decode
 from sam_core.predict import encode as encode_image
-from schemas.layout import masks_key, outcomes_key, run_key
-from schemas.parquet import to_parquet_bytes
-from schemas.records import to_json
-from schemas.tables import Status
-from tests.workflows.annotate.conftest import MOMENT, blob, body, client_of, event_row, mask_row
-from tests.workflows.fakes import half_mask, run_record
+from tests.workflows.annotate.conftest import MOMENT, add_run, blob, body, client_of, event_row, mask_row
 from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.serve import address_of
 from workflows.annotate.studio import Studio, open_studio
-from workflows.convert import ImageResult, mask_table, outcome_table
 from workflows.sql import connect
-from workflows.storage import open_store
 
 
 def rows(config: AnnotateConfig, query: str) -> list[dict[str, Any]]:
@@ -319,7 +312,7 @@ def test_a_new_server_knows_everything_the_old_one_did(config: AnnotateConfig, s
 
 
 def test_an_audit_keeps_pairs_of_automatic_and_corrected_masks(config: AnnotateConfig) -> None:
-    _add_run(config)
+    add_run(config)
     audit = open_studio(replace(config, stage="audit", sample=2, run="run"))
     assert len(audit.images) == 2
     image = first(audit)
@@ -338,17 +331,6 @@ def test_an_audit_keeps_pairs_of_automatic_and_corrected_masks(config: AnnotateC
     assert pair == {"differ": True}
     with client_of(open_studio(replace(config, stage="semi-automatic"))) as client:
         assert [mask["revision"] for mask in client.get(f"/api/images/{image}/masks").json()] == [0]
-
-
-def _add_run(config: AnnotateConfig) -> None:
-    """A run that found the left half of every image."""
-    store, run = open_store(config.dataset), run_record()
-    images = [image for (image,) in connect(config.dataset).sql("SELECT image_id FROM images").fetchall()]
-    moment = run.created_at
-    results = [ImageResult(image, Status.OK, moment, moment, generation=half_mask((48, 64))) for image in images]
-    store.put(run_key(run.run_id), to_json(run).encode())
-    store.put(masks_key(run.run_id, 0), to_parquet_bytes(mask_table(run, results)))
-    store.put(outcomes_key(run.run_id, 0), to_parquet_bytes(outcome_table(run.run_id, 0, results)))
 
 
 def test_wrong_use_is_said_in_one_line(config: AnnotateConfig, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ const BUTTONS = {
   fit: "fit", "fill-holes": "holes", "keep-largest": "largest", "toggle-masks": "toggle", finish: "finish",
   skip: "skip", accept: "accept", "send-back": "send-back", "open-queue": "queue", "open-help": "help",
 };
+/** What is done to one image is not done to the next because a key was held down a moment longer. */
+const ONCE_A_PRESS = ["finish", "skip", "accept", "delete", "save", "discard"];
 const WITHOUT_IMAGE = ["queue", "help", "tool", "smaller", "larger"];
 
 export class Actions {
@@ -66,11 +68,12 @@ export class Actions {
     if (event.target.matches("input:not([type=range]), textarea") || document.querySelector("dialog[open]")) return;
     const onButton = event.target.matches("button, input");
     if (!this.#desk.editor && !["q", "?"].includes(event.key)) return;
+    if (this.#tools.isBusy) return event.preventDefault(); // first comes the end of the stroke
     if (!onButton && this.#tools.key(event)) return event.preventDefault();
     const action = actionOf(event);
     if (!action || (onButton && event.key === "Enter")) return;
     event.preventDefault();
-    this.act(action);
+    if (!event.repeat || !ONCE_A_PRESS.includes(action)) this.act(action);
   }
 
   #resizeBrush(size) {

@@ -100,4 +100,4 @@ async function sitDown() {
 }
 
 globalThis.annotate = new App();
-globalThis.annotate.start().catch((error) => complain(error.message));
+globalThis.annotate.start().catch(({ message }) => complain(`This page could not start: ${message}. Reload it to try again.`, 0));

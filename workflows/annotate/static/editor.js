@@ -20,6 +20,7 @@ export class Editor {
   #undone = [];
   #done = [];
   #stroke = null;
+  #goesOn = false; // whether it began as a draft, whose steps nobody can undo
   /** Called with the box of pixels that changed. */
   onPaint = () => {};
   onChange = () => {};
@@ -34,6 +35,11 @@ export class Editor {
   get isEmpty() {
     const { mask, points, box, text } = this.model;
     return !mask && !this.#brushBox && !points.length && !box && !text;
+  }
+
+  /** Whether anything was done to it that would be lost, unless it was undone. */
+  get isTouched() {
+    return this.canUndo || this.#goesOn;
   }
 
   get canUndo() {
@@ -101,7 +107,7 @@ export class Editor {
     const box = this.box;
     this.#fillBrush(UNTOUCHED);
     this.#show(NOTHING);
-    [this.origin, this.clicks, this.#done, this.#undone, this.#brushBox] = [null, 0, [], [], null];
+    [this.origin, this.clicks, this.#done, this.#undone, this.#brushBox, this.#goesOn] = [null, 0, [], [], null, false];
     if (box) this.onPaint(box);
     this.onChange();
   }
@@ -224,7 +230,7 @@ export class Editor {
 
   restore({ origin, clicks, points, box, text = null, mask, brush }) {
     this.clear();
-    [this.origin, this.clicks] = [origin, clicks];
+    [this.origin, this.clicks, this.#goesOn] = [origin, clicks, true];
     this.#show({ ...NOTHING, points, box, text, mask: mask && decompress(mask) });
     for (const [text, value] of brush ? [[brush.added, ADDED], [brush.erased, ERASED]] : []) {
       const layer = decompress(text);

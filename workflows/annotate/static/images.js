@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Editor } from "./editor.js";
-import { fromServer, newId } from "./masks.js";
+import { fromServer, idOf } from "./masks.js";
 import { $, complain, say, showImage, showQueue } from "./panel.js";
 
 const HEARTBEAT = 60_000; // milliseconds
@@ -39,12 +39,14 @@ export class Images {
 
   async #leave(action, details) {
     const desk = this.#desk;
-    if (action !== "skip" && !(await this.#saved.save())) return;
+    if (action !== "skip" && !(await this.#saved.settle())) return;
     const untouched = action === "finish" ? desk.masks.filter(({ proposed }) => proposed) : [];
     desk.note(action, { details: { masks: desk.masks.length, ...details } });
-    await desk.outbox.save(untouched.map((mask) => desk.row(mask, { id: newId(), source: mask.id })));
+    const accepted = untouched.map((mask) => desk.row(mask, { id: idOf(mask.id, desk.project.task), source: mask.id }));
+    desk.clear(); // what would be drawn now would be drawn on an image that is done
+    await desk.outbox.save(accepted);
     if (!(await this.#advance())) {
-      this.#close();
+      this.#close("Waiting for the server");
       complain("The server cannot be reached; your work is kept here. This page goes on when it is back.");
       this.#advanceLater();
     }
@@ -119,10 +121,10 @@ export class Images {
     if (!saved.deleted) desk.masks.push(fromServer({ ...saved, annotator: desk.annotator }));
   }
 
-  #close() {
+  #close(why) {
     this.#desk.clear();
-    showImage(null, false);
-    say("Nothing left to do");
+    showImage(null, false, why);
+    say(why);
   }
 
   /** Takes the next image, after the server knows all that was done to this one; whether it could be reached. */
@@ -134,7 +136,7 @@ export class Images {
     try {
       const item = await api.nextImage(desk.annotator);
       if (item) await this.#open(item, false);
-      else this.#close();
+      else this.#close("Nothing left to do");
       return true;
     } catch (error) {
       if (error.status === OTHER_TASK) return this.#beginAnew();

@@ -5,6 +5,8 @@ import { moment } from "./api.js";
 import { compress, decompress } from "./rle.js";
 import { colourOf } from "./view.js";
 
+const LONGEST_ID = 128; // characters that the server takes
+
 /** A mask that the server shows; revision 0 is a proposal of a run. */
 export function fromServer(shown) {
   const { mask_id: id, revision, annotator, source_mask_id: source, rle, predicted_iou: iou, stability_score: stability } = shown;
@@ -33,6 +35,12 @@ export function toServer(entry, imageId, modelId, work) {
     seconds: work.seconds ?? 0,
     created_at: moment(),
   };
+}
+
+/** The identifier of what becomes of a proposal in a task: each stage and round decides on it anew. */
+export function idOf(source, { stage, round }) {
+  const id = `${source}.${stage}${round === null ? "" : `.${round}`}`;
+  return id.length <= LONGEST_ID ? id : newId();
 }
 
 /** A new identifier, 32 hexadecimal digits. */

@@ -5,7 +5,8 @@
 
 import * as api from "./api.js";
 
-const ELSEWHERE = 421; // a server of another data set: the save waits for its own
+const [OTHER_TOKEN, ELSEWHERE] = [401, 421]; // a server of another data set: the save waits for its own
+const MOST = { masks: 1000, characters: 16e6 }; // in one part
 const RETRY = { first: 1000, longest: 15000 };
 
 function open() {
@@ -28,6 +29,21 @@ function done(request) {
   });
 }
 
+/** Masks as the server takes them at once; one empty part where there are none. */
+function inParts(masks) {
+  const parts = [[]];
+  let characters = 0;
+  for (const mask of masks) {
+    characters += mask.rle.length;
+    if (parts.at(-1).length === MOST.masks || characters > MOST.characters) {
+      parts.push([]);
+      characters = mask.rle.length;
+    }
+    parts.at(-1).push(mask);
+  }
+  return parts;
+}
+
 export class Outbox {
   #database;
   #task;
@@ -41,12 +57,12 @@ export class Outbox {
   #pause = RETRY.first;
   #storing = 0; // saves on their way into the browser's store
   #unkept = []; // saves that it did not take
-  /** Called with {waiting, offline, elsewhere, refused, full} whenever that changes. */
+  /** Called with {waiting, offline, why, refused, full} whenever that changes. */
   onChange = () => {};
   waiting = 0;
   offline = false;
-  /** Whether the server is there, but has another data set. */
-  elsewhere = false;
+  /** Why a server that is there takes nothing of this page now. */
+  why = "";
   refused = "";
   /** Why this browser keeps nothing: what waits is lost when the page is closed. */
   full = "";
@@ -80,14 +96,20 @@ export class Outbox {
   /** Keeps masks and all events so far, here first, then on the server. Resolves when they are as safe as they can be here. */
   async save(masks = []) {
     if (!masks.length && !this.#events.length) return;
-    const body = { annotator: this.#annotator, task: this.#task, masks, events: this.#events };
+    const events = this.#events;
     this.#events = [];
+    const parts = inParts(masks).map((some, at, all) => this.#savePart(some, at < all.length - 1 ? [] : events));
+    await Promise.all(parts);
+    this.flush();
+  }
+
+  async #savePart(masks, events) {
+    const body = { annotator: this.#annotator, task: this.#task, masks, events };
     const save = { session: this.#session, part: ++this.#part, body };
     this.#storing++;
     this.#change({ waiting: this.waiting + 1 });
     if (!(await this.#keep("outbox", save, [this.#task.dataset, save.session, save.part]))) this.#unkept.push(save);
     this.#storing--;
-    this.flush();
   }
 
   /** Puts something into this browser's store, or takes it out (null); whether that worked. */
@@ -116,9 +138,10 @@ export class Outbox {
       for (let save; (save = this.#unkept[0]); this.#unkept.shift()) await this.#send(save);
       this.#pause = RETRY.first;
       const { length } = await this.#keys();
-      this.#change({ offline: false, elsewhere: false, waiting: length + this.#unkept.length + this.#storing });
+      this.#change({ offline: false, why: "", waiting: length + this.#unkept.length + this.#storing });
     } catch (error) {
-      this.#change({ offline: true, elsewhere: error.status === ELSEWHERE });
+      const why = { [ELSEWHERE]: "this server has another data set", [OTHER_TOKEN]: "this server asks for another token" };
+      this.#change({ offline: true, why: why[error.status] ?? "" });
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.flush(), this.#pause);
       this.#pause = Math.min(RETRY.longest, this.#pause * 2);
@@ -148,7 +171,9 @@ export class Outbox {
   }
 
   async #sendKept(key) {
-    await this.#send(await done(this.#store("outbox").get(key)));
+    const save = await done(this.#store("outbox").get(key));
+    if (!save) return; // another tab has sent it
+    await this.#send(save);
     await done(this.#store("outbox", "readwrite").delete(key));
   }
 
@@ -158,7 +183,7 @@ export class Outbox {
       await api.save(session, part, body);
     } catch (error) {
       const { status } = error;
-      const isFinal = error instanceof api.Refusal && status >= 400 && status < 500 && ![401, ELSEWHERE].includes(status);
+      const isFinal = error instanceof api.Refusal && status >= 400 && status < 500 && ![OTHER_TOKEN, ELSEWHERE].includes(status);
       if (!isFinal) throw error;
       await this.#keep("refused", { session, part, body, reason: error.message }, [this.#task.dataset, session, part]);
       this.#change({ refused: error.message });

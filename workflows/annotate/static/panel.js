@@ -72,8 +72,11 @@ export function showReminder(seconds) {
   $("reminder").hidden = false;
 }
 
-export function showImage(item, reviewing) {
-  $("image-name").textContent = item ? `${item.name}  ·  ${item.width} × ${item.height}` : "Nothing left to do";
+/** The image that is open, or why none is. */
+export function showImage(item, reviewing, why = "") {
+  $("paper").hidden = $("overlay").hidden = !item;
+  document.querySelector("footer").hidden = reviewing;
+  $("image-name").textContent = item ? `${item.name}  ·  ${item.width} × ${item.height}` : why;
   $("image-status").hidden = !item;
   $("image-status").textContent = item ? STATES[item.status] : "";
   $("image-status").className = `chip ${item?.status ?? ""}`;
@@ -81,14 +84,14 @@ export function showImage(item, reviewing) {
   $("note").value = ""; // of the image before
 }
 
-export function showSaving({ waiting, offline, elsewhere, refused, full }) {
+export function showSaving({ waiting, offline, why, refused, full }) {
   const saved = $("saved");
   saved.className = refused || (full && waiting) ? "refused" : waiting ? "waiting" : "quiet";
   if (refused) saved.textContent = `the server refused a save: ${refused}`;
   else if (full && waiting) saved.textContent = `this browser keeps nothing (${full}): leave this page open, ${waiting} saves wait`;
-  else if (elsewhere && waiting) saved.textContent = `this server has another data set: ${waiting} saves kept here`;
-  else if (offline && waiting) saved.textContent = `server away: ${waiting} saves kept here`;
+  else if (offline && waiting) saved.textContent = `${why || "server away"}: ${waiting} saves kept here`;
   else saved.textContent = waiting ? `saving ${waiting}` : "all saved";
+  saved.title = saved.textContent; // a narrow window shows a part of it
 }
 
 /** Candidates as small pictures with their scores, which are made anew only for a new answer. */
@@ -120,7 +123,7 @@ export function showWork(editor, busy) {
   $("undo").disabled = !editor?.canUndo;
   $("redo").disabled = !editor?.canRedo;
   $("work-title").textContent = editor?.origin ? "Editing a mask" : "Mask in work";
-  $("work-hint").hidden = something;
+  $("work-hint").hidden = something || !editor;
   $("work-facts").textContent = something ? facts(editor, busy) : "";
 }
 
@@ -185,12 +188,12 @@ export function showQueue(items, open) {
   );
 }
 
-/** Says something that went wrong, for a while. */
-export function complain(text) {
+/** Says something that went wrong, for a while; for good if that is 0. */
+export function complain(text, milliseconds = 8000) {
   $("message").textContent = text;
   $("message").hidden = false;
   clearTimeout(complain.timer);
-  complain.timer = setTimeout(() => ($("message").hidden = true), 8000);
+  complain.timer = milliseconds && setTimeout(() => ($("message").hidden = true), milliseconds);
 }
 
 /** Says something to those who listen rather than look. */

@@ -27,7 +27,8 @@ export class Prompts {
       beginStroke: () => desk.editor?.beginStroke(),
       stroke: (a, b, size, adds) => desk.editor?.stroke(a.x, a.y, b.x, b.y, size, adds),
       endStroke: (adds, size) => {
-        desk.editor?.endStroke();
+        if (!desk.editor) return;
+        desk.editor.endStroke();
         desk.note(adds ? "brush" : "erase", { details: { size } });
       },
       choose: (x, y) => this.#saved.editAt(x, y),

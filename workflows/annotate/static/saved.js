@@ -1,6 +1,6 @@
 // The saved masks of an image: how the mask in work becomes one of them, and one of them the mask in work.
 
-import { newId } from "./masks.js";
+import { idOf, newId } from "./masks.js";
 import { $, complain, say } from "./panel.js";
 import { areaOf, holds } from "./rle.js";
 import { colourOf } from "./view.js";
@@ -12,10 +12,16 @@ export class Saved {
     this.#desk = desk;
   }
 
+  /** Before the image is left: saves what was done to the mask in work; false when it cannot be saved. */
+  async settle() {
+    this.#putBack();
+    return this.save();
+  }
+
   /** Saves the mask in work; false when there is one that cannot be saved. */
   async save() {
     const desk = this.#desk;
-    const { editor } = desk;
+    const { editor, item } = desk;
     if (!editor || editor.isEmpty) return true;
     const mask = editor.mask();
     if (mask.runs.length < 2) {
@@ -32,19 +38,18 @@ export class Saved {
     desk.view.setMask(entry);
     desk.onMasks();
     await desk.outbox.save([desk.row(entry, { ...work, source: entry.source, revision: entry.revision })]);
-    await desk.outbox.keepDraft(desk.item.image_id, null);
-    say(`Mask saved, ${desk.masks.length} on this image`);
+    await desk.outbox.keepDraft(item.image_id, null);
+    if (desk.item === item) say(`Mask saved, ${desk.masks.length} on this image`);
     return true;
   }
 
   /** The mask in work as a saved one: a new mask, the next revision of one, or what a proposal became. */
   #entryOf({ origin, model, clicks }, mask) {
-    const isNew = !origin || origin.proposed;
-    const id = isNew ? newId() : origin.id;
+    const id = this.#idOf(origin);
     return {
       ...(origin ?? {}),
       id,
-      revision: isNew ? 1 : origin.revision + 1,
+      revision: this.#revisionAfter(origin),
       mask,
       source: origin?.proposed ? origin.id : (origin?.source ?? null),
       iou: model.candidates[model.chosen]?.iou ?? origin?.iou ?? null,
@@ -57,14 +62,26 @@ export class Saved {
     };
   }
 
+  /** What becomes of a proposal has one name, so that two people or tabs make one mask of it and not two. */
+  #idOf(origin) {
+    if (!origin) return newId();
+    return origin.proposed ? idOf(origin.id, this.#desk.project.task) : origin.id;
+  }
+
+  /** What a person did to a proposal (2) stands, if the proposal is accepted untouched elsewhere (1). */
+  #revisionAfter(origin) {
+    if (!origin) return 1;
+    return origin.proposed ? 2 : origin.revision + 1;
+  }
+
   async remove(id) {
     const desk = this.#desk;
     const entry = this.#find(id);
     if (!entry) return;
     if (desk.editor.origin?.id === id) desk.editor.clear();
     this.#drop(id);
-    const [mask, source] = entry.proposed ? [newId(), id] : [id, entry.source];
-    const work = { id: mask, revision: entry.revision + 1, source, deleted: true, seconds: desk.clock.takeMask() };
+    const [mask, source] = [this.#idOf(entry), entry.proposed ? id : entry.source];
+    const work = { id: mask, revision: this.#revisionAfter(entry), source, deleted: true, seconds: desk.clock.takeMask() };
     desk.note("delete_mask", { mask });
     await desk.outbox.save([desk.row(entry, work)]);
     desk.refresh();
@@ -123,14 +140,16 @@ export class Saved {
 
   /** Whether the mask in work may make place: an edit without changes goes back by itself. */
   #mayReplace() {
-    const { editor } = this.#desk;
-    if (editor.isEmpty) return true;
-    if (editor.origin && !editor.canUndo) {
-      this.discard();
-      return true;
-    }
+    this.#putBack();
+    if (this.#desk.editor.isEmpty) return true;
     complain("Save (Enter) or discard (Esc) the mask in work first.");
     return false;
+  }
+
+  /** A mask that was only looked at goes back as it was, and does not become the work of who looked. */
+  #putBack() {
+    const { editor } = this.#desk;
+    if (editor && !editor.isTouched) this.discard();
   }
 
   #find(id) {

@@ -27,10 +27,15 @@ export class Tools {
     this.act = act;
     viewport.addEventListener("pointerdown", (event) => this.#down(event));
     viewport.addEventListener("pointermove", (event) => this.#move(event));
-    for (const name of ["pointerup", "pointercancel"]) viewport.addEventListener(name, (event) => this.#up(event));
+    for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) viewport.addEventListener(name, (event) => this.#up(event));
     viewport.addEventListener("pointerleave", () => ((this.#pointer = null), this.refresh()));
     viewport.addEventListener("contextmenu", (event) => event.preventDefault());
     viewport.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+  }
+
+  /** Whether a pointer is in the middle of something. */
+  get isBusy() {
+    return this.#drag !== null;
   }
 
   get paints() {
@@ -64,6 +69,8 @@ export class Tools {
   }
 
   #down(event) {
+    if (this.#drag && this.#drag.pointer !== event.pointerId) return; // another finger
+    if (this.#drag) this.#up(event); // whose end was missed
     this.viewport.focus({ preventScroll: true });
     this.viewport.setPointerCapture(event.pointerId);
     const at = this.#view.imagePoint(event);
@@ -74,6 +81,7 @@ export class Tools {
     else if (this.tool === "box") this.#drag = { kind: "box", from: at, box: null };
     else if (this.tool === "select") this.act.choose(at.x, at.y);
     else this.#beginStroke(at);
+    if (this.#drag) this.#drag.pointer = event.pointerId;
     this.refresh();
   }
 
@@ -84,8 +92,9 @@ export class Tools {
   }
 
   #move(event) {
-    this.#pointer = this.#view.imagePoint(event);
     const drag = this.#drag;
+    if (drag && drag.pointer !== event.pointerId) return;
+    this.#pointer = this.#view.imagePoint(event);
     if (drag?.kind === "pan") {
       this.#view.pan(event.clientX - drag.last.clientX, event.clientY - drag.last.clientY);
       drag.last = event;
@@ -101,8 +110,9 @@ export class Tools {
     this.refresh();
   }
 
-  #up() {
+  #up(event) {
     const drag = this.#drag;
+    if (drag && drag.pointer !== event.pointerId) return;
     this.#drag = null;
     if (drag?.kind === "stroke") this.act.endStroke(this.tool === "brush", this.brushSize);
     if (drag?.kind === "box" && drag.box && drag.box[2] - drag.box[0] > 1 && drag.box[3] - drag.box[1] > 1) this.act.setBox(drag.box);

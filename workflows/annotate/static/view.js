@@ -23,6 +23,7 @@ export class View {
   x = 0;
   y = 0;
   showSaved = true;
+  #isFitted = true; // whether all of the picture is shown, which a window of another size does not change
   /** Called when another part of the image may have become visible. */
   onMove = () => {};
   /** What the overlay shows: {points, box, draggedBox, cursor: {x, y, diameter, kind}}. Set by the app before `draw`. */
@@ -63,6 +64,7 @@ export class View {
     this.x = (clientWidth - this.width * this.scale) / 2;
     this.y = (clientHeight - this.height * this.scale) / 2;
     this.#place();
+    this.#isFitted = true;
   }
 
   /** Zooms by steps around a point of the viewport, its middle if none is given. */
@@ -110,6 +112,7 @@ export class View {
   }
 
   #place() {
+    this.#isFitted = false;
     this.#paper.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.scale})`;
     this.#paper.classList.toggle("pixelated", this.scale >= 3);
     this.draw();
@@ -120,6 +123,7 @@ export class View {
     const { clientWidth, clientHeight } = this.#viewport;
     const ratio = devicePixelRatio || 1;
     [this.#overlay.width, this.#overlay.height] = [clientWidth * ratio, clientHeight * ratio];
+    if (this.#isFitted && this.width) this.fit();
     this.draw();
     this.onMove();
   }

@@ -1,0 +1,214 @@
+"""Clumsy hands in real Chromium: keys held down, fingers too many, edits that are none, two tabs at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
+
+from playwright.sync_api import Browser, expect
+
+from tests.workflows.annotate.browser import CHROMIUM, Person, held, sit_down
+from tests.workflows.annotate.conftest import Running, add_run
+from workflows.annotate.commands import AnnotateConfig
+from workflows.sql import connect
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+ONE = "SELECT image_id FROM images ORDER BY uri LIMIT 1"
+THREE = "SELECT image_id FROM images ORDER BY uri LIMIT 3"
+FIRST, SECOND = "photo-000.png", "photo-001.png"
+Start = Callable[..., Running]
+_FINGER = """([kind, id, x, y]) => document.getElementById("viewport").dispatchEvent(new PointerEvent(kind, {
+  pointerId: id, pointerType: "touch", clientX: x, clientY: y, button: 0, buttons: 1, bubbles: true,
+}))"""
+
+
+def told(config: AnnotateConfig, sql: str) -> list[tuple[Any, ...]]:
+    return connect(config.dataset).execute(sql).fetchall()
+
+
+def draw(person: Person, *path: tuple[float, float]) -> None:
+    person.press("b")
+    person.drag(*(path or ((0.2, 0.2), (0.6, 0.6))))
+
+
+@pytest.mark.parametrize("key", ["k", "n"])
+def test_a_key_held_down_leaves_one_image(browser: Browser, running: Start, config: AnnotateConfig, key: str) -> None:
+    ada = sit_down(browser, running(config, images=THREE).address, "Ada")
+    ada.shows(FIRST)
+    ada.page.keyboard.down(key)
+    ada.shows(SECOND)
+    ada.page.keyboard.down(key)  # what the keyboard repeats
+    ada.page.keyboard.up(key)
+    ada.press("b", "n")
+    ada.shows("photo-002.png")
+    ada.saved()
+    actions = [action for (action,) in told(config, "SELECT action FROM events ORDER BY sequence")]
+    assert actions == ["open", "skip" if key == "k" else "finish", "open", "finish", "open"]
+
+
+def test_keys_wait_for_the_end_of_a_stroke(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    ada = sit_down(browser, running(config, images=THREE).address, "Ada")
+    faults: list[Exception] = []
+    ada.page.on("pageerror", lambda fault: faults.append(fault))
+    draw(ada, (0.1, 0.1), (0.2, 0.1))
+    ada.page.mouse.move(*ada.at(0.5, 0.5))
+    ada.page.mouse.down()
+    ada.press("z", "Enter", "n", "e", "Escape")
+    ada.page.mouse.move(*ada.at(0.7, 0.5), steps=4)
+    ada.page.mouse.up()
+    ada.shows(FIRST)
+    drawn = ada.seen()
+    assert (drawn[:, :20].any(), drawn[24, 33:44].all(), faults) == (True, True, [])
+    ada.press("z")
+    assert not ada.seen()[:, 33:].any()
+
+
+def test_a_second_finger_does_not_draw(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    ada = sit_down(browser, running(config, images=THREE).address, "Ada")
+    ada.page.evaluate("() => { Element.prototype.setPointerCapture = () => {} }")  # there is no such finger
+    ada.press("b")
+    for kind, finger, x, y in (
+        ("pointerdown", 8, 0.2, 0.2),
+        ("pointerdown", 9, 0.8, 0.8),
+        ("pointermove", 9, 0.7, 0.8),
+        ("pointermove", 8, 0.4, 0.2),
+        ("pointerup", 9, 0.7, 0.8),
+        ("pointermove", 8, 0.5, 0.2),
+        ("pointerup", 8, 0.5, 0.2),
+    ):
+        ada.page.evaluate(_FINGER, [kind, finger, *ada.at(x, y)])
+    rows, columns = np.nonzero(ada.seen())
+    assert (rows.max() < 24, columns.max() > 31) == (True, True)
+    ada.press("z")
+    assert not ada.seen().any()
+
+
+def test_looking_at_a_mask_does_not_make_it_ones_own(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    address = running(config, images=ONE).address
+    ada, bob = (sit_down(browser, address, name) for name in ("Ada", "Bob"))
+    draw(ada)
+    ada.press("Enter", "n")
+    expect(ada.page.locator("#image-name")).to_have_text("Nothing left to do")
+    bob.press("q")
+    bob.page.get_by_role("button", name=f"Review {FIRST}").click()
+    bob.shows(FIRST)
+    bob.press("j")
+    expect(bob.page.locator("#work-title")).to_have_text("Editing a mask")
+    bob.press("a")
+    expect(bob.page.locator("#image-name")).to_have_text("Nothing left to do")
+    bob.saved()
+    assert told(config, "SELECT annotator, revision FROM annotation_revisions") == [("Ada", 1)]
+    assert told(config, "SELECT action FROM events WHERE annotator = 'Bob' AND action = 'accept'") == [("accept",)]
+
+
+def test_an_edit_that_was_reloaded_is_not_thrown_away(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    ada = sit_down(browser, running(config, images=THREE).address, "Ada")
+    for path in (((0.1, 0.1), (0.3, 0.1)), ((0.6, 0.7), (0.8, 0.7))):
+        draw(ada, *path)
+        ada.press("Enter")
+    ada.page.locator("#masks .edit").first.click()
+    draw(ada, (0.1, 0.5), (0.3, 0.5))
+    edited = ada.seen()
+    ada.kept()
+    ada.page.reload()
+    ada.ready().press("j")
+    expect(ada.page.locator("#message")).to_have_text("Save (Enter) or discard (Esc) the mask in work first.")
+    assert (ada.seen() == edited).all()
+
+
+def test_what_was_undone_is_in_nobodys_way(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    ada = sit_down(browser, running(config, images=THREE).address, "Ada")
+    draw(ada)
+    ada.press("z", "n")
+    ada.shows(SECOND)
+    ada.saved()
+    assert told(config, "SELECT count(*) FROM annotations") == [(0,)]
+
+
+def test_nothing_is_drawn_on_an_image_that_is_done(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    ada = sit_down(browser, running(config, images=THREE).address, "Ada")
+    ada.saved()
+    with held(ada.page, "**/api/sessions/**"):
+        ada.press("n")
+        expect(ada.page.locator("#finish")).to_be_disabled()
+        draw(ada)
+        ada.press("Enter")
+    ada.shows(SECOND)
+    ada.saved()
+    assert told(config, "SELECT action FROM events ORDER BY sequence") == [("open",), ("finish",), ("open",)]
+
+
+def test_proposals_become_one_mask_each_in_two_tabs(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    """One tab changes the proposal, the other, which does not know, accepts it untouched."""
+    add_run(config)
+    ada = sit_down(browser, running(config, stage="semi-automatic", images=ONE).address, "Ada")
+    other = Person(ada.page.context.new_page())
+    other.page.goto(ada.page.url)
+    other.ready().shows(FIRST)
+    ada.press("j")
+    draw(ada, (0.7, 0.2), (0.9, 0.2))
+    changed = ada.seen()
+    ada.press("Enter")
+    ada.saved()
+    for tab in (other, ada):
+        tab.press("n")
+        expect(tab.page.locator("#image-name")).to_have_text("Nothing left to do")
+        tab.saved()
+    assert told(config, "SELECT area FROM annotations") == [(changed.sum(),)]
+
+
+def test_more_masks_than_a_save_may_hold(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    """Copies of one proposal, as many as the server takes at once and some more."""
+    add_run(config)
+    ada = sit_down(browser, running(config, stage="semi-automatic", images=ONE).address, "Ada")
+
+    def multiply(route: Any) -> None:
+        (mask,) = route.fetch().json()
+        route.fulfill(json=[mask | {"mask_id": f"{mask['mask_id']}.{n}"} for n in range(5_100)])
+
+    ada.page.route("**/masks", multiply)
+    ada.page.reload()
+    ada.ready().shows(FIRST)
+    ada.press("n")
+    expect(ada.page.locator("#image-name")).to_have_text("Nothing left to do")
+    ada.saved()
+    assert told(config, "SELECT count(*) FROM annotations") == [(5_100,)]
+    assert told(config, "SELECT count(*) FROM events WHERE action = 'finish'") == [(1,)]
+
+
+def test_another_token_is_said_and_the_saves_wait_for_it(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = sit_down(browser, running(config, images=THREE).address, "Ada")
+    ada.saved()
+    refusal = {"detail": "a token is needed"}
+    ada.page.route("**/api/**", lambda route: route.fulfill(status=401, json=refusal))
+    draw(ada)
+    ada.press("Enter")
+    expect(ada.page.locator("#saved")).to_have_text("this server asks for another token: 1 saves kept here")
+    ada.page.reload()
+    expect(ada.page.locator("#message")).to_contain_text("This page could not start: a token is needed")
+    ada.page.unroute("**/api/**")
+    ada.page.reload()
+    ada.ready().saved()
+    assert told(config, "SELECT count(*) FROM annotations") == [(1,)]
+
+
+def test_a_window_of_another_size_still_shows_the_whole_picture(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = sit_down(browser, running(config, images=THREE).address, "Ada")
+    ada.page.set_viewport_size({"width": 800, "height": 600})
+    inside = """() => {
+      const [photo, view] = ["photo", "viewport"].map((id) => document.getElementById(id).getBoundingClientRect());
+      return photo.left >= view.left && photo.right <= view.right && photo.bottom <= view.bottom;
+    }"""
+    ada.page.wait_for_function(inside)
+    name = ada.page.locator("#image-name").bounding_box()
+    assert name is not None
+    assert (name["width"] >= 80, name["height"] < 30) == (True, True)
