@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from schemas.layout import DATASET_KEY
 from workflows.commands import SqlConfig
 from workflows.rounds.commands import RoundsConfig
 from workflows.rounds.config import EngineConfig, read_engine
 from workflows.rounds.engine import Means, WaitingError, open_engine, run_rounds
 from workflows.rounds.steps import STEPS
 from workflows.sql import sql
+from workflows.storage import open_store
 
 _STATUS = """
 SELECT round, stage, state, promoted, masks_per_image, round(clicks_per_mask, 1) AS clicks_per_mask,
@@ -26,6 +28,8 @@ def rounds(config: RoundsConfig) -> int:
     """
     described = read_engine(config.engine)
     if config.action == "status":
+        if not open_store(described.dataset).exists(DATASET_KEY):
+            raise ValueError(f"{described.dataset}: no round has begun; `sam-engine rounds run` begins the first")
         return sql(SqlConfig(described.dataset, _STATUS, format="json" if config.json else "table"))
     return _go_on(config, described)
 

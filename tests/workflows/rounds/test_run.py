@@ -27,6 +27,8 @@ def test_every_kind_of_work_on_ray(
     (tmp_path / "engine.yaml").write_text(yaml.safe_dump(document))
     refused = engine("rounds", "resume", tmp_path / "engine.yaml")
     assert (refused.status, "has no round to go on with" in refused.err) == (2, True)
+    early = engine("rounds", "status", tmp_path / "engine.yaml")
+    assert (early.status, "no round has begun" in early.err) == (2, True)
 
     begun = engine("rounds", "run", tmp_path / "engine.yaml", "--simulate", "--steps", "5")
     assert begun.status == 0, begun.err
