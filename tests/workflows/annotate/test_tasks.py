@@ -47,6 +47,14 @@ def exchange(server: Running, **changes: Any) -> None:
     server.start()
 
 
+def at_work(browser: Browser, running: Start, config: AnnotateConfig, images: str) -> tuple[Running, Person]:
+    """Ada in the first round, and all that is known of her saved."""
+    server = running(config, round=1, images=images)
+    ada = sit_down(browser, server.address, "Ada")
+    ada.saved()
+    return server, ada
+
+
 def told(config: AnnotateConfig, columns: str, table: str = "events") -> list[tuple[Any, ...]]:
     order = "happened_at" if table == "events" else "created_at"
     return connect(config.dataset).execute(f"SELECT {columns} FROM {table} ORDER BY {order}").fetchall()
@@ -55,9 +63,7 @@ def told(config: AnnotateConfig, columns: str, table: str = "events") -> list[tu
 def test_a_save_that_waited_is_kept_under_the_round_that_it_was_drawn_in(
     browser: Browser, running: Start, config: AnnotateConfig
 ) -> None:
-    server = running(config, round=1, images=ONE)
-    ada = sit_down(browser, server.address, "Ada")
-    ada.saved()
+    server, ada = at_work(browser, running, config, ONE)
     server.stop()
     draw(ada)
     ada.press("Enter", "n")
@@ -72,9 +78,7 @@ def test_a_save_that_waited_is_kept_under_the_round_that_it_was_drawn_in(
 def test_finishing_an_image_in_one_round_does_not_finish_it_in_the_next(
     browser: Browser, running: Start, config: AnnotateConfig
 ) -> None:
-    server = running(config, round=1, images=TWO)
-    ada = sit_down(browser, server.address, "Ada")
-    ada.saved()
+    server, ada = at_work(browser, running, config, TWO)
     server.stop()
     ada.press("n")
     exchange(server, round=2)
@@ -87,9 +91,7 @@ def test_clicks_on_an_image_of_another_task_are_not_answered_and_nothing_is_lost
     browser: Browser, running: Start, config: AnnotateConfig
 ) -> None:
     """The server decodes here: its model may be another one than the mask would be noted under."""
-    server = running(config, round=1, images=ONE)
-    ada = sit_down(browser, server.address, "Ada")
-    ada.saved()
+    server, ada = at_work(browser, running, config, ONE)
     exchange(server, round=2)
     ada.click(0.5, 0.5)
     told_so = "another task now (assisted manual, round 2); save, then reload"
