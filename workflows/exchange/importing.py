@@ -32,7 +32,7 @@ from workflows.exchange.imported_run import imported_run
 from workflows.exchange.incoming_rows import Rules, Taken, annotation_rows, automatic_result, event_rows, take
 from workflows.exchange.readers import IncomingSource, merged
 from workflows.exchange.readers.opening import open_source
-from workflows.exchange.succession import Row, follow, session_of, standing_before
+from workflows.exchange.succession import Row, follow, note_earlier, session_of, standing_before
 from workflows.failures import one_line, tell_left_out
 from workflows.ingest import ingest
 from workflows.plans import finished_shards, read_plan, settle_plan
@@ -69,7 +69,8 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where masks go. `run` is there when models made some of them; `tables` knows the places of each image."""
+    """Where masks go. `run` is there when models made some of them; `tables` knows the places of
+    each image and what earlier imports brought."""
 
     store: Store
     run: RunRecord | None
@@ -96,6 +97,7 @@ def import_command(config: ImportConfig) -> int:
         run = settle_run(store, imported_run(source)) if automatic else None
         with closing(connect(config.dataset)) as catalog:
             rules = _rules(config, source, stage, tables, catalog)
+            note_earlier(tables, catalog, store, rules.session)
             destination = Destination(store, run, rules, tables, catalog)
             done = _take_all(source, destination, _pending(destination))
     tell_left_out(done.refused)
@@ -195,7 +197,7 @@ def _write(destination: Destination, shard: Shard, taken: Sequence[Taken]) -> Wr
     """Write one shard, what commits it last; a line is refused for each image whose rows break a rule."""
     store, rules, run = destination.store, destination.rules, destination.run
     lines: list[str] = []
-    before = standing_before(destination.catalog, shard.image_ids, rules)
+    before = standing_before(destination.tables, shard.image_ids, rules)
     human = [_annotations(image, rules, before[image.image_id], lines) for image in taken]
     rows = pa.concat_tables([ANNOTATIONS.empty_table(), *human])
     removed = pc.sum(rows["deleted"]).as_py() or 0

@@ -16,22 +16,26 @@ import duckdb
 import pyarrow as pa
 
 from schemas.ids import canonical_json, content_hash
+from schemas.layout import ANNOTATIONS_PREFIX, parse_session_key
 from schemas.tables import ANNOTATIONS
 from workflows.exchange.incoming_rows import Rules, id_prefix
 from workflows.exchange.selection import IMPORT_ACTION
 from workflows.redact import redact
+from workflows.storage import Store
 
 Row = dict[str, Any]
 
+_ROWS_AT_ONCE = 8192
 _IS_IMPORT = re.compile(r"import-[0-9a-f]{16}").fullmatch
 _SESSIONS = f"""
 SELECT session FROM events
 WHERE action = '{IMPORT_ACTION}' AND mask_id IS NULL AND details::JSON->>'source' = ?
 GROUP BY session ORDER BY max(happened_at), session"""
 # An import that was killed does not follow itself.
+_REVISIONS = "FROM annotation_revisions WHERE session <> ? AND starts_with(mask_id, 'import-')"
+_EARLIER = "CREATE TABLE earlier AS FROM revisions SEMI JOIN places USING (image_id)"
 _LATEST = """
-FROM annotation_revisions
-WHERE session <> ? AND starts_with(mask_id, 'import-') AND image_id IN (SELECT unnest(?))
+FROM earlier WHERE image_id IN (SELECT unnest(?))
 QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC, session DESC) = 1"""
 
 
@@ -51,11 +55,34 @@ def _named(what: Sequence[object], generation: int) -> str:
     return f"import-{content_hash(canonical_json(full).encode())[:16]}"
 
 
+def note_earlier(
+    tables: duckdb.DuckDBPyConnection, catalog: duckdb.DuckDBPyConnection, store: Store, session: str
+) -> None:
+    """Fills the table `earlier`: every revision, by whoever, of what other imports brought of the images in `places`.
+
+    The data set is asked once, and not at all where it has no other import.
+    """
+    if _has_other_imports(store, session):
+        revisions = catalog.sql(_REVISIONS, params=[session]).to_arrow_reader(_ROWS_AT_ONCE)
+    else:
+        revisions = pa.RecordBatchReader.from_batches(ANNOTATIONS, [])
+    tables.register("revisions", revisions)
+    tables.execute(_EARLIER)
+    tables.unregister("revisions")
+
+
+def _has_other_imports(store: Store, session: str) -> bool:
+    """Whether masks of another import are there, also of one that was killed before it wrote an event."""
+    keys = (parse_session_key(entry.key) for entry in store.list(ANNOTATIONS_PREFIX.rstrip("/")))
+    return any(key and key.session != session and _IS_IMPORT(key.session) for key in keys)
+
+
 def standing_before(
-    catalog: duckdb.DuckDBPyConnection, images: Sequence[str], rules: Rules
+    tables: duckdb.DuckDBPyConnection, images: Sequence[str], rules: Rules
 ) -> defaultdict[str, list[Row]]:
-    """The latest state of every mask that earlier imports of this source brought, by image: rows of ANNOTATIONS."""
-    found = catalog.sql(_LATEST, params=[rules.session, list(images)]).to_arrow_table().select(ANNOTATIONS.names)
+    """The latest state of every mask that earlier imports of this source brought, by image: rows of ANNOTATIONS, from
+    the table of `note_earlier`."""
+    found = tables.sql(_LATEST, params=[list(images)]).to_arrow_table().select(ANNOTATIONS.names)
     before = defaultdict[str, list[Row]](list)
     for row in found.to_pylist():
         if row["mask_id"].startswith(id_prefix(rules, row["image_id"])):

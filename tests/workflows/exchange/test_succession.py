@@ -126,6 +126,35 @@ def test_what_a_person_changed_since_stays(source: Source) -> None:
     assert (masks.keys(), masks["10"]) == ({"10", "12", "13"}, _counts(source, "12"))
 
 
+class Asked:
+    """The data set's tables, and every statement that was asked of them."""
+
+    def __init__(self, data: str) -> None:
+        self._catalog = connect(data)
+        self.statements: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._catalog, name)
+        if name not in ("sql", "execute"):
+            return found
+        return lambda statement, *rest, **named: self.statements.append(statement) or found(statement, *rest, **named)
+
+
+def test_revisions_are_asked_for_once_and_only_where_another_import_was(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the number of shards: two here."""
+    monkeypatch.setattr(importing, "IMAGES_PER_SHARD", 1)
+    asked: list[Asked] = []
+    monkeypatch.setattr(importing, "connect", lambda data: asked.append(Asked(data)) or asked[-1])
+    source.bring(source.document)
+    source.bring(source.document)
+    source.bring(source.corrected(corner=44.0))
+    times = [sum("annotation_revisions" in statement for statement in one.statements) for one in asked]
+    assert times == [0, 0, 1]
+    assert source.stands() == source.holds()
+
+
 def _counts(source: Source, number: str) -> bytes:
     return dict(source.stands())[number]
 
@@ -155,12 +184,23 @@ def test_a_correction_that_was_killed_goes_on(source: Source, monkeypatch: pytes
     assert source.stands() == source.holds()
 
 
-def _dying(table: str) -> Any:
-    """A `put` that dies at the second part of a table of annotations."""
+def test_a_first_import_that_was_killed_before_its_events_is_followed(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(type(open_store(str(source.data))), "put", _dying("events", part=1))
+        source.path.write_text(json.dumps(source.document))
+        assert source.engine("import", source.path, source.data).status == 130
+    source.bring(source.corrected(12, 13, corner=44.0))
+    assert source.stands() == source.holds()
+
+
+def _dying(table: str, *, part: int = 2) -> Any:
+    """A `put` that dies at a part of a table of annotations."""
     put = type(open_store("/")).put
 
     def dies(store: Store, key: str, data: bytes) -> None:
-        if key.startswith(f"annotations/{table}/") and key.endswith("part-00000002.parquet"):
+        if key.startswith(f"annotations/{table}/") and key.endswith(f"part-{part:08}.parquet"):
             raise KeyboardInterrupt
         put(store, key, data)
 
