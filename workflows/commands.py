@@ -197,6 +197,9 @@ class TrainCommand:
     """Name of the run. The same preset, data and name continue a run; anything else starts another beside it."""
     workers: int = 1
     """Processes that share every step; one per GPU."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the workers run; auto takes GPUs when there are some. Named, it waits for a cluster that has to start such
+    machines."""
     threads: int | None = None
     """CPU cores per worker; a fair share when not given."""
     accumulate: int = 1

@@ -19,6 +19,7 @@ from sam_core.ahead import ahead
 from sam_core.model.checkpoint import load_model
 from schemas.layout import embedding_key
 from workflows.annotate.commands import EmbedConfig
+from workflows.devices import choose_device
 from workflows.embeddings import embed_image, embedded_images, stale_embeddings
 from workflows.failures import one_line
 from workflows.images import ImageError
@@ -105,10 +106,10 @@ class EmbedWorker:
 
 def _work(config: EmbedConfig, store: Store, model: Model, missing: list[StoredImage]) -> list[str]:
     """Embed images on the cluster; one line for every image that cannot be."""
-    from workflows.ray_session import choose_pool, has_gpus, map_actors, start_ray
+    from workflows.ray_session import choose_pool, map_actors, start_ray
 
     start_ray()
-    device = ("cuda" if has_gpus() else "cpu") if config.device == "auto" else config.device
+    device = choose_device(config.device)
     pool = choose_pool(workers=config.workers, threads=config.threads, on_gpu=device == "cuda")
     job = EmbedJob(store.root, model, device, pool.threads, config.max_pixels)
     chunks = [missing[start : start + IMAGES_PER_CHUNK] for start in range(0, len(missing), IMAGES_PER_CHUNK)]

@@ -8,7 +8,6 @@ Nothing but files in the data set carries state from one command to the next.
 
 from __future__ import annotations
 
-import os
 import shlex
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ import pyarrow as pa
 from sam_core.device_settings import DeviceSettings
 from schemas.records import RunRecord
 from workflows.commands import AUTO, GenerateConfig
+from workflows.devices import choose_device
 from workflows.image_worker import ShardJob
 from workflows.ingest import ingest
 from workflows.licences import require_licences
@@ -100,31 +100,6 @@ def _spec(config: GenerateConfig) -> GeneratorSpec:
     if config.dtype == "bfloat16" and not settings:
         raise ValueError(f"--dtype bfloat16 is for plain ViTs on a GPU; here {model.name} runs in float32 on {device}")
     return GeneratorSpec(model, config.thresholds, device, config.exact_reference, settings)
-
-
-def _require_device(wanted: str) -> None:
-    """Raises ValueError for a GPU that this machine, if the work is here, does not have."""
-    if not wanted.startswith("cuda") or os.environ.get("RAY_ADDRESS"):
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        raise ValueError(f"--device {wanted}: torch finds no GPU on this machine; leave --device out")
-
-
-def choose_device(wanted: str) -> str:
-    """The torch device of the workers: a GPU if the cluster, or this machine without one, has any."""
-    if wanted != "auto":
-        _require_device(wanted)
-        return wanted
-    if os.environ.get("RAY_ADDRESS"):
-        from workflows.ray_session import has_gpus, start_ray
-
-        start_ray()
-        return "cuda" if has_gpus() else "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _report(dataset: str, run_id: str) -> int:

@@ -49,12 +49,16 @@ def has_gpus() -> bool:
 
 
 def choose_pool(*, workers: int | None, threads: int | None, on_gpu: bool) -> Pool:
-    """Fill in what the user left open from what the cluster has: one worker per GPU, else one per two CPU cores."""
+    """Fill in what the user left open from what the cluster has: one worker per GPU, else one per two CPU cores.
+
+    A cluster that starts machines on demand may have none yet: then one worker of CORES_PER_WORKER cores.
+    """
     resources = ray.cluster_resources()
-    cores, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
-    if on_gpu and gpus:
-        return Pool(workers or gpus, threads or max(1, cores // gpus), 1)
-    threads = threads or min(CORES_PER_WORKER, cores)
+    cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    if on_gpu:
+        share = max(1, cores // gpus) if gpus else CORES_PER_WORKER
+        return Pool(workers or max(1, gpus), threads or share, 1)
+    threads = threads or min(CORES_PER_WORKER, cores or CORES_PER_WORKER)
     return Pool(workers or max(1, cores // threads), threads, 0)
 
 

@@ -64,6 +64,8 @@ def test_a_lost_driver_starts_again_by_itself() -> None:
     config = parse(words[2:])
     assert isinstance(config, GenerateConfig)
     assert (config.model, config.recipe) == ("vit_h", "sa1b")
+    (group,) = spec["rayClusterSpec"]["workerGroupSpecs"]
+    assert (config.device, config.workers) == ("cuda", group["maxReplicas"])  # nobody can know while no node is there
 
 
 def test_a_pod_has_time_to_drain_before_its_node_goes() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +19,21 @@ from workflows.failures import WorkerError
 from workflows.ray_session import Pool, choose_pool, run_shards, start_ray
 from workflows.storage import LocalStore
 
+COLD = """
+import json, os, ray
+from workflows.commands import TrainCommand
+from workflows.devices import choose_device
+from workflows.ray_session import choose_pool
+from workflows.train.job import _require_room
+
+ray.init(address="local", num_cpus=0, num_gpus=0, include_dashboard=False, object_store_memory=80_000_000)
+asked = [(None, None, True), (16, None, True), (16, 8, True), (None, None, False), (4, 1, False)]
+pools = [choose_pool(workers=w, threads=t, on_gpu=g) for w, t, g in asked]
+print(json.dumps([[pool.workers, pool.threads, pool.gpus] for pool in pools]))
+os.environ["RAY_ADDRESS"] = "auto"
+for device in ("cuda", "cpu"):
+    _require_room(TrainCommand(("x",), workers=16, device=device), gpus=choose_device(device) == "cuda")
+"""
 ONE = Pool(workers=1, threads=1, gpus=0)
 
 
@@ -68,3 +86,12 @@ def test_the_pool_follows_the_machine_unless_told_otherwise(cluster: str) -> Non
     assert choose_pool(workers=None, threads=None, on_gpu=False) == Pool(1, 2, 0)
     assert choose_pool(workers=None, threads=1, on_gpu=False) == Pool(2, 1, 0)
     assert choose_pool(workers=3, threads=None, on_gpu=False) == Pool(3, 2, 0)
+    assert choose_pool(workers=None, threads=None, on_gpu=True) == Pool(1, 2, 1)
+
+
+def test_a_cluster_that_has_no_machine_yet_is_asked_for_what_was_said() -> None:
+    """As an autoscaler's head is, which books neither cores nor GPUs."""
+    done = subprocess.run([sys.executable, "-c", COLD], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pools = json.loads(done.stdout.splitlines()[-1])
+    assert pools == [[1, 2, 1], [16, 2, 1], [16, 8, 1], [1, 2, 0], [4, 1, 0]]

@@ -26,8 +26,8 @@ from schemas.layout import crops_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import CROPS
 from workflows.crops.commands import CropsConfig
+from workflows.devices import choose_device
 from workflows.failures import one_line, tell_left_out
-from workflows.generate import choose_device
 from workflows.images import ImageError
 from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress

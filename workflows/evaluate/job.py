@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from sam_core.model.checkpoint import load_model
 from schemas import evaluation as layout
 from schemas.ids import canonical_json, content_hash
+from workflows.devices import choose_device
 from workflows.evaluate.clicks import Fairness, SinglePoint
 from workflows.evaluate.commands import (
     EdgesConfig,
@@ -39,7 +40,6 @@ from workflows.evaluate.show import show
 from workflows.evaluate.task import Figure, Task
 from workflows.evaluate.text import Text
 from workflows.evaluate.worker import EvaluationJob, EvaluationWorker, Helpers
-from workflows.generate import choose_device
 from workflows.models import Model, find_model
 from workflows.plans import default_shard_size
 from workflows.progress import Progress

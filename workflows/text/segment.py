@@ -31,7 +31,7 @@ from sam_core.phrases import embed_phrases
 from sam_core.predict import ImageEmbedding, Look, Prompts, encode
 from sam_core.windows import Box
 from schemas.ids import model_id
-from workflows.generate import choose_device
+from workflows.devices import device_here
 from workflows.images import ImageError
 from workflows.images import decode as decode_image
 from workflows.report.overlays import overlay
@@ -81,7 +81,7 @@ def segment(config: SegmentConfig) -> int:
     _require_apart(config)
     image = _read(config)
     spots, clock = read_spots(config, (image.shape[0], image.shape[1])), Clock()
-    model = load_model(config.model, device=choose_device(config.device))
+    model = load_model(config.model, device=device_here(config.device))
     clip = _clip(config, model)
     with torch.inference_mode():
         with clock.timed("text"):

@@ -24,8 +24,8 @@ from schemas.ids import canonical_json, content_hash
 from schemas.layout import masks_key, tags_key
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.tables import TAGS
+from workflows.devices import choose_device
 from workflows.failures import one_line, tell_left_out
-from workflows.generate import choose_device
 from workflows.images import ImageError
 from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress

@@ -9,6 +9,7 @@ not part of it: a run may be taken up by more or fewer.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import tempfile
 import threading
@@ -32,8 +33,9 @@ from schemas import ids
 from schemas.layout import training_end_key, training_key
 from schemas.records import TrainingRecord, from_json, to_json
 from workflows.commands import TrainCommand
+from workflows.devices import choose_device
 from workflows.models import Model, find_model
-from workflows.ray_session import has_gpus, start_ray
+from workflows.ray_session import CORES_PER_WORKER, start_ray
 from workflows.runs import open_dataset, package_versions
 from workflows.storage import Store, open_store
 from workflows.train import checkpoints
@@ -222,9 +224,9 @@ def _finished(store: Store, run_id: str) -> Finished | None:
 
 
 def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:
+    gpus = choose_device(command.device) == "cuda"
     start_ray()
-    gpus = has_gpus()
-    _require_cores(command, gpus=gpus)
+    _require_room(command, gpus=gpus)
     told, over = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
     share = _fair_share(command.workers, gpus=gpus)
     job = TrainJob(
@@ -318,15 +320,19 @@ class _Listener:
 def _fair_share(workers: int, *, gpus: bool) -> int:
     """Threads of a worker: all cores, or half of them beside a GPU, where loaders have the other half.
 
-    Threads wait for the slowest of them: where other programs hold a core, fewer `--threads` are faster."""
-    cores = int(ray.cluster_resources().get("CPU", 1))
-    return max(1, cores // ((2 if gpus else 1) * workers))
+    Threads wait for the slowest of them: where other programs hold a core, fewer `--threads` are faster. A cluster that
+    has no cores yet says nothing of those that it will start."""
+    cores = int(ray.cluster_resources().get("CPU", 0))
+    return max(1, cores // ((2 if gpus else 1) * workers)) if cores else CORES_PER_WORKER
 
 
-def _require_cores(command: TrainCommand, *, gpus: bool) -> None:
+def _require_room(command: TrainCommand, *, gpus: bool) -> None:
+    """Raises NoRoomError when the workers do not fit; a cluster that was told their device may yet start machines."""
+    if command.device != "auto" and os.environ.get("RAY_ADDRESS"):
+        return
     resources = ray.cluster_resources()
     cores, wanted = resources.get("CPU", 0), 0 if gpus else WORKER_CORES * command.workers
-    if gpus and command.workers > resources["GPU"]:
-        raise NoRoomError(f"--workers {command.workers}, but the cluster has {int(resources['GPU'])} GPUs")
+    if gpus and command.workers > resources.get("GPU", 0):
+        raise NoRoomError(f"--workers {command.workers}, but the cluster has {int(resources.get('GPU', 0))} GPUs")
     if wanted > cores:
         raise NoRoomError(f"--workers {command.workers} need {wanted:g} CPU cores, the cluster has {cores:g}")

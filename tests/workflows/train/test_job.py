@@ -245,3 +245,16 @@ def test_sources_in_another_order_are_another_run(labelled: Path, tmp_path: Path
 def test_somewhere_to_write_is_needed(labelled: Path, engine: Engine) -> None:
     ran = engine("train", labelled, *SMALL)
     assert (ran.status, "say with --out where" in ran.err) == (2, True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(
+    tmp_path: Path, labelled: Path, tiny_checkpoint: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    start = ("--start", tiny_checkpoint, "--out", tmp_path / "out", "--device", "cuda")
+    ran = engine("train", labelled, *SMALL, *start)
+    assert (ran.status, ran.err) == (
+        2,
+        "sam-engine: --device cuda: torch finds no GPU on this machine; leave --device out\n",
+    )
