@@ -7,6 +7,8 @@ Nothing falls back later: what was resolved and is missing where it shall run is
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -61,7 +63,8 @@ class DeviceSettings:
     def resolve(self, device: str) -> DeviceSettings:
         """These settings with every `auto` decided: on CUDA with Triton its kernels and compiled code, else torch's.
 
-        Raises ValueError when what is asked for by name needs Triton and there is none.
+        Raises ValueError when what is asked for by name needs Triton and there is none, and when kernels shall run on a
+        GPU and there is no C compiler.
         """
         on_gpu, triton = torch.device(device).type == "cuda", has_triton()
         fast = on_gpu and triton
@@ -76,6 +79,8 @@ class DeviceSettings:
             raise ValueError(
                 "kernels were asked for in Triton, and there is no package triton: install it or ask for auto"
             )
+        if on_gpu and not has_compiler() and (resolved.compile == "on" or "triton" in resolved.kernels):
+            raise ValueError("kernels for a GPU need a C compiler: install gcc and libc6-dev, or name one in CC")
         return resolved
 
 
@@ -127,3 +132,8 @@ def batch_sizes(config: SamConfig, settings: DeviceSettings, *, parameters: int)
 def has_triton() -> bool:
     """Whether the package is installed."""
     return importlib.util.find_spec("triton") is not None
+
+
+def has_compiler() -> bool:
+    """Whether Triton finds a C compiler, which builds what launches its kernels as they are first used."""
+    return bool(os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"))

@@ -1,5 +1,8 @@
 """What is asked for becomes what runs, by name; batches follow from memory."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from sam_core import device_settings
@@ -9,6 +12,7 @@ from sam_core.presets import vit_b, vit_h, vit_n
 
 def test_nothing_is_left_to_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_settings, "has_triton", lambda: True)
+    monkeypatch.setenv("CC", "cc")
     assert DeviceSettings().resolve("cuda").kernels == "device attention=triton compile=on decoder=triton masks=triton"
     assert DeviceSettings().resolve("cpu").kernels == "device attention=sdpa compile=off decoder=torch masks=torch"
     monkeypatch.setattr(device_settings, "has_triton", lambda: False)
@@ -19,6 +23,21 @@ def test_nothing_is_left_to_chance(monkeypatch: pytest.MonkeyPatch) -> None:
         DeviceSettings(attention="triton").resolve("cuda")
     with pytest.raises(ValueError, match="there is no package triton"):
         DeviceSettings(decoder="triton").resolve("cuda")
+
+
+def test_without_a_compiler_no_kernel_is_launched_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A PATH without programs; every image would become an error row as the first kernel is launched."""
+    monkeypatch.setattr(device_settings, "has_triton", lambda: True)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    plain = DeviceSettings(attention="sdpa", compile="off", decoder="torch", masks="torch")
+    for settings in (DeviceSettings(), replace(plain, compile="on"), replace(plain, masks="triton")):
+        with pytest.raises(ValueError, match="need a C compiler: install gcc"):
+            settings.resolve("cuda")
+    assert plain.resolve("cuda") == plain
+    assert DeviceSettings().resolve("cpu").compile == "off"
+    (tmp_path / "clang").touch(mode=0o755)
+    assert DeviceSettings().resolve("cuda").masks == "triton"
 
 
 def test_refuses_what_makes_no_sense() -> None:

@@ -60,7 +60,10 @@ def test_a_generator_makes_masks(tiny_checkpoint: Path) -> None:
     assert generation.candidates == 3
 
 
-def test_only_plain_vits_on_a_gpu_go_in_batches(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_only_plain_vits_on_a_gpu_go_in_batches(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "cc")
     model, wanted = find_model(str(tiny_checkpoint)), DeviceSettings(memory_bytes=6 << 30)
     on_gpu = settings_for(model, "cuda", wanted, exact_reference=False)
     assert on_gpu == wanted.resolve("cuda")
