@@ -59,7 +59,7 @@ class S3Store:
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.root = f"{S3_SCHEME}{bucket}/{self._prefix}".rstrip("/")
         self._patience = patience or patience_of()
-        self._client = _client(self._patience)
+        self._client = open_client(self._patience, boto3.session.Session())
 
     def get(self, key: str, *, start: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         if length == 0:
@@ -136,7 +136,7 @@ class S3Store:
         """Run a request, again after a growing random pause while the failure is one that passes."""
         where = f"{self.root}/{key}".rstrip("/")
         try:
-            return self._patience.keep_trying(request, _passes)
+            return self._patience.keep_trying(request, passes)
         except (ClientError, BotoCoreError) as error:
             raise _translate(error, verb, where, self._patience.attempts) from error
 
@@ -187,8 +187,8 @@ def _broken_off_after(seconds: float, stream: Any) -> Iterator[None]:
         watch.cancel()
 
 
-def _client(patience: Patience) -> Any:
-    """A boto3 client that waits within these limits. Raises StoreError."""
+def open_client(patience: Patience, session: boto3.session.Session) -> Any:
+    """A client of a session that waits within these limits. Raises StoreError."""
     config = Config(
         connect_timeout=patience.connect_seconds,
         read_timeout=patience.read_seconds,
@@ -199,7 +199,7 @@ def _client(patience: Patience) -> Any:
         response_checksum_validation="when_required",
     )
     try:
-        client = boto3.session.Session().client("s3", config=config)
+        client = session.client("s3", config=config)
     except BotoCoreError as error:
         raise StoreError(f"cannot open S3: {error}") from error
     client.meta.events.register("before-send.s3", _Sender(client._endpoint.http_session, patience).send)
@@ -210,7 +210,7 @@ def _byte_range(start: int, length: int | None) -> str:
     return f"bytes={start}-" if length is None else f"bytes={start}-{start + length - 1}"
 
 
-def _passes(error: Exception) -> bool:
+def passes(error: Exception) -> bool:
     """Whether the failure is the kind that goes away: busy servers and broken connections."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -229,7 +229,7 @@ def _translate(error: ClientError | BotoCoreError, verb: str, where: str, attemp
         return _refusal(error, verb, where, attempts)
     if isinstance(error, NoCredentialsError):
         return StoreError(f"cannot {verb} {where}: no AWS credentials found (environment, ~/.aws, instance role)")
-    if _passes(error):
+    if passes(error):
         return StoreError(f"cannot {verb} {where}: {type(error).__name__} in {attempts} attempts")
     return StoreError(f"cannot {verb} {where}: {' '.join(str(error).split())}")
 
@@ -247,4 +247,4 @@ def _refusal(error: ClientError, verb: str, where: str, attempts: int) -> OSErro
         return PermissionError(message)
     if code in _EXPIRED:
         return StoreError(f"{message} (renew the credentials and run the same command again)")
-    return StoreError(f"{message} ({attempts} attempts)" if _passes(error) else message)
+    return StoreError(f"{message} ({attempts} attempts)" if passes(error) else message)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import sys
 from datetime import date, datetime
 from typing import TextIO
@@ -18,7 +17,6 @@ from rich.table import Table
 
 from schemas import catalog
 from workflows.commands import SqlConfig
-from workflows.patience import patience_of
 from workflows.redact import require_no_secrets
 from workflows.storage import S3_SCHEME
 
@@ -65,30 +63,11 @@ def find_run(connection: duckdb.DuckDBPyConnection, wanted: str) -> str | None:
     return found[0][0] if found else None
 
 
-def s3_filesystem() -> pafs.S3FileSystem:
-    """S3 as boto3 sees it: the same endpoint and the same chain of credentials."""
-    import boto3
+def s3_filesystem() -> pafs.FileSystem:
+    """S3 as boto3 sees it, for reading."""
+    from workflows.s3_arrow import S3AsBoto3  # boto3 takes a while to import
 
-    patience = patience_of()
-    limits = {
-        "connect_timeout": patience.connect_seconds,
-        "request_timeout": patience.read_seconds,
-        "retry_strategy": pafs.AwsStandardS3RetryStrategy(max_attempts=patience.attempts),
-    }
-    session = boto3.session.Session()
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    credentials = session.get_credentials()
-    if credentials is None:
-        return pafs.S3FileSystem(endpoint_override=endpoint, region=session.region_name, **limits)
-    keys = credentials.get_frozen_credentials()
-    return pafs.S3FileSystem(
-        access_key=keys.access_key,
-        secret_key=keys.secret_key,
-        session_token=keys.token,
-        endpoint_override=endpoint,
-        region=session.region_name,
-        **limits,
-    )
+    return pafs.PyFileSystem(S3AsBoto3())
 
 
 def _write_table(answer: pa.Table, stream: TextIO) -> None:

@@ -41,13 +41,16 @@ class FaultProxy:
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     """Method and path of every request seen."""
+    keys: list[str] = field(default_factory=list)
+    """The access key that signed each of them."""
     closing: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, method: str, path: str) -> Fault | None:
+    def take(self, method: str, path: str, signature: str = "") -> Fault | None:
         """The fault that this request meets."""
         with self._lock:
             self.requests.append(f"{method} {path}")
+            self.keys.append(signature.partition("Credential=")[2].partition("/")[0])
             for fault in self.faults:
                 if fault.times and fault.method in ("", method) and fault.path in path:
                     fault.times -= 1
@@ -109,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def handle_one(self) -> None:
-        fault = self.proxy.take(self.command, self.path)
+        fault = self.proxy.take(self.command, self.path, self.headers.get("Authorization", ""))
         if fault is None:
             self._answer(*self._forward())
             return

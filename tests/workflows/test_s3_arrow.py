@@ -1,0 +1,98 @@
+"""Tables in S3 through pyarrow: wherever boto3 goes, with whichever keys it has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.workflows.fault_proxy import fault_proxy
+from tests.workflows.test_sql import fill
+from workflows.s3_arrow import bucket_region, configured_endpoint
+from workflows.sql import connect, s3_filesystem
+from workflows.storage import StoreError, open_store
+
+MINT = """#!/bin/sh
+echo x >> {count}
+echo '{{"Version": 1, "AccessKeyId": "'KEY$(wc -l < {count})'", "SecretAccessKey": "s", "SessionToken": "t",'
+echo ' "Expiration": "'$(date -u -d '+1 minute' +%Y-%m-%dT%H:%M:%SZ)'"}}'
+"""
+
+
+@pytest.fixture
+def root(bucket: str, tmp_path: Path) -> str:
+    """A data set of one image."""
+    return fill(open_store(f"s3://{bucket}/data"), tmp_path)
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *lines: str) -> None:
+    """AWS's file with these lines, in the place of the variables."""
+    path = tmp_path / "config"
+    path.write_text("\n".join(["[default]", "region = us-east-1", *lines]))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(path))
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+
+
+def count_masks(root: str) -> int:
+    ((count,),) = connect(root).execute("SELECT count(rle) FROM masks").fetchall()
+    return int(count)
+
+
+def test_an_endpoint_in_awss_own_file_counts(
+    root: str, s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    configure(monkeypatch, tmp_path, f"endpoint_url = {s3_server}")
+    assert count_masks(root) == 1
+    configure(monkeypatch, tmp_path, "services = here", "[services here]", "s3 =", f"  endpoint_url = {s3_server}")
+    assert count_masks(root) == 1
+
+
+def test_aws_itself_is_no_configured_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    configure(monkeypatch, tmp_path)
+    assert configured_endpoint(boto3.session.Session()) is None
+
+
+def test_a_connection_outlives_the_keys_that_it_began_with(
+    root: str, s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Keys of a program, as short-lived as can be."""
+    mint = tmp_path / "mint"
+    mint.write_text(MINT.format(count=tmp_path / "count"))
+    mint.chmod(0o755)
+    with fault_proxy(s3_server) as (address, proxy):
+        configure(monkeypatch, tmp_path, f"endpoint_url = {address}", f"credential_process = {mint}")
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        connection = connect(root)
+        old = set(proxy.keys)
+        proxy.keys.clear()
+        assert connection.execute("SELECT count(rle) FROM masks").fetchall() == [(1,)]
+        assert proxy.keys
+        assert old
+        assert not old & set(proxy.keys)
+
+
+def test_keys_that_cannot_be_had_are_one_line(
+    root: str, s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    configure(monkeypatch, tmp_path, f"endpoint_url = {s3_server}", "credential_process = false")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(StoreError, match="cannot open S3: Error when retrieving credentials") as caught:
+        connect(root)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bucket_says_where_it_lies(s3_server: str, bucket: str) -> None:
+    client = boto3.client("s3")
+    far = f"{bucket}-far"
+    client.create_bucket(Bucket=far, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    assert bucket_region(client, far) == "eu-west-1"
+    assert bucket_region(client, bucket) == "us-east-1"
+    assert bucket_region(client, f"{bucket}-not-there") is None
+
+
+def test_nothing_is_written_this_way(bucket: str) -> None:
+    with pytest.raises(PermissionError, match="only read"):
+        s3_filesystem().delete_file(f"{bucket}/a")
