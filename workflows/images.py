@@ -93,10 +93,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     orientation = _orientation(image)
     try:
         image.load()
-        rgb = to_rgb(image)
-        if orientation in _TURNS:
-            rgb = rgb.transpose(_TURNS[orientation])
-        return np.array(rgb, dtype=np.uint8)
+        return np.array(upright(to_rgb(image), orientation), dtype=np.uint8)
     except MemoryError:
         raise
     except Exception as error:  # decoders of hostile bytes raise nearly everything
@@ -146,6 +143,11 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # a broken tag must not cost the image
         return 1
     return value if value in _TURNS else 1
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """The picture turned as EXIF's orientation says; tags are left alone, since odd ones cannot be written again."""
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

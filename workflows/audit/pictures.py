@@ -5,17 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from workflows.audit.neighbours import pairs_until
 from workflows.audit.subject import Subject
-from workflows.images import MAX_PIXELS, byte_limit, read_header, to_rgb
+from workflows.images import MAX_PIXELS, byte_limit, read_header, to_rgb, upright
 from workflows.report.gallery import data_uri, resized, small_size
 from workflows.report.queries import literal
 from workflows.sources import UriReader
@@ -134,14 +133,18 @@ def _degrees(parts: Sequence[float], side: str, negative: str) -> float:
 def _glance(reader: UriReader, image_id: str, uris: Sequence[str]) -> Glance | None:
     """The first of an image's files that can be read; None where none is a picture."""
     for uri in uris:
-        with suppress(OSError, ValueError, SyntaxError):
+        try:
             data = reader.read(uri)
-            read_header(data)  # refuses bombs before anything is unpacked
+            orientation = read_header(data).orientation  # which refuses bombs before anything is unpacked
             image = Image.open(io.BytesIO(data))
             position = exif_position(image)
             image.draft("L", (64, 64))  # a JPEG is then unpacked at an eighth of its size
             plain = image if image.mode in ("L", "RGB") else to_rgb(image)
-            return Glance(image_id, uri, difference_hash(ImageOps.exif_transpose(plain)), position)
+            return Glance(image_id, uri, difference_hash(upright(plain, orientation)), position)
+        except MemoryError:
+            raise
+        except Exception:  # decoders of hostile bytes raise nearly everything
+            continue
     return None
 
 

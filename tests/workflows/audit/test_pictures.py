@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,29 @@ def test_turned_transparent_and_deep_pictures_have_twins(tmp_path: Path, photo: 
     glances = [_glance(UriReader(), name, [str(tmp_path / name)]) for name in names]
     hashes = {glance.hash for glance in glances if glance}
     assert (len(glances), len(hashes)) == (4, 1)
+
+
+ORIENTATION_6 = struct.pack("<HHII", 0x0112, 3, 1, 6)
+ODD_TAGS = {
+    "text where a number belongs": struct.pack("<HHI4s", 0x0100, 2, 4, b"abc"),
+    "a number below 0": struct.pack("<HHIi", 0x0111, 9, 1, -5),
+}
+
+
+@pytest.mark.parametrize("tag", ODD_TAGS.values(), ids=ODD_TAGS)
+def test_odd_tags_of_a_turned_photograph_cost_nothing(tmp_path: Path, photo: np.ndarray, tag: bytes) -> None:
+    """Which Pillow reads, and cannot write again."""
+    lying = Image.fromarray(np.rot90(photo).copy())
+    entries = sorted([ORIENTATION_6, tag])
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + struct.pack("<I", 0)
+    lying.save(tmp_path / "odd.jpg", exif=exif, quality=95)
+    Image.fromarray(photo).save(tmp_path / "upright.jpg", quality=95)
+    odd, plain = (_glance(UriReader(), name, [str(tmp_path / f"{name}.jpg")]) for name in ("odd", "upright"))
+    assert odd is not None
+    assert plain is not None
+    assert odd.hash is not None
+    assert plain.hash is not None
+    assert (odd.hash ^ plain.hash).bit_count() <= 4
 
 
 def test_no_files_are_opened_when_none_are_wanted(audited: Audited) -> None:
