@@ -18,7 +18,7 @@ from workflows.sql import connect
 
 MASKS_PER_IMAGE = 100
 BYTES_PER_MASK = 340
-REQUESTS_PER_SHARD = 5  # look for a marker, write it, masks, outcomes, delete the marker
+REQUESTS_PER_SHARD = 6  # look for a marker, write it, look for outcomes, write masks, outcomes, delete the marker
 _ACTUAL = """
 SELECT count(*), coalesce(sum(n_masks), 0)::BIGINT, coalesce(sum(seconds), 0),
     coalesce(epoch(max(finished_at) - min(started_at)), 0), count(DISTINCT (host, worker)), count(DISTINCT shard)

@@ -8,6 +8,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from sam_core.ahead import ahead
 from schemas.layout import IN_FLIGHT_PREFIX, in_flight_key, masks_key, outcomes_key
@@ -41,7 +42,8 @@ class ShardWorker:
     """Works on one shard after another; the model is loaded once.
 
     The masks file is written before the outcomes file, and the outcomes file is the commit. A shard whose in-flight
-    marker is there from an earlier, dead attempt is worked on image by image in a child process.
+    marker is there from an earlier, dead attempt is worked on image by image in a child process; one that was committed
+    meanwhile is left as it is.
     """
 
     def __init__(self, job: ShardJob) -> None:
@@ -66,7 +68,7 @@ class ShardWorker:
         log_event("shard_begun", run_id=self._job.run.run_id, shard=task.shard)
         images = self._images(task)
         marker = in_flight_key(self._job.run.run_id, task.shard)
-        if self._store.exists(marker):
+        if self._died_before(marker):
             results = self._apart(images)
         else:
             self._store.put(marker, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode())
@@ -80,6 +82,14 @@ class ShardWorker:
         summary = ShardSummary(task.shard, len(results), masks, errors, time.perf_counter() - start)
         self._tell(summary, results)
         return summary
+
+    def _died_before(self, marker: str) -> bool:
+        """Whether an attempt at the shard ended with its process; one that still lives on this machine did not."""
+        try:
+            left = json.loads(self._store.get(marker))
+        except FileNotFoundError:
+            return False
+        return not (left.get("host") == socket.gethostname() and _lives(left["process"]))
 
     def _tell(self, summary: ShardSummary, results: list[ImageResult]) -> None:
         """Whoever watches: metrics, and a line for the shard and each failure."""
@@ -143,11 +153,23 @@ class ShardWorker:
             self._child = None
 
     def _commit(self, shard: int, results: list[ImageResult]) -> None:
+        """Write masks, then outcomes. What another attempt has committed stays: on a GPU two attempts may differ, and
+        masks must not stand beside the counts of others."""
         run = self._job.run
+        if self._store.exists(outcomes_key(run.run_id, shard)):
+            return
         outcomes = outcome_table(run.run_id, shard, results)
         check_outcomes(outcomes)
         self._store.put(masks_key(run.run_id, shard), to_parquet_bytes(mask_table(run, results)))
         self._store.put(outcomes_key(run.run_id, shard), to_parquet_bytes(outcomes))
+
+
+def _lives(process: int) -> bool:
+    """Whether a process of this machine is there and no zombie; False where the system, unlike Linux, does not say."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
 
 
 def clear_markers(store: Store, run_id: str) -> None:

@@ -31,17 +31,19 @@ class FakeSource:
     """Loads a FakeGenerator.
 
     With `model_error` that fails, as a broken checkpoint does. The process that finds no file `died` writes it and gets
-    the signal `death` at its first image, as on a machine that is taken away, without or with notice.
+    the signal `death` at its first image, as on a machine that is taken away, without or with notice. `score` is the
+    predicted IoU of its masks.
     """
 
     model_error: str = ""
     died: str = ""
     death: int = signal.SIGKILL
+    score: float = 0.9
 
     def load(self, *, threads: int | None = None) -> OneByOne:
         if self.model_error:
             raise ValueError(self.model_error)
-        return OneByOne(FakeGenerator(self.died, self.death).generate)
+        return OneByOne(FakeGenerator(self.died, self.death, self.score).generate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class FakeGenerator:
 
     died: str = ""
     death: int = signal.SIGKILL
+    score: float = 0.9
 
     def generate(self, image: NDArray[np.uint8]) -> Generation:
         if self.died and not Path(self.died).exists():
@@ -68,7 +71,7 @@ class FakeGenerator:
                 raise MemoryError
             case 70:
                 raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-        return half_mask(image.shape[:2])
+        return half_mask(image.shape[:2], score=self.score)
 
 
 def half_mask(size: tuple[int, ...], *, area: int | None = None, score: float = 0.9) -> Generation:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import os
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -112,6 +116,32 @@ def test_a_repeated_shard_leaves_the_same_masks(tmp_path: Path, store: LocalStor
     assert store.get("masks/run=run/shard-00000000.parquet") == first
 
 
+def test_what_another_attempt_has_committed_stays(tmp_path: Path, store: LocalStore) -> None:
+    """Two attempts on a GPU may differ; masks of one beside the counts of the other would be neither's."""
+    (task,) = plan(store, [planned(fakes.save_flat(tmp_path / "a.png", fakes.FINE))], shard_size=1)
+    for score in (0.9, 0.5):
+        ShardWorker(fakes.shard_job(store.root, source=fakes.FakeSource(score=score))).work(task)
+    assert query(connect(store.root), "SELECT predicted_iou FROM masks").to_pylist() == [
+        {"predicted_iou": np.float32(0.9)}
+    ]
+    assert not store.exists(in_flight_key("run", 0))
+
+
+def test_the_marker_of_a_living_worker_is_no_death(store: LocalStore) -> None:
+    """As of another driver on this machine."""
+    worker = ShardWorker(fakes.shard_job(store.root))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for host, process, apart in (
+        (socket.gethostname(), os.getppid(), False),
+        (socket.gethostname(), gone.pid, True),
+        ("elsewhere", os.getppid(), True),
+    ):
+        store.put(in_flight_key("run", 0), json.dumps({"host": host, "process": process}).encode())
+        assert worker._died_before(in_flight_key("run", 0)) == apart
+    assert not worker._died_before(in_flight_key("run", 1))
+
+
 def test_a_shard_that_died_before_quarantines_the_killer_and_does_the_rest(tmp_path: Path, store: LocalStore) -> None:
     """Its in-flight marker is there, so every image goes through a child process."""
     ends = {
@@ -205,18 +235,20 @@ def test_a_model_that_does_not_load_is_not_the_image_s_fault(tmp_path: Path) -> 
 
 
 def test_images_go_through_a_device_in_batches_and_leave_the_same_masks(
-    tmp_path: Path, store: LocalStore, tiny_checkpoint: Path, photo: np.ndarray
+    tmp_path: Path, tiny_checkpoint: Path, photo: np.ndarray
 ) -> None:
     """With one between them that cannot be decoded."""
     for number in range(3):
         Image.fromarray(photo[number : 90 + number, :120]).save(tmp_path / f"{number}.png")
     (tmp_path / "1.5.png").write_text("no picture")
-    (task,) = plan(store, [planned(path) for path in sorted(tmp_path.glob("*.png"))], shard_size=10)
+    images = [planned(path) for path in sorted(tmp_path.glob("*.png"))]
     recipe = Recipe(points_per_side=4, min_predicted_iou=0, min_stability_score=0, nms_iou=1)
     one_by_one = GeneratorSpec(find_model(str(tiny_checkpoint)), recipe, "cpu")
     batched = replace(one_by_one, settings=DeviceSettings(dtype="float32").resolve("cpu"))
     found = []
-    for generator in (one_by_one, batched):
+    for name, generator in (("one", one_by_one), ("batches", batched)):
+        store = LocalStore(tmp_path / name)
+        (task,) = plan(store, images, shard_size=10)
         summary = ShardWorker(replace(fakes.shard_job(store.root), generator=generator)).work(task)
         assert (summary.images, summary.errors, summary.masks > 3) == (4, 1, True)
         found.append(
