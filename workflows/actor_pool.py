@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import ray
@@ -32,6 +33,27 @@ class _Task:
     lost: int = 0
 
 
+class _Waiting:
+    """Rows that nobody works on: lost ones first, then new ones, each taken from the source when its turn comes."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._new = map(_Task, rows)
+        self._next = deque[_Task]()
+
+    def __bool__(self) -> bool:
+        if not self._next:
+            self._next.extend(islice(self._new, 1))
+        return bool(self._next)
+
+    def take(self) -> _Task:
+        """The next one; there is one where this is true."""
+        return self._next.popleft()
+
+    def put_back(self, task: _Task) -> None:
+        """As the next one."""
+        self._next.appendleft(task)
+
+
 class ActorPool:
     """Rows go to actors that have started, one row to each at a time; an actor that dies is replaced, wherever there is
     room, and its row is the next to be handed out."""
@@ -47,10 +69,11 @@ class ActorPool:
 
     def map(self, rows: Iterable[Row]) -> Iterator[Any]:
         """What the actors answer, in the order in which answers come. Actors still at work at the end are killed.
+        Rows may come from anywhere, and be more than fit into memory.
 
         Raises WorkerError when actors do not start, or a row has taken several with it.
         """
-        waiting = deque(_Task(row) for row in rows)
+        waiting = _Waiting(rows)
         try:
             while waiting or self._working:
                 self._hand_out(waiting)
@@ -67,9 +90,9 @@ class ActorPool:
         actor = self._start()
         self._starting[actor.__ray_ready__.remote()] = actor
 
-    def _hand_out(self, waiting: deque[_Task]) -> None:
-        while waiting and self._idle:
-            actor, task = self._idle.pop(), waiting.popleft()
+    def _hand_out(self, waiting: _Waiting) -> None:
+        while self._idle and waiting:
+            actor, task = self._idle.pop(), waiting.take()
             self._working[actor.__call__.remote(task.row)] = (actor, task)
 
     def _next_done(self) -> ray.ObjectRef:
@@ -95,7 +118,7 @@ class ActorPool:
             self._deaths = 0
             self._idle.append(actor)
 
-    def _answers(self, done: ray.ObjectRef, waiting: deque[_Task]) -> Iterator[Any]:
+    def _answers(self, done: ray.ObjectRef, waiting: _Waiting) -> Iterator[Any]:
         """The answer, after its actor has got the next row; nothing if the actor is dead, which is replaced."""
         actor, task = self._working.pop(done)
         try:
@@ -107,7 +130,7 @@ class ActorPool:
             if task.lost > ROW_RETRIES:
                 raise _given_up(error) from error
             ray.kill(actor)  # one that cannot be reached may still be there
-            waiting.appendleft(task)
+            waiting.put_back(task)
             self._replace()
         else:
             self._idle.append(actor)

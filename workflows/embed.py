@@ -1,18 +1,22 @@
 """Image embeddings ahead of time, so that nobody waits for the encoder: every image of a data set once, by one model.
 
 A row of work is a chunk of images; each image becomes one file under a fixed name, by one atomic put. Resuming is
-listing those files, and doing an image again writes the same name, so nothing is lost or doubled by a kill.
+listing those files, and doing an image again writes the same name, so nothing is lost or doubled by a kill. Which
+images there are and which are done lies in tables on disk: memory does not grow with their number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import numpy as np
+from duckdb import DuckDBPyConnection
 from numpy.typing import NDArray
 
 from sam_core.ahead import ahead
@@ -26,12 +30,17 @@ from workflows.images import ImageError
 from workflows.models import Model, find_model, register_model
 from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
+from workflows.scratch import open_scratch
 from workflows.sources import UriReader
 from workflows.sql import connect
 from workflows.storage import Store, open_store
 
 IMAGES_PER_CHUNK = 16
 _READERS = 4
+_IMAGES_AT_ONCE = 8192
+_READABLE = "SELECT image_id, uris FROM images WHERE height IS NOT NULL"
+_COUNT = "SELECT count(*), count(*) FILTER (NOT done) FROM readable"
+_MISSING = "SELECT image_id, uris FROM readable WHERE NOT done ORDER BY image_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +57,34 @@ class EmbedJob:
 def embed(config: EmbedConfig) -> int:
     """The subcommand: exit status 0, or 1 when some images cannot be read."""
     store, model = open_store(config.dataset), find_model(config.model)
-    images = readable_images(config.dataset)
-    register_model(store, model, datetime.now(UTC))
-    done = embedded_images(store, model.model_id)
-    missing = [image for image in images if image.image_id not in done]
-    failures = _work(config, store, model, missing) if missing else []
+    with open_scratch() as tables, closing(connect(config.dataset)) as catalog:
+        _note_images(tables, catalog, embedded_images(store, model.model_id))
+        ((images, missing),) = tables.execute(_COUNT).fetchall()
+        register_model(store, model, datetime.now(UTC))
+        failures = _work(config, store, model, tables, missing) if missing else []
     for failure in failures:
         print(f"not embedded: {failure}")
-    print(f"{store.root}: {len(images) - len(failures):,} of {len(images):,} images embedded by {model.model_id}")
+    print(f"{store.root}: {images - len(failures):,} of {images:,} images embedded by {model.model_id}")
     _settle_stale(store, model, prune=config.prune)
     return 1 if failures else 0
 
 
-def readable_images(dataset: str) -> list[StoredImage]:
-    """The images of a data set that have pixels, each once, in the order of their ids."""
-    query = "SELECT image_id, uris FROM images WHERE height IS NOT NULL ORDER BY image_id"
-    return [StoredImage(image, tuple(uris)) for image, uris in connect(dataset).execute(query).fetchall()]
+def _note_images(tables: DuckDBPyConnection, catalog: DuckDBPyConnection, embedded: Iterator[str]) -> None:
+    """Fills the table `readable`: the images that have pixels, each once, and whether they are embedded."""
+    tables.execute("CREATE TABLE embedded (image_id TEXT)")
+    while page := list(islice(embedded, _IMAGES_AT_ONCE)):
+        tables.execute("INSERT INTO embedded SELECT unnest(?)", [page])
+    tables.register("images", catalog.sql(_READABLE).to_arrow_reader(_IMAGES_AT_ONCE))
+    tables.execute("CREATE TABLE readable AS SELECT *, image_id IN (FROM embedded) AS done FROM images")
+    tables.unregister("images")
+
+
+def _rows(tables: DuckDBPyConnection) -> Iterator[dict[str, list[Any]]]:
+    """The images without an embedding as rows of work, in the order of their ids."""
+    for batch in tables.sql(_MISSING).to_arrow_reader(_IMAGES_AT_ONCE):
+        for start in range(0, len(batch), IMAGES_PER_CHUNK):
+            chunk = batch.slice(start, IMAGES_PER_CHUNK)
+            yield {"image_ids": chunk["image_id"].to_pylist(), "uris": chunk["uris"].to_pylist()}
 
 
 class EmbedWorker:
@@ -104,19 +125,17 @@ class EmbedWorker:
             return str(error)
 
 
-def _work(config: EmbedConfig, store: Store, model: Model, missing: list[StoredImage]) -> list[str]:
-    """Embed images on the cluster; one line for every image that cannot be."""
+def _work(config: EmbedConfig, store: Store, model: Model, tables: DuckDBPyConnection, missing: int) -> list[str]:
+    """Embed the missing images on the cluster; one line for every image that cannot be."""
     from workflows.ray_session import choose_pool, map_actors, start_ray
 
     start_ray()
     device = choose_device(config.device)
     pool = choose_pool(workers=config.workers, threads=config.threads, on_gpu=device == "cuda")
     job = EmbedJob(store.root, model, device, pool.threads, config.max_pixels)
-    chunks = [missing[start : start + IMAGES_PER_CHUNK] for start in range(0, len(missing), IMAGES_PER_CHUNK)]
-    rows = [{"image_ids": [i.image_id for i in chunk], "uris": [list(i.uris) for i in chunk]} for chunk in chunks]
     failures: list[str] = []
-    with Progress("embedding", len(missing)) as progress:
-        for done in map_actors(EmbedWorker, job, rows, pool):
+    with Progress("embedding", missing) as progress:
+        for done in map_actors(EmbedWorker, job, _rows(tables), pool):
             failures += done["failures"]
             progress.add(images=done["images"], errors=len(done["failures"]))
     return failures

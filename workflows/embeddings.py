@@ -9,7 +9,7 @@ by its hash, and its header repeats that hash whole, so that no embedding is tak
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,14 +123,12 @@ def stored_embedding(store: Store, model_id: str, label: EmbeddingLabel, make: C
     return data
 
 
-def embedded_images(store: Store, model_id: str) -> set[str]:
+def embedded_images(store: Store, model_id: str) -> Iterator[str]:
     """Images whose embedding by this model lies in the data set."""
-    prefix = f"{EMBEDDINGS_PREFIX}model={model_id}"
-    return {
-        image
-        for entry in store.list(prefix)
-        if embedding_key(model_id, image := entry.key.rpartition("/")[2].removesuffix(".safetensors")) == entry.key
-    }
+    for entry in store.list(f"{EMBEDDINGS_PREFIX}model={model_id}"):
+        image = entry.key.rpartition("/")[2].removesuffix(".safetensors")
+        if embedding_key(model_id, image) == entry.key:
+            yield image
 
 
 def stale_embeddings(store: Store, model_id: str) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
@@ -68,18 +69,21 @@ def run_shards(job: ShardJob, tasks: list[ShardTask], pool: Pool) -> Iterator[Sh
     A worker that dies is replaced and its shard repeated, within limits. Raises WorkerError when a worker tells that it
     cannot go on, or the limits are reached.
     """
-    for row in map_actors(ShardWorker, job, [asdict(task) for task in tasks], pool):
+    for row in map_actors(ShardWorker, job, map(asdict, tasks), pool):
         yield ShardSummary(**row)
 
 
-def map_actors(worker: type, job: object, rows: list[dict[str, Any]], pool: Pool) -> Iterator[dict[str, Any]]:
+def map_actors(worker: type, job: object, rows: Iterable[dict[str, Any]], pool: Pool) -> Iterator[dict[str, Any]]:
     """Apply a pool of `worker(job)` to rows, one row at a time each; their answers in the order in which they come.
+    Rows are taken from their source as they are worked on.
 
     A worker that dies is replaced and its row repeated, within limits (`actor_pool`). Raises WorkerError when an answer
     has a `failure`, or the limits are reached.
     """
+    coming = iter(rows)
+    first = list(islice(coming, pool.workers))
     actor = ray.remote(num_cpus=pool.threads, num_gpus=pool.gpus, scheduling_strategy="SPREAD")(worker)
-    for answer in ActorPool(lambda: actor.remote(job), min(pool.workers, len(rows))).map(rows):
+    for answer in ActorPool(lambda: actor.remote(job), len(first)).map(chain(first, coming)):
         if "failure" in answer:
             raise WorkerError(answer["failure"])
         yield answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import count, islice
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,15 @@ def test_people_are_told_when_no_actor_starts_for_a_while(
         "no worker is ready after 0 s: the cluster has no room for one, or its model takes long to load"
         in capfd.readouterr().err
     )
+
+
+def test_rows_are_taken_as_they_are_worked_on(cluster: str, tmp_path: Path) -> None:
+    """There is no end of them here."""
+    taken: list[int] = []
+    endless = ({"number": taken.append(number) or number} for number in count())
+    answers = islice(ActorPool(starts(tmp_path), 2).map(endless), 3)
+    assert sorted(answer["number"] for answer in answers) == [0, 1, 2]
+    assert len(taken) <= 6
 
 
 def test_no_rows_need_no_actor(tmp_path: Path) -> None:

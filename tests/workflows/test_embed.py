@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from tests.workflows.conftest import Engine, save_photos
+from workflows.embed import _note_images, _rows
+from workflows.scratch import open_scratch
+from workflows.sql import connect
 
 
 def files(data: Path) -> dict[Path, int]:
@@ -33,6 +37,19 @@ def test_every_image_once_and_only_what_is_missing(
     after = files(data)
     assert after.keys() == before.keys()
     assert sum(after[path] != before[path] for path in before) == 1
+
+
+def test_images_come_in_chunks_from_a_table(tmp_path: Path, engine: Engine, tiny_checkpoint: Path) -> None:
+    """Forty without and one with an embedding; those without come in order."""
+    save_photos(tmp_path / "photos", 41)
+    engine("ingest", tmp_path / "photos", tmp_path / "data")
+    with open_scratch() as tables, closing(connect(str(tmp_path / "data"))) as catalog:
+        ids = sorted(image for (image,) in catalog.execute("SELECT image_id FROM images").fetchall())
+        _note_images(tables, catalog, iter(ids[:1]))
+        rows = list(_rows(tables))
+    assert [len(row["image_ids"]) for row in rows] == [16, 16, 8]
+    assert [image for row in rows for image in row["image_ids"]] == ids[1:]
+    assert all(len(uris) == 1 for row in rows for uris in row["uris"])
 
 
 def test_refusals(engine: Engine, tmp_path: Path) -> None:

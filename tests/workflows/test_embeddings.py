@@ -81,7 +81,7 @@ def test_what_is_embedded_and_what_is_stale(tmp_path: Path, model: Model) -> Non
     store.put(embedding_key(model.model_id, IMAGE), b"x")
     store.put(other, b"x")
     store.put(f"embeddings/model={model.model_id}/stray.txt", b"x")
-    assert embedded_images(store, model.model_id) == {IMAGE}
+    assert list(embedded_images(store, model.model_id)) == [IMAGE]
     assert stale_embeddings(store, model.model_id) == [other]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,6 +40,7 @@ from workflows.text.commands import TagConfig
 SHARPNESS = 100.0
 """Factor on cosines before the softmax; the largest that CLIP's own training allows (Radford et al. 2021, 2.5)."""
 _ID_DIGITS = 12
+_SHARDS_AT_ONCE = 64
 _PENDING = """
 SELECT outcomes.run_id AS run_id, outcomes.shard AS shard,
     list(images.image_id ORDER BY images.image_id) AS image_ids, list(images.uris ORDER BY images.image_id) AS uris
@@ -52,6 +54,7 @@ GROUP BY outcomes.run_id, outcomes.shard
 HAVING sum(outcomes.n_masks) > coalesce(sum(done.masks), 0)
 ORDER BY run_id, shard
 """
+_IMAGES_PENDING = f"SELECT coalesce(sum(len(image_ids)), 0)::BIGINT FROM ({_PENDING})"
 _TALLY = """
 SELECT count(*), count(DISTINCT word) FROM tags
 WHERE rank = 1 AND clip_id = $clip AND words_id = $words AND list_contains($runs, run_id)
@@ -80,7 +83,7 @@ class TagJob:
     max_pixels: int
 
 
-Pool = Callable[[TagJob, list[dict[str, Any]], TagConfig], Iterator[dict[str, Any]]]
+Pool = Callable[[TagJob, Iterator[dict[str, Any]], TagConfig], Iterator[dict[str, Any]]]
 """Works on shards of a job; what each of them tells, as they end."""
 
 
@@ -101,18 +104,27 @@ def tag(config: TagConfig, *, pool: Pool) -> int:
     words, clip = read_words(config.words), find_clip(config.clip)
     listed = embed_words(words, clip, config)
     asked = {"clip": clip.clip_id, "words": listed.words_id, "runs": runs}
-    rows = connection.sql(_PENDING, params=asked).to_arrow_table().to_pylist()
+    ((pending,),) = connection.execute(_IMAGES_PENDING, asked).fetchall()
     job = TagJob(open_store(config.dataset).root, listed, clip, "cpu", config.threads or 2, config.max_pixels)
     left_out: list[str] = []
-    if rows:
-        answers = pool(job, rows, config)  # before the progress, since Ray takes over standard error
-        with Progress("tagging", sum(len(row["image_ids"]) for row in rows)) as progress:
+    if pending:
+        answers = pool(
+            job, _rows(connection, asked), config
+        )  # before the progress, since Ray takes over standard error
+        with Progress("tagging", pending) as progress:
             for done in answers:
                 left_out += done["left_out"]
                 progress.add(images=done["images"], masks=done["masks"], errors=len(done["left_out"]))
     tell_left_out(left_out)
     _tell(config, asked)
     return 1 if left_out else 0
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, asked: dict[str, object]) -> Iterator[dict[str, Any]]:
+    """The shards that are to be done as rows of work, one after the other."""
+    for batch in connection.sql(_PENDING, params=asked).to_arrow_reader(_SHARDS_AT_ONCE):
+        for number in range(len(batch)):
+            yield batch.slice(number, 1).to_pylist()[0]
 
 
 def read_words(path: str) -> tuple[str, ...]:
@@ -137,7 +149,7 @@ def embed_words(words: tuple[str, ...], clip: ClipSource, config: TagConfig) -> 
     return WordList(words, embedded.vectors.numpy(), top, content_hash(decided.encode())[:_ID_DIGITS])
 
 
-def on_ray(job: TagJob, rows: list[dict[str, Any]], config: TagConfig) -> Iterator[dict[str, Any]]:
+def on_ray(job: TagJob, rows: Iterator[dict[str, Any]], config: TagConfig) -> Iterator[dict[str, Any]]:
     """Work on shards with as many workers as the machine or cluster holds."""
     from workflows.ray_session import choose_pool, map_actors, start_ray
 

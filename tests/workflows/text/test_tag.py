@@ -62,14 +62,15 @@ def config(coloured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> T
     return TagConfig(str(coloured), words=str(tmp_path / "words.txt"), clip="clip", top=2)
 
 
-def here(job: TagJob, rows: list[dict[str, Any]], config: TagConfig) -> Iterator[dict[str, Any]]:
+def here(job: TagJob, rows: Iterator[dict[str, Any]], config: TagConfig) -> Iterator[dict[str, Any]]:
     return map(TagWorker(job).work, rows)
 
 
 def counted(worked: list[int]) -> Callable[..., Iterator[dict[str, Any]]]:
-    def work(job: TagJob, rows: list[dict[str, Any]], config: TagConfig) -> Iterator[dict[str, Any]]:
-        worked.extend(row["shard"] for row in rows)
-        return here(job, rows, config)
+    def work(job: TagJob, rows: Iterator[dict[str, Any]], config: TagConfig) -> Iterator[dict[str, Any]]:
+        shards = list(rows)
+        worked.extend(row["shard"] for row in shards)
+        return here(job, iter(shards), config)
 
     return work
 
@@ -114,8 +115,8 @@ def test_again_does_nothing_and_other_words_replace(config: TagConfig, tmp_path:
 
 
 def test_a_killed_one_goes_on_with_the_rest(config: TagConfig) -> None:
-    def killed(job: TagJob, rows: list[dict[str, Any]], config: TagConfig) -> Iterator[dict[str, Any]]:
-        yield TagWorker(job).work(rows[0])
+    def killed(job: TagJob, rows: Iterator[dict[str, Any]], config: TagConfig) -> Iterator[dict[str, Any]]:
+        yield TagWorker(job).work(next(rows))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
