@@ -5,8 +5,8 @@ How the work is batched or on which device it runs is no part of it.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 
 from sam_core.presets import did_you_mean
@@ -127,6 +127,16 @@ def recipe(name: str) -> Recipe:
     if name in RECIPES:
         return RECIPES[name]()
     raise ValueError(f"no recipe is called {name!r}; {did_you_mean(name, RECIPES)}")
+
+
+def stored_recipe(values: Mapping[str, object]) -> Recipe:
+    """The recipe that `to_json` wrote; a value that is not there is the default. Raises ValueError for one that no
+    recipe has."""
+    known = {field.name for field in fields(Recipe)}
+    if foreign := sorted(values.keys() - known):
+        raise ValueError(f"no recipe has {', '.join(foreign)}")
+    rule = SmallMaskRule(str(values.get("small_masks", SmallMaskRule.KEEP_LARGEST)))
+    return Recipe(**{**values, "small_masks": rule})  # type: ignore[arg-type]
 
 
 def recommended_recipe(model: str) -> str:

@@ -5,22 +5,29 @@ Nothing is assumed silently: every number that was not measured is printed as an
 
 from __future__ import annotations
 
+import json
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 
-from sam_core.recipes import Recipe, recipe, recommended_recipe
+import duckdb
+
+from sam_core.recipes import Recipe, recipe, recommended_recipe, stored_recipe
 from workflows.commands import AUTO, PlanConfig
 from workflows.plans import default_shard_size
 from workflows.progress import duration
 from workflows.rates import CPU, PEAK_TFLOPS, Rates, load_rates
 from workflows.sources import list_images
-from workflows.sql import connect
+from workflows.sql import connect, find_run
 
 MASKS_PER_IMAGE = 100
 BYTES_PER_MASK = 340
 REQUESTS_PER_SHARD = 6  # look for a marker, write it, look for outcomes, write masks, outcomes, delete the marker
+_RUNS = "SELECT run_id, model_name, recipe_name, recipe FROM runs ORDER BY created_at DESC"
+# Reading and unpacking go on beside the model, in threads of their own.
 _ACTUAL = """
 SELECT count(*), coalesce(sum(n_masks), 0)::BIGINT, coalesce(sum(seconds), 0),
+    coalesce(sum(seconds - seconds_read - seconds_decode_image), 0),
     coalesce(epoch(max(finished_at) - min(started_at)), 0), count(DISTINCT (host, worker)), count(DISTINCT shard)
 FROM outcomes WHERE run_id = ?
 """
@@ -42,6 +49,16 @@ class Forecast:
     def hours(self) -> float:
         """Wall-clock hours with all workers busy."""
         return self.images * self.seconds / self.workers / 3600
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A run that can be foretold: its model, and the values of its recipe, which may differ from its name's."""
+
+    run_id: str
+    model: str
+    recipe_name: str
+    values: Recipe
 
 
 def plan(config: PlanConfig) -> int:
@@ -80,12 +97,14 @@ def _pace(config: PlanConfig, name: str, values: Recipe, rates: Rates) -> tuple[
         raise ValueError(f"--gpu {config.gpu} is not known; known are {', '.join((CPU, *PEAK_TFLOPS))}")
     if config.model not in rates.work:
         raise ValueError(f"--model {config.model} is not known; known are {', '.join(rates.work)}")
-    if found := rates.find(config.model, name, config.gpu):
+    as_named = values == recipe(name)
+    if as_named and (found := rates.find(config.model, name, config.gpu)):
         told = f"{found.seconds:.3g} s per image, measured on {found.machine}, {found.images} images ({found.source}"
         return found.seconds, found.masks, (f"{told}, commit {found.commit})",)
     if config.gpu == CPU:
         known = ", ".join(f"{rate.model} with {rate.recipe}" for rate in rates.measured if rate.device == CPU)
-        raise ValueError(f"{config.model} with {name} was never measured on a CPU, only {known or 'nothing'}")
+        asked = name if as_named else f"{name} and other values"
+        raise ValueError(f"{config.model} with {asked} was never measured on a CPU, only {known or 'nothing'}")
     tera = 2 * rates.work[config.model].macs(values) / 1e12
     peak = PEAK_TFLOPS[config.gpu]
     seconds = tera / (peak * config.utilisation)
@@ -112,31 +131,48 @@ def _in_words(config: PlanConfig, told: Forecast) -> list[str]:
 
 def _compare(config: PlanConfig) -> int:
     """Foretold and found, side by side, for a run that has outcomes."""
-    connection = connect(config.source)
-    runs = connection.execute("SELECT run_id, model_name, recipe_name, recipe FROM runs ORDER BY created_at").fetchall()
-    chosen = [run for run in runs if config.run in (None, run[0])]
-    if not chosen:
-        raise ValueError(f"{config.source}: no run {config.run or 'at all'}; it holds {[run[0] for run in runs]}")
-    run_id, model, recipe_name, _ = chosen[-1]
-    images, masks, seconds, wall, workers, shards = connection.execute(_ACTUAL, [run_id]).fetchall()[0]
+    connection, rates = connect(config.source), load_rates()
+    run = _past_run(config, connection, rates)
+    images, masks, seconds, busy, wall, workers, shards = connection.execute(_ACTUAL, [run.run_id]).fetchall()[0]
     if not images:
-        raise ValueError(f"{config.source}: run {run_id} has no outcomes yet")
-    told = forecast(_as_run(config, model, recipe_name, workers), images, load_rates())
+        raise ValueError(f"{config.source}: run {run.run_id} has no outcomes yet")
+    told = forecast(_as_run(config, run, workers), images, rates, run.values)
     rows = [
         ("", "foretold", "found"),
         ("worker seconds per image", f"{told.seconds:.3g}", f"{seconds / images:.3g}"),
         ("masks per image", f"{told.masks:.1f}", f"{masks / images:.1f}"),
         ("wall-clock", duration(3600 * told.hours), duration(wall)),
-        ("busy share of the workers", "100 %", f"{100 * seconds / (wall * workers):.0f} %" if wall else ""),
+        ("busy share of the workers", "100 %", f"{100 * busy / (wall * workers):.0f} %" if wall else ""),
         ("shards", f"{math.ceil(images / default_shard_size(images)):,}", f"{shards:,}"),
     ]
-    print(f"run {run_id}: {model}, {recipe_name}, {images:,} images, {workers:,} workers seen")
+    changed = "" if run.values == recipe(run.recipe_name) else " with other values"
+    print(f"run {run.run_id}: {run.model}, {run.recipe_name}{changed}, {images:,} images, {workers:,} workers seen")
     print("\n".join(f"{what:26}{foretold:>12}{found:>12}" for what, foretold, found in rows))
     print("\n".join(["assumed:", *(f"  - {sentence}" for sentence in told.assumptions)]))
     return 0
 
 
-def _as_run(config: PlanConfig, model: str, recipe_name: str, workers: int) -> PlanConfig:
+def _past_run(config: PlanConfig, connection: duckdb.DuckDBPyConnection, rates: Rates) -> PastRun:
+    """The run that is asked for, else the newest one that can be foretold. Raises ValueError when there is none."""
+    held = connection.execute(_RUNS).fetchall()
+    wanted = find_run(connection, config.run) if config.run else None
+    for run_id, model, recipe_name, values in held:
+        if model in rates.work and (not config.run or run_id == wanted):
+            with suppress(ValueError):  # other jobs than generate have recipes of their own
+                return PastRun(run_id, model, recipe_name, stored_recipe(json.loads(values)))
+    asked = f"run {config.run}" if config.run else "run"
+    raise ValueError(
+        f"{config.source}: no {asked} by generate with a model of {', '.join(rates.work)}; "
+        f"it holds {', '.join(f'{run_id} ({model})' for run_id, model, *_ in held) or 'no run'}"
+    )
+
+
+def _as_run(config: PlanConfig, run: PastRun, workers: int) -> PlanConfig:
     return PlanConfig(
-        config.source, model=model, recipe=recipe_name, gpu=config.gpu, gpus=workers, utilisation=config.utilisation
+        config.source,
+        model=run.model,
+        recipe=run.recipe_name,
+        gpu=config.gpu,
+        gpus=workers,
+        utilisation=config.utilisation,
     )

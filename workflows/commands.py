@@ -165,9 +165,10 @@ class PlanConfig:
     images: int | None = None
     """Assume so many images instead of listing the source."""
     actual: bool = False
-    """SOURCE is a data set: compare its last run, or --run, with what would have been foretold."""
+    """SOURCE is a data set: compare the last run that generate made in it, or --run, with what would have been
+    foretold."""
     run: str | None = None
-    """The run id that --actual looks at."""
+    """The run, by id or name, that --actual looks at."""
 
     def __post_init__(self) -> None:
         for name in ("gpus", "hours", "price", "utilisation", "images"):

@@ -3,10 +3,20 @@
 import dataclasses
 import inspect
 import json
+from dataclasses import replace
 
 import pytest
 
-from sam_core.recipes import RECIPES, Recipe, SmallMaskRule, recipe, recommended_recipe, reference, sa1b
+from sam_core.recipes import (
+    RECIPES,
+    Recipe,
+    SmallMaskRule,
+    recipe,
+    recommended_recipe,
+    reference,
+    sa1b,
+    stored_recipe,
+)
 from tests.released import import_released
 
 
@@ -87,3 +97,13 @@ def test_refuses_grids_that_shrink_to_nothing() -> None:
 def test_the_model_in_the_box_gets_the_recipe_for_small_models() -> None:
     assert recommended_recipe("vit_n") == recommended_recipe("vit_n_stage3") == "draft"
     assert recommended_recipe("vit_h") == "reference"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_stored_recipe_is_the_same(name: str) -> None:
+    stored = json.loads(recipe(name).to_json())
+    assert stored_recipe(stored) == recipe(name)
+    del stored["nms_iou"]  # as in a record from before there was such a value
+    assert stored_recipe(stored) == replace(recipe(name), nms_iou=Recipe().nms_iou)
+    with pytest.raises(ValueError, match="no recipe has digest, kind"):
+        stored_recipe({"kind": "coco", "digest": "x"})

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from sam_core.recipes import recipe
+from sam_core.recipes import draft, recipe
+from schemas.layout import run_key
+from schemas.records import RunRecord, from_json, to_json
 from tests.workflows.conftest import Engine, save_photos
 from tests.workflows.test_status import half_done
 from workflows.capacity import forecast
@@ -63,7 +68,36 @@ def test_foretold_beside_found(engine: Engine, tmp_path: Path) -> None:
     assert said.status == 0, said.err
     assert "run run: vit_n, draft, 4 images" in said.out
     assert "worker seconds per image" in said.out
-    assert engine("plan", store.root, "--actual", "--run", "other").status == 2
+    assert engine("plan", store.root, "--actual", "--gpu", "cpu", "--run", "run").out == said.out
+    refused = engine("plan", store.root, "--actual", "--run", "other")
+    assert (refused.status, "no run other by generate" in refused.err, "it holds run (vit_n)" in refused.err) == (
+        2,
+        True,
+        True,
+    )
+
+
+def test_a_run_is_foretold_by_its_own_recipe_and_imports_are_passed_over(engine: Engine, tmp_path: Path) -> None:
+    """A run of 8 x 8 prompts, and a newer one whose masks somebody else made."""
+    store = LocalStore(tmp_path / "data")
+    half_done(store, tmp_path, model="vit_n")
+    few = replace(draft(), points_per_side=8)
+    record = from_json(RunRecord, store.get(run_key("run")), where="run")
+    store.put(run_key("run"), to_json(replace(record, name="few", recipe=json.loads(few.to_json()))).encode())
+    newer = record.created_at + timedelta(days=1)
+    own = {"created_at": newer, "recipe_name": "imported", "recipe": {"kind": "coco", "digest": "x"}}
+    for number, model in enumerate(("imported", "vit_n")):
+        brought = replace(record, run_id=f"brought-{number}", name="brought", model_name=model, **own)
+        store.put(run_key(brought.run_id), to_json(brought).encode())
+    said = engine("plan", store.root, "--actual", "--gpu", "h200")
+    assert said.status == 0, said.err
+    assert "run run: vit_n, draft with other values, 4 images" in said.out
+    assert engine("plan", store.root, "--actual", "--gpu", "h200", "--run", "few").out == said.out
+    told = forecast(PlanConfig("x", model="vit_n", recipe="draft"), 4, load_rates(), few)
+    assert told.seconds < forecast(PlanConfig("x", model="vit_n", recipe="draft"), 4, load_rates()).seconds / 4
+    assert f"{told.seconds:.3g}" in said.out
+    refused = engine("plan", store.root, "--actual", "--gpu", "cpu")
+    assert "vit_n with draft and other values was never measured on a CPU" in refused.err
 
 
 @pytest.mark.parametrize(

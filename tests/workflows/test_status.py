@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sam_core.recipes import draft
 from schemas.layout import in_flight_key, run_key
 from schemas.records import to_json
 from tests.workflows import fakes
@@ -28,7 +29,8 @@ def half_done(store: Store, folder: Path, *, model: str = "fake") -> ShardTask:
     ends = [fakes.FINE, fakes.FAILS, *[fakes.FINE] * 4]
     images = [planned(fakes.save_flat(folder / f"{n}.png", end, size=(8 + n, 6))) for n, end in enumerate(ends)]
     tasks = plan(store, sorted(images), shard_size=2)
-    store.put(run_key("run"), to_json(replace(fakes.run_record(), model_name=model, recipe_name="draft")).encode())
+    values = {"recipe_name": "draft", "recipe": json.loads(draft().to_json())}
+    store.put(run_key("run"), to_json(replace(fakes.run_record(), model_name=model, **values)).encode())
     worker = ShardWorker(fakes.shard_job(store.root))
     for task in tasks[:2]:
         worker.work(task)
