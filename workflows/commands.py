@@ -239,8 +239,8 @@ class TrainCommand:
     """Another share (0 to 1) of the mask loss for the mask that people are shown, the rest being the best one's: 1 for
     objects without parts, where one click means one thing."""
     bfloat16: bool | None = None
-    """Products in bfloat16 or not, where the preset says otherwise; a CPU without instructions for it takes twice as
-    long as in float32."""
+    """Products in bfloat16 or not, where the preset says otherwise; a CPU without instructions for it (AVX512-BF16 or
+    AMX) takes some ten times as long as in float32."""
     seed: int | None = None
     """Another seed of samples, prompts and new weights."""
     round: int | None = None

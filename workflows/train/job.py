@@ -13,7 +13,6 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +40,6 @@ from workflows.storage import Store, open_store
 from workflows.train import checkpoints
 from workflows.train.first_model import require_same_model
 from workflows.train.loop import NoRoomError, TrainingError, WorkersLostError
-from workflows.train.metrics import Progress
 from workflows.train.progress import TrainingProgress
 from workflows.train.register import Finished, register
 from workflows.train.samples import Sampler
@@ -265,7 +263,7 @@ def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
             ),
         )
         last = job.config.learning_rate.iterations
-        with TrainingProgress(last, job.config.images) as progress, _Listener(job.told, progress.step) as listener:
+        with TrainingProgress(last, job.config.images) as progress, _Listener(job.told, progress) as listener:
             try:
                 trainer.fit()
             except Exception as error:  # Ray Train wraps whatever a worker died of in classes of its own
@@ -285,8 +283,8 @@ def _with_checkpoint(job: TrainJob, failure: str) -> str:
 class _Listener:
     """Hears what the workers tell while the main thread waits for them."""
 
-    def __init__(self, told: Queue, show: Callable[[Progress], None]) -> None:
-        self._told, self._show = told, show
+    def __init__(self, told: Queue, progress: TrainingProgress) -> None:
+        self._told, self._progress = told, progress
         self._failure, self._over = "", threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
@@ -313,8 +311,10 @@ class _Listener:
                     return
                 continue
             self._failure = self._failure or said.failure
+            if said.advice:
+                self._progress.say(said.advice)
             if said.progress:
-                self._show(said.progress)
+                self._progress.step(said.progress)
 
 
 def _fair_share(workers: int, *, gpus: bool) -> int:

@@ -62,9 +62,10 @@ class TrainJob:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A word from the first worker to the command: a step, or why training stopped."""
+    """A word from the first worker to the command: a step, what a person should know, or why training stopped."""
 
     progress: Progress | None = None
+    advice: str = ""
     failure: str = ""
 
 
@@ -80,6 +81,8 @@ def work(settings: dict[str, TrainJob]) -> None:
     zero_subnormals()
     keep_freed_memory(any_size=True)
     torch.set_num_threads(job.threads)
+    if team.rank == 0 and (advice := precision_advice(job.config, team.device)):
+        job.told.put(Told(advice=advice))
     try:
         _train(job, team, open_store(job.root))
     except TrainingError as error:  # of all workers at once
@@ -99,6 +102,19 @@ def lasting(error: BaseException, job: TrainJob, team: Team) -> str:
         return memory_advice(job, team)
     full = isinstance(error, OSError) and error.errno in _LASTING
     return one_line(error) if full or isinstance(error, ValueError) else ""
+
+
+def precision_advice(config: TrainConfig, device: str) -> str:
+    """In one line what to do where this machine's CPU is slow in bfloat16; "" where it is not, or float32 is used."""
+    if not config.bfloat16 or device != "cpu":
+        return ""
+    able = torch.cpu.get_capabilities()
+    if able.get("architecture") != "x86_64" or able.get("avx512_bf16") or able.get("amx_bf16"):
+        return ""
+    return (
+        "this CPU has no instructions for bfloat16, in which training takes some ten times as long as in float32: "
+        "--bfloat16 False"
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
