@@ -19,6 +19,7 @@ from sam_core.masks import plain
 from sam_core.masks.bilinear import Axis, Floats, Resize, axes
 from sam_core.masks.candidates import Measures, object_column
 from sam_core.masks.compiled import entry, inner
+from sam_core.masks.eights import bits_set, blend_near, blended_above, lowest_bit
 
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
@@ -29,6 +30,8 @@ COLUMNS_AT_ONCE = 256
 """Columns of the crop in a block: a whole number of eights."""
 SLACK = np.float32(1.00001)
 """An interpolated value exceeds the largest of its sources by less than this factor, which is rounding."""
+NOWHERE = np.float32(-1e30)
+"""Stands right of a block's columns, where no mask is."""
 INNER, OUTER, FIRST_ROW, LAST_ROW, FIRST_COLUMN, LAST_COLUMN, END = range(7)
 """What is noted of a mask: pixels above +offset and -offset, its box in the crop, and where its changes end."""
 
@@ -71,10 +74,8 @@ class Scratch(NamedTuple):
 
     low_res  float32 [l, :], logits stretched along x to columns of the model input
     input    float32 [i, :], the model input
-    blended  float32 [i, c], that stretched along x to columns of the crop
-    values   float32 [c], a row of the crop
-    inside   uint8 [c], whether those are above 0; read eight at a time
-    before   the same of the row before
+    blended  float32 [i + 1, c], that stretched along x to columns of the crop; NOWHERE in the last row
+    before   uint32 [c / 8], whether the row above is above 0: a bit for each column, the first the lowest
     rows     int64 [c, h + 1], the rows at which each column changes
     counts   int64 [c], how many there are
     """
@@ -82,9 +83,7 @@ class Scratch(NamedTuple):
     low_res: Floats
     input: Floats
     blended: Floats
-    values: Floats
-    inside: Bytes
-    before: Bytes
+    before: NDArray[np.uint32]
     rows: Integers
     counts: Integers
 
@@ -101,14 +100,16 @@ def measure(logits: Tensor, frame: Frame, *, offset: float) -> Measures:
     place = Place(corner=x0 * height + y0, height=height, total=height * width)
     low_res = (logits.shape[1], logits.shape[2])
     setting = Setting(*axes(frame, low_res=low_res), place, np.float32(offset))
-    notes, changes = _trace_all(logits.float().cpu().contiguous().numpy(), setting, _scratch(low_res, frame))
-    positions = np.split(changes, notes[:-1, END])[: len(notes)]
-    runs = [np.diff(each, prepend=0, append=place.total) for each in positions]
+    logits = logits.float().cpu().contiguous()
+    row_peaks, column_peaks = (logits.amax(axis).numpy() for axis in (2, 1))
+    notes, changes = _trace_all(logits.numpy(), row_peaks, column_peaks, setting, _scratch(low_res, frame))
+    runs, areas = _runs(changes, notes[:, END], place.total)
+    ends = notes[:, END] + np.arange(1, 1 + len(notes))
     return Measures(
         stability_score=_ratio(notes[:, INNER], notes[:, OUTER]),
-        areas=np.array([each[1::2].sum() for each in runs], dtype=np.int64),
+        areas=areas,
         boxes=notes[:, [FIRST_COLUMN, FIRST_ROW, LAST_COLUMN, LAST_ROW]] + np.array([x0, y0, x0, y0]),
-        runs=object_column(runs),
+        runs=object_column(np.split(runs, ends)[: len(notes)]),
     )
 
 
@@ -124,10 +125,8 @@ def _scratch(low_res: tuple[int, int], frame: Frame) -> Scratch:
     return Scratch(
         low_res=np.empty((low_res[0], input_width), np.float32),
         input=np.empty((input_height, input_width), np.float32),
-        blended=np.empty((input_height, COLUMNS_AT_ONCE), np.float32),
-        values=np.empty(COLUMNS_AT_ONCE, np.float32),
-        inside=np.empty(COLUMNS_AT_ONCE, np.uint8),
-        before=np.empty(COLUMNS_AT_ONCE, np.uint8),
+        blended=np.full((input_height + 1, COLUMNS_AT_ONCE), NOWHERE),
+        before=np.empty(COLUMNS_AT_ONCE // 8, np.uint32),
         rows=np.empty((COLUMNS_AT_ONCE, height + 1), np.int64),
         counts=np.empty(COLUMNS_AT_ONCE, np.int64),
     )
@@ -146,14 +145,23 @@ def _fma(context: Any, a: Any, b: Any, c: Any) -> Any:
 @inner
 def _along_x(target: Floats, source: Floats, first: int, resize: Resize, span: Span) -> None:
     """The columns of `span` of resized rows; the source begins with its column `first`."""
-    low, high = resize.low[span.start : span.stop], resize.high[span.start : span.stop]
+    origin, count = np.uint32(first), span.stop - span.start
+    low, high = resize.low[span.start : span.stop] - origin, resize.high[span.start : span.stop] - origin
     low_weight = resize.low_weight[span.start : span.stop]
     high_weight = resize.high_weight[span.start : span.stop]
-    origin = np.uint64(first)
     for row in range(len(source)):
-        line, stretched = source[row], target[row, : len(low)]
-        for i in range(len(low)):
-            stretched[i] = _fma(line[low[i] - origin], low_weight[i], line[high[i] - origin] * high_weight[i])
+        line, stretched = source[row], target[row]
+        start = 0
+        while start + 8 <= count:
+            base = min(np.int64(low[start]), np.int64(len(line) - 8))
+            if base >= 0 and np.int64(high[start + 7]) < base + 8:
+                blend_near(stretched, start, line, base, low, high, low_weight, high_weight)
+            else:
+                for i in range(start, start + 8):
+                    stretched[i] = _fma(line[low[i]], low_weight[i], line[high[i]] * high_weight[i])
+            start += 8
+        for i in range(start, count):
+            stretched[i] = _fma(line[low[i]], low_weight[i], line[high[i]] * high_weight[i])
 
 
 @inner
@@ -230,39 +238,38 @@ def _note_changes(rows: Span, block: Span, setting: Setting, first: int, scratch
 
     scratch.blended begins with row `first` of the model input.
     """
-    values, height = scratch.values[: block.stop - block.start], rows.stop - rows.start
-    # All in one function: handing the buffers on for every row costs as much as the row.
-    inside, before = scratch.inside.view(np.uint64), scratch.before.view(np.uint64)
-    inside[:] = 0
+    resize, before = setting.y.to_crop, scratch.before
+    width, height = block.stop - block.start, rows.stop - rows.start
+    eights = (width + 7) // 8
+    scratch.blended[:, width : 8 * eights] = NOWHERE
     before[:] = 0
     scratch.counts[:] = 0
+    inner, outer = np.int64(0), np.int64(0)
+    # All in one function: handing the buffers on for every row costs as much as the row.
     for row in range(height + 1):
-        if row < height:
-            _along_y(values, scratch.blended, first, setting.y.to_crop, rows.start + row)
-            inner, outer = _classify(scratch.inside, values, setting.offset)
-            note[INNER] += inner
-            note[OUTER] += outer
-        else:
-            inside[:] = 0
-        for eight in range(len(inside)):
-            if inside[eight] == before[eight]:
-                continue
-            for i in range(8 * eight, 8 * eight + 8):
-                if scratch.inside[i] != scratch.before[i]:
-                    scratch.rows[i, scratch.counts[i]] = row
-                    scratch.counts[i] += 1
-            before[eight] = inside[eight]
-
-
-@inner
-def _classify(inside: Bytes, values: Floats, offset: np.float32) -> tuple[int, int]:
-    """Set which values are above 0; returns how many are above +offset and above -offset."""
-    inner, outer = np.int32(0), np.int32(0)
-    for i in range(len(values)):
-        inner += np.int32(values[i] > offset)
-        outer += np.int32(values[i] > -offset)
-        inside[i] = values[i] > np.float32(0)
-    return int(inner), int(outer)
+        at = rows.start + min(row, height - 1)
+        low, high = (
+            scratch.blended[np.int64(resize.low[at]) - first],
+            scratch.blended[np.int64(resize.high[at]) - first],
+        )
+        if row == height:
+            low = high = scratch.blended[-1]
+        low_weight, high_weight = resize.low_weight[at], resize.high_weight[at]
+        for eight in range(eights):
+            above = blended_above(low, high, 8 * eight, low_weight, high_weight, setting.offset)
+            inner += bits_set(above & np.uint32(0xFF00))
+            outer += bits_set(above & np.uint32(0xFF0000))
+            inside = above & np.uint32(0xFF)
+            changed = inside ^ before[eight]
+            if changed:
+                before[eight] = inside
+                while changed:
+                    column = 8 * eight + lowest_bit(changed)
+                    scratch.rows[column, scratch.counts[column]] = row
+                    scratch.counts[column] += 1
+                    changed &= changed - np.uint32(1)
+    note[INNER] += inner
+    note[OUTER] += outer
 
 
 @inner
@@ -294,12 +301,13 @@ def _append_changes(
 
 
 @inner
-def _region(logits: Floats, setting: Setting) -> Region:
-    """Where interpolated values can exceed -offset; empty spans if they cannot anywhere."""
+def _region(row_peaks: Floats, column_peaks: Floats, setting: Setting) -> Region:
+    """Where interpolated values can exceed -offset, from the largest logit of every row and column; empty spans if they
+    cannot anywhere."""
     y, x = setting.y, setting.x
-    seen_rows, seen_columns = _above(logits, -setting.offset * SLACK)
-    rows = _looking_at(y.to_crop, _looking_at(y.to_input, seen_rows))
-    columns = _looking_at(x.to_crop, _looking_at(x.to_input, seen_columns))
+    floor = -setting.offset * SLACK
+    rows = _looking_at(y.to_crop, _looking_at(y.to_input, _above(row_peaks, floor)))
+    columns = _looking_at(x.to_crop, _looking_at(x.to_input, _above(column_peaks, floor)))
     if rows.start == rows.stop or columns.start == columns.stop:
         nowhere = Span(0, 0)
         return Region(nowhere, nowhere, nowhere, nowhere)
@@ -308,38 +316,50 @@ def _region(logits: Floats, setting: Setting) -> Region:
 
 
 @inner
-def _above(logits: Floats, floor: np.float32) -> tuple[Span, Span]:
-    """Rows and columns of logits [h, w] between the first and the last value above `floor`."""
-    rows, columns = np.zeros(logits.shape[0], np.uint8), np.zeros(logits.shape[1], np.uint8)
-    for row in range(logits.shape[0]):
-        count = 0
-        for column in range(logits.shape[1]):
-            columns[column] |= logits[row, column] > floor
-            count += logits[row, column] > floor
-        rows[row] = count > 0
-    return _flagged(rows), _flagged(columns)
-
-
-@inner
-def _flagged(flags: Bytes) -> Span:
-    """From the first to the last flag that is set; empty if none is."""
-    start, stop = 0, len(flags)
-    while start < stop and not flags[start]:
+def _above(values: Floats, floor: np.float32) -> Span:
+    """From the first to the last value above `floor`; empty if none is."""
+    start, stop = 0, len(values)
+    while start < stop and values[start] <= floor:
         start += 1
-    while stop > start and not flags[stop - 1]:
+    while stop > start and values[stop - 1] <= floor:
         stop -= 1
     return Span(start, stop)
 
 
 @entry
-def _trace_all(logits: Floats, setting: Setting, scratch: Scratch) -> tuple[Integers, Integers]:
-    """Notes int64 [K, 7] of K masks, and the positions of all their changes, one mask after the other."""
+def _trace_all(
+    logits: Floats, row_peaks: Floats, column_peaks: Floats, setting: Setting, scratch: Scratch
+) -> tuple[Integers, Integers]:
+    """Notes int64 [K, 7] of K masks, and the positions of all their changes, one mask after the other.
+
+    row_peaks, column_peaks: the largest logit of every row and column, [K, h] and [K, w].
+    """
     notes = np.zeros((len(logits), 7), np.int64)
     # Not a literal 0, for which numba would compile everything a second time.
     changes, n = np.empty(4096, np.int64), int(np.int64(0))
     for k in range(len(logits)):
-        region = _region(logits[k], setting)
+        region = _region(row_peaks[k], column_peaks[k], setting)
         if region.columns.start < region.columns.stop:
             changes, n = _trace(logits[k], region, setting, scratch, notes[k], changes, n)
         notes[k, END] = n
     return notes, changes[:n].copy()
+
+
+@entry
+def _runs(changes: Integers, ends: Integers, total: int) -> tuple[Integers, Integers]:
+    """Run lengths of K masks in `total` pixels, one mask after the other, and their areas int64 [K].
+
+    changes: of `_trace_all`, those of mask k up to ends[k]: each makes a run, and so does the end of the image.
+    """
+    runs, areas = np.empty(len(changes) + len(ends), np.int64), np.zeros(len(ends), np.int64)
+    start, n = np.int64(0), 0
+    for k in range(len(ends)):
+        before, odd = int(np.int64(0)), int(np.int64(0))
+        for change in range(start, ends[k] + 1):
+            position = changes[change] if change < ends[k] else total
+            runs[n] = position - before
+            areas[k] += odd * runs[n]
+            before, odd = position, 1 - odd
+            n += 1
+        start = np.int64(ends[k])
+    return runs, areas
