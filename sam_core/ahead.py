@@ -9,12 +9,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], window: int) -> Iterator[Result]:
-    """`map` in the executor, in order, with at most `window` items begun or waiting."""
+def begun(
+    executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], window: int
+) -> Iterator[Future[Result]]:
+    """Work on each item, in order, with at most `window` items begun or waiting."""
     waiting: deque[Future[Result]] = deque()
     for item in items:
         waiting.append(executor.submit(work, item))
         if len(waiting) >= window:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+            yield waiting.popleft()
+    yield from waiting
+
+
+def ahead(executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], window: int) -> Iterator[Result]:
+    """`map` in the executor, in order, with at most `window` items begun or waiting."""
+    for future in begun(executor, work, items, window):
+        yield future.result()

@@ -7,16 +7,18 @@ Every candidate ends as a mask or as a rejection with its reason. Steps and thei
 `automatic_mask_generator.py`, but that nothing is drawn or encoded before it must be; each step is a pure function.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sam_core.ahead import ahead
+from sam_core.ahead import begun
 from sam_core.geometry import Frame
 from sam_core.lanes import keep_freed_memory, open_lanes
 from sam_core.masks import kernels, plain
@@ -35,6 +37,14 @@ PLAIN_BATCH = 64
 """Prompts decoded at a time by the released code."""
 IMAGE_BYTES = 32 << 20
 """What the images of one batch of prompts may occupy on a CPU, in each lane."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ImageWork:
+    """An image [H, W, 3] and where it is looked at."""
+
+    image: NDArray[np.uint8]
+    crops: Sequence[Crop]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +91,54 @@ class MaskGenerator:
         self._threads = threads or torch.get_num_threads()
         self._dtype = dtype
 
+    @property
+    def images_at_once(self) -> int:
+        """One, though the next one is begun meanwhile."""
+        return 1
+
     def generate(self, image: NDArray[np.uint8]) -> Generation:
         """All masks of a uint8 RGB image [H, W, 3], the best first. Raises ValueError for any other array."""
         check_image(image)
-        size = (image.shape[0], image.shape[1])
-        ledger = Ledger()
-        crops = crop_plan(size, self.recipe)
-        return assemble(self._masks_of_crops(image, crops, ledger), size, self.recipe, ledger)
+        [result] = self.attempt_many([image])
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    def _masks_of_crops(self, image: NDArray[np.uint8], crops: Sequence[Crop], ledger: Ledger) -> list[Candidates]:
-        """Encoded candidates of every crop; the next crop is encoded while the masks of one are made."""
+    def attempt_many(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[Generation | Exception]:
+        """The masks of each image, uint8 RGB [H, W, 3], in order, or why there are none: no image costs another its.
+
+        The next crop, be it of the next image, is encoded while the masks of one are made: no lane waits for it.
+        """
         with open_lanes(self.sam.device, self._threads) as lanes:
-            encoded = ahead(lanes, lambda crop: self._encode(image, crop), crops, window=2)
-            return [self._masks_of_crop(work, crop, lanes, ledger) for work, crop in zip(encoded, crops, strict=True)]
+            coming = deque[_ImageWork]()
+            encoded = begun(lanes, lambda each: self._encode(*each), self._crops(images, coming), window=2)
+            for first in encoded:
+                work = coming.popleft()
+                own = chain([first], islice(encoded, len(work.crops) - 1))
+                result = self._attempt(work, own, lanes)
+                deque(own, maxlen=0)  # the other crops, after a failure
+                yield result
+
+    def _crops(
+        self, images: Iterable[NDArray[np.uint8]], coming: deque[_ImageWork]
+    ) -> Iterator[tuple[NDArray[np.uint8], Crop]]:
+        """Every crop of every image; an image whose crops are about to follow is appended to `coming`."""
+        for image in images:
+            work = _ImageWork(image, crop_plan((image.shape[0], image.shape[1]), self.recipe))
+            coming.append(work)
+            yield from ((image, crop) for crop in work.crops)
+
+    def _attempt(
+        self, work: _ImageWork, encoded: Iterable[Future[_EncodedCrop]], lanes: Executor
+    ) -> Generation | Exception:
+        """The masks of an image whose crops are encoded, or why there are none."""
+        ledger = Ledger()
+        try:
+            pairs = zip(encoded, work.crops, strict=True)
+            parts = [self._masks_of_crop(crop.result(), plan, lanes, ledger) for crop, plan in pairs]
+            return assemble(parts, (work.image.shape[0], work.image.shape[1]), self.recipe, ledger)
+        except Exception as error:
+            return error
 
     def _encode(self, image: NDArray[np.uint8], crop: Crop) -> _EncodedCrop:
         ledger = Ledger()

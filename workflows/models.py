@@ -107,7 +107,7 @@ class GeneratorSpec:
             from sam_core.device_generator import DeviceGenerator  # torch's compilers take half a second to import
 
             return DeviceGenerator(sam, self.recipe, self.settings, threads=threads)
-        return OneByOne(MaskGenerator(sam, self.recipe, exact_reference=self.exact_reference, threads=threads).generate)
+        return MaskGenerator(sam, self.recipe, exact_reference=self.exact_reference, threads=threads)
 
 
 def settings_for(model: Model, device: str, wanted: DeviceSettings, *, exact_reference: bool) -> DeviceSettings | None:

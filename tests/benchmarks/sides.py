@@ -190,8 +190,7 @@ def make_generator(config: SideConfig, recipe: Recipe) -> Generator:
         case Kind.RELEASED_FAST:
             return OneByOne(ReleasedGenerator(sam, recipe, points_per_batch=1024, hurried=True).generate)
         case _:
-            ours = MaskGenerator(sam, recipe, exact_reference=config.kind is Kind.PLAIN, threads=config.threads)
-            return OneByOne(ours.generate)
+            return MaskGenerator(sam, recipe, exact_reference=config.kind is Kind.PLAIN, threads=config.threads)
 
 
 def easy(recipe: Recipe) -> Recipe:

@@ -231,3 +231,41 @@ def test_refuses_other_arrays(sam: Sam, image: np.ndarray) -> None:
 def test_refuses_empty_batches(sam: Sam) -> None:
     with pytest.raises(ValueError, match="points_per_batch is 0"):
         MaskGenerator(sam, reference(), points_per_batch=0)
+
+
+# One image after another
+
+
+@pytest.mark.parametrize("exact_reference", [False, True], ids=["fast", "plain"])
+@pytest.mark.parametrize("recipe", [reference(), sa1b()], ids=["one window", "crops"])
+def test_many_images_are_each_as_if_alone(
+    sam: Sam, photograph: np.ndarray, recipe: Recipe, exact_reference: bool
+) -> None:
+    images = [photograph[:100], photograph[50:, :90], photograph[:, 100:]]
+    generator = MaskGenerator(sam, replace(recipe, points_per_side=4), exact_reference=exact_reference, threads=2)
+    for found, image in zip(generator.attempt_many(images), images, strict=True):
+        assert isinstance(found, Generation)
+        alone = generator.generate(image)
+        assert found.masks.rle == alone.masks.rle
+        assert found.masks.predicted_iou.tolist() == alone.masks.predicted_iou.tolist()
+        assert found.candidates == alone.candidates
+
+
+def test_an_image_that_fails_costs_no_other_its_masks(sam: Sam, photograph: np.ndarray) -> None:
+    damaged = photograph[:100, :, :2]
+    generator = MaskGenerator(sam, replace(sa1b(), points_per_side=4), threads=2)
+    first, failed, last = generator.attempt_many([photograph, damaged, photograph])
+    assert isinstance(first, Generation)
+    assert isinstance(last, Generation)
+    assert isinstance(failed, Exception)
+    assert first.masks.rle == last.masks.rle
+
+
+def test_the_next_image_is_begun_before_one_is_finished(sam: Sam, photograph: np.ndarray) -> None:
+    taken: list[int] = []
+    images = (taken.append(number) or photograph[:60, :60] for number in range(4))
+    results = MaskGenerator(sam, FEW_POINTS, threads=2).attempt_many(images)
+    next(results)
+    assert taken == [0, 1]
+    next(results)
+    assert taken == [0, 1, 2]
