@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -71,7 +72,7 @@ class ShardWorker:
         if self._died_before(marker):
             results = self._apart(images)
         else:
-            self._store.put(marker, json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode())
+            self._store.put(marker, json.dumps(identity(os.getpid())).encode())
             results = self._together_or_not_at_all(images, marker)
         self._check_access(images, results)
         results = checked(self._job.run, results)
@@ -89,7 +90,7 @@ class ShardWorker:
             left = json.loads(self._store.get(marker))
         except FileNotFoundError:
             return False
-        return not (left.get("host") == socket.gethostname() and _lives(left["process"]))
+        return not left.get("began") or left != identity(left["process"])
 
     def _tell(self, summary: ShardSummary, results: list[ImageResult]) -> None:
         """Whoever watches: metrics, and a line for the shard and each failure."""
@@ -164,12 +165,17 @@ class ShardWorker:
         self._store.put(outcomes_key(run.run_id, shard), to_parquet_bytes(outcomes))
 
 
-def _lives(process: int) -> bool:
-    """Whether a process of this machine is there and no zombie; False where the system, unlike Linux, does not say."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except OSError:
-        return False
+def identity(process: int) -> dict[str, object]:
+    """What tells a process of this machine from all others, for a marker.
+
+    began: in ticks since the system did, as numbers of processes are given out again. None where there is no such
+    process or only a zombie, and where the system, unlike Linux, does not say.
+    """
+    began = None
+    with suppress(OSError):
+        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        began = None if state in ("Z", "X") else fields[18]
+    return {"host": socket.gethostname(), "process": process, "began": began}
 
 
 def clear_markers(store: Store, run_id: str) -> None:

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ from workflows.isolation import IsolatedWorker
 from workflows.models import GeneratorSpec, find_model
 from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.runs import open_dataset
-from workflows.shard_worker import ShardWorker
+from workflows.shard_worker import ShardWorker, identity
 from workflows.storage import LocalStore, StoreError
 
 
@@ -130,15 +129,19 @@ def test_what_another_attempt_has_committed_stays(tmp_path: Path, store: LocalSt
 def test_the_marker_of_a_living_worker_is_no_death(store: LocalStore) -> None:
     """As of another driver on this machine."""
     worker = ShardWorker(fakes.shard_job(store.root))
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    for host, process, apart in (
-        (socket.gethostname(), os.getppid(), False),
-        (socket.gethostname(), gone.pid, True),
-        ("elsewhere", os.getppid(), True),
+    living = identity(os.getppid())
+    with subprocess.Popen(["sleep", "60"]) as other:
+        gone = identity(other.pid)
+        other.kill()
+    for marker, died in (
+        (living, False),
+        (gone, True),
+        (living | {"began": "1"}, True),
+        (living | {"host": "elsewhere"}, True),
+        ({}, True),
     ):
-        store.put(in_flight_key("run", 0), json.dumps({"host": host, "process": process}).encode())
-        assert worker._died_before(in_flight_key("run", 0)) == apart
+        store.put(in_flight_key("run", 0), json.dumps(marker).encode())
+        assert worker._died_before(in_flight_key("run", 0)) == died
     assert not worker._died_before(in_flight_key("run", 1))
 
 
