@@ -4,7 +4,9 @@
 
 -- Each image once, although it may lie at several places or have been ingested twice: `uri` is the first of its places
 -- in the order of the alphabet, `uris` all of them. Columns that follow from the bytes are the same in all rows; of
--- licence and metadata the first place that states any is shown, and of what was said of one place the newest.
+-- licence and metadata the first place that states any is shown, and of what was said of one place the newest. Metadata
+-- that are no JSON, as once were written where a secret stood in quotes, count as none; `sam-engine ingest`
+-- of the same source writes them anew.
 CREATE VIEW images AS
 SELECT
     image_id,
@@ -17,7 +19,7 @@ SELECT
     any_value(width) AS width,
     any_value(exif_orientation) AS exif_orientation,
     arg_min(licence, {place: uri, age: -epoch_us(ingested_at)}) AS licence,
-    arg_min(metadata, {place: uri, age: -epoch_us(ingested_at)})::JSON AS metadata,
+    arg_min(TRY_CAST(metadata AS JSON), {place: uri, age: -epoch_us(ingested_at)}) AS metadata,
     min(ingested_at) AS ingested_at
 FROM read_parquet('dataset://images/*.parquet')
 GROUP BY image_id;

@@ -310,19 +310,22 @@ def describe(row: Mapping[str, Any]) -> tuple[str, str]:
     known = {str(name): value for name, value in row.items() if value is not None}
     licence = known.pop("licence", None) or known.pop("license", None) or ""
     try:
-        text = json.dumps(_finite(known), sort_keys=True, default=str, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(_tellable(known), sort_keys=True, ensure_ascii=False, allow_nan=False)
     except RecursionError as error:
         raise ValueError("what a manifest says about an image is nested too deeply") from error
-    return _readable(str(licence)), redact(_readable(text)) if known else ""
+    return redact(_readable(str(licence))), _readable(text) if known else ""
 
 
-def _finite(value: Any) -> Any:
-    """A value as JSON can hold it: NaN and infinity become null, which is what they mean in tables."""
+def _tellable(value: Any) -> Any:
+    """A value as JSON can hold it, each text in it without secrets. NaN and infinity become null, which is what they
+    mean in tables."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {redact(str(key)): _tellable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [_tellable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, int | float) else redact(str(value))
 
 
 def _readable(text: str) -> str:

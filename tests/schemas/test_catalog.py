@@ -129,6 +129,14 @@ def test_a_run_that_has_done_nothing_is_in_the_summary(tmp_path: Path) -> None:
         ]
 
 
+def test_metadata_that_are_no_json_cost_no_other_image(root: Path) -> None:
+    rows.put(root, layout.images_key("1b"), rows.images([("a", "x/a.png")], metadata='{"link": "***">me"}'))
+    rows.put(root, layout.images_key("1c"), rows.images([("b", "x/b.png")], metadata='{"link": "***"}'))
+    with connect(root) as connection:
+        found = dict(answer(connection, "SELECT image_id, metadata FROM images WHERE uri IN ('x/a.png', 'x/b.png')"))
+        assert found == {rows.image("a"): None, rows.image("b"): '{"link": "***"}'}
+
+
 def test_an_image_is_shown_once_with_all_its_places(root: Path) -> None:
     rows.put(root, layout.images_key("1b"), rows.images([("a", "x/a.png"), ("b", "w/copy of b.png")], licence="CC0"))
     rows.put(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import boto3
@@ -14,6 +15,7 @@ from workflows.commands import GenerateConfig
 from workflows.failures import one_line
 from workflows.redact import redact
 from workflows.shard_worker import ShardWorker
+from workflows.sources import describe
 from workflows.sql import connect
 from workflows.storage import LocalStore, open_store
 
@@ -86,3 +88,14 @@ def test_a_data_set_on_s3_holds_none(
     for secret in (SECRET, KEY, SECRET[::-1]):
         assert secret.encode() not in kept
     assert boto3.client("s3").list_objects_v2(Bucket=bucket)["KeyCount"] >= 2
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_metadata_hold_none_and_stay_json(leak: str) -> None:
+    told = {"link": f'<a href="{leak}">"me"</a>', "list": [leak, {"more": f'{leak}"'}], leak: 7, "licence": leak}
+    licence, metadata = describe(told)
+    assert SECRET not in licence + metadata
+    shown = json.loads(metadata)
+    assert shown["link"].endswith('">"me"</a>')
+    assert shown["list"][1]["more"].endswith('"')
+    assert 7 in shown.values()
