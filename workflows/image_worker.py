@@ -22,7 +22,7 @@ from schemas.ids import unreadable_image_id
 from schemas.records import RunRecord
 from schemas.tables import Status
 from workflows.convert import ImageResult
-from workflows.failures import one_line
+from workflows.failures import is_of_the_machine, one_line
 from workflows.images import ImageError, byte_limit, decode
 from workflows.models import Generator, GeneratorSource
 from workflows.redact import redact
@@ -97,12 +97,12 @@ class ImageWorker:
     def load(self, planned: PlannedImage) -> LoadedImage:
         """Read and decode; safe in any thread.
 
-        Raises StoreError when the store, not the image, is at fault, and MemoryError.
+        Raises OSError when the store or the machine, not the image, is at fault, and MemoryError.
         """
         return self.unpack(self.read(planned))
 
     def read(self, planned: PlannedImage) -> ReadImage:
-        """The bytes of an image, or why there are none. Raises StoreError."""
+        """The bytes of an image, or why there are none. Raises OSError when that is not the image's fault."""
         started_at, start = datetime.now(UTC), time.perf_counter()
         data: bytes | ImageError
         try:
@@ -112,7 +112,7 @@ class ImageWorker:
         return ReadImage(planned, data, started_at, time.perf_counter() - start)
 
     def can_read(self, planned: PlannedImage) -> bool:
-        """Whether access to the image is granted right now. Raises StoreError."""
+        """Whether access to the image is granted right now. Raises OSError as `read`."""
         data = self.read(planned).data
         return not (isinstance(data, ImageError) and data.kind == REFUSED)
 
@@ -153,9 +153,13 @@ class ImageWorker:
         except TooLargeError as error:
             raise ImageError("TooManyBytes", str(error)) from error
         except OSError as error:
+            if is_of_the_machine(error):
+                raise
             revoked = isinstance(error, PermissionError) and planned.uri.startswith(S3_SCHEME) and not never_read
             raise ImageError(REFUSED if revoked else "Unreadable", f"{error.strerror or error}") from error
-        if not never_read and planned.image_id != id_of_bytes(data):
+        if never_read:
+            raise ImageError("Unreadable", "could not be read when it was ingested; the same command notes it anew")
+        if planned.image_id != id_of_bytes(data):
             raise ImageError("Changed", "the file has other bytes than when it was ingested")
         return data
 

@@ -22,6 +22,7 @@ from schemas.parquet import to_parquet_bytes
 from schemas.tables import IMAGES
 from schemas.validate import check_images
 from workflows.commands import IngestConfig
+from workflows.failures import is_of_the_machine
 from workflows.images import ImageError, byte_limit, read_header
 from workflows.listing import Listing
 from workflows.metadata import add_metadata
@@ -94,13 +95,18 @@ def _put_part(store: Store, table: pa.Table) -> pa.Table:
 
 
 def image_row(reader: UriReader, max_pixels: int, listed: dict[str, Any]) -> dict[str, Any]:
-    """One row of schemas.tables.IMAGES. A file that cannot be read still gets its row, under a stand-in id."""
+    """One row of schemas.tables.IMAGES. A file that cannot be read still gets its row, under a stand-in id.
+
+    Raises OSError when the store or the machine, not the file, is at fault.
+    """
     row = listed | {"ingested_at": _now()}
     try:
         data = reader.read(listed["uri"])
     except StoreError:
         raise
-    except OSError:
+    except OSError as error:
+        if is_of_the_machine(error):
+            raise
         return row | {"image_id": unreadable_image_id(listed["uri"])}
     digest = content_hash(data)
     row |= {"image_id": image_id_of_hash(digest), "content_sha256": digest, "bytes": len(data)}

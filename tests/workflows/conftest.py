@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,6 +77,17 @@ def save_labelled(folder: Path, pictures: Mapping[int, tuple[NDArray[np.uint8], 
         for number, picture in pictures.items():
             Image.fromarray(picture[place]).save(folder / kind / f"{number}.png")
     return folder
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """No file can be opened by this process, as where the machine is at its limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def mask_rows(dataset: Path | str) -> pa.Table:

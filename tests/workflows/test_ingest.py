@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -11,12 +12,12 @@ from PIL import Image
 
 from schemas.catalog import connect, query
 from schemas.ids import content_hash, image_id
-from tests.workflows.conftest import save_photos
+from tests.workflows.conftest import no_more_files, save_photos
 from workflows import ingest as module
 from workflows.images import MAX_PIXELS
 from workflows.ingest import ingest
 from workflows.runs import open_dataset
-from workflows.sources import ImageRef, list_images
+from workflows.sources import ImageRef, UriReader, list_images
 from workflows.storage import LocalStore, StoreError
 
 
@@ -122,6 +123,13 @@ def test_a_failing_store_is_not_the_image_s_fault(
     with pytest.raises(StoreError):
         take_in(store, photos)
     assert not list(store.list("images"))
+
+
+def test_a_failing_machine_is_not_the_image_s_fault(photos: Path) -> None:
+    listed = {"uri": str(photos / "photo-000.png")}
+    with no_more_files(), pytest.raises(OSError) as failure:
+        module.image_row(UriReader(), MAX_PIXELS, listed)
+    assert failure.value.errno == errno.EMFILE
 
 
 def test_many_chunks_go_over_the_cluster(

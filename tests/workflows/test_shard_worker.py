@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ from schemas.catalog import connect, query
 from schemas.ids import image_id, unreadable_image_id
 from schemas.layout import in_flight_key
 from tests.workflows import fakes
+from tests.workflows.conftest import no_more_files
 from tests.workflows.killers import endless_jpeg, memory_bomb
 from workflows.convert import ImageResult
 from workflows.failures import WorkerError
@@ -279,6 +281,25 @@ def test_a_failing_store_stops_the_shard_without_a_commit(
     monkeypatch.setattr(worker._worker._reader, "read", unreachable)
     assert worker(asdict(task)) == {"failure": "cannot read s3://x: SlowDown"}
     assert not list(store.list("outcomes"))
+
+
+def test_a_failing_machine_is_not_the_image_s_fault(tmp_path: Path) -> None:
+    image = planned(fakes.save_flat(tmp_path / "a.png", fakes.FINE))
+    worker = ImageWorker(fakes.shard_job(tmp_path))
+    with no_more_files(), pytest.raises(OSError) as failure:
+        worker.load(image)
+    assert failure.value.errno == errno.EMFILE
+    assert worker.segment(worker.load(image)).status == "ok"
+
+
+def test_an_image_that_could_not_be_read_when_it_was_noted_waits_for_its_own_name(
+    tmp_path: Path, store: LocalStore
+) -> None:
+    late = str(fakes.save_flat(tmp_path / "late.png", fakes.FINE))
+    stand_in = PlannedImage(unreadable_image_id(late), late)
+    (task,) = plan(store, [stand_in], shard_size=1)
+    ShardWorker(fakes.shard_job(store.root)).work(task)
+    assert outcomes(store) == {stand_in.image_id: ("error", "Unreadable", 0)}
 
 
 def test_a_replaced_plan_is_refused(tmp_path: Path, store: LocalStore) -> None:
