@@ -24,6 +24,14 @@ SELECT
 FROM read_parquet('dataset://images/*.parquet')
 GROUP BY image_id;
 
+-- Images that nobody has read yet, so that their size is unknown: their source states the content hash, which is their
+-- stamp, and no part that came later says more.
+CREATE VIEW unread_images AS
+SELECT image_id, min(uri) AS uri, any_value(content_sha256) AS content_sha256
+FROM read_parquet('dataset://images/*.parquet')
+GROUP BY image_id
+HAVING count(height) = 0 AND bool_and(coalesce(stamp = content_sha256, false));
+
 -- What each place of an image says of its licence, the newest word of each. An image may be used under a licence where
 -- none of its places says otherwise.
 CREATE VIEW image_licences AS

@@ -31,6 +31,7 @@ from workflows.models import Model, find_model, register_model
 from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
 from workflows.scratch import open_scratch
+from workflows.sizes import tell_unread
 from workflows.sources import UriReader
 from workflows.sql import connect
 from workflows.storage import Store, open_store
@@ -55,9 +56,10 @@ class EmbedJob:
 
 
 def embed(config: EmbedConfig) -> int:
-    """The subcommand: exit status 0, or 1 when some images cannot be read."""
+    """The subcommand: exit status 0, or 1 when some images cannot be read, or have not been."""
     store, model = open_store(config.dataset), find_model(config.model)
     with open_scratch() as tables, closing(connect(config.dataset)) as catalog:
+        unread = tell_unread(catalog)
         _note_images(tables, catalog, embedded_images(store, model.model_id))
         ((images, missing),) = tables.execute(_COUNT).fetchall()
         register_model(store, model, datetime.now(UTC))
@@ -66,7 +68,7 @@ def embed(config: EmbedConfig) -> int:
         print(f"not embedded: {failure}")
     print(f"{store.root}: {images - len(failures):,} of {images:,} images embedded by {model.model_id}")
     _settle_stale(store, model, prune=config.prune)
-    return 1 if failures else 0
+    return 1 if failures or unread else 0
 
 
 def _note_images(tables: DuckDBPyConnection, catalog: DuckDBPyConnection, embedded: Iterator[str]) -> None:

@@ -20,7 +20,7 @@ from schemas.layout import OUTCOMES_PREFIX, masks_key, outcomes_key, parse_shard
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.tables import RELATIONS
 from workflows.exchange.commands import RelateConfig
-from workflows.ingest import on_each
+from workflows.image_rows import on_each
 from workflows.progress import Progress
 from workflows.sql import connect
 from workflows.storage import Store, open_store

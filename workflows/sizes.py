@@ -1,14 +1,17 @@
-"""Sizes of images that nobody read while ingesting, since their source states content hashes: noted after a run.
+"""Sizes of images that were noted without being read, since their source states content hashes.
 
-Images with masks have the size that their masks state; of the others, few as a rule, the file is read.
+After a run, images with masks have the size that their masks state; of the others, few as a rule, the file is read. The
+command `ingest` reads all of its source's.
 """
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
+from functools import partial
 
+import duckdb
 import pyarrow as pa
 
 from schemas.ids import content_hash
@@ -16,11 +19,12 @@ from schemas.layout import images_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import IMAGES
 from schemas.validate import check_images
+from workflows.image_rows import IMAGES_PER_PART, image_row, image_rows, now, on_each, show
 from workflows.images import byte_limit
-from workflows.ingest import image_row
+from workflows.listing import Listing
 from workflows.sources import UriReader
 from workflows.sql import connect
-from workflows.storage import Store
+from workflows.storage import Store, open_store
 
 _ROWS_PER_PART = 32_768
 _READERS = 16
@@ -34,6 +38,47 @@ LEFT JOIN (
 ) AS seen ON seen.image_id = images.image_id
 ORDER BY images.image_id
 """
+
+
+def read_unread(store: Store, listing: Listing, *, max_pixels: int) -> int:
+    """Read those images of a source that nobody has read yet, and note their sizes; how many of them are not there, or
+    are other than what the source states, and so have none.
+
+    Raises OSError when a store or the machine is at fault.
+    """
+    if not listing.states_hashes():
+        return 0
+    with closing(connect(store.root)) as connection:
+        connection.register("wanted", listing.images())
+        connection.execute("CREATE TEMP TABLE unread AS FROM unread_images SEMI JOIN wanted USING (image_id)")
+        count = connection.table("unread").shape[0]
+        if not count:
+            return 0
+        batches = connection.sql("FROM unread ORDER BY image_id").to_arrow_reader(IMAGES_PER_PART)
+        chunks = (pa.Table.from_batches([batch]) for batch in batches)
+        return show(count, on_each(partial(read_chunk, store.root, max_pixels), chunks))
+
+
+def read_chunk(root: str, max_pixels: int, chunk: pa.Table) -> pa.Table:
+    """Read images (columns uri, content_sha256) and note the sizes of those that are still what their hash says."""
+    rows = image_rows(chunk.select(["uri"]).to_pylist(), max_pixels=max_pixels)
+    stated = chunk["content_sha256"].to_pylist()
+    same = [row for row, sha256 in zip(rows, stated, strict=True) if row.get("content_sha256") == sha256]
+    if same:
+        _put(open_store(root), same)
+    return pa.table({"images": [len(rows)], "errors": [len(rows) - len(same)]})
+
+
+def tell_unread(connection: duckdb.DuckDBPyConnection) -> int:
+    """How many images a command cannot work on because nobody has read them yet; said on standard error."""
+    ((count,),) = connection.execute("SELECT count(*) FROM unread_images").fetchall()
+    if count:
+        print(
+            f"left out: {count:,} images that were noted by hash and have no size yet; "
+            "`sam-engine ingest SOURCE DATASET` reads them",
+            file=sys.stderr,
+        )
+    return int(count)
 
 
 def note_sizes(store: Store, run_id: str, *, max_pixels: int) -> int:
@@ -61,7 +106,7 @@ def _sized(
         read = image_row(reader, max_pixels, {"uri": uri})
         return read if read.get("content_sha256") == sha256 else None
     row: dict[str, object] = {"image_id": image_id, "uri": uri, "content_sha256": sha256}
-    return row | {"height": height, "width": width, "ingested_at": datetime.now(UTC).replace(tzinfo=None)}
+    return row | {"height": height, "width": width, "ingested_at": now()}
 
 
 def _put(store: Store, rows: list[dict[str, object]]) -> None:

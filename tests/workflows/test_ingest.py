@@ -14,6 +14,7 @@ from schemas.catalog import connect, query
 from schemas.ids import content_hash, image_id
 from tests.workflows.conftest import no_more_files, save_photos
 from workflows import ingest as module
+from workflows.image_rows import image_row
 from workflows.images import MAX_PIXELS
 from workflows.ingest import ingest
 from workflows.runs import open_dataset
@@ -119,7 +120,7 @@ def test_a_failing_store_is_not_the_image_s_fault(
     def busy(*_: object) -> bytes:
         raise StoreError("cannot read s3://x: SlowDown")
 
-    monkeypatch.setattr(module.UriReader, "read", busy)
+    monkeypatch.setattr(UriReader, "read", busy)
     with pytest.raises(StoreError):
         take_in(store, photos)
     assert not list(store.list("images"))
@@ -128,7 +129,7 @@ def test_a_failing_store_is_not_the_image_s_fault(
 def test_a_failing_machine_is_not_the_image_s_fault(photos: Path) -> None:
     listed = {"uri": str(photos / "photo-000.png")}
     with no_more_files(), pytest.raises(OSError) as failure:
-        module.image_row(UriReader(), MAX_PIXELS, listed)
+        image_row(UriReader(), MAX_PIXELS, listed)
     assert failure.value.errno == errno.EMFILE
 
 
@@ -152,7 +153,7 @@ def test_stated_hashes_are_taken_without_reading(
         "bytes": [path.stat().st_size for path in files],
     }
     pq.write_table(pa.table(rows), photos / "list.parquet")
-    monkeypatch.setattr(module.UriReader, "read", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(UriReader, "read", lambda *_: pytest.fail("read"))
     found = take_in(store, photos / "list.parquet")
     assert found == {str(path): image_id(path.read_bytes()) for path in files}
     assert [row["bytes"] for row in images(store)] == [path.stat().st_size for path in files]

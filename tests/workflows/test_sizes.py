@@ -7,14 +7,19 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
 from schemas.catalog import connect, query
 from schemas.ids import content_hash
 from tests.workflows.conftest import QUICK, Engine, save_photos
 from workflows.images import MAX_PIXELS
+from workflows.ingest import ingest
+from workflows.runs import open_dataset
 from workflows.sizes import note_sizes
+from workflows.sources import list_images
 from workflows.storage import LocalStore
+from workflows.train.sources import open_sources
 
 
 def images(dataset: Path) -> dict[str, tuple[int | None, int | None]]:
@@ -76,3 +81,61 @@ def test_an_image_without_masks_is_read_if_it_is_still_the_same(
     (run,) = query(connect(str(data)), "SELECT run_id FROM runs").to_pylist()
     assert note_sizes(LocalStore(data), run["run_id"], max_pixels=MAX_PIXELS) == 1
     assert images(data) == {first: size} | dict.fromkeys((second, third, fourth), (None, None))
+
+
+def test_the_command_ingest_reads_what_a_source_names_by_hash(engine: Engine, photos: Path, tmp_path: Path) -> None:
+    source, data = write_list(photos), tmp_path / "data"
+    assert engine("ingest", source, data).status == 0
+    assert images(data) == {path.name: Image.open(path).size[::-1] for path in photos.glob("*.png")}
+    before = [entry.key for entry in LocalStore(data).list("images")]
+    assert engine("ingest", source, data).status == 0
+    assert [entry.key for entry in LocalStore(data).list("images")] == before
+
+
+def test_ingest_tells_of_files_that_are_not_what_their_hash_says(
+    engine: Engine, photos: Path, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    source, data = write_list(photos), tmp_path / "data"
+    (photos / "photo-000.png").unlink()
+    Image.new("RGB", (9, 7)).save(photos / "photo-001.png")
+    done = engine("ingest", source, data)
+    assert (done.status, "6 images at 6 places, 0 unreadable\n2 images cannot be read" in done.out) == (1, True)
+    assert [name for name, size in images(data).items() if size == (None, None)] == ["photo-000.png", "photo-001.png"]
+    assert query(connect(str(data)), "SELECT count(*) AS n FROM unread_images").to_pylist() == [{"n": 2}]
+
+
+def test_images_that_cannot_be_decoded_count_as_read(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "none.png").write_bytes(b"none")
+    assert engine("ingest", write_list(tmp_path / "photos"), tmp_path / "data").status == 0
+    assert images(tmp_path / "data") == {"none.png": (None, None)}
+    assert query(connect(str(tmp_path / "data")), "FROM unread_images").num_rows == 0
+
+
+def test_many_are_read_on_the_cluster(
+    cluster: str, engine: Engine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workflows.sizes.IMAGES_PER_PART", 2)
+    assert engine("ingest", write_list(photos), tmp_path / "data").status == 0
+    assert len(list((tmp_path / "data" / "images").glob("*.parquet"))) == 1 + 3
+    assert set(images(tmp_path / "data").values()) == {(48, 64)}
+
+
+def test_commands_tell_which_images_they_leave_out(
+    engine: Engine, photos: Path, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    """As while a run is going on: noted by hash, not read yet."""
+    source, store = write_list(photos), LocalStore(tmp_path / "data")
+    open_dataset(store)
+    with ingest(list_images(str(source)), store, max_pixels=MAX_PIXELS):
+        pass
+    for command in ("embed", "annotate"):
+        done = engine(command, store.root, "--model", tiny_checkpoint)
+        assert done.status == {"embed": 1, "annotate": 2}[command]
+        assert done.err.startswith("left out: 6 images that were noted by hash and have no size yet; `sam-engine")
+    with pytest.raises(ValueError, match="no images to train on"):
+        open_sources((store.root,), need_masks=False)
+    assert engine("ingest", source, store.root).status == 0
+    assert "6 of 6 images embedded" in engine("embed", store.root, "--model", tiny_checkpoint).out
+    (opened,) = open_sources((store.root,), need_masks=False)
+    assert len(opened) == 6

@@ -21,6 +21,7 @@ from workflows.annotate.queue import Queue
 from workflows.models import find_model, register_model
 from workflows.originals import StoredImage
 from workflows.runs import open_dataset
+from workflows.sizes import tell_unread
 from workflows.sql import connect
 from workflows.storage import open_store
 
@@ -98,6 +99,7 @@ def open_studio(config: AnnotateConfig) -> Studio:
     store, model = open_store(config.dataset), find_model(config.model)
     connection = connect(config.dataset)
     record = open_dataset(store)
+    tell_unread(connection)
     images = _images(config, connection)
     task = _task(config, connection, record, model.model_id)
     register_model(store, model, datetime.now(UTC))

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from schemas.catalog import query
 from workflows.report.queries import licence_condition, literal, rows
+from workflows.sizes import tell_unread
 from workflows.sql import connect, find_run
 from workflows.storage import split_place
 
@@ -88,6 +89,7 @@ def open_data_set(text: str, *, licences: Sequence[str] = ()) -> Subject:
     else:
         relation, worked_on = f"masks WHERE run_id = {literal(run_id)}", _OF_RUN.format(run=literal(run_id))
         images_sql, label = f"outcomes WHERE status = 'ok' AND run_id = {literal(run_id)}", _name(connection, run_id)
+    tell_unread(connection)
     connection.execute(_IMAGES.format(worked_on=worked_on))
     if run_id is None and not rows(connection, "SELECT 1 FROM audit_all_images LIMIT 1"):
         raise ValueError(f"{place} has no masks by people to audit: `sam-engine annotate` is where they are drawn")
@@ -110,11 +112,13 @@ def allow(connection: duckdb.DuckDBPyConnection, licences: Sequence[str], *, sta
 
 
 def _shapes_of(connection: duckdb.DuckDBPyConnection) -> Callable[[str, str], pa.Table]:
+    """Subject.shapes of a data set; without the masks of images that have no size."""
     columns = "mask_id, image_id, height, width, area, rle, predicted_iou, stability_score"
 
     def shapes(low: str, high: str) -> pa.Table:
         between = f"image_id BETWEEN {literal(low)} AND {literal(high)}"
-        return query(connection, f"SELECT {columns} FROM audit_masks WHERE {between} ORDER BY image_id, mask_id")
+        here = f"{between} AND image_id IN (SELECT image_id FROM audit_images WHERE {between})"
+        return query(connection, f"SELECT {columns} FROM audit_masks WHERE {here} ORDER BY image_id, mask_id")
 
     return shapes
 

@@ -31,6 +31,7 @@ from workflows.failures import one_line, tell_left_out
 from workflows.images import ImageError
 from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
+from workflows.sizes import tell_unread
 from workflows.sources import UriReader
 from workflows.sql import connect
 from workflows.storage import open_store
@@ -68,9 +69,10 @@ class CropsJob:
 
 
 def crops(config: CropsConfig) -> int:
-    """The subcommand: exit status 0, or 1 when some images cannot be read."""
+    """The subcommand: exit status 0, or 1 when some images cannot be read, or have not been."""
     clip = find_clip(config.clip)
     connection = connect(config.dataset)
+    unread = tell_unread(connection)
     asked = {"least": config.min_area, "clip": clip.sha256}
     ((total,),) = connection.execute(f"SELECT count(*) {_WANTED}", {"least": config.min_area}).fetchall()
     if not total:
@@ -85,7 +87,7 @@ def crops(config: CropsConfig) -> int:
         .fetchall()
     )
     print(f"{config.dataset}: crops of {done:,} masks embedded by {clip.name} ({clip.sha256[:12]})")
-    return 1 if failures else 0
+    return 1 if failures or unread else 0
 
 
 def _require_same_draws(connection: duckdb.DuckDBPyConnection, config: CropsConfig, clip: ClipSource) -> None:

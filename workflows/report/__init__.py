@@ -10,6 +10,7 @@ from schemas.records import DatasetRecord, from_json
 from workflows.commands import ReportConfig
 from workflows.report.page import gather, render
 from workflows.report.training import read_training
+from workflows.sizes import tell_unread
 from workflows.sql import connect
 from workflows.storage import open_store, write_file
 
@@ -38,6 +39,7 @@ def write_report(dataset: str, out: str | Path, *, run: str | None = None, image
     if images < 0:
         raise ValueError(f"images is {images}; it must be 0 or more")
     connection = connect(dataset)
+    tell_unread(connection)
     store = open_store(dataset)
     record = from_json(DatasetRecord, store.get(DATASET_KEY), where=f"{store.root}/{DATASET_KEY}")
     page = gather(connection, record, store.root, run=run, images=images, seed=seed)

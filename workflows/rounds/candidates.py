@@ -21,6 +21,7 @@ from workflows.rounds.config import StageSettings
 from workflows.rounds.engine import Engine
 from workflows.rounds.pictures import Desk, Truth
 from workflows.runs import open_dataset
+from workflows.sizes import read_unread
 from workflows.sources import ImageRef, list_images
 from workflows.storage import Store
 
@@ -40,10 +41,10 @@ FROM shapes JOIN images USING (image_id) GROUP BY image_id
 
 
 def note_images(source: str, store: Store) -> None:
-    """Note the images of a source in the data set. Raises ValueError or OSError, one line."""
+    """Note the images of a source, with their sizes, in the data set. Raises ValueError or OSError, one line."""
     open_dataset(store)
-    with ingest(list_images(source), store, max_pixels=MAX_PIXELS):
-        pass
+    with ingest(list_images(source), store, max_pixels=MAX_PIXELS) as listing:
+        read_unread(store, listing, max_pixels=MAX_PIXELS)
 
 
 def note_held_out(truth: Truth, count: int, store: Store) -> None:

@@ -22,6 +22,7 @@ from schemas import coco
 from schemas.ids import content_hash
 from schemas.layout import DATASET_KEY, snapshot_key
 from schemas.parquet import from_parquet_bytes
+from workflows.sizes import tell_unread
 from workflows.sources import ImageRef, UriReader, list_images
 from workflows.sql import connect
 from workflows.storage import S3_SCHEME, open_store, split_place
@@ -201,6 +202,7 @@ def _data_set(place: str, table: str, need_masks: bool, crops: WantedCrops | Non
     if frozen := _SNAPSHOT.fullmatch(table):
         connection.register("snapshot", from_parquet_bytes(open_store(place).get(snapshot_key(int(frozen[1])))))
     if not need_masks:
+        tell_unread(connection)
         for uris, image_id in connection.execute(_PICTURES).fetchall():
             yield _row(uris, image_id=image_id)
         return

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from sam_core.masks import rle
+from schemas.ids import content_hash, image_id
 from tests.workflows.audit.conftest import IMAGES, SIZE, Audited
+from tests.workflows.report.data_sets import DataSet, boxes, done, photos, run_record
 from workflows.audit import examine as module
 from workflows.audit.examine import Examined, comparable_strata, examine, stratified_concavity
 from workflows.audit.subject import Subject, open_data_set
@@ -79,3 +83,19 @@ def test_concavity_is_compared_where_all_have_enough() -> None:
     assert strata.tolist() == [True, True, False, False, False, False]
     assert stratified_concavity(one, strata)[1] == pytest.approx(0.1)
     assert stratified_concavity(other, strata)[0].sum() == pytest.approx(1)
+
+
+def test_masks_of_an_image_without_a_size_are_not_its_neighbour_s(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As while a run on a manifest with hashes is going on."""
+    rng = np.random.default_rng(0)
+    data = DataSet(tmp_path / "data")
+    files = photos(tmp_path / "photos", 5, rng=rng)
+    files.sort(key=lambda path: image_id(path.read_bytes()))
+    unread = [{"height": None, "width": None, "stamp": content_hash(path.read_bytes())} for path in files]
+    known = data.add_images(files, facts=[unread[n] if n in (1, 3) else {} for n in range(5)])
+    data.add_run([done(each, boxes((24, 36), 4, rng=rng), rng=rng) for each in known], run_record())
+    found = examine(open_data_set(str(data.root)), images=100, seed=0, duplicate_iou=0.9)
+    assert (found.images, found.masks) == (3, 12)
+    assert "left out: 2 images that were noted by hash" in capsys.readouterr().err
