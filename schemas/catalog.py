@@ -4,6 +4,8 @@ A connection is a snapshot of the files that were committed when it was made. It
 nothing else, and write nowhere, whoever wrote it.
 """
 
+import tempfile
+import uuid
 from importlib.resources import files
 from pathlib import Path
 
@@ -57,7 +59,8 @@ def connect(root: str | Path, *, filesystem: pafs.FileSystem | None = None) -> d
     """
     place = open_place(root, filesystem)
     built_in = {key: to_parquet_bytes(schema.empty_table()) for key, schema in _EMPTY_TABLES.items()}
-    connection = duckdb.connect()
+    spilled = f"{tempfile.gettempdir()}/sam-engine-{uuid.uuid4().hex}"  # DuckDB makes it when it must, and removes it
+    connection = duckdb.connect(config={"temp_directory": spilled})
     connection.register_filesystem(
         CommittedFiles(place.filesystem, place.path, sizes=committed_sizes(place), built_in=built_in)
     )

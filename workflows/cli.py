@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from io import StringIO
 from pkgutil import resolve_name
+from tempfile import gettempdir
 from typing import Annotated, Any, Union
 
 import tyro
@@ -114,13 +115,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except (ValueError, OSError) as error:
-        if os.environ.get("SAM_ENGINE_TRACEBACK"):
-            traceback.print_exc()
-        print(f"sam-engine: {one_line(error)}", file=sys.stderr)
-        return WRONG_USE
-    except Exception:  # Python itself would end with 1, the status of a job that is done but for error rows
+        return _refused(one_line(error))
+    except Exception as error:  # Python itself would end with 1, the status of a job that is done but for error rows
+        if _is_of_the_disk(error):
+            return _refused(f"{one_line(error)} (temporary files lie in {gettempdir()}; TMPDIR names another folder)")
         traceback.print_exc()
         return BROKEN
+
+
+def _refused(line: str) -> int:
+    """Say why a command could not be done; the exit status."""
+    if os.environ.get("SAM_ENGINE_TRACEBACK"):
+        traceback.print_exc()
+    print(f"sam-engine: {line}", file=sys.stderr)
+    return WRONG_USE
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Whether DuckDB found no room, or could not read or write a file: its errors are no OSErrors."""
+    from duckdb import OperationalError  # takes time that `--help` need not wait for
+
+    return isinstance(error, OperationalError)
 
 
 def parse(arguments: Sequence[str]) -> object:

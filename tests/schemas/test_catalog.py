@@ -129,6 +129,19 @@ def test_a_run_that_has_done_nothing_is_in_the_summary(tmp_path: Path) -> None:
         ]
 
 
+def test_what_a_query_spills_lies_in_the_temporary_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "here").mkdir()
+    (root / "temporary").mkdir()
+    monkeypatch.chdir(root / "here")
+    monkeypatch.setattr("tempfile.tempdir", str(root / "temporary"))
+    with connect(root) as connection:
+        connection.execute("SET memory_limit = '40MB'; SET threads = 1")
+        connection.execute("SELECT hash(range), range::VARCHAR FROM range(1_500_000) ORDER BY 1").fetchone()
+        assert not list((root / "here").iterdir())
+        assert list((root / "temporary").iterdir())
+    assert not list((root / "temporary").iterdir())
+
+
 def test_metadata_that_are_no_json_cost_no_other_image(root: Path) -> None:
     rows.put(root, layout.images_key("1b"), rows.images([("a", "x/a.png")], metadata='{"link": "***">me"}'))
     rows.put(root, layout.images_key("1c"), rows.images([("b", "x/b.png")], metadata='{"link": "***"}'))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from sam_core.model.checkpoint import save_model
 from sam_core.model.sam import Sam
 from sam_core.presets import preset, stage_three
 from sam_core.recipes import SmallMaskRule, draft, sa1b
+from schemas.ids import content_hash
 from tests.workflows.conftest import BIN, Engine, Finished
 from workflows.cli import BROKEN, SUBCOMMANDS, Subcommand, main, parse
 from workflows.commands import GenerateConfig, SqlConfig
@@ -155,6 +157,23 @@ def test_no_write_permission(photos: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, "ingest", str(photos), str(locked / "data")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     refused(Finished(done.returncode, done.stdout, done.stderr), "Permission denied", str(locked / "data"))
+
+
+def test_a_full_disk_is_no_bug(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the temporary folder has no room for a file of more than 1 MiB."""
+    digests = [content_hash(str(number).encode()) for number in range(40_000)]
+    rows = {"uri": [f"{digest}.jpg" for digest in digests], "content_sha256": digests}
+    pq.write_table(pa.table(rows), tmp_path / "list.parquet")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        ran = engine("ingest", tmp_path / "list.parquet", tmp_path / "data")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    refused(ran, "File too large", str(tmp_path / "temporary"), "TMPDIR")
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_a_traceback_on_request(engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
