@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from datetime import date, datetime
+from decimal import Decimal
 from typing import TextIO
 
 import duckdb
@@ -21,6 +22,7 @@ from workflows.redact import require_no_secrets
 from workflows.storage import S3_SCHEME
 
 ROWS_SHOWN = 100
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
 
 
 def sql(config: SqlConfig) -> int:
@@ -74,7 +76,7 @@ def _write_table(answer: pa.Table, stream: TextIO) -> None:
     console = Console(file=stream, width=None if stream.isatty() else 10_000)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for field in answer.schema:
-        number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        number = any(is_kind(field.type) for is_kind in _NUMBERS)
         table.add_column(field.name, justify="right" if number else "left", overflow="fold")
     for row in answer.slice(0, ROWS_SHOWN).to_pylist():
         table.add_row(*("" if value is None else str(_plain(value)) for value in row.values()))
@@ -103,7 +105,8 @@ def _write_json(answer: pa.Table, stream: TextIO) -> None:
 
 
 def _plain(value: object) -> object:
-    """A value, or what lies in it, as text and JSON can hold it: RLE bytes as ASCII, other bytes as hex, no NaN."""
+    """A value, or what lies in it, as text and JSON can hold it: RLE bytes as ASCII, other bytes as hex, decimals (sums
+    are some) as plain numbers, no NaN."""
     if isinstance(value, list):
         return [_plain(each) for each in value]
     if isinstance(value, dict):
@@ -112,6 +115,8 @@ def _plain(value: object) -> object:
         return value.decode("ascii") if value.isascii() else value.hex()
     if isinstance(value, datetime | date):
         return value.isoformat()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

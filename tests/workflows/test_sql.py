@@ -78,6 +78,17 @@ def test_what_lies_in_lists_and_structs_is_plain_too(engine: Engine, dataset: st
     assert not row["found"]["rle"].startswith("b'")
 
 
+def test_sums_and_decimals_are_numbers(engine: Engine, dataset: str) -> None:
+    query = "SELECT sum(n_masks) AS masks, {'all': sum(n_masks)} AS found, 2.50 AS half FROM outcomes"
+    assert json.loads(engine("sql", dataset, query, "--format", "json").out) == [
+        {"masks": 1, "found": {"all": 1}, "half": 2.5}
+    ]
+    (row,) = csv.DictReader(io.StringIO(engine("sql", dataset, query, "--format", "csv").out))
+    assert row == {"masks": "1", "found": "{'all': 1}", "half": "2.5"}
+    head, shown = engine("sql", dataset, "SELECT sum(n_masks) AS masks FROM outcomes").out.splitlines()
+    assert (head, shown) == ("masks", "    1")
+
+
 @pytest.mark.parametrize("style", ["csv", "json", "table"])
 def test_a_date_that_python_does_not_have_is_one_line(engine: Engine, dataset: str, style: str) -> None:
     done = engine("sql", dataset, "SELECT TIMESTAMP 'infinity' AS never", "--format", style)
