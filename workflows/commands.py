@@ -81,7 +81,8 @@ class IngestConfig:
     dataset: Positional[str]
     """Where the data set lies or shall lie: a local folder or s3://bucket/prefix."""
     metadata: str | None = None
-    """CSV or Parquet with a column `uri` or `file_name`; its other columns are kept with the images."""
+    """CSV or Parquet with a column `uri`, or `file_name` with as much of the path as it takes; other columns are kept
+    with the images, those of a CSV as text."""
     image_folder: str | None = None
     """Where the pictures of a COCO JSON lie, if not beside it."""
     max_pixels: int = MAX_PIXELS

@@ -21,7 +21,7 @@ from schemas.validate import check_images
 from workflows.commands import IngestConfig
 from workflows.image_rows import IMAGES_PER_PART, image_rows, now, on_each, show
 from workflows.listing import Listing
-from workflows.metadata import add_metadata
+from workflows.metadata import MetadataTable
 from workflows.runs import open_dataset
 from workflows.sizes import read_unread
 from workflows.sources import ImageRef, list_images
@@ -33,14 +33,17 @@ STATED_PER_PART = 32_768
 def ingest_command(config: IngestConfig) -> int:
     """The subcommand: exit status 0, or 1 when some of the images cannot be read."""
     references = list_images(config.source, image_folder=config.image_folder)
-    if config.metadata:
-        references = add_metadata(references, config.metadata)
+    said = MetadataTable(config.metadata) if config.metadata else None
+    if said:
+        references = said.add_to(references)
     store = open_store(config.dataset)
     open_dataset(store)
     with ingest(references, store, max_pixels=config.max_pixels) as listing:
         places, distinct, unreadable = listing.counts()
         other = read_unread(store, listing, max_pixels=config.max_pixels)
     print(f"{store.root}: {distinct:,} images at {places:,} places, {unreadable:,} unreadable")
+    if said:
+        print(said.usage())
     if other:
         print(f"{other:,} images cannot be read, or are not what the hash in {config.source} says: they have no size")
     return 1 if unreadable or other else 0

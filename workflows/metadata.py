@@ -5,56 +5,38 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
-
+from workflows.named_rows import NamedRows
 from workflows.sources import ImageRef, describe
-from workflows.storage import S3_SCHEME
-
-_KEYS = ("uri", "file_name")
 
 
-def add_metadata(references: Iterable[ImageRef], path: str) -> Iterator[ImageRef]:
-    """The references, with what a CSV or Parquet file says about them; its column `uri` or `file_name` names them.
+class MetadataTable:
+    """A CSV or Parquet file whose column `uri` or `file_name` names images; its other columns are about them.
 
     Raises ValueError (one line) when the file is neither, or has no such column.
     """
-    return _joined(references, _rows_by_name(path))
 
+    def __init__(self, path: str) -> None:
+        self._path, self._rows = path, NamedRows(path)
+        self._facts = self._rows.table.drop_columns([self._rows.key])
+        self._used: set[int] = set()
 
-def _joined(references: Iterable[ImageRef], rows: dict[str, dict[str, Any]]) -> Iterator[ImageRef]:
-    for reference in references:
-        row = rows.get(reference.uri) or rows.get(PurePosixPath(reference.uri).name)
-        if row is None:
-            yield reference
-            continue
+    def add_to(self, references: Iterable[ImageRef]) -> Iterator[ImageRef]:
+        """The references, with what the table says about them. Of several rows the one of the longest name counts, of
+        equal ones the last; an empty cell says nothing."""
+        for reference in references:
+            numbers = self._rows.find(reference.uri)
+            self._used.update(numbers)
+            yield self._described(reference, numbers) if numbers else reference
+
+    def usage(self) -> str:
+        """How many of its rows were about a reference, in words."""
+        return f"{self._path}: {len(self._used):,} of {len(self._facts):,} rows are about images of the source"
+
+    def _described(self, reference: ImageRef, numbers: list[int]) -> ImageRef:
         known = json.loads(reference.metadata) if reference.metadata else {}
-        licence, metadata = describe(known | row)
-        yield replace(reference, licence=licence or reference.licence, metadata=metadata)
-
-
-def _rows_by_name(path: str) -> dict[str, dict[str, Any]]:
-    table = read_table(path)
-    key = next((name for name in _KEYS if name in table.column_names), None)
-    if key is None:
-        raise ValueError(f"{path}: no column 'uri' or 'file_name'; the columns are {', '.join(table.column_names)}")
-    rows = table.to_pylist()
-    return {_full(str(row.pop(key))) if key == "uri" else str(row.pop(key)): row for row in rows}
-
-
-def read_table(path: str) -> pa.Table:
-    """A CSV or Parquet file. Raises ValueError (one line) when it is neither."""
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        return pq.read_table(path) if path.endswith(".parquet") else pyarrow.csv.read_csv(path)
-    except pa.ArrowException as error:
-        raise ValueError(f"{path}: neither CSV nor Parquet ({str(error).splitlines()[0]})") from error
-
-
-def _full(uri: str) -> str:
-    return uri if uri.startswith(S3_SCHEME) else str(Path(uri).absolute())
+        for number in sorted(numbers, key=lambda number: len(self._rows.names[number])):
+            (row,) = self._facts.slice(number, 1).to_pylist()
+            known |= {name: value for name, value in row.items() if value is not None}
+        licence, metadata = describe(known)
+        return replace(reference, licence=licence or reference.licence, metadata=metadata)

@@ -198,7 +198,8 @@ def test_ingest_tells_what_it_found(engine: Engine, photos: Path, tmp_path: Path
     assert done.status == 0
     assert "6 images at 6 places, 0 unreadable" in done.out
     (tmp_path / "facts.csv").write_text("file_name,country\nphoto-001.png,NO\n")
-    assert engine("ingest", photos, tmp_path / "data", "--metadata", tmp_path / "facts.csv").status == 0
+    told = engine("ingest", photos, tmp_path / "data", "--metadata", tmp_path / "facts.csv")
+    assert (told.status, "facts.csv: 1 of 1 rows are about images of the source" in told.out) == (0, True)
     found = engine(
         "sql", tmp_path / "data", "SELECT metadata->>'country' AS c FROM images ORDER BY uri", "--format", "csv"
     )

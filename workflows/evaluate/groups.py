@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from schemas.evaluation import PLAN
 from workflows.evaluate.truth import TruthSet, open_set
-from workflows.metadata import read_table
+from workflows.named_rows import read_table
 from workflows.sources import read_manifest
 
 GroupOf = Callable[[dict[str, Any], dict[str, Any]], str | None]
@@ -42,9 +42,9 @@ def _from_table(path: str, by: str) -> GroupOf:
             f"{path}: needs the columns {by!r} and 'annotation_id' or 'file_name'; "
             f"the columns are {', '.join(table.column_names)}"
         )
-    known = dict(zip(table[key].to_pylist(), map(_text, table[by].to_pylist()), strict=True))
+    known = dict(zip(map(str, table[key].to_pylist()), map(_text, table[by].to_pylist()), strict=True))
     if key == "annotation_id":
-        return lambda row, annotation: known.get(annotation["id"])
+        return lambda row, annotation: known.get(str(annotation["id"]))
     return lambda row, annotation: known.get(row["name"])
 
 

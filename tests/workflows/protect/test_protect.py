@@ -217,7 +217,7 @@ def test_frames_that_nobody_looked_at_do_not_go_on(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,x,y,w,h\n", "no column uri or file_name"),
+        ("name,x,y,w,h\n", "no column 'uri' or 'file_name'"),
         ("uri,x,y\na,1,2\n", "no column w, h"),
         ("uri,x,y,w,h\na,1,2,three,4\n", "row 0: x, y, w and h must be numbers"),
         ("uri,x,y,w,h\na,1,2,0,4\n", r"row 0: a box of 0.0 x 4.0 px at 1.0, 2.0 is none"),

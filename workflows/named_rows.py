@@ -1,0 +1,84 @@
+"""Tables that say something about images, a row each: found by the image that they name."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from workflows.storage import S3_SCHEME
+
+_KEYS = ("uri", "file_name")
+
+
+class NamedRows:
+    """The rows of a CSV or Parquet file by URI, or by file name with as much of the path before it as it takes.
+
+    table: all rows. key: the column that names images. names: what it says, by row.
+
+    Raises ValueError (one line) when the file is neither, or has no such column.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.table = read_table(path)
+        found = next((name for name in _KEYS if name in self.table.column_names), None)
+        if found is None:
+            raise ValueError(
+                f"{path}: no column 'uri' or 'file_name'; the columns are {', '.join(self.table.column_names)}"
+            )
+        self.key = found
+        texts = ("" if name is None else str(name) for name in self.table[found].to_pylist())
+        self.names = [_full(name) if found == "uri" else name for name in texts]
+        self._by_file: dict[str, list[int]] = defaultdict(list)
+        for number, name in enumerate(self.names):
+            self._by_file[_file_of(name)].append(number)
+
+    def find(self, uri: str) -> list[int]:
+        """Numbers of the rows that name an image, in order."""
+        uri = _full(uri)
+        return [
+            number
+            for number in self._by_file.get(_file_of(uri), ())
+            if uri == (name := self.names[number]) or uri.endswith(f"/{name}")
+        ]
+
+
+def read_table(path: str) -> pa.Table:
+    """A CSV or Parquet file; all that a CSV says is text, as it stands there, and null where a cell is empty.
+
+    Raises ValueError (one line) when it is neither, or a CSV that is no UTF-8, or has a column of bytes.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        table = pq.read_table(path) if path.endswith(".parquet") else _read_csv(path)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in reason:
+            raise ValueError(f"{path}: the text is no UTF-8 ({reason}); save it as UTF-8") from error
+        raise ValueError(f"{path}: neither CSV nor Parquet ({reason})") from error
+    for field in table.schema:
+        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+            raise ValueError(f"{path}: column {field.name!r} holds bytes, which are no text; leave it out")
+    return table
+
+
+def _read_csv(path: str) -> pa.Table:
+    with pyarrow.csv.open_csv(path) as reader:
+        names = reader.schema.names
+    texts = dict.fromkeys(names, pa.string())
+    as_it_stands = pyarrow.csv.ConvertOptions(column_types=texts, null_values=[""], strings_can_be_null=True)
+    return pyarrow.csv.read_csv(path, convert_options=as_it_stands)
+
+
+def _file_of(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _full(uri: str) -> str:
+    """A URI as only one spelling of it is: absolute, without `..`."""
+    return uri if uri.startswith(S3_SCHEME) else os.path.normpath(Path(uri).absolute())
