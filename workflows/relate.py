@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -52,13 +53,15 @@ def relate_shards(root: str, containment: float, duplicate_iou: float, shards: p
     store = open_store(root)
     counts = []
     for shard in shards.to_pylist():
-        masks = from_parquet_bytes(store.get(masks_key(shard["run_id"], shard["shard"])))
-        outcomes = pq.read_metadata(pa.BufferReader(store.get(outcomes_key(shard["run_id"], shard["shard"]))))
+        outcomes = store.get(outcomes_key(shard["run_id"], shard["shard"]))
+        kept = pq.read_table(pa.BufferReader(outcomes), columns=["n_masks"])["n_masks"]
+        count = pc.sum(kept, min_count=0).as_py()
         key = relations_key(shard["run_id"], shard["shard"])
-        if not _is_made(store, key, len(masks), containment, duplicate_iou):
+        if not _is_made(store, key, count, containment, duplicate_iou):
+            masks = from_parquet_bytes(store.get(masks_key(shard["run_id"], shard["shard"])))
             made = relation_rows(masks, containment=containment, duplicate_iou=duplicate_iou)
             store.put(key, to_parquet_bytes(made))
-        counts.append({"images": outcomes.num_rows, "masks": len(masks)})
+        counts.append({"images": len(kept), "masks": count})
     return pa.Table.from_pylist(counts)
 
 

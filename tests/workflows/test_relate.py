@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
@@ -12,7 +13,7 @@ from schemas.tables import MASKS, RELATIONS
 from tests.workflows.conftest import Engine
 from tests.workflows.report.data_sets import DataSet, done, photos, run_record
 from workflows.exchange.commands import RelateConfig
-from workflows.relate import relation_rows
+from workflows.relate import relate_shards, relation_rows
 from workflows.sql import connect
 from workflows.storage import LocalStore
 
@@ -81,6 +82,17 @@ def test_again_writes_nothing_other_thresholds_everything(engine: Engine, nested
     assert engine("relate", nested, "--duplicate-iou", "0.99").status == 0
     assert list(store.list("relations")) != first
     assert ask(nested, "SELECT count(*) FROM distinct_masks") == [(5,)]
+
+
+def test_masks_that_are_related_are_not_read_again(engine: Engine, nested: Path) -> None:
+    assert engine("relate", nested).status == 0
+    store = LocalStore(nested)
+    for entry in list(store.list("masks")):
+        store.put(entry.key, b"not to be read")
+    shards = pa.table({"run_id": [run_record("one").run_id] * 2, "shard": [0, 1]})
+    config = RelateConfig(str(nested))
+    done = relate_shards(store.root, config.containment, config.duplicate_iou, shards)
+    assert done.to_pylist() == [{"images": 1, "masks": 4}, {"images": 1, "masks": 1}]
 
 
 def test_exports_can_leave_copies_out(engine: Engine, nested: Path, tmp_path: Path) -> None:
