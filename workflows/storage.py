@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
+from workflows.patience import patience_of
 from workflows.redact import require_no_secrets
 
 S3_SCHEME = "s3://"
 _COPIED_AT_ONCE = 1 << 20
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK}
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
 class StoreError(OSError):
@@ -152,7 +154,10 @@ def _rename(temporary: Path, path: Path) -> None:
 
 
 def _link_if_absent(temporary: Path, path: Path) -> None:
-    """Give the temporary file its name unless the name is taken; a rename where the disk has no hard links."""
+    """Give the temporary file its name unless the name is taken.
+
+    Where the disk has no hard links: look, rename, and wait, so that two writers at once read who came last.
+    """
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -162,6 +167,7 @@ def _link_if_absent(temporary: Path, path: Path) -> None:
             raise
         if not path.exists():
             temporary.replace(path)
+            time.sleep(patience_of().settle_seconds)
 
 
 def _sync_folder(folder: Path) -> None:
