@@ -30,7 +30,8 @@ def open_place(root: str | Path, filesystem: pafs.FileSystem | None = None) -> P
         ValueError: one line: there is no data set, it is remote and no file system is given, or it is newer.
     """
     if filesystem is not None:
-        place = Place(filesystem, str(root).split("://", 1)[-1].rstrip("/"))
+        bucket, _, prefix = str(root).split("://", 1)[-1].partition("/")
+        place = Place(filesystem, f"{bucket}/{prefix.strip('/')}".rstrip("/"))
     elif "://" in str(root):
         raise ValueError(f"{root} is not local: pass the pyarrow file system that reads it")
     else:

@@ -8,6 +8,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from sam_core.recipes import Recipe
+from schemas.layout import checked_name
 from workflows.images import MAX_PIXELS
 from workflows.redact import redact
 
@@ -64,6 +65,8 @@ class GenerateConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
+        if self.run is not None:
+            checked_name(self.run, "--run")  # before a source is listed and read
 
     def record(self) -> dict[str, object]:
         """The resolved command for the run record, which holds the recipe in a field of its own."""

@@ -15,7 +15,7 @@ from schemas import ids
 from schemas.layout import DATASET_KEY, run_key
 from schemas.records import DatasetRecord, RunRecord, from_json, to_json
 from schemas.tables import Stage
-from workflows.storage import Store
+from workflows.storage import S3_SCHEME, Store
 
 if TYPE_CHECKING:  # a record needs no torch
     from workflows.models import GeneratorSpec
@@ -25,7 +25,12 @@ _SAME = ("model_sha256", "recipe", "stage", "round", "dtype", "device", "kernels
 
 
 def open_dataset(store: Store) -> DatasetRecord:
-    """The record of the data set at this root, written first if there is none. Raises ValueError on a newer format."""
+    """The record of the data set at this root, written first if there is none.
+
+    Raises ValueError on a newer format, and on an address that views of it could not be read from.
+    """
+    if "//" in store.root.removeprefix(S3_SCHEME):
+        raise ValueError(f"{store.root}: the address of a data set has no empty part; leave one of the // out")
     name = PurePosixPath(store.root).name or "dataset"
     fresh = DatasetRecord(name=name, created_at=datetime.now(UTC))
     return from_json(

@@ -159,6 +159,10 @@ def test_no_write_permission(photos: Path, tmp_path: Path) -> None:
     refused(Finished(done.returncode, done.stdout, done.stderr), "Permission denied", str(locked / "data"))
 
 
+def test_a_run_that_cannot_be_called_so_is_refused_before_anything_is_read(engine: Engine, tmp_path: Path) -> None:
+    refused(engine("generate", tmp_path / "gone", tmp_path / "data", "--run", "my run"), "--run 'my run' cannot be a")
+
+
 def test_a_full_disk_is_no_bug(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the temporary folder has no room for a file of more than 1 MiB."""
     digests = [content_hash(str(number).encode()) for number in range(40_000)]

@@ -10,7 +10,7 @@ from schemas.layout import DATASET_KEY, run_key
 from schemas.records import RunRecord, from_json
 from workflows.models import GeneratorSpec, Model
 from workflows.runs import new_run, open_dataset, settle_run
-from workflows.storage import LocalStore
+from workflows.storage import LocalStore, open_store
 
 MODEL = Model("vit_test", "ab" * 32, "/models/x.safetensors")
 
@@ -63,6 +63,12 @@ def test_a_damaged_record_is_named(store: LocalStore) -> None:
     store.put(run_key(run_id), b"{")
     with pytest.raises(ValueError, match=rf"runs/{run_id}.json is not JSON"):
         settle_run(store, proposal())
+
+
+def test_an_address_with_an_empty_part_is_refused(bucket: str) -> None:
+    assert open_dataset(open_store(f"s3://{bucket}//data/")).name == "data"
+    with pytest.raises(ValueError, match="some//data: the address of a data set has no empty part"):
+        open_dataset(open_store(f"s3://{bucket}/some//data"))
 
 
 def test_a_data_set_is_opened_once_and_refused_when_newer(store: LocalStore) -> None:

@@ -114,3 +114,5 @@ def test_over_s3(engine: Engine, bucket: str, tmp_path: Path) -> None:
     done = engine("sql", root, "SELECT count(*) AS n FROM masks", "--format", "csv")
     assert (done.status, done.out) == (0, "n\n1\n"), done.err
     assert engine("sql", f"s3://{bucket}/nothing", "SELECT 1").status == 2
+    for address in (f"s3://{bucket}//some/data", f"s3://{bucket}/some/data//"):
+        assert engine("sql", address, "SELECT count(*) AS n FROM masks", "--format", "csv").out == "n\n1\n"
