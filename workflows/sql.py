@@ -73,7 +73,7 @@ def s3_filesystem() -> pafs.FileSystem:
 
 
 def _write_table(answer: pa.Table, stream: TextIO) -> None:
-    console = Console(file=stream, width=None if stream.isatty() else 10_000)
+    console = Console(file=stream, width=None if stream.isatty() else 10_000, emoji=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for field in answer.schema:
         number = any(is_kind(field.type) for is_kind in _NUMBERS)

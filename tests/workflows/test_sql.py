@@ -37,6 +37,10 @@ def test_markup_in_data_is_text(engine: Engine, dataset: str) -> None:
     assert "[red]x[/red]" in engine("sql", dataset, "SELECT '[red]x[/red]' AS a").out
 
 
+def test_words_between_colons_are_no_pictures(engine: Engine, dataset: str) -> None:
+    assert "a:x:b.jpg" in engine("sql", dataset, "SELECT 'a:x:b.jpg' AS uri").out
+
+
 def test_long_tables_say_that_they_are_cut(engine: Engine, dataset: str) -> None:
     done = engine("sql", dataset, "SELECT * FROM range(1234)")
     assert "the first 100 of 1,234 rows" in done.out

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from workflows.evaluate.task import MEASURED, PAPER, Figure
 
@@ -22,17 +23,17 @@ def show(task: str, model: str, figures: Sequence[Figure]) -> None:
 
 
 def as_table(task: str, model: str, figures: Sequence[Figure]) -> Table:
-    """The table that `show` prints."""
+    """The table that `show` prints; names are text as it stands, also where they look like markup."""
     names = list(dict.fromkeys(figure.figure for figure in figures))
-    table = Table(title=f"{task}: {model}")
+    table = Table(title=Text(f"{task}: {model}"))
     table.add_column("", no_wrap=True)
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right")
     for origin, prefix in ((MEASURED, ""), (PAPER, "paper: ")):
         part = [figure for figure in figures if figure.origin == origin]
         for row in dict.fromkeys(figure.row for figure in part):
             cells = {figure.figure: cell(figure) for figure in part if figure.row == row}
-            table.add_row(f"{prefix}{row}", *(cells.get(name, "") for name in names))
+            table.add_row(Text(f"{prefix}{row}"), *(cells.get(name, "") for name in names))
         table.add_section()
     return table
 

@@ -41,10 +41,12 @@ class Bins:
         return [f"{figures(low, 4)} to {figures(high, 4)}" for low, high in pairwise(self.edges)]
 
     def sql(self, value: str) -> str:
-        """The number of a value's bin, from 0. The highest value belongs to the last bin even on its upper edge."""
-        place = f"log10({value})" if self.kind == "log" else value
+        """The number of a value's bin, from 0. The lowest and the highest value belong to the first and last bin, also
+        where rounding puts them beside it. FLOAT is divided as DOUBLE, as the bins were chosen."""
+        exact = f"({value})::DOUBLE"
+        place = f"log10({exact})" if self.kind == "log" else exact
         number = f"floor({place} / {self.width:g})::INT - {self.first}".replace("- -", "+ ")
-        return f"least({number}, {self.count - 1})"
+        return f"least(greatest({number}, 0), {self.count - 1})"
 
 
 def whole_bins(low: int, high: int) -> Bins:

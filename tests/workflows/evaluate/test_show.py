@@ -21,6 +21,15 @@ def test_units(figure: Figure, shown: str) -> None:
     assert cell(figure) == shown
 
 
+def test_names_are_shown_as_they_are() -> None:
+    names = ("photos[night]", "skin [/tone]", "a:x:b")
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(as_table("groups", "m[1]", [Figure(name, f"at {name}", 0.5) for name in names]))
+    for name in (*names, "at photos[night]", "at skin [/tone]", "m[1]"):
+        assert name in capture.get()
+
+
 def test_rows_of_ours_stand_above_the_papers() -> None:
     figures = [Figure("SAM", "ODS", 0.768, "fraction", origin=PAPER), Figure("mine", "AP", 0.5, "fraction")]
     console = Console(width=80)
