@@ -124,6 +124,8 @@ def _reader(source: str, image_folder: str | None) -> Callable[[str], Iterator[I
     if "://" in source and not remote:
         raise ValueError(f"{source}: images are read from local paths and s3:// only")
     if source == "samples":
+        if Path(source).is_dir():
+            raise ValueError("samples: a folder of that name lies here: say ./samples for it, or go elsewhere for ours")
         return _samples
     if not remote and Path(source).is_dir():
         return _folder
@@ -134,16 +136,14 @@ def _reader(source: str, image_folder: str | None) -> Callable[[str], Iterator[I
         return _parquet
     if suffix == ".json":
         return lambda path: _coco(path, image_folder)
-    if remote:
-        return _s3_glob if glob.has_magic(source) else _folder
-    return _local_glob
+    return _s3 if remote else _local_glob
 
 
 def _folder(source: str) -> Iterator[ImageRef]:
     """Every file with an image's ending in a folder or S3 prefix, recursively; hidden files are left out."""
     store = open_store(source)
     for entry in store.list():
-        if PurePosixPath(entry.key).suffix.lower() in SUFFIXES:
+        if PurePosixPath(entry.key).suffix.lower() in SUFFIXES and not _is_hidden(entry.key):
             yield ImageRef(_join(store.root, entry.key), entry.stamp)
 
 
@@ -156,14 +156,30 @@ def _local_glob(pattern: str) -> Iterator[ImageRef]:
             yield _reference(_join(str(path.parent), path.name))
 
 
+def _s3(source: str) -> Iterator[ImageRef]:
+    """The one object of that name, every image below that prefix, or, where none is, what it matches as a pattern."""
+    if PurePosixPath(source).suffix.lower() in SUFFIXES and UriReader().exists(source):
+        return iter([ImageRef(source)])
+    below = _folder(source)
+    if not glob.has_magic(source):
+        return below
+    first = next(below, None)
+    return _s3_glob(source) if first is None else itertools.chain([first], below)
+
+
 def _s3_glob(pattern: str) -> Iterator[ImageRef]:
-    """Every object whose whole address matches the pattern; here `*` also matches `/`."""
+    """Every object whose whole address matches the pattern; here `*` also matches `/`, but nothing hidden."""
     fixed = pattern[: min(pattern.index(sign) for sign in "*?[" if sign in pattern)].rpartition("/")[0]
     store = open_store(fixed)
     for entry in store.list():
         uri = _join(store.root, entry.key)
-        if fnmatch.fnmatchcase(uri, pattern):
+        if fnmatch.fnmatchcase(uri, pattern) and ("/." in pattern or not _is_hidden(entry.key)):
             yield ImageRef(uri, entry.stamp)
+
+
+def _is_hidden(key: str) -> bool:
+    """Whether a name on the way to an object begins with a dot, as hidden files do on disks."""
+    return any(part.startswith(".") for part in key.split("/"))
 
 
 def _parquet(source: str) -> Iterator[ImageRef]:

@@ -85,6 +85,29 @@ def test_s3_prefix_and_glob(bucket: str) -> None:
     assert names(listed(f"s3://{bucket}/set/*.png")) == ["b.png", "c.png"]
 
 
+def test_one_object_and_a_prefix_that_looks_like_a_pattern(bucket: str) -> None:
+    client = boto3.client("s3")
+    for key in ("set[1]/a.png", "set[1]/b[2].png", "set1/c.png", "set2.png/d.png"):
+        client.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    (one,) = listed(f"s3://{bucket}/set1/c.png")
+    assert (one.uri, UriReader().read(one.uri)) == (f"s3://{bucket}/set1/c.png", b"set1/c.png")
+    assert names(listed(f"s3://{bucket}/set[1]/b[2].png")) == ["b[2].png"]
+    assert names(listed(f"s3://{bucket}/set[1]/")) == names(listed(f"s3://{bucket}/set[1]")) == ["a.png", "b[2].png"]
+    assert names(listed(f"s3://{bucket}/set[12]/*")) == ["c.png"]
+    assert names(listed(f"s3://{bucket}/set2.png")) == ["d.png"]
+    with pytest.raises(ValueError, match="no images found"):
+        listed(f"s3://{bucket}/gone.png")
+
+
+def test_hidden_objects_are_left_out_as_hidden_files_are(bucket: str) -> None:
+    client = boto3.client("s3")
+    for key in ("x/._a.jpg", "x/a.jpg", "x/.trash/b.jpg", "x/c/d.jpg"):
+        client.put_object(Bucket=bucket, Key=key, Body=b".")
+    assert names(listed(f"s3://{bucket}/x")) == names(listed(f"s3://{bucket}/x/*.jpg")) == ["a.jpg", "d.jpg"]
+    assert names(listed(f"s3://{bucket}/x/.*/*.jpg")) == ["b.jpg"]
+    assert names(listed(f"s3://{bucket}/x/.trash")) == ["b.jpg"]
+
+
 def test_parquet_of_uris(photos: Path, tmp_path: Path) -> None:
     table = pa.table(
         {
@@ -161,6 +184,14 @@ def test_samples_are_photographs_of_this_machine() -> None:
     assert names(found) == list(SAMPLES)
     assert len(found) >= 8
     assert all(Path(reference.uri).is_file() for reference in found)
+
+
+def test_samples_are_not_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_photos(tmp_path / "samples", 1)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"say \./samples for it"):
+        listed("samples")
+    assert names(listed("./samples")) == ["photo-000.png"]
 
 
 def test_empty_and_missing_sources(tmp_path: Path) -> None:
