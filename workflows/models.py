@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,22 +36,6 @@ class Generator(Protocol):
 
     def attempt_many(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[Generation | Exception]:
         """For each image in order its masks, or why there are none; images may be taken ahead of answers."""
-
-
-@dataclass(frozen=True, slots=True)
-class OneByOne:
-    """A Generator out of what makes the masks of a single image."""
-
-    generate: Callable[[NDArray[np.uint8]], Generation]
-    images_at_once: int = 1
-
-    def attempt_many(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[Generation | Exception]:
-        """See Generator."""
-        for image in images:
-            try:
-                yield self.generate(image)
-            except Exception as error:  # whatever happens to one image must not cost the others
-                yield error
 
 
 class GeneratorSource(Protocol):

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from sam_core.masks.batch import Generation, MaskRecords, Rejections, StepSeconds
 from schemas.ids import content_hash
 from schemas.records import RunRecord
+from tests.one_by_one import OneByOne
 from tests.workflows import fakes
-from workflows.models import OneByOne
 from workflows.sources import UriReader
 
 ROWS_AT_ONCE = 65_536

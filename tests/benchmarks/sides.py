@@ -32,7 +32,7 @@ from sam_core.recipes import Recipe
 from tests.benchmarks.clock import Clock, clock_of, peak_bytes
 from tests.benchmarks.photographs import read_image
 from tests.benchmarks.released_run import ReleasedGenerator
-from workflows.models import OneByOne
+from tests.one_by_one import OneByOne
 
 START_SECONDS = 1800  # within which a side has loaded and warmed up
 

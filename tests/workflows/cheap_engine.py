@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from sam_core.masks.batch import Generation
 from sam_core.recipes import Recipe
+from tests.one_by_one import OneByOne
 from tests.workflows.fakes import half_mask
 from workflows import cli, generate, s3, storage
-from workflows.models import Model, OneByOne
+from workflows.models import Model
 
 VARIABLE = "CHEAP_SABOTAGE"
 SECONDS_PER_IMAGE = 0.02

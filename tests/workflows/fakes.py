@@ -18,10 +18,10 @@ from PIL import Image
 from sam_core.masks.batch import Generation, MaskRecords, Rejections, StepSeconds
 from sam_core.masks.rle import encode
 from schemas.records import RunRecord
+from tests.one_by_one import OneByOne
 from tests.schemas import rows
 from workflows.image_worker import ShardJob
 from workflows.images import MAX_PIXELS
-from workflows.models import OneByOne
 
 FINE, FAILS, KILLS, HANGS, WRONG, CRAMPED, LOSES_GPU = 10, 20, 30, 40, 50, 60, 70
 
