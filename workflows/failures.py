@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from workflows.redact import redact
+from workflows.storage import StoreError
 
 _LINES_SHOWN = 20
 _OF_THE_MACHINE = {
@@ -19,9 +20,9 @@ class WorkerError(OSError):
     """A worker could not go on, for the reason that the message gives in one line."""
 
 
-def is_of_the_machine(error: OSError) -> bool:
-    """Whether the machine or a network file system fails, which passes, and not the file."""
-    return error.errno in _OF_THE_MACHINE
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether a store, a network file system or the machine fails, which passes, and not the file."""
+    return isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE)
 
 
 def one_line(error: BaseException) -> str:

@@ -16,7 +16,6 @@ from workflows.failures import is_of_the_machine
 from workflows.images import ImageError, byte_limit, read_header
 from workflows.progress import Progress
 from workflows.sources import UriReader
-from workflows.storage import StoreError
 
 IMAGES_PER_PART = 2048
 _READERS = 16
@@ -37,8 +36,6 @@ def image_row(reader: UriReader, max_pixels: int, listed: dict[str, Any]) -> dic
     row = listed | {"ingested_at": now()}
     try:
         data = reader.read(listed["uri"])
-    except StoreError:
-        raise
     except OSError as error:
         if is_of_the_machine(error):
             raise

@@ -27,7 +27,7 @@ from workflows.images import ImageError, byte_limit, decode
 from workflows.models import Generator, GeneratorSource
 from workflows.redact import redact
 from workflows.sources import UriReader
-from workflows.storage import S3_SCHEME, StoreError, TooLargeError
+from workflows.storage import S3_SCHEME, TooLargeError
 
 LOST_DEVICE = 78
 """Exit status of a worker that cannot use its GPU any more."""
@@ -148,8 +148,6 @@ class ImageWorker:
         never_read = planned.image_id == unreadable_image_id(planned.uri)
         try:
             data = self._reader.read(planned.uri)
-        except StoreError:
-            raise
         except TooLargeError as error:
             raise ImageError("TooManyBytes", str(error)) from error
         except OSError as error:

@@ -12,7 +12,7 @@ from schemas.ids import image_id as id_of_bytes
 from workflows.failures import is_of_the_machine, one_line
 from workflows.images import ImageError, decode
 from workflows.sources import UriReader
-from workflows.storage import StoreError, TooLargeError
+from workflows.storage import TooLargeError
 
 MOVED = "; if the images moved, `sam-engine ingest NEW_PLACE DATASET`"
 
@@ -66,7 +66,7 @@ def read_original(reader: UriReader, uris: Sequence[str], image_id: str | None) 
 
 def _problem(uri: str, error: OSError, *, noted: bool) -> tuple[int, Exception]:
     """Why a place has no file; of several places the one of the lowest rank says most."""
-    if isinstance(error, StoreError) or is_of_the_machine(error):
+    if is_of_the_machine(error):
         return 0, error
     if isinstance(error, FileNotFoundError):
         return 3, ImageError("Unreadable", f"{uri}: no such file{MOVED if noted else ''}")

@@ -126,13 +126,17 @@ class ShardWorker:
         return results
 
     def _together_or_not_at_all(self, images: list[PlannedImage], marker: str) -> list[ImageResult]:
-        """As `_together_or_apart`, but a machine that is taken away gives the shard back as if it had never been begun.
+        """As `_together_or_apart`, but a machine that is taken away, or fails, gives the shard back as if it had never
+        been begun.
 
-        Ray answers SIGTERM with SystemExit; no image is at fault, so no marker may stay to say so.
+        Ray answers SIGTERM with SystemExit; no image is at fault, so no marker may stay to say so. Where a store fails,
+        it stays: asking that store once more would only take longer.
         """
         try:
             return self._together_or_apart(images)
-        except SystemExit:
+        except StoreError:
+            raise
+        except (SystemExit, OSError):
             self._store.delete(marker)
             raise
 

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from workflows.models import GeneratorSpec, find_model
 from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.runs import open_dataset
 from workflows.shard_worker import ShardWorker, identity
+from workflows.sources import UriReader
 from workflows.storage import LocalStore, StoreError
 
 
@@ -290,6 +291,27 @@ def test_a_failing_machine_is_not_the_image_s_fault(tmp_path: Path) -> None:
         worker.load(image)
     assert failure.value.errno == errno.EMFILE
     assert worker.segment(worker.load(image)).status == "ok"
+
+
+def test_a_failing_machine_gives_the_shard_back(
+    tmp_path: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No marker stays, for which the next attempt would work image by image."""
+    (task,) = plan(store, [planned(fakes.save_flat(tmp_path / "a.png", fakes.FINE))], shard_size=1)
+    worker = ShardWorker(fakes.shard_job(store.root))
+    with monkeypatch.context() as patch:
+        patch.setattr(UriReader, "read", fails_with(errno.ESTALE))
+        with pytest.raises(OSError, match=r"[Ss]tale"):
+            worker.work(task)
+    assert not store.exists(in_flight_key("run", 0))
+    assert worker.work(task).errors == 0
+
+
+def fails_with(number: int) -> Callable[..., bytes]:
+    def fail(*_: object) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 def test_an_image_that_could_not_be_read_when_it_was_noted_waits_for_its_own_name(

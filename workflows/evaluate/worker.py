@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 
 from schemas.evaluation import IMAGES, images_key, parquet_bytes, plan_key, read_parquet, rows_key
 from workflows.evaluate.task import Bench, Task
-from workflows.failures import one_line
+from workflows.failures import is_of_the_machine, one_line
 from workflows.images import ImageError
 from workflows.models import Model
-from workflows.storage import StoreError, open_store
+from workflows.storage import open_store
 from workflows.text.clips import ClipSource
 
 
@@ -79,13 +79,13 @@ class EvaluationWorker:
         return {"images": len(images), "masks": len(rows), "errors": sum(bool(ended["error"]) for ended in images)}
 
     def _measure(self, planned: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Rows of an image, and how it ended. An image at fault is an error; a store at fault ends the work."""
+        """Rows of an image, and how it ended. An image at fault is an error; a store or machine at fault ends it."""
         start, rows, error, again = time.perf_counter(), [], None, False
         try:
             rows = self._job.task.measure(planned, self._bench)
-        except StoreError:
-            raise
         except (ImageError, ValueError, OSError) as fault:
+            if is_of_the_machine(fault):
+                raise
             error = one_line(fault)
             again = isinstance(fault, OSError) or (isinstance(fault, ImageError) and fault.kind in _MAY_PASS)
         ended = {"set": planned["set"], "name": planned["name"], "rows": len(rows), "error": error, "again": again}

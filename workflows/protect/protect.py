@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.ids import canonical_json, content_hash, image_id_of_hash
-from workflows.failures import one_line, tell_left_out
+from workflows.failures import is_of_the_machine, one_line, tell_left_out
 from workflows.images import ImageError, byte_limit, decode, has_more_frames, read_header
 from workflows.progress import Progress
 from workflows.protect.blur import Region, blur
@@ -76,7 +76,7 @@ class Blurrer:
         return ", ".join(part for part in parts if part)
 
     def protect(self, reference: ImageRef) -> dict[str, Any]:
-        """Write the new picture of one image; its row of RECORD. Raises OSError when the store fails."""
+        """Write the new picture of one image; its row of RECORD. Raises OSError when a store or the machine fails."""
         row: dict[str, Any] = {"source_uri": reference.uri, "licence": reference.licence or None, "n_regions": 0}
         row["blurred_by"] = self.name
         try:
@@ -84,6 +84,8 @@ class Blurrer:
             header = read_header(data, max_pixels=self.config.max_pixels)
             pixels = decode(data, max_pixels=self.config.max_pixels)
         except (ImageError, OSError) as error:
+            if is_of_the_machine(error):
+                raise
             return row | {"error": one_line(error)}
         regions = self._regions(reference.uri, pixels)
         if outside := next((region for region in regions if not region.touches(*pixels.shape[:2])), None):

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 
 from workflows.failures import is_of_the_machine, one_line
-from workflows.storage import StoreError
 
 LAST = 100
 """Of so many pictures that were last drawn from a source, half may be unreadable. More is no single picture's fault:
@@ -35,7 +34,7 @@ def blamed_on(place: str) -> Iterator[None]:
     except UnreadableError:
         raise
     except (ValueError, OSError) as error:
-        if isinstance(error, StoreError) or (isinstance(error, OSError) and is_of_the_machine(error)):
+        if is_of_the_machine(error):
             raise
         raise UnreadableError(place, one_line(error).removeprefix(f"{place}: ")) from error
 

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.ids import content_hash
-from tests.workflows.conftest import Engine
+from tests.workflows.conftest import Engine, no_more_files
 from tests.workflows.protect.red_detector import save_red_detector
 from workflows.cli import main
 from workflows.protect.commands import ProtectConfig
 from workflows.protect.detect import FaceDetector
+from workflows.protect.protect import Blurrer
+from workflows.sources import ImageRef, UriReader
 from workflows.sql import connect
 from workflows.storage import LocalStore
 
@@ -187,6 +189,14 @@ def test_a_picture_that_was_away_is_done_when_it_is_back(engine: Engine, picture
     (tmp_path / "plain.jpg").rename(pictures / "plain.jpg")
     assert engine(*command).status == 0
     assert sorted(record(tmp_path / "out")) == ["marked.png", "plain.jpg", "turned.jpg"]
+
+
+def test_a_machine_at_fault_leaves_no_picture_out(pictures: Path, tmp_path: Path) -> None:
+    config = ProtectConfig(str(pictures), str(tmp_path / "out"), boxes="unused.csv")
+    blurrer = Blurrer(config, None, None, UriReader(), LocalStore(tmp_path / "out"))
+    with no_more_files(), pytest.raises(OSError, match="Too many open files"):
+        blurrer.protect(ImageRef(str(pictures / "plain.jpg")))
+    assert blurrer.protect(ImageRef(str(pictures / "plain.jpg")))["uri"]
 
 
 def test_places_are_compared_however_they_are_spelled(
