@@ -121,7 +121,7 @@ def test_the_image_is_built_as_the_readme_says() -> None:
     steps = re.findall(r"^RUN (make .*)$", dockerfile, re.MULTILINE)
     assert steps == ["make setup"]
     (packages,) = re.findall(r"apt-get install (.*?) &&", dockerfile)
-    assert {"gcc", "libc6-dev"} <= set(packages.split())  # Triton builds what launches its kernels
+    assert "g++" in packages.split()  # Triton builds what launches its kernels
     assert all(step in readme for step in steps)
     assert "make setup" in readme
     (python,) = re.findall(r"^FROM python:(\S+)-slim$", dockerfile, re.MULTILINE)

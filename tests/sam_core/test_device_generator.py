@@ -60,7 +60,8 @@ def assert_same(ours: Generation, theirs: Generation) -> None:
     assert ours.masks.points.tolist() == theirs.masks.points.tolist()
     assert ours.masks.crop_boxes.tolist() == theirs.masks.crop_boxes.tolist()
     assert np.allclose(ours.masks.predicted_iou, theirs.masks.predicted_iou, rtol=0, atol=1e-5)
-    assert np.allclose(ours.masks.stability_score, theirs.masks.stability_score, rtol=0, atol=1e-6)
+    # A ratio of numbers of pixels: products are summed in another order, and a pixel at a threshold may fall beside it.
+    assert (np.abs(ours.masks.stability_score - theirs.masks.stability_score) <= 1.5 / ours.masks.areas).all()
     assert rejected(ours) == rejected(theirs)
     assert ours.candidates == theirs.candidates
 
