@@ -108,9 +108,8 @@ def tag(config: TagConfig, *, pool: Pool) -> int:
     job = TagJob(open_store(config.dataset).root, listed, clip, "cpu", config.threads or 2, config.max_pixels)
     left_out: list[str] = []
     if pending:
-        answers = pool(
-            job, _rows(connection, asked), config
-        )  # before the progress, since Ray takes over standard error
+        # Before the progress, since Ray takes over standard error.
+        answers = pool(job, _rows(connection, asked), config)
         with Progress("tagging", pending) as progress:
             for done in answers:
                 left_out += done["left_out"]
