@@ -12,13 +12,14 @@ Result = TypeVar("Result")
 def begun(
     executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], window: int
 ) -> Iterator[Future[Result]]:
-    """Work on each item, in order, with at most `window` items begun or waiting."""
+    """The work on each item, in order, with at most `window` items begun or waiting where each is waited for in turn."""
     waiting: deque[Future[Result]] = deque()
     for item in items:
         waiting.append(executor.submit(work, item))
         if len(waiting) >= window:
             yield waiting.popleft()
-    yield from waiting
+    while waiting:
+        yield waiting.popleft()
 
 
 def ahead(executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], window: int) -> Iterator[Result]:

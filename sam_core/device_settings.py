@@ -64,7 +64,7 @@ class DeviceSettings:
         """These settings with every `auto` decided: on CUDA with Triton its kernels and compiled code, else torch's.
 
         Raises ValueError when what is asked for by name needs Triton and there is none, and when kernels shall run on a
-        GPU and there is no C compiler.
+        GPU of this machine and it has no C compiler; where a driver resolves for others, each of them is asked itself.
         """
         on_gpu, triton = torch.device(device).type == "cuda", has_triton()
         fast = on_gpu and triton
@@ -79,7 +79,8 @@ class DeviceSettings:
             raise ValueError(
                 "kernels were asked for in Triton, and there is no package triton: install it or ask for auto"
             )
-        if on_gpu and not has_compiler() and (resolved.compile == "on" or "triton" in resolved.kernels):
+        launched = resolved.compile == "on" or "triton" in resolved.kernels
+        if on_gpu and launched and torch.cuda.is_available() and not has_compiler():
             raise ValueError("kernels for a GPU need a C compiler: install gcc and libc6-dev, or name one in CC")
         return resolved
 

@@ -26,7 +26,7 @@ class S3AsBoto3(pafs.FileSystemHandler):  # type: ignore[misc]
         self._session = boto3.session.Session()
         self._patience = patience_of()
         self._client = open_client(self._patience, self._session)
-        self._endpoint = configured_endpoint(self._session)
+        self._endpoint = configured_endpoint(self._session, self._client)
         self._opened: dict[str, tuple[dict[str, str], pafs.S3FileSystem]] = {}
 
     def get_type_name(self) -> str:
@@ -93,9 +93,9 @@ class S3AsBoto3(pafs.FileSystemHandler):  # type: ignore[misc]
             raise StoreError(f"cannot find the region of s3://{bucket}: {error}") from error
 
 
-def configured_endpoint(session: boto3.session.Session) -> str | None:
+def configured_endpoint(session: boto3.session.Session, client: Any) -> str | None:
     """The address of a store other than AWS, by whichever of AWS's variables or files; None for AWS."""
-    asked = session.client("s3").meta.endpoint_url
+    asked = client.meta.endpoint_url
     standard = session.client("s3", config=Config(ignore_configured_endpoint_urls=True)).meta.endpoint_url
     return None if asked == standard else str(asked)
 

@@ -21,7 +21,6 @@ from sam_core.masks.candidates import Measures, object_column
 from sam_core.masks.compiled import entry, inner
 from sam_core.masks.eights import bits_set, blend_near, blended_above, lowest_bit
 
-Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
 
 SMALLEST = 128

@@ -61,7 +61,9 @@ def assert_same(ours: Generation, theirs: Generation) -> None:
     assert ours.masks.crop_boxes.tolist() == theirs.masks.crop_boxes.tolist()
     assert np.allclose(ours.masks.predicted_iou, theirs.masks.predicted_iou, rtol=0, atol=1e-5)
     # A ratio of numbers of pixels: products are summed in another order, and a pixel at a threshold may fall beside it.
-    assert (np.abs(ours.masks.stability_score - theirs.masks.stability_score) <= 1.5 / ours.masks.areas).all()
+    apart = np.abs(ours.masks.stability_score - theirs.masks.stability_score)
+    assert (apart > 1e-6).sum() <= 1
+    assert (apart <= 1.5 / ours.masks.areas).all()
     assert rejected(ours) == rejected(theirs)
     assert ours.candidates == theirs.candidates
 

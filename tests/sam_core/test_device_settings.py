@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from sam_core import device_settings
 from sam_core.device_settings import GIB, BatchSizes, DeviceSettings, batch_sizes
@@ -28,6 +29,7 @@ def test_nothing_is_left_to_chance(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_compiler_no_kernel_is_launched_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A PATH without programs; every image would become an error row as the first kernel is launched."""
     monkeypatch.setattr(device_settings, "has_triton", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     plain = DeviceSettings(attention="sdpa", compile="off", decoder="torch", masks="torch")
@@ -36,6 +38,9 @@ def test_without_a_compiler_no_kernel_is_launched_on_a_gpu(monkeypatch: pytest.M
             settings.resolve("cuda")
     assert plain.resolve("cuda") == plain
     assert DeviceSettings().resolve("cpu").compile == "off"
+    with monkeypatch.context() as driver:
+        driver.setattr(torch.cuda, "is_available", lambda: False)
+        assert DeviceSettings().resolve("cuda").masks == "triton"
     (tmp_path / "clang").touch(mode=0o755)
     assert DeviceSettings().resolve("cuda").masks == "triton"
 

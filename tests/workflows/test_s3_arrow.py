@@ -50,7 +50,8 @@ def test_an_endpoint_in_awss_own_file_counts(
 
 def test_aws_itself_is_no_configured_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     configure(monkeypatch, tmp_path)
-    assert configured_endpoint(boto3.session.Session()) is None
+    session = boto3.session.Session()
+    assert configured_endpoint(session, session.client("s3")) is None
 
 
 def test_a_connection_outlives_the_keys_that_it_began_with(
