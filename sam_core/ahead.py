@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 def begun(
     executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], window: int
 ) -> Iterator[Future[Result]]:
-    """The work on each item, in order, with at most `window` items begun or waiting where each is waited for in turn."""
+    """The work on each item, in order; at most `window` are begun or waiting if each is waited for in turn."""
     waiting: deque[Future[Result]] = deque()
     for item in items:
         waiting.append(executor.submit(work, item))
