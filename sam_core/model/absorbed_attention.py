@@ -6,15 +6,19 @@ the pooled vectors) and, in the other direction, for the image's queries and for
 tokens and 8 heads, 56 rows take the place of 128 + 128 projected channels at every one of 4096 positions.
 
 So what tokens and image say to each other are a few rows per prompt: probes that are compared with positions, and
-messages that are added to them. Shapes: N prompts, T tokens, H heads, L = h * w positions, C channels, d per head.
+messages that are added to them. As a position's weights over tokens sum to 1, the first token can stay unsaid: the
+others are compared with it, which saves a seventh of the rows (`Beside`). Shapes: N prompts, T tokens, H heads,
+L = h * w positions, C channels, d per head.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from sam_core.model.softmax import softmax_middle
+from sam_core.model.softmax import softmax_beside_zero
 from sam_core.model.two_way_transformer import Attention
 
 
@@ -78,6 +82,29 @@ def messages(attention: Attention, tokens: Tensor) -> Tensor:
 
 
 def weights_over_tokens(scores: Tensor, heads: int) -> Tensor:
-    """Softmax over the tokens of each head: [N, H * T, L] -> the same shape; on a CPU the scores are used up."""
+    """Softmax over the tokens of each head: [N, H * T, L] -> the same shape."""
+    weights: Tensor = scores.unflatten(1, (heads, -1)).softmax(2)
+    return weights.flatten(1, 2)
+
+
+class Beside(NamedTuple):
+    """Rows of T tokens in H heads as the first token's, summed over heads, [N, 1, C], and what each of the others' has
+    more than the first's of its head, [N, H * (T - 1), C]."""
+
+    first: Tensor
+    others: Tensor
+
+
+def beside_first(rows: Tensor, heads: int) -> Beside:
+    """Of rows [N, H * T, C]."""
+    first, others = rows.unflatten(1, (heads, -1)).split([1, rows.shape[1] // heads - 1], dim=2)
+    return Beside(first.sum(1), (others - first).flatten(1, 2))
+
+
+def weights_beside_first(scores: Tensor, heads: int) -> Tensor:
+    """The weights of all tokens but the first, from how much more they score than it: [N, H * (T - 1), L] -> the same.
+
+    On a CPU the scores are used up.
+    """
     prompts, rows, positions = scores.shape
-    return softmax_middle(scores.view(prompts * heads, -1, positions)).view(prompts, rows, positions)
+    return softmax_beside_zero(scores.view(prompts * heads, -1, positions)).reshape(prompts, rows, positions)

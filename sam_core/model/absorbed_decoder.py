@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam_core.model.absorbed_attention import (
+    Beside,
+    beside_first,
     messages,
     reading_probes,
     split_heads,
-    weights_over_tokens,
+    weights_beside_first,
     what_was_read,
     writing_probes,
 )
@@ -124,9 +126,10 @@ class AbsorbedDecoder:
             tokens = layer.norm3(tokens + layer.mlp(tokens))
             write = layer.cross_attn_image_to_token
             size = _prompts_at_once(shared, len(sparse))
-            probes, offsets = (x.split(size) for x in writing_probes(write, tokens + token_pe))
+            scored = (beside_first(x, write.num_heads).others for x in writing_probes(write, tokens + token_pe))
+            probes, offsets = (x.split(size) for x in scored)
             groups = [_later_parts(*own, shared) for own in zip(probes, offsets, image, strict=True)]
-            update = _Update(layer, messages(write, tokens), groups)
+            update = _Update(layer, beside_first(messages(write, tokens), write.num_heads), groups)
         asked = [0, *range(1, len(own))[self.outputs]]  # nobody reads what the other tokens see at the end
         last, tokens = decoder.transformer.final_attn_token_to_image, tokens[:, asked]
         image, pooled = _write_and_read(update, reading_probes(last, tokens + token_pe[:, asked]), shared)
@@ -186,13 +189,14 @@ class AbsorbedDecoder:
         tokens = layer.norm2(tokens + read.out_proj(_by_prompt(seen, len(tokens)).transpose(1, 2).flatten(2)))
         tokens = layer.norm3(tokens + layer.mlp(tokens))
         keys = split_heads(write.k_proj(tokens + token_pe), write.num_heads) * shared.queries.shape[-1] ** -0.5
+        keys = keys[:, :, 1:] - keys[:, :, :1]
         groups = [_first_parts(own, shared) for own in keys.split(_prompts_at_once(shared, len(tokens)))]
-        return tokens, _Update(layer, messages(write, tokens), groups)
+        return tokens, _Update(layer, beside_first(messages(write, tokens), write.num_heads), groups)
 
 
 class _Part(NamedTuple):
     """Some image positions that a layer writes into: which, the image before [N or 1, l, C], and the scores of the
-    layer's tokens there, [N, H * T, l]."""
+    layer's tokens but the first there, more than its own, [N, H * (T - 1), l]."""
 
     positions: slice
     before: Tensor
@@ -203,7 +207,7 @@ class _Update(NamedTuple):
     """What a layer's tokens write into the image. Groups of prompts compute their parts as they are asked for, once."""
 
     layer: TwoWayAttentionBlock
-    messages: Tensor
+    messages: Beside
     groups: list[Iterator[_Part]]
 
 
@@ -212,20 +216,21 @@ def _write_and_read(
 ) -> tuple[tuple[tuple[Tensor, ...], ...], Tensor]:
     """The images after writing, and what probes [N, P, C] then read from all of each: pooled [N, P, C]."""
     size = _prompts_at_once(shared, len(probes))
-    own = zip(update.groups, update.messages.split(size), probes.split(size), strict=True)
+    told = map(Beside, *(x.split(size) for x in update.messages))
+    own = zip(update.groups, told, probes.split(size), strict=True)
     images, pooled = zip(*(_write_and_read_together(update.layer, *each, shared) for each in own), strict=True)
     return images, joined(pooled, dim=0)
 
 
 def _write_and_read_together(
-    layer: TwoWayAttentionBlock, parts: Iterator[_Part], told: Tensor, probes: Tensor, shared: SharedImage
+    layer: TwoWayAttentionBlock, parts: Iterator[_Part], told: Beside, probes: Tensor, shared: SharedImage
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """The same for one group of prompts; told: their messages."""
     norm, heads = layer.norm4, layer.cross_attn_image_to_token.num_heads
     image, seen = [], []
     for (positions, before, own), (memory, scratch) in zip(parts, _memory(len(probes), shared), strict=True):
-        written = torch.bmm(weights_over_tokens(own, heads).transpose(1, 2), told, out=memory)
-        part, placed = residual_norm(before, written, norm, shared.positions[:, positions], scratch)
+        written = torch.bmm(weights_beside_first(own, heads).transpose(1, 2), told.others, out=memory)
+        part, placed = residual_norm(before, written, told.first, norm, shared.positions[:, positions], scratch)
         image.append(part)
         seen.append(torch.bmm(probes, placed.transpose(1, 2)))
     weights = joined(seen, dim=2).softmax(-1).split([part.shape[1] for part in image], dim=2)
@@ -234,7 +239,8 @@ def _write_and_read_together(
 
 
 def _first_parts(keys: Tensor, shared: SharedImage) -> Iterator[_Part]:
-    """For the first layer, whose queries of the image are shared; keys: of n prompts' tokens, scaled, [n, H, T, d]."""
+    """For the first layer, whose queries of the image are shared; keys: of n prompts' tokens, scaled and
+    without the first's, [n, H, T - 1, d]."""
     rows = keys.transpose(0, 1).flatten(1, 2)
     for positions in _parts(shared):
         scores = _by_prompt(rows @ shared.queries[:, positions].transpose(1, 2), len(keys))
@@ -242,7 +248,7 @@ def _first_parts(keys: Tensor, shared: SharedImage) -> Iterator[_Part]:
 
 
 def _later_parts(probes: Tensor, offsets: Tensor, image: tuple[Tensor, ...], shared: SharedImage) -> Iterator[_Part]:
-    """For a later layer, which finds the image in parts; probes and offsets: of `writing_probes`."""
+    """For a later layer, which finds the image in parts; probes and offsets: of `writing_probes` beside the first's."""
     for positions, before, (_, scratch) in zip(_parts(shared), image, _memory(len(probes), shared), strict=True):
         placed = torch.add(before, shared.positions[:, positions], out=scratch)
         yield _Part(positions, before, torch.baddbmm(offsets, probes, placed.transpose(1, 2)))

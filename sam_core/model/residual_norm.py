@@ -15,13 +15,19 @@ from sam_core.model.vector_math import can_compile, wide_vectors
 
 
 def residual_norm(
-    image: Tensor, update: Tensor, norm: nn.LayerNorm, positions: Tensor, placed: Tensor | None = None
+    image: Tensor,
+    update: Tensor,
+    everywhere: Tensor,
+    norm: nn.LayerNorm,
+    positions: Tensor,
+    placed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """norm(image + update), and the same plus positions.
+    """norm(image + update + everywhere), and the same plus positions.
 
     Args:
         image: [N, L, C], or [1, L, C] shared by all.
         update: [N, L, C] float32; on a CPU its memory is used up.
+        everywhere: [N, 1, C], an update of all positions.
         norm: layer norm over C.
         positions: [1, L, C].
         placed: [N, L, C], memory that a CPU may use for the second result, or none.
@@ -31,10 +37,10 @@ def residual_norm(
     """
     if can_compile(update):
         placed = torch.empty_like(update) if placed is None else placed
-        arrays = (x.numpy() for x in (image, update, norm.weight, norm.bias, positions, placed))
+        arrays = (x.numpy() for x in (image, update, everywhere, norm.weight, norm.bias, positions, placed))
         _residual_norm(*arrays, np.float32(norm.eps))
         return update, placed
-    out = F.layer_norm(image + update, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    out = F.layer_norm(image + (update + everywhere), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
     return out, out + positions
 
 
@@ -42,6 +48,7 @@ def residual_norm(
 def _residual_norm(
     image: NDArray[np.float32],
     update: NDArray[np.float32],
+    everywhere: NDArray[np.float32],
     weight: NDArray[np.float32],
     bias: NDArray[np.float32],
     positions: NDArray[np.float32],
@@ -53,11 +60,11 @@ def _residual_norm(
     prompts, length, channels = update.shape
     width = np.float32(channels)
     for n in range(prompts):
-        before = image[0 if len(image) == 1 else n]
+        before, constant = image[0 if len(image) == 1 else n], everywhere[n, 0]
         for i in range(length):
             total = np.float32(0)
             for c in range(channels):
-                value = before[i, c] + update[n, i, c]
+                value = before[i, c] + (update[n, i, c] + constant[c])
                 update[n, i, c] = value
                 total += value
             mean = total / width
