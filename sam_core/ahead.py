@@ -9,17 +9,21 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def early(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """The items in order; `count` more are asked for before one is given."""
+    waiting: deque[Item] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
+
+
 def begun(
     executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], window: int
 ) -> Iterator[Future[Result]]:
     """The work on each item, in order; at most `window` are begun or waiting if each is waited for in turn."""
-    waiting: deque[Future[Result]] = deque()
-    for item in items:
-        waiting.append(executor.submit(work, item))
-        if len(waiting) >= window:
-            yield waiting.popleft()
-    while waiting:
-        yield waiting.popleft()
+    return early((executor.submit(work, item) for item in items), window - 1)
 
 
 def ahead(executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], window: int) -> Iterator[Result]:

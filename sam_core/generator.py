@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sam_core.ahead import begun
+from sam_core.ahead import begun, early
 from sam_core.geometry import Frame
 from sam_core.lanes import keep_freed_memory, open_lanes
 from sam_core.masks import kernels, plain
@@ -51,9 +51,18 @@ class _ImageWork:
 class _EncodedCrop:
     """A crop that can be prompted, and the account of encoding it."""
 
+    plan: Crop
     prompter: Prompter
     frame: Frame
     ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class _AskedCrop:
+    """A crop whose prompts are under way; none are if it could not be encoded."""
+
+    encoded: Future[_EncodedCrop]
+    answers: Sequence[Future[tuple[Candidates, Ledger]]]
 
 
 class MaskGenerator:
@@ -107,15 +116,17 @@ class MaskGenerator:
     def attempt_many(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[Generation | Exception]:
         """The masks of each image, uint8 RGB [H, W, 3], in order, or why there are none: no image costs another its.
 
-        The next crop, be it of the next image, is encoded while the masks of one are made: no lane waits for it.
+        While the masks of one crop are put together the next one is prompted and the one after it encoded, be they of
+        other images: no lane waits.
         """
         with open_lanes(self.sam.device, self._threads) as lanes:
             coming = deque[_ImageWork]()
             encoded = begun(lanes, lambda each: self._encode(*each), self._crops(images, coming), window=2)
-            for first in encoded:
+            asked = early((self._ask(crop, lanes) for crop in encoded), 1)
+            for first in asked:
                 work = coming.popleft()
-                own = chain([first], islice(encoded, len(work.crops) - 1))
-                result = self._attempt(work, own, lanes)
+                own = chain([first], islice(asked, len(work.crops) - 1))
+                result = self._attempt(work, own)
                 deque(own, maxlen=0)  # the other crops, after a failure
                 yield result
 
@@ -128,14 +139,11 @@ class MaskGenerator:
             coming.append(work)
             yield from ((image, crop) for crop in work.crops)
 
-    def _attempt(
-        self, work: _ImageWork, encoded: Iterable[Future[_EncodedCrop]], lanes: Executor
-    ) -> Generation | Exception:
-        """The masks of an image whose crops are encoded, or why there are none."""
+    def _attempt(self, work: _ImageWork, asked: Iterable[_AskedCrop]) -> Generation | Exception:
+        """The masks of an image whose crops are asked, or why there are none."""
         ledger = Ledger()
         try:
-            pairs = zip(encoded, work.crops, strict=True)
-            parts = [self._masks_of_crop(crop.result(), plan, lanes, ledger) for crop, plan in pairs]
+            parts = [self._masks_of_crop(crop, ledger) for crop in asked]
             return assemble(parts, (work.image.shape[0], work.image.shape[1]), self.recipe, ledger)
         except Exception as error:
             return error
@@ -144,14 +152,21 @@ class MaskGenerator:
         ledger = Ledger()
         with self._precision(), ledger.timed("encode"):
             embedding = encode(self.sam, [image], crop_boxes=[crop.box])
-            return _EncodedCrop(self._prompter(self.sam, embedding), embedding.frames[0], ledger)
+            return _EncodedCrop(crop, self._prompter(self.sam, embedding), embedding.frames[0], ledger)
 
-    def _masks_of_crop(self, encoded: _EncodedCrop, crop: Crop, lanes: Executor, ledger: Ledger) -> Candidates:
+    def _ask(self, crop: Future[_EncodedCrop], lanes: Executor) -> _AskedCrop:
+        """Begins the prompts of a crop as soon as it is encoded."""
+        if crop.exception():
+            return _AskedCrop(crop, ())
+        encoded = crop.result()
+        points, size = encoded.plan.points, self.points_per_batch
+        batches = [points[start : start + size] for start in range(0, len(points), size)]
+        return _AskedCrop(crop, [lanes.submit(self._masks_of_points, encoded, batch) for batch in batches])
+
+    def _masks_of_crop(self, asked: _AskedCrop, ledger: Ledger) -> Candidates:
         """Candidates of one crop after NMS as run lengths, the most confident first."""
-        ledger.add(encoded.ledger)
-        starts = range(0, len(crop.points), self.points_per_batch)
-        batches = [crop.points[start : start + self.points_per_batch] for start in starts]
-        answers = list(lanes.map(lambda points: self._masks_of_points(encoded, points), batches))
+        ledger.add(asked.encoded.result().ledger)
+        answers = [answer.result() for answer in asked.answers]
         for _, account in answers:
             ledger.add(account)
         candidates = concatenate([found for found, _ in answers])
