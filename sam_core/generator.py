@@ -28,6 +28,7 @@ from sam_core.masks.candidates import KEPT, Candidates, Ledger, Measures, concat
 from sam_core.masks.crops import Crop, crop_plan
 from sam_core.masks.nms import nms
 from sam_core.masks.select import judge_measures, judge_predicted_iou
+from sam_core.model.absorbed_decoder import prompts_at_once
 from sam_core.model.sam import Sam
 from sam_core.predict import encode
 from sam_core.prompting import AbsorbedPrompter, PlainPrompter, Points, Prompter
@@ -35,7 +36,9 @@ from sam_core.recipes import Recipe
 
 PLAIN_BATCH = 64
 """Prompts decoded at a time by the released code."""
-IMAGE_BYTES = 32 << 20
+CPU_BATCH = 128
+"""The same on a CPU at most: enough batches of an image are left for many lanes."""
+IMAGE_BYTES = 36 << 20
 """What the images of one batch of prompts may occupy on a CPU, in each lane."""
 
 
@@ -199,9 +202,11 @@ class MaskGenerator:
 
 
 def _batch_on_cpu(sam: Sam) -> int:
-    """As many prompts as share what weights cost, and no more than there is memory for."""
-    tokens = sam.config.image_encoder.grid**2 * sam.config.mask_decoder.transformer_dim
-    return min(PLAIN_BATCH, max(1, IMAGE_BYTES // (4 * tokens)))
+    """As many prompts as share what weights and calls cost, in whole groups, and no more than there is memory for."""
+    positions, channels = sam.config.image_encoder.grid**2, sam.config.mask_decoder.transformer_dim
+    group = prompts_at_once(positions, channels)
+    batch = max(1, min(CPU_BATCH, IMAGE_BYTES // (4 * positions * channels)))
+    return max(batch // group * group, min(batch, group))
 
 
 def check_image(image: NDArray[np.uint8]) -> None:

@@ -254,12 +254,14 @@ def _later_parts(probes: Tensor, offsets: Tensor, image: tuple[Tensor, ...], sha
         yield _Part(positions, before, torch.baddbmm(offsets, probes, placed.transpose(1, 2)))
 
 
+def prompts_at_once(positions: int, channels: int) -> int:
+    """How many prompts go through an image of [positions, channels] together on a CPU."""
+    return max(1, BYTES_AT_ONCE // (4 * min(POSITIONS_AT_ONCE, positions) * channels))
+
+
 def _prompts_at_once(shared: SharedImage, prompts: int) -> int:
     """How many of some prompts see the image together: all but on a CPU."""
-    if not can_compile(shared.image):
-        return prompts
-    _, positions, channels = shared.image.shape
-    return max(1, BYTES_AT_ONCE // (4 * min(POSITIONS_AT_ONCE, positions) * channels))
+    return prompts_at_once(*shared.image.shape[1:]) if can_compile(shared.image) else prompts
 
 
 def _parts(shared: SharedImage) -> Iterator[slice]:
