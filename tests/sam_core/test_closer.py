@@ -88,6 +88,10 @@ def masks_through(
     ]
 
 
+def iou(one: Masks, other: Masks) -> float:
+    return float(np.count_nonzero(one & other) / np.count_nonzero(one | other))
+
+
 def trusted(sam: Sam, image: NDArray[np.uint8], place: tuple[float, float]) -> tuple[Box, Masks, float]:
     """The rule in full frames, mask by mask: the window, the mask and what it is trusted."""
     answers = []
@@ -96,14 +100,14 @@ def trusted(sam: Sam, image: NDArray[np.uint8], place: tuple[float, float]) -> t
         rim = np.zeros(image.shape[:2], bool)
         rim[y0:y1, x0:x1] = True
         rim[y0 + (y0 > 0) : y1 - (y1 < len(image)), x0 + (x0 > 0) : x1 - (x1 < image.shape[1])] = False
-        for mask, iou in masks_through(sam, image, window, place):
+        for mask, predicted in masks_through(sam, image, window, place):
             if mask.any() and not (mask & rim).any():
                 quarter = (x1 - x0) * (y1 - y0) / 4
-                size = abs(np.log2(mask.sum() / quarter))
-                answers.append((window, mask, max(iou - LEVEL * level - SIZE * size, 0.001)))
+                size = abs(np.log2(np.count_nonzero(mask) / quarter))
+                answers.append((window, mask, max(predicted - LEVEL * level - SIZE * size, 0.001)))
     trust = []
     for _, mask, own in answers:
-        alike = [(mask & other).sum() / (mask | other).sum() for _, other, _ in answers]
+        alike = [iou(mask, other) for _, other, _ in answers]
         trust.append((own + np.average(alike, weights=[weight for *_, weight in answers])) / 2)
     best = int(np.argmax(trust))
     return answers[best][0], answers[best][1], trust[best]
@@ -124,7 +128,7 @@ def test_the_mask_that_is_trusted_most_is_chosen(sam: Sam, field: NDArray[np.uin
         assert found.iou.shape == (1, 3)
         assert found.best().iou.item() == pytest.approx(trust, abs=bound)
         mine = uncrop(found.best().masks()[0, 0].numpy(), found.frame)
-        assert (mine & mask).sum() / (mine | mask).sum() > 1 - 10 * bound
+        assert iou(mine, mask) > 1 - 10 * bound
         chosen.add((image.shape, window))
     assert len(chosen) > 3, "one window for every place would prove nothing"
 
@@ -134,7 +138,7 @@ def test_a_coin_that_is_lost_among_others_is_found(sam: Sam, field: NDArray[np.u
     whole = answer(sam, look_at(sam, field)((0, 0, FIELD[1], FIELD[0])), click(COIN)).best()
     close = look_closer(sam, *looks(sam, field), FIELD, click(COIN)).best()
     masks = (uncrop(found.masks()[0, 0].numpy(), found.frame) for found in (whole, close))
-    before, after = ((mask & true).sum() / (mask | true).sum() for mask in masks)
+    before, after = (iou(mask, true) for mask in masks)
     assert (before < 0.3, after > 0.7) == (True, True), (before, after)
 
 

@@ -35,6 +35,8 @@ from workflows.plans import ShardTask
 from workflows.ray_session import Pool
 from workflows.shard_worker import ShardJob, ShardSummary, ShardWorker
 from workflows.sql import connect
+from workflows.train.samples import Sampler
+from workflows.train.stream import Loader
 
 BIN = Path(sys.executable).parent
 QUICK = ("--points-per-side", "2", "--min-predicted-iou", "0", "--min-stability-score", "0", "--nms-iou", "1")
@@ -125,13 +127,21 @@ class TrainerHere:
         self._worker(self._settings)
 
 
+def loader_here(sampler: ray.ObjectRef[Sampler], count: int) -> list[Any]:
+    """Stands for the actors that make samples: one of them, which is this process."""
+    loader = Loader(ray.get(sampler))
+    return [SimpleNamespace(make=SimpleNamespace(remote=lambda numbers: ray.put(loader.make(numbers))))]
+
+
 @pytest.fixture
 def train_without_ray_train(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Training jobs run here, all but what Ray Train does: that takes a dozen processes 45 s of CPU time to start."""
+    """Training jobs run here, all but what Ray Train and actors do: these take a dozen processes 45 s of CPU time to
+    start."""
     alone = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
     monkeypatch.setattr("ray.train.get_context", lambda: alone)
     for place in ("ray.train.torch.TorchTrainer", "workflows.train.job.TorchTrainer"):
         monkeypatch.setattr(place, TrainerHere)
+    monkeypatch.setattr("workflows.train.stream.start_loaders", loader_here)
     yield
     torch.set_flush_denormal(False)  # what a worker sets for good
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
+from typing import Any
 
 import cv2
 import numpy as np
@@ -52,12 +53,7 @@ def stream(
 ) -> Iterator[Made]:
     """One worker's batches of steps first..last - 1, made by so many loaders. Raises ValueError, one line, when one
     cannot be made."""
-    # They book no core, as a loader that waited for one would stop all workers for ever; hence a place must be named.
-    beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    loader = ray.remote(Loader).options(
-        num_cpus=0, max_restarts=-1, max_task_retries=RETRIES, scheduling_strategy=beside
-    )
-    actors = [loader.remote(sampler) for _ in range(loaders)]
+    actors = start_loaders(sampler, loaders)
     place = {"rank": team.rank, "workers": team.workers, "parts": parts}
     numbers = ([numbers_of(step, images, part=part, **place) for part in range(parts)] for step in range(first, last))
     steps = (actor.make.remote(each) for actor, each in zip(cycle(actors), numbers, strict=False))
@@ -69,6 +65,18 @@ def stream(
             raise ValueError(made)
         parts_made, left_out = made
         yield Made([from_bytes(part) for part in parts_made], left_out)
+
+
+def start_loaders(sampler: ray.ObjectRef[Sampler], count: int) -> list[Any]:
+    """Actors beside this process.
+
+    They book no core, as a loader that waited for one would stop all workers for ever; hence a place must be named.
+    """
+    beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    loader = ray.remote(Loader).options(
+        num_cpus=0, max_restarts=-1, max_task_retries=RETRIES, scheduling_strategy=beside
+    )
+    return [loader.remote(sampler) for _ in range(count)]
 
 
 def to_bytes(batch: TrainBatch) -> bytes:
