@@ -11,7 +11,8 @@ from torch import Tensor, nn
 _BLOCK = re.compile(r"image_encoder\.blocks\.(\d+)\.")
 _STAGE = re.compile(r"image_encoder\.layers\.(\d+)\.")
 _LAST_STAGE = 3
-_TABLES = ("pos_embed", "rel_pos", "_token", "embed.weight", "embeddings", "attention_biases")
+_TABLES = ("pos_embed", "rel_pos", "iou_token.", "mask_tokens.", "embed.weight", "embeddings", "attention_biases")
+"""What the names of embeddings and position tables have in them; `token_to_image` is none."""
 
 
 def layer_of(name: str, depth: int) -> int:
@@ -29,10 +30,7 @@ def layer_of(name: str, depth: int) -> int:
 
 def decays(name: str, parameter: Tensor) -> bool:
     """Whether weight decay applies: matrices and kernels do; norms, biases, embeddings and position tables do not."""
-    embedding = any(
-        part in name for part in ("pos_embed", "rel_pos", "_token", "embed.weight", "embeddings", "attention_biases")
-    )
-    return parameter.ndim > 1 and not (embedding and "patch_embed" not in name)
+    return parameter.ndim > 1 and not any(part in name for part in _TABLES)
 
 
 def adamw(model: nn.Module, *, depth: int, layer_decay: float, weight_decay: float) -> torch.optim.AdamW:

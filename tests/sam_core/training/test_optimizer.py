@@ -38,7 +38,9 @@ def test_every_parameter_is_in_one_group_with_its_scale() -> None:
 
 
 def test_weight_decay_spares_norms_biases_embeddings_and_position_tables() -> None:
-    decayed = {name for name, p in Sam(vit_n()).named_parameters() if decays(name, p)}
+    sam = Sam(vit_n())
+    decayed = {name for name, p in sam.named_parameters() if decays(name, p)}
+    assert {name for name, _ in sam.named_parameters() if name.endswith("_proj.weight")} <= decayed
     assert "image_encoder.patch_embed.proj.1.weight" in decayed
     assert "mask_decoder.output_upscaling.0.weight" in decayed
     for spared in ("pos_embed", "rel_pos", "norm", "bias", "token.weight", "embeddings"):
