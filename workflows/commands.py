@@ -246,7 +246,7 @@ class TrainCommand:
     """Products in bfloat16 or not, where the preset says otherwise; a CPU without instructions for it (AVX512-BF16 or
     AMX) takes some ten times as long as in float32."""
     seed: int | None = None
-    """Another seed of samples, prompts and new weights."""
+    """Another seed of samples, prompts and new weights; that of the first stage, where a preset has several."""
     round: int | None = None
     """Engine round that the model belongs to."""
 

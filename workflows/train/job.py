@@ -101,27 +101,29 @@ def require_trainable(command: TrainCommand) -> None:
 
 def _configs(command: TrainCommand) -> tuple[list[TrainConfig], Clip | None]:
     """The stages of the preset with the command's values and CLIP in them."""
-    configs = [adjusted(config, command) for config in train_preset(command.preset)]
+    stages = train_preset(command.preset)
+    configs = [adjusted(config, command, apart=config.seed - stages[0].seed) for config in stages]
     clip = _clip(configs, command)
     configs = [_for_clip(config, clip) for config in configs]
     _require_parts(configs, command)
     return configs, clip
 
 
-def adjusted(config: TrainConfig, command: TrainCommand) -> TrainConfig:
-    """The preset with the command's values in it; decay steps keep their share of the run."""
-    names = (
-        *("model", "teacher", "images", "masks_per_image", "image_size"),
-        *("window_share", "centre_share", "bfloat16", "seed"),
-    )
+def adjusted(config: TrainConfig, command: TrainCommand, *, apart: int = 0) -> TrainConfig:
+    """The preset with the command's values in it; decay steps keep their share of the run.
+
+    apart: what a stage's seed is above the command's, as stages of one seed would see the same scenes again.
+    """
+    names = ("model", "teacher", "images", "masks_per_image", "image_size", "window_share", "centre_share", "bfloat16")
     given = {name: value for name in names if (value := getattr(command, name)) is not None}
+    seed = config.seed if command.seed is None else command.seed + apart
     rate = config.learning_rate
     iterations = command.iterations or rate.iterations
     decay_at = tuple(round(step * iterations / rate.iterations) for step in rate.decay_at)
     base = rate.base if command.learning_rate is None else command.learning_rate
     losses = config.losses if command.chosen is None else replace(config.losses, chosen=command.chosen)
     rate = replace(rate, base=base, iterations=iterations, decay_at=decay_at)
-    return replace(config, learning_rate=rate, losses=losses, **given)
+    return replace(config, learning_rate=rate, losses=losses, seed=seed, **given)
 
 
 def _clip(configs: list[TrainConfig], command: TrainCommand) -> Clip | None:

@@ -26,7 +26,7 @@ from tests.workflows.train.here import train_here
 from workflows.commands import TrainCommand
 from workflows.storage import LocalStore, Store, open_store
 from workflows.train import checkpoints
-from workflows.train.job import _proposed, adjusted
+from workflows.train.job import _configs, _proposed, adjusted
 from workflows.train.metrics import read_metrics
 from workflows.train.sources import open_sources
 from workflows.train.worker import precision_advice
@@ -255,6 +255,14 @@ def test_values_of_the_command_take_the_preset_s_place() -> None:
     assert (config.bfloat16, found.bfloat16, found.seed) == (True, False, 7)
     assert found.learning_rate.decay_at == (config.learning_rate.decay_at[0] // 2,)
     assert found.image_size == config.image_size
+
+
+def test_stages_of_a_preset_keep_seeds_of_their_own() -> None:
+    """With one seed for all, each would see the scenes of the one before again."""
+    stages, _ = _configs(TrainCommand(("scenes",), preset="nano_gpu", seed=3))
+    assert [stage.seed for stage in stages] == [3, 4, 5]
+    unsaid, _ = _configs(TrainCommand(("scenes",), preset="nano_gpu"))
+    assert [stage.seed for stage in unsaid] == [10, 11, 12]
 
 
 def test_sources_in_another_order_are_another_run(labelled: Path, tmp_path: Path) -> None:
