@@ -166,7 +166,7 @@ def _place(command: TrainCommand) -> str:
     known = next(filter(is_data_set, command.sources), None)
     if known is None:
         raise ValueError("no source is a data set, so say with --out where checkpoints and the model shall lie")
-    return place_of(known.partition("=")[0])
+    return place_of(known)
 
 
 def _first_start(config: TrainConfig, command: TrainCommand, clip: Clip | None) -> Model | None:

@@ -125,13 +125,13 @@ def open_sources(texts: tuple[str, ...], *, need_masks: bool, crops: WantedCrops
 
 def is_data_set(text: str) -> bool:
     """Whether a source is a data set of this program."""
-    place = place_of(_weighted(text)[0])
+    place = place_of(text)
     return place != SCENES and _is_folder(place) and open_store(place).exists(DATASET_KEY)
 
 
-def place_of(name: str) -> str:
-    """Where a data set lies, without the table that a source takes of it."""
-    return split_place(name)[0]
+def place_of(text: str) -> str:
+    """Where a data set lies, without the table that a source takes of it, and its weight."""
+    return split_place(_weighted(text)[0])[0]
 
 
 def _weighted(text: str) -> tuple[str, float]:

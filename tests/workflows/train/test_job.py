@@ -24,9 +24,10 @@ from schemas.catalog import connect as connect_local
 from tests.workflows.conftest import Engine
 from tests.workflows.train.here import train_here
 from workflows.commands import TrainCommand
+from workflows.runs import open_dataset
 from workflows.storage import LocalStore, Store, open_store
 from workflows.train import checkpoints
-from workflows.train.job import _configs, _proposed, adjusted
+from workflows.train.job import _configs, _place, _proposed, adjusted
 from workflows.train.metrics import read_metrics
 from workflows.train.sources import open_sources
 from workflows.train.worker import precision_advice
@@ -280,6 +281,13 @@ def test_sources_in_another_order_are_another_run(labelled: Path, tmp_path: Path
 def test_somewhere_to_write_is_needed(labelled: Path, engine: Engine) -> None:
     ran = engine("train", labelled, *SMALL)
     assert (ran.status, "say with --out where" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize("ending", ["", "=2", "@masks", "@masks=0.5"])
+def test_the_first_data_set_gets_the_model_whatever_its_folders_are_called(tmp_path: Path, ending: str) -> None:
+    root = tmp_path / "batch=7" / "cells"
+    open_dataset(LocalStore(root))
+    assert _place(TrainCommand(("scenes", f"{root}{ending}"))) == str(root)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
