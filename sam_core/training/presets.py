@@ -96,9 +96,11 @@ class TrainConfig:
         shares = (self.box_share, self.centre_share, self.max_mask_share, self.flip, self.text_share, self.window_share)
         _require(all(0 <= p <= 1 for p in (*shares, self.losses.chosen)), "shares lie in 0..1")
         _require(0 <= self.drop_path < 1 and 0 <= self.average < 1, "drop_path and average lie in [0, 1)")
-        _require(self.aim == "segment" or bool(self.teacher), "distillation needs a teacher")
+        _require((self.aim == "distill") == bool(self.teacher), "distillation, and nothing else, has a teacher")
         _require(not self.text or self.aim == "segment", "text prompts are trained on masks")
-        _require(not self.centre_share or self.aim == "segment", "centre_share is of masks; distillation has none")
+        of_masks = {"centre_share": self.centre_share, "window_share": self.window_share, "chosen": self.losses.chosen}
+        for name, share in of_masks.items():
+            _require(not share or self.aim == "segment", f"{name} is of masks; distillation has none")
         _require(bool(self.text_width) <= self.text and self.text_noise >= 0, "text_width and text_noise go with text")
 
     @property

@@ -10,6 +10,7 @@ from sam_core.model.sam import Sam
 from sam_core.presets import preset
 from sam_core.training.flops import step_flops
 from sam_core.training.initialise import set_drop_path
+from sam_core.training.losses import LossWeights
 from sam_core.training.presets import TRAIN_PRESETS, nano, train_preset
 from sam_core.training.schedule import LearningRate
 from tests.benchmarks.flops import encoder_macs, released_decoder_macs
@@ -55,7 +56,10 @@ def test_unknown_presets_are_refused_with_the_nearest() -> None:
         ({"aim": "distill"}, "teacher"),
         ({"learning_rate": LearningRate(math.nan, 1, 9)}, "learning rate is a positive number"),
         ({"learning_rate": LearningRate(-1e-4, 1, 9)}, "learning rate is a positive number"),
+        ({"teacher": "vit_h"}, "distillation, and nothing else, has a teacher"),
         ({"aim": "distill", "teacher": "vit_h", "centre_share": 0.5}, "centre_share is of masks"),
+        ({"aim": "distill", "teacher": "vit_h", "window_share": 0.5}, "window_share is of masks"),
+        ({"aim": "distill", "teacher": "vit_h", "losses": LossWeights(chosen=0.5)}, "chosen is of masks"),
         ({"points": -1}, "points are 0 or more"),
         ({"points": 0, "fewer_points": True}, "from 1 to points"),
     ],
