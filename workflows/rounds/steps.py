@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from sam_core.detector import ObjectDetector
+from sam_core.model.checkpoint import CheckpointError
 from sam_core.predict import look_at
 from sam_core.recipes import recipe
 from schemas.ids import content_hash
@@ -45,7 +46,7 @@ from workflows.rounds.simulated import SimulationJob, left_to_do
 from workflows.rounds.small_run import write_run
 from workflows.rounds.training import settings_of, training_command
 from workflows.runs import run_record
-from workflows.train.loop import NoRoomError, WorkersLostError
+from workflows.train.loop import MachineError, NoRoomError
 
 _STANDING = """
 SELECT mask_id, revision, image_id, round, stage, height, width, rle FROM annotations
@@ -152,7 +153,7 @@ def train(now: Round) -> Trained:
         _require_intact(now, frozen)
         model = now.engine.model(now.record.model_before)
         finished = now.engine.means.train(training_command(now.engine.config, settings, model, now.number))
-    except (NoRoomError, WorkersLostError):  # machines, not data: the same command tries again
+    except (NoRoomError, MachineError, CheckpointError):  # machines, disks and stores, not data: it is tried again
         raise
     except ValueError as error:
         return Trained(failure=one_line(error))

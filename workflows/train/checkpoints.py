@@ -16,6 +16,7 @@ from schemas.layout import (
     parse_checkpoint_key,
 )
 from workflows.storage import Store
+from workflows.train.loop import MachineError
 from workflows.train.state import from_bytes, to_bytes
 
 PART_BYTES = 1 << 30
@@ -42,7 +43,7 @@ def steps(store: Store, run_id: str) -> list[int]:
 
 
 def load_latest(store: Store, run_id: str) -> dict[str, Any] | None:
-    """The newest checkpoint; None when there is none. Raises ValueError (one line) when it is damaged."""
+    """The newest checkpoint; None when there is none. Raises MachineError (one line) when it is damaged."""
     known = steps(store, run_id)
     if not known:
         return None
@@ -53,7 +54,7 @@ def load_latest(store: Store, run_id: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         data = b""
     if content_hash(data) != whole["sha256"]:
-        raise ValueError(f"{store.root}/{key}: damaged; delete its folder, and training goes on from the one before")
+        raise MachineError(f"{store.root}/{key}: damaged; delete its folder, and training goes on from the one before")
     return from_bytes(data)
 
 

@@ -39,7 +39,7 @@ from workflows.runs import open_dataset, package_versions
 from workflows.storage import Store, open_store
 from workflows.train import checkpoints
 from workflows.train.first_model import require_same_model
-from workflows.train.loop import NoRoomError, TrainingError, WorkersLostError
+from workflows.train.loop import MachineError, NoRoomError, TrainingError
 from workflows.train.progress import TrainingProgress
 from workflows.train.register import Finished, register
 from workflows.train.samples import Sampler
@@ -249,7 +249,8 @@ def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:
 
 
 def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
-    """Run the workers to the end. Raises TrainingError when they said why they stopped, or died too often."""
+    """Run the workers to the end. Raises TrainingError when they said why they stopped, MachineError where that is no
+    matter of data, or where they died too often."""
     with tempfile.TemporaryDirectory() as scratch:
         trainer = TorchTrainer(
             work,
@@ -270,16 +271,17 @@ def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
                 trainer.fit()
             except Exception as error:  # Ray Train wraps whatever a worker died of in classes of its own
                 if told := listener.failure():
-                    raise TrainingError(_with_checkpoint(job, told)) from error
+                    raise _stopped(job, told) from error
                 last_words = str(error).strip().splitlines()[-1]
-                raise WorkersLostError(f"the workers were given up: {last_words}") from error
-    if failure := listener.failure():
-        raise TrainingError(_with_checkpoint(job, failure))
+                raise MachineError(f"the workers were given up: {last_words}") from error
+    if told := listener.failure():
+        raise _stopped(job, told)
 
 
-def _with_checkpoint(job: TrainJob, failure: str) -> str:
+def _stopped(job: TrainJob, told: Told) -> TrainingError:
     known = checkpoints.steps(open_store(job.root), job.run_id)
-    return f"{failure}; {f'the checkpoint of step {known[-1]} is kept' if known else 'there was no checkpoint yet'}"
+    kept = f"the checkpoint of step {known[-1]} is kept" if known else "there was no checkpoint yet"
+    return (MachineError if told.passing else TrainingError)(f"{told.failure}; {kept}")
 
 
 class _Listener:
@@ -287,7 +289,8 @@ class _Listener:
 
     def __init__(self, told: Queue, progress: TrainingProgress) -> None:
         self._told, self._progress = told, progress
-        self._failure, self._over = "", threading.Event()
+        self._failure: Told | None = None
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
     def __enter__(self) -> _Listener:
@@ -297,8 +300,8 @@ class _Listener:
     def __exit__(self, *_: object) -> None:
         self.failure()
 
-    def failure(self) -> str:
-        """Why training stopped, once everything that was told is heard; "" when nothing was wrong."""
+    def failure(self) -> Told | None:
+        """Why training stopped, once everything that was told is heard; None when nothing was wrong."""
         self._over.set()
         self._thread.join()
         return self._failure
@@ -312,7 +315,8 @@ class _Listener:
                 if over:
                     return
                 continue
-            self._failure = self._failure or said.failure
+            if said.failure and not self._failure:
+                self._failure = said
             if said.advice:
                 self._progress.say(said.advice)
             if said.progress:

@@ -44,8 +44,9 @@ class NoRoomError(ValueError):
     """The cluster or one of its machines, as it is now, has no room for the workers."""
 
 
-class WorkersLostError(TrainingError):
-    """The workers died too often without a word: no fault of data or configuration that is known."""
+class MachineError(TrainingError):
+    """The workers died too often without a word, or a store, disk or machine failed them: no fault of data or
+    configuration that is known, so the same command may go on later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,8 @@ class Trainer:
     def run(self, state: TrainState, steps: Iterator[Made], report: Callable[[Progress], None]) -> None:
         """One optimizer step per item, beginning at `state.step`.
 
-        Raises TrainingError, in all workers at once, when a batch cannot be read or a gradient is not finite: the
-        state is then the one before that step.
+        Raises TrainingError, in all workers at once, when a batch cannot be read (MachineError where a store or machine
+        is at fault) or a gradient is not finite: the state is then the one before that step.
         """
         with attention_kernels():
             while (made := self._next(state, steps)) is not None:
@@ -94,14 +95,15 @@ class Trainer:
 
     def _next(self, state: TrainState, steps: Iterator[Made]) -> Made | None:
         """The next share, None at the end; what one worker cannot make stops all of them, what it left out all know."""
-        made, failure = None, ""
+        made, failure, passing = None, "", False
         try:
             made = next(steps, None)
         except (ValueError, OSError) as error:
-            failure = one_line(error)
-        failed, some = self.team.sum(bool(failure), bool(made and made.left_out))
+            failure, passing = one_line(error), isinstance(error, OSError)
+        failed, passes, some = self.team.sum(bool(failure), passing, bool(made and made.left_out))
         if failed:
-            raise TrainingError(f"step {state.step}: {self.team.first_message(failure)}")
+            kind = MachineError if passes else TrainingError
+            raise kind(f"step {state.step}: {self.team.first_message(failure)}")
         return replace(made, left_out=self.team.union(made.left_out)) if made and some else made
 
     def _size(self, part: TrainBatch) -> int:

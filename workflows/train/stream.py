@@ -21,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from safetensors.torch import load, save
 
 from sam_core.training.targets import TrainBatch
-from workflows.failures import one_line
+from workflows.failures import WorkerError, one_line
 from workflows.train.loop import Made
 from workflows.train.samples import Sampler, numbers_of
 from workflows.train.team import Team
@@ -39,20 +39,23 @@ class Loader:
         one_thread()
         self._sampler = sampler
 
-    def make(self, numbers: Sequence[range]) -> tuple[list[bytes], dict[str, str]] | str:
-        """The parts of a step and what was left out of them, or in one line why there are none."""
+    def make(self, numbers: Sequence[range]) -> tuple[list[bytes], dict[str, str]] | ValueError | OSError:
+        """The parts of a step and what was left out of them, or in one line why there are none: an OSError where a
+        store or machine is at fault."""
         try:
             parts = [to_bytes(self._sampler.batch(each)) for each in numbers]
-        except (ValueError, OSError) as error:
-            return one_line(error)
+        except ValueError as error:
+            return ValueError(one_line(error))
+        except OSError as error:
+            return WorkerError(one_line(error))
         return parts, self._sampler.take_left_out()
 
 
 def stream(
     sampler: ray.ObjectRef[Sampler], team: Team, *, images: int, parts: int, first: int, last: int, loaders: int
 ) -> Iterator[Made]:
-    """One worker's batches of steps first..last - 1, made by so many loaders. Raises ValueError, one line, when one
-    cannot be made."""
+    """One worker's batches of steps first..last - 1, made by so many loaders. Raises ValueError or OSError, one line,
+    when one cannot be made."""
     actors = start_loaders(sampler, loaders)
     place = {"rank": team.rank, "workers": team.workers, "parts": parts}
     numbers = ([numbers_of(step, images, part=part, **place) for part in range(parts)] for step in range(first, last))
@@ -61,8 +64,8 @@ def stream(
     while begun:
         made = ray.get(begun.popleft())
         begun.extend(islice(steps, 1))
-        if isinstance(made, str):
-            raise ValueError(made)
+        if isinstance(made, Exception):
+            raise made
         parts_made, left_out = made
         yield Made([from_bytes(part) for part in parts_made], left_out)
 

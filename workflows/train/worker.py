@@ -24,7 +24,7 @@ from workflows.failures import one_line
 from workflows.storage import Store, open_store
 from workflows.train import checkpoints
 from workflows.train.first_model import first_model
-from workflows.train.loop import NoRoomError, Trainer, TrainingError
+from workflows.train.loop import MachineError, NoRoomError, Trainer, TrainingError
 from workflows.train.metrics import Progress, save_metrics
 from workflows.train.samples import Sampler
 from workflows.train.state import TrainState
@@ -62,11 +62,15 @@ class TrainJob:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A word from the first worker to the command: a step, what a person should know, or why training stopped."""
+    """A word from the first worker to the command: a step, what a person should know, or why training stopped.
+
+    passing: whether a disk or store is at fault, and not what is trained on what.
+    """
 
     progress: Progress | None = None
     advice: str = ""
     failure: str = ""
+    passing: bool = False
 
 
 def work(settings: dict[str, TrainJob]) -> None:
@@ -86,11 +90,11 @@ def work(settings: dict[str, TrainJob]) -> None:
     try:
         _train(job, team, open_store(job.root))
     except TrainingError as error:  # of all workers at once
-        job.told.put(Told(failure=str(error)))
+        job.told.put(Told(failure=str(error), passing=isinstance(error, MachineError)))
     except (RuntimeError, MemoryError, ValueError, OSError) as error:
         if not (why := lasting(error, job, team)):
             raise
-        job.told.put(Told(failure=why))
+        job.told.put(Told(failure=why, passing=isinstance(error, OSError)))
         if team.workers > 1:
             job.over.put(True)
             raise

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from sam_core.model.checkpoint import save_model
+from sam_core.model.checkpoint import CheckpointError, save_model
 from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
 from schemas.catalog import connect
@@ -34,7 +34,7 @@ from workflows.rounds.outcomes import Annotated, Evaluated, Figures, Gated, Stag
 from workflows.rounds.steps import STEPS
 from workflows.rounds.training import training_command
 from workflows.storage import LocalStore, Store
-from workflows.train.loop import NoRoomError
+from workflows.train.loop import MachineError, NoRoomError
 from workflows.train.register import Finished
 
 KILLS = 10
@@ -326,14 +326,24 @@ def test_a_stage_may_begin_with_another_model(document: Document, opened: Opened
     assert [command.start for command in commands] == [str(path), engine.first_model.path]
 
 
-def test_a_cluster_without_room_is_no_fault_of_the_data(config: EngineConfig, opened: Opened) -> None:
+@pytest.mark.parametrize(
+    "failure",
+    [
+        NoRoomError("--workers 8 need 4 CPU cores, the cluster has 2"),
+        MachineError("step 3: cannot read s3://bucket/1.png: EndpointConnectionError; there was no checkpoint yet"),
+        CheckpointError("there is no checkpoint /data/models/m/model.safetensors"),
+    ],
+)
+def test_machines_stores_and_lost_weights_are_no_fault_of_the_data(
+    config: EngineConfig, opened: Opened, failure: ValueError
+) -> None:
     engine = opened(config)
 
-    def full(_: TrainCommand) -> Finished:
-        raise NoRoomError("--workers 8 need 4 CPU cores, the cluster has 2")
+    def fails(_: TrainCommand) -> Finished:
+        raise failure
 
-    with pytest.raises(NoRoomError):
-        finish(replace(engine, means=replace(engine.means, train=full)))
+    with pytest.raises(type(failure)):
+        finish(replace(engine, means=replace(engine.means, train=fails)))
     assert engine.read(1).state == "snapshot"
     finish(engine)
     assert engine.read(1).promoted

@@ -23,11 +23,13 @@ from sam_core.training.presets import fine_tune, nano
 from schemas.catalog import connect as connect_local
 from tests.workflows.conftest import Engine
 from tests.workflows.train.here import train_here
+from workflows.cli import parse
 from workflows.commands import TrainCommand
 from workflows.runs import open_dataset
 from workflows.storage import LocalStore, Store, open_store
 from workflows.train import checkpoints
-from workflows.train.job import _configs, _place, _proposed, adjusted
+from workflows.train.job import _configs, _place, _proposed, adjusted, train
+from workflows.train.loop import MachineError
 from workflows.train.metrics import read_metrics
 from workflows.train.sources import open_sources
 from workflows.train.worker import precision_advice
@@ -175,6 +177,8 @@ def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "save", full_from_the_second_on)
         ran = engine(*command)
+        with pytest.raises(MachineError, match="No space left on device; the checkpoint of step 2 is kept"):
+            train(parse([str(word) for word in command]))
     wanted = f"sam-engine: {tmp_path}/out/part: No space left on device; the checkpoint of step 2 is kept"
     assert (ran.status, ran.err.strip().splitlines()[-1]) == (2, wanted)
     assert engine(*command).status == 0

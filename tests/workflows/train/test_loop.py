@@ -12,10 +12,10 @@ import torch
 from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch
 from tests.workflows.train.conftest import STEPS, small_config
-from workflows.storage import LocalStore
+from workflows.storage import LocalStore, StoreError
 from workflows.train import checkpoints, worker
 from workflows.train.first_model import first_model
-from workflows.train.loop import Made, NoRoomError, Trainer, TrainingError
+from workflows.train.loop import MachineError, Made, NoRoomError, Trainer, TrainingError
 from workflows.train.metrics import Progress, read_metrics, save_metrics
 from workflows.train.samples import Sampler, numbers_of
 from workflows.train.sources import open_sources
@@ -98,15 +98,22 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_batch(lab
     assert state.step == 0
 
 
-def test_an_unreadable_sample_stops_with_its_own_words(labelled: Path) -> None:
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [(ValueError("photo.png: not there any more"), TrainingError), (StoreError("no connection"), MachineError)],
+)
+def test_an_unreadable_sample_stops_with_its_own_words(
+    labelled: Path, failure: Exception, kind: type[TrainingError]
+) -> None:
     def broken() -> Iterator[Made]:
-        raise ValueError("photo.png: not there any more")
+        raise failure
         yield
 
     config = small_config()
     state = fresh(config)
-    with pytest.raises(TrainingError, match=r"step 0: photo.png: not there any more"):
+    with pytest.raises(TrainingError, match=f"step 0: {failure}") as stopped:
         trainer_of(state, config, labelled).run(state, broken(), lambda _: None)
+    assert stopped.type is kind
 
 
 def test_checkpoints_are_whole_or_absent_and_the_last_two_are_kept(
