@@ -91,12 +91,14 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
-    """The model before the round and the round's own. run_id: of the masks that the latter finds on held-out images."""
+    """The model before the round and the round's own. run_id: of the masks that the latter finds on held-out images.
+    held_out: hash of what these images and their true masks were; "" in records of older versions."""
 
     step: ClassVar[str] = "evaluate"
     before: Figures
     after: Figures | None
     run_id: str | None
+    held_out: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

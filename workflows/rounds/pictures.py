@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import duckdb
 import numpy as np
@@ -15,6 +15,8 @@ from sam_core.model.checkpoint import load_model
 from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, encode
 from sam_core.windows import Box
+from schemas.evaluation import parquet_bytes
+from schemas.ids import content_hash
 from schemas.ids import image_id as id_of_bytes
 from workflows.embeddings import embed_image, expected_label, stored_embedding, unpack
 from workflows.evaluate.truth import open_set, read_file, read_masks, require_size
@@ -57,6 +59,11 @@ class Truth:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Changes when an image or its true masks do; of files, by their size and time, or not at all in a bucket."""
+        return content_hash(parquet_bytes(self._rows))
 
     def first(self, count: int) -> Iterator[TrueImage]:
         """The first images, in the order of the set."""

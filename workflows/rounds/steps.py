@@ -162,7 +162,7 @@ def train(now: Round) -> Trained:
 
 def evaluate(now: Round) -> Evaluated:
     """Measure the new model on held-out images, and the old one where no earlier round has."""
-    engine, trained = now.engine, now.outcome(Trained)
+    engine, trained, truth = now.engine, now.outcome(Trained), now.engine.held_out.sha256
     settings, pace = engine.config.evaluation, _pace(engine.config.simulation)
     before = _measured(now)
     if before is None:
@@ -170,13 +170,13 @@ def evaluate(now: Round) -> Evaluated:
         found = find_masks(model, engine.held_out, settings)
         before = measure(model, engine.held_out, settings, pace, found, seed=engine.config.seed)
     if trained.model_id is None:
-        return Evaluated(before=before, after=None, run_id=None)
+        return Evaluated(before=before, after=None, run_id=None, held_out=truth)
     model = engine.model(trained.model_id)
     note_held_out(engine.held_out, settings.recall_images, engine.store)
     found = find_masks(model, engine.held_out, settings)
     after = measure(model, engine.held_out, settings, pace, found, seed=engine.config.seed)
     run_id = write_held_out(engine.store, model, found, settings, round=now.number, begun=now.record.started_at)
-    return Evaluated(before=before, after=after, run_id=run_id)
+    return Evaluated(before=before, after=after, run_id=run_id, held_out=truth)
 
 
 def promote(now: Round) -> Gated:
@@ -242,15 +242,18 @@ def _prefilled(now: Round, desk: Desk, detector: ObjectDetector, image_id: str, 
 
 
 def _measured(now: Round) -> Figures | None:
-    """Figures of the model that the round began with, out of the round that made it, if they were measured as now."""
-    mine = round_settings(now)
+    """Figures of the model that the round began with, out of the round that made it, if they were measured as now, on
+    the same images with the same true masks."""
+    mine, truth = round_settings(now), now.engine.held_out.sha256
     for record in reversed(now.earlier):
         found, staged = from_details(Evaluated, record.details), from_details(Staged, record.details)
-        if staged is None or any(staged.settings.get(name) != mine[name] for name in _MEASURED_BY):
+        if found is None or staged is None or found.held_out != truth:
             continue
-        if found and record.promoted and record.model_after == now.record.model_before:
+        if any(staged.settings.get(name) != mine[name] for name in _MEASURED_BY):
+            continue
+        if record.promoted and record.model_after == now.record.model_before:
             return found.after
-        if found and record.model_before == now.record.model_before:
+        if record.model_before == now.record.model_before:
             return found.before
     return None
 

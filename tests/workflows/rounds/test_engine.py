@@ -24,6 +24,7 @@ from schemas.tables import EVENTS, SNAPSHOT
 from tests.schemas.rows import NAIVE_START
 from tests.workflows.rounds.conftest import Document, Opened
 from tests.workflows.rounds.state import state_of
+from tests.workflows.train.conftest import picture
 from tests.workflows.train.here import train_here
 from workflows.commands import TrainCommand
 from workflows.rounds import steps
@@ -278,14 +279,7 @@ def test_rounds_that_are_done_stay_what_they_were(document: Document, opened: Op
 def test_figures_are_compared_with_those_of_the_same_images(
     document: Document, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured: list[int] = []
-
-    def counted(*arguments: Any, **named: Any) -> Figures:
-        found = measure(*arguments, **named)
-        measured.append(found.images)
-        return found
-
-    monkeypatch.setattr(steps, "measure", counted)
+    measured = _measured(monkeypatch)
     finish(opened(parse_engine(document, where="e")))
     assert measured == [2, 2, 2]  # before and after the first round, after the second
     document["stages"].append({"stage": "semi_automatic", "images": 2})
@@ -295,6 +289,32 @@ def test_figures_are_compared_with_those_of_the_same_images(
     assert measured[3:] == [3, 3]
     evaluated = from_details(Evaluated, engine.read(3).details)
     assert [evaluated.before.images, evaluated.after.images] == [3, 3]
+
+
+def _measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each measurement from now on was made on."""
+    measured: list[int] = []
+
+    def counted(*arguments: Any, **named: Any) -> Figures:
+        found = measure(*arguments, **named)
+        measured.append(found.images)
+        return found
+
+    monkeypatch.setattr(steps, "measure", counted)
+    return measured
+
+
+def test_figures_are_compared_with_those_of_the_same_true_masks(
+    document: Document, opened: Opened, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Held-out labels that were corrected between two rounds: the old model is measured again, not only the new one."""
+    document["stages"] = [{"stage": "assisted_manual", "images": 2, "rounds": 2}]
+    measured = _measured(monkeypatch)
+    run_rounds(opened(parse_engine(document, where="e")), STEPS, most=7, tell=lambda _: None)
+    assert measured == [2, 2]
+    Image.fromarray(picture(20)[1]).save(tmp_path / "held_out" / "labels" / "10.png")
+    finish(opened(parse_engine(document, where="e")))
+    assert measured == [2, 2, 2, 2]
 
 
 @pytest.mark.parametrize(
