@@ -44,7 +44,7 @@ PLAN = pa.schema(
         pa.field("image_id", pa.int64()),  # COCO's number; null elsewhere
         pa.field("uris", pa.list_(pa.string())),  # where the picture lies; the first that is there is read
         pa.field("picture", pa.string()),  # image_id of a data set, which its bytes must give; null elsewhere
-        pa.field("stamp", pa.string()),  # version of the file that holds the truth, "" where it is in this row
+        pa.field("stamp", pa.string()),  # versions of the files that the row names, "" where nobody can tell
         pa.field("truth_uri", pa.string()),  # an SA-1B JSON, a label PNG or a BSDS .mat; null where it is in this row
         pa.field("height", pa.int32()),  # of the masks, px; null where the file says
         pa.field("width", pa.int32()),

@@ -273,7 +273,7 @@ def coco_folder(source: str, names: Sequence[str]) -> str:
     inside = f"{beside}/images"
     if not names:
         return beside
-    there = open_store(inside).exists(names[0]) if source.startswith(S3_SCHEME) else _stamp(f"{inside}/{names[0]}")
+    there = open_store(inside).exists(names[0]) if source.startswith(S3_SCHEME) else stamp_of(f"{inside}/{names[0]}")
     return inside if there else beside
 
 
@@ -307,10 +307,10 @@ def _listed_uri(manifest: str, uri: Any, *, where: str) -> str:
 
 def _reference(uri: str, row: Mapping[str, Any] | None = None) -> ImageRef:
     """An image that a manifest or pattern names; the stamp is looked up for files of this machine only."""
-    return ImageRef(uri, "" if uri.startswith(S3_SCHEME) else _stamp(uri), *describe(row or {}))
+    return ImageRef(uri, "" if uri.startswith(S3_SCHEME) else stamp_of(uri), *describe(row or {}))
 
 
-def _stamp(path: str) -> str:
+def stamp_of(path: str) -> str:
     """The stamp of a local file; none for one that is not there or cannot be looked at, which reading will say."""
     try:
         return file_stamp(path) if Path(path).is_file() else ""

@@ -29,8 +29,8 @@ from schemas.evaluation import PLAN
 from workflows.images import MAX_PIXELS, decode
 from workflows.labels import decode_labels
 from workflows.originals import read_original
-from workflows.sources import UriReader, list_images, read_manifest
-from workflows.storage import S3_SCHEME, file_stamp, open_store
+from workflows.sources import UriReader, list_images, read_manifest, stamp_of
+from workflows.storage import S3_SCHEME, open_store
 from workflows.train.sources import coco_rle, open_sources
 
 _BSDS = "ground_truth"
@@ -198,11 +198,13 @@ def _bsds(place: str, split: str) -> Iterator[dict[str, Any]]:
     splits = sorted({key.split("/")[1] for key in entries})
     if split not in splits:
         raise ValueError(f"{place}: no {_BSDS}/{split}; there is {', '.join(splits)}: choose with --split")
+    pictures = {entry.key: entry.stamp for entry in store.list(f"images/{split}")}
     for key, stamp in sorted(entries.items()):
         if key.split("/")[1] == split:
             name = PurePosixPath(key).stem
-            uri = f"{store.root}/images/{split}/{name}.jpg"
-            yield _row(name, [uri], truth_uri=f"{store.root}/{key}", stamp=stamp)
+            picture = f"images/{split}/{name}.jpg"
+            stamps = f"{stamp} {pictures.get(picture, '')}"
+            yield _row(name, [f"{store.root}/{picture}"], truth_uri=f"{store.root}/{key}", stamp=stamps)
 
 
 def _source(place: str) -> Iterator[dict[str, Any]]:
@@ -218,7 +220,7 @@ def _source(place: str) -> Iterator[dict[str, Any]]:
             row["uris"],
             picture=row["image_id"],
             truth_uri=row["masks_uri"],
-            stamp=_stamp(row["masks_uri"]),
+            stamp="" if row["masks_uri"] is None else _stamps(row["uris"][0], row["masks_uri"]),
             height=row["height"],
             width=row["width"],
             annotations=inside,
@@ -238,9 +240,9 @@ def names_of(uris: list[str]) -> list[str]:
     return ["/".join(each[above:]) for each in parts]
 
 
-def _stamp(uri: str | None) -> str:
-    """What changes when a local file does; objects of a store are taken not to."""
-    return "" if uri is None or uri.startswith(S3_SCHEME) else file_stamp(uri)
+def _stamps(*uris: str) -> str:
+    """What changes when one of these local files does; objects of a store are taken not to."""
+    return " ".join("" if uri.startswith(S3_SCHEME) else stamp_of(uri) for uri in uris)
 
 
 def _annotation(number: int, counts: bytes) -> dict[str, Any]:
