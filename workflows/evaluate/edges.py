@@ -14,6 +14,7 @@ from sam_core.edge_maps import edge_map
 from sam_core.metrics.edges import EdgeCounts, count_edges, edge_figures
 from sam_core.recipes import edges
 from schemas.evaluation import EDGE_ROWS
+from workflows.evaluate.clicks import require_distinct
 from workflows.evaluate.commands import EdgesConfig
 from workflows.evaluate.paper import EDGES, HUMAN_F
 from workflows.evaluate.sampling import draw_images
@@ -45,6 +46,7 @@ class Edges:
     def plan(self) -> pa.Table:
         config = self.config
         sets = [open_set(place, split=config.split) for place in config.data]
+        require_distinct([truth.name for truth in sets])
         for truth in sets:
             if not all(str(uri).endswith(".mat") for uri in truth.rows["truth_uri"].to_pylist()):
                 raise ValueError(f"{truth.place}: edges are measured on BSDS500, a folder with ground_truth/*/*.mat")

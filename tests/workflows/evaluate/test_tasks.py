@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -206,6 +207,12 @@ def test_edges_of_a_model_and_of_people(bsds: Path, common: dict[str, Any]) -> N
     assert value(people, "precision") == 1
     assert 0.6 < value(people, "recall") < 0.8
     assert value(people, "F", origin=PAPER) == 0.80
+
+
+def test_two_sets_of_one_name_are_not_mixed(bsds: Path, common: dict[str, Any], tmp_path: Path) -> None:
+    other = shutil.copytree(bsds, tmp_path / "other" / bsds.name)
+    with pytest.raises(ValueError, match="two data sets are called 'bsds'; name them"):
+        run(EdgesConfig(data=(str(bsds), str(other)), split="val", humans=True, **common))
 
 
 def test_fairness_has_a_row_per_group_with_intervals(coco: Path, common: dict[str, Any]) -> None:
