@@ -105,9 +105,10 @@ def together(parts: Sequence[Judged]) -> Judged:
 def choose_threshold(judged: Judged, *, precision: float, iou: float) -> float | None:
     """The lowest confidence whose proposals, and those above it, are right often enough; None when there is none."""
     order = np.argsort(-judged.confidence, kind="stable")
-    right = np.cumsum(judged.real_iou[order] >= iou)
-    precise = right / np.arange(1, len(order) + 1) >= precision
-    return float(judged.confidence[order[np.flatnonzero(precise)[-1]]]) if precise.any() else None
+    confidence, right = judged.confidence[order], np.cumsum(judged.real_iou[order] >= iou)
+    last = np.diff(confidence, append=-np.inf) < 0  # of equal ones, which no threshold tells apart
+    precise = np.flatnonzero(last & (right / np.arange(1, len(order) + 1) >= precision))
+    return float(confidence[precise[-1]]) if len(precise) else None
 
 
 def as_generation(found: Proposals, threshold: float | None, size: tuple[int, int]) -> Generation:

@@ -54,6 +54,14 @@ def test_the_threshold_is_the_lowest_that_is_precise_enough() -> None:
     assert choose_threshold(Judged(confidence[:0], confidence[:0], 3), precision=0.5, iou=0.5) is None
 
 
+@pytest.mark.parametrize("real", [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+def test_equal_confidences_are_kept_or_dropped_together(real: list[float]) -> None:
+    judged = Judged(np.ones(3), np.array(real), 3)
+    assert choose_threshold(judged, precision=0.9, iou=0.75) is None
+    assert choose_threshold(judged, precision=0.3, iou=0.75) == 1.0
+    assert judged.precision_recall(1.0, 0.75)[0] == pytest.approx(1 / 3)
+
+
 def test_they_become_a_generators_masks() -> None:
     masks = bars((0, 10), (20, 25), (12, 14))
     made = as_generation(proposals(masks, [0.9, 0.7, 0.2]), 0.5, (20, 30))
