@@ -16,7 +16,7 @@ def iou_correlation(predicted: Floats, real: Floats) -> float:
     """
     if predicted.shape != real.shape:
         raise ValueError(f"{predicted.shape} predicted against {real.shape} real IoU values")
-    if not predicted.size:
+    if not predicted.size or not np.ptp(predicted) or not np.ptp(real):  # a mean that is rounded is no constant's own
         return float("nan")
     x, y = (values.ravel().astype(np.float64) - values.mean(dtype=np.float64) for values in (predicted, real))
     scale = float(np.sqrt((x @ x) * (y @ y)))

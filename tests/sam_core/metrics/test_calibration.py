@@ -24,6 +24,8 @@ def test_perfect_and_inverse() -> None:
 
 def test_undefined_is_nan() -> None:
     assert math.isnan(iou_correlation(np.ones(4), np.arange(4.0)))
+    assert math.isnan(iou_correlation(np.full(3, 0.1), np.arange(3.0)))  # whose mean is not 0.1
+    assert math.isnan(iou_correlation(np.arange(10.0), np.full(10, 0.1)))
     assert math.isnan(iou_correlation(np.ones(1), np.ones(1)))
     assert math.isnan(iou_correlation(np.ones(0), np.ones(0)))
 
