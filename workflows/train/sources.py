@@ -198,6 +198,8 @@ def _rows(name: str, need_masks: bool, crops: WantedCrops | None) -> Iterator[di
 def _data_set(place: str, table: str, need_masks: bool, crops: WantedCrops | None) -> Iterator[dict[str, Any]]:
     """Masks of a run, of all runs (`@masks`), those that people drew (`@annotations`), those that an engine round froze
     (`@round-3`), or, unsaid, all of them."""
+    if table and not need_masks:
+        raise ValueError(f"{place}@{table}: images without masks are all of a data set; leave @{table} out")
     connection = connect(place)
     if frozen := _SNAPSHOT.fullmatch(table):
         connection.register("snapshot", from_parquet_bytes(open_store(place).get(snapshot_key(int(frozen[1])))))

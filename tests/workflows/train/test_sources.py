@@ -188,6 +188,8 @@ def test_distillation_leaves_out_what_could_not_be_read_before(tmp_path: Path) -
     (opened,) = open_sources((str(data.root),), need_masks=False)
     names = sorted(Path(uri).name for (uri,) in opened.index["uris"].to_pylist())
     assert names == ["photo-0.png", "photo-2.png"]
+    with pytest.raises(ValueError, match="data@masks: images without masks are all of a data set; leave @masks out"):
+        open_sources((f"{data.root}@masks",), need_masks=False)
 
 
 def test_weights_and_scenes_decide_how_often_a_source_is_drawn(labelled: Path, sa1b: Path) -> None:
