@@ -21,7 +21,7 @@ from sam_core.training.losses import RoundLoss, round_loss
 from sam_core.training.presets import TrainConfig
 from sam_core.training.prompt_sampler import Clicks, correction_points, first_points, noised_boxes
 from sam_core.training.schedule import Round, interactive_rounds
-from sam_core.training.targets import TrainBatch, averaged, normalised
+from sam_core.training.targets import TrainBatch, averaged, normalised, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def first_prompts(batch: TrainBatch, config: TrainConfig, draws: Draws) -> Promp
         central = draws.uniform() < config.centre_share
         points = Clicks(torch.where(central[:, None], batch.centres, points.xy), points.labels)
     cap = 20.0 * truth.shape[-1] / 1024  # the paper's 20 px belong to a 1024 px input
-    corners = noised_boxes(truth, draws, cap=cap).view(-1, 2, 2)
+    corners = noised_boxes(truth, batch.sizes[batch.image_of], draws, cap=cap).view(-1, 2, 2)
     boxed = draws.uniform() < config.box_share
     padded = torch.stack([points.xy, torch.zeros_like(points.xy)], 1)
     point_labels = torch.stack([points.labels, torch.full_like(points.labels, NOT_A_POINT)], 1)
@@ -149,14 +149,14 @@ def train_rounds(
     leaves = ImageFeatures(_leaf(encoded.embedding), tuple(_leaf(fine) for fine in encoded.fine))
     draws = prompt_draws(batch, config.seed)
     rounds = rounds_of(config, step)
-    target = averaged(batch.masks, 4 * encoded.embedding.shape[-1])
+    target, seen = averaged(batch.masks, 4 * encoded.embedding.shape[-1]), shown(batch)[batch.image_of]
     prompts = first_prompts(batch, config, draws) if batch.text is None else text_prompts(batch, config, draws)
     losses: list[RoundLoss] = []
     for kind in rounds:
         if kind is Round.POINT:
             assert prompts.logits is not None, "a correction follows a prediction"
             prediction = F.interpolate(prompts.logits, batch.masks.shape[-2:], mode="bilinear") > 0
-            prompts = prompts.with_clicks(correction_points(prediction[:, 0], batch.masks, draws))
+            prompts = prompts.with_clicks(correction_points(prediction[:, 0], batch.masks, seen, draws))
         loss, chosen = run_round(sam, leaves.take(batch.image_of), prompts, target, config)
         (loss.total * (weight / len(rounds))).backward()
         prompts = replace(prompts, logits=chosen)

@@ -2,7 +2,7 @@
 
 Points are drawn uniformly from pixel centres; coordinates are (x, y) in the frame of the given masks. What the paper
 leaves open: box noise is Gaussian with standard deviation 10 % of the side, clipped at `cap` px; where prediction and
-truth agree everywhere, the next point is drawn from the whole image with its true label.
+truth agree everywhere, the next point is drawn from the whole image with its true label. Padding gets no prompts.
 """
 
 from __future__ import annotations
@@ -53,9 +53,14 @@ def first_points(truth: Tensor, draws: Draws) -> Clicks:
     return clicks_at(random_pixel(truth, draws.uniform()), truth)
 
 
-def correction_points(prediction: Tensor, truth: Tensor, draws: Draws) -> Clicks:
-    """Points uniform in each error region: foreground on misses, background on false alarms; both [N, H, W] bool."""
-    return clicks_at(random_pixel(prediction ^ truth, draws.uniform()), truth)
+def correction_points(prediction: Tensor, truth: Tensor, shown: Tensor, draws: Draws) -> Clicks:
+    """Points uniform in each error region: foreground on misses, background on false alarms; all [N, H, W] bool.
+
+    shown: what is image. Nobody sees the padding beside it, nor what is predicted there.
+    """
+    wrong = (prediction ^ truth) & shown
+    region = torch.where(wrong.flatten(1).any(1)[:, None, None], wrong, shown)
+    return clicks_at(random_pixel(region, draws.uniform()), truth)
 
 
 def tight_boxes(truth: Tensor) -> Tensor:
@@ -67,11 +72,13 @@ def tight_boxes(truth: Tensor) -> Tensor:
     return torch.stack([x0, y0, x1, y1], 1).float()
 
 
-def noised_boxes(truth: Tensor, draws: Draws, *, share: float = 0.1, cap: float = 20.0) -> Tensor:
-    """Tight boxes, each coordinate moved by Gaussian noise of `share` of its side, at most `cap` px."""
+def noised_boxes(truth: Tensor, sizes: Tensor, draws: Draws, *, share: float = 0.1, cap: float = 20.0) -> Tensor:
+    """Tight boxes, each coordinate moved by Gaussian noise of `share` of its side, at most `cap` px, inside the image.
+
+    sizes: [N, 2] int64 (height, width) of each mask's image, without padding.
+    """
     boxes = tight_boxes(truth)
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     noise = draws.normal(4) * sides * share
-    height, width = truth.shape[1:]
-    limit = boxes.new_tensor([width, height, width, height])
+    limit = sizes.flip(1).repeat(1, 2).to(boxes.dtype)
     return (boxes + noise.clamp(-cap, cap)).clamp(min=0).minimum(limit)

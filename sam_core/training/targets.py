@@ -71,9 +71,14 @@ def normalised(batch: TrainBatch, mean: Tensor, std: Tensor) -> Tensor:
         mean, std: [3, 1, 1] in 0..255.
     """
     pixels = (batch.images.permute(0, 3, 1, 2).float() - mean) / std
-    side = torch.arange(pixels.shape[-1], device=pixels.device)
+    return pixels * shown(batch)[:, None]
+
+
+def shown(batch: TrainBatch) -> Tensor:
+    """bool [B, S, S]: what of the model input is image, and no padding."""
+    side = torch.arange(batch.images.shape[1], device=batch.images.device)
     rows, columns = (side < batch.sizes[:, axis, None] for axis in (0, 1))
-    return pixels * (rows[:, None, :, None] & columns[:, None, None, :])
+    return rows[:, :, None] & columns[:, None, :]
 
 
 def is_seen(mask: NDArray[np.bool_]) -> bool:

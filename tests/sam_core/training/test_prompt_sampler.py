@@ -1,6 +1,7 @@
 """Simulated prompts: where they may lie, how often, and against slow versions."""
 
 import numpy as np
+import pytest
 import torch
 
 from sam_core.training.draws import Draws, single_stream
@@ -47,7 +48,7 @@ def test_every_pixel_of_a_region_is_equally_likely() -> None:
 
 def test_corrections_lie_where_prediction_and_truth_differ_and_tell_the_truth() -> None:
     truth, prediction = blobs(1), blobs(2)
-    clicks = correction_points(prediction, truth, draws(len(truth)))
+    clicks = correction_points(prediction, truth, torch.ones_like(truth), draws(len(truth)))
     rows = torch.arange(len(truth))
     x, y = clicks.xy.long().T
     assert (prediction[rows, y, x] != truth[rows, y, x]).all()
@@ -56,9 +57,23 @@ def test_corrections_lie_where_prediction_and_truth_differ_and_tell_the_truth() 
 
 def test_a_perfect_prediction_still_gets_a_true_click() -> None:
     truth = blobs(3)
-    clicks = correction_points(truth, truth, draws(len(truth)))
+    clicks = correction_points(truth, truth, torch.ones_like(truth), draws(len(truth)))
     x, y = clicks.xy.long().T
     assert (clicks.labels.bool() == truth[torch.arange(len(truth)), y, x]).all()
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_padding_gets_no_clicks_whatever_is_predicted_there(right: bool) -> None:
+    truth = torch.zeros(500, 24, 30, dtype=torch.bool)
+    truth[:, 2:5, 3:9] = True
+    image = torch.zeros_like(truth)
+    image[:, :10, :20] = True
+    prediction = truth.clone()
+    prediction[:, 10:] = True
+    prediction[:, 7, 7] = not right
+    x, y = correction_points(prediction, truth, image, draws(len(truth))).xy.T
+    assert ((x < 20) & (y < 10)).all()
+    assert right or ((x == 7) & (y == 7)).all()
 
 
 def test_tight_boxes_equal_a_plain_search() -> None:
@@ -71,14 +86,15 @@ def test_tight_boxes_equal_a_plain_search() -> None:
 def test_box_noise_is_bounded_by_the_cap_and_by_the_image() -> None:
     masks = torch.zeros(3000, 200, 300, dtype=torch.bool)
     masks[:, 40:180, 20:260] = True
-    boxes = noised_boxes(masks, draws(len(masks)))
+    sizes = torch.tensor([[190, 265]]).expand(len(masks), -1)  # of the image; the rest is padding
+    boxes = noised_boxes(masks, sizes, draws(len(masks)))
     moved = boxes - tight_boxes(masks)
     assert moved.abs().max() <= 20
     expected = np.clip(np.random.default_rng(0).normal(0, 14, 200_000), -20, 20).std()  # 10 % of 140 px
     assert abs(moved[:, 1].std().item() - expected) < 0.4
     assert boxes.min() >= 0
-    assert (boxes[:, 2] <= 300).all()
-    assert (boxes[:, 3] <= 200).all()
+    assert boxes[:, 2].max() == 265
+    assert boxes[:, 3].max() == 190
 
 
 def test_a_pixel_is_the_one_that_a_plain_count_finds() -> None:
