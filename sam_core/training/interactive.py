@@ -55,8 +55,8 @@ class PromptState:
     @property
     def single(self) -> bool:
         """Whether only one prompt (a point or a text with its padding, or a box) has been given: three masks are asked
-        for."""
-        return self.labels.shape[1] == 2
+        for. A mask beside it is a second one, as where a model is used (`answers.is_single`)."""
+        return self.labels.shape[1] == 2 and self.logits is None
 
     def with_clicks(self, clicks: Clicks) -> PromptState:
         """One more point per mask."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sam_core.answers import is_single
 from sam_core.model.prompt_encoder import Prompts
 from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
@@ -126,6 +127,14 @@ def test_two_halves_of_a_batch_add_up_to_the_whole() -> None:
     for (name, a), b in zip(halves.named_parameters(), whole.parameters(), strict=True):
         if b.grad is not None:
             torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_mask_beside_the_first_prompt_asks_for_one_mask_as_in_use() -> None:
+    data = batch()
+    first = first_prompts(data, replace(CONFIG, box_share=0), prompt_draws(data, 0))
+    refined = replace(first, logits=torch.zeros(4, 1, 16, 16))
+    used = Prompts(first.xy[:, :1], first.labels[:, :1])
+    assert (first.single, refined.single) == (is_single(used), is_single(replace(used, mask_logits=refined.logits)))
 
 
 TEXT_CONFIG = replace(CONFIG, text=True, text_width=6, clip_sha256="c" * 64, points=1, refinements=0)
