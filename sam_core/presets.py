@@ -6,6 +6,7 @@ Sizes of ViT-B, L and H: Kirillov et al. 2023, section A, and `build_sam.py` of 
 
 import difflib
 import json
+import math
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -79,10 +80,15 @@ class TinyEncoderConfig:
     stem: Literal["tiny"] = "tiny"
 
     def __post_init__(self) -> None:
+        stages = (self.embed_dims, self.depths, self.num_heads, self.window_sizes)
+        _require(all(len(each) == 4 for each in stages), "there are not four stages", self)
+        sizes = (self.image_size, self.out_chans, *self.embed_dims, *self.num_heads, *self.window_sizes)
+        _require(_all_within(sizes, 1, _LARGEST_SIZE), f"a size is not in 1..{_LARGEST_SIZE}", self)
+        _require(_all_within(self.depths, 1, _DEEPEST), f"a depth is not in 1..{_DEEPEST}", self)
+        _require(0.0 < self.mlp_ratio <= _WIDEST, f"mlp_ratio is not in (0, {_WIDEST}]", self)
         _require(self.image_size % 16 == 0, "image_size is not a multiple of 16", self)
         heads = zip(self.embed_dims, self.num_heads, strict=True)
         _require(all(dim % count == 0 for dim, count in heads), "an embed_dim is not a multiple of its heads", self)
-        _require(min(*self.depths, *self.window_sizes) > 0, "a depth or window size is not positive", self)
 
     @property
     def grid(self) -> int:
@@ -129,9 +135,13 @@ class SamConfig:
     text_width: int = 0
 
     def __post_init__(self) -> None:
+        _require(isinstance(self.name, str), "name is no text", self)
         same = self.image_encoder.out_chans == self.mask_decoder.transformer_dim
         _require(same, "out_chans of the encoder differs from transformer_dim of the decoder", self)
         _require(len(self.pixel_mean) == len(self.pixel_std) == 3, "pixel_mean and pixel_std need 3 values", self)
+        pixels = (*self.pixel_mean, *self.pixel_std)
+        finite = all(isinstance(value, int | float) and math.isfinite(value) for value in pixels)
+        _require(finite, "pixel_mean or pixel_std is no number", self)
         _require(min(self.pixel_std) > 0, "pixel_std is not positive", self)
         _require(_all_within((self.text_width,), 0, _LARGEST_SIZE), f"text_width is not in 0..{_LARGEST_SIZE}", self)
 

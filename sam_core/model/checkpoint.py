@@ -164,7 +164,7 @@ def _read_safetensors(path: Path, *, weights: bool = True) -> Checkpoint:
         raise CheckpointError(f"{path} does not say which model it holds; write it with save_model")
     try:
         header = json.loads(metadata[HEADER_KEY])
-        return Checkpoint(SamConfig.from_json(header["config"]), state, header["metadata"])
+        return Checkpoint(SamConfig.from_json(header["config"]), state, dict(header["metadata"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} has an unknown header: {error}") from error
 
@@ -174,12 +174,12 @@ def _read_released(path: Path) -> Checkpoint:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
     except Exception as error:  # whatever the parser trips over
         raise _unreadable(path, error) from error
-    if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
+    if isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         if _TINY_MARK in state:
             return Checkpoint(preset("vit_t"), {k: v for k, v in state.items() if not k.startswith(_CLASSIFIER)}, {})
-        width = state.get("image_encoder.pos_embed", torch.empty(0)).shape[-1]
+        width = state.get("image_encoder.pos_embed", torch.empty(0)).shape[-1:]
         for config in map(preset, RELEASED_FILES):
-            if isinstance(config.image_encoder, ImageEncoderConfig) and config.image_encoder.embed_dim == width:
+            if isinstance(config.image_encoder, ImageEncoderConfig) and width == (config.image_encoder.embed_dim,):
                 return Checkpoint(config, state, {})
     raise CheckpointError(f"{path} is not a released checkpoint of {', '.join(RELEASED_FILES)}")
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from sam_core.model import checkpoint
 from sam_core.model.checkpoint import CHECKPOINTS_VARIABLE, RELEASED_FILES, CheckpointError, load_model, save_model
 from sam_core.model.sam import Sam
-from sam_core.presets import vit_b, vit_test
+from sam_core.presets import vit_b, vit_t, vit_test
 from tests.sam_core.model.reference import shallow
 
 
@@ -132,7 +132,11 @@ def test_a_pickled_module_is_not_unpickled(tmp_path):
         load_model(tmp_path / "model.pth")
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"image_encoder.pos_embed": 3}, {"weight": torch.zeros(2)}])
+@pytest.mark.parametrize(
+    "content",
+    [[1, 2], {"image_encoder.pos_embed": 3}, {"weight": torch.zeros(2)}]
+    + [{"image_encoder.pos_embed": torch.tensor(768.0)}, {checkpoint._TINY_MARK: torch.zeros(2), 3: torch.zeros(2)}],
+)
 def test_another_model_in_a_pth_file(tmp_path, content):
     torch.save(content, tmp_path / "model.pth")
     with pytest.raises(CheckpointError, match="is not a released checkpoint of vit_b, vit_l, vit_h"):
@@ -146,6 +150,7 @@ def test_another_model_in_a_pth_file(tmp_path, content):
         ({checkpoint.HEADER_KEY: "?"}, "unknown header"),
         ({checkpoint.HEADER_KEY: "{}"}, "unknown header"),
         ({checkpoint.HEADER_KEY: json.dumps({"config": "{}", "metadata": {}})}, "not a model configuration"),
+        ({checkpoint.HEADER_KEY: json.dumps({"config": vit_test().to_json(), "metadata": [1]})}, "unknown header"),
     ],
 )
 def test_a_header_that_is_not_ours(tmp_path, metadata, complaint):
@@ -225,9 +230,32 @@ def test_weights_of_a_wrong_kind(tmp_path, dtype):
 )
 def test_a_model_too_large_to_be_built_is_refused_at_once(tmp_path, change):
     config = json.loads(vit_test().to_json())
-    config["image_encoder"] |= change
+    _refused_at_once(tmp_path, config | {"image_encoder": config["image_encoder"] | change})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"depths": [2, 2, 10**9, 2]}, {"depths": [2, 2, 2.5, 2]}, {"depths": [2]}, {"depths": 2}, {"embed_dims": "abcd"}]
+    + [{"num_heads": [0, 0, 0, 0]}, {"window_sizes": [7, 7, 10**9, 7]}, {"out_chans": 2**40}, {"image_size": "1024"}]
+    + [{"image_size": -1024}, {"mlp_ratio": 1e300}],
+)
+def test_a_tiny_model_that_cannot_be_built_is_refused_at_once(tmp_path, change):
+    config = json.loads(vit_t().to_json())
+    _refused_at_once(tmp_path, config | {"image_encoder": config["image_encoder"] | change})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"pixel_mean": ["a", "b", "c"]}, {"pixel_mean": [[1], [2], [3]]}, {"pixel_std": [1, float("inf"), 1]}]
+    + [{"name": 5}],
+)
+def test_a_model_without_sense_is_refused_at_once(tmp_path, change):
+    _refused_at_once(tmp_path, json.loads(vit_test().to_json()) | change)
+
+
+def _refused_at_once(folder, config):
     header = {"config": json.dumps(config), "metadata": {}}
-    save_file({"x": torch.zeros(2)}, tmp_path / "m.safetensors", metadata={checkpoint.HEADER_KEY: json.dumps(header)})
+    save_file({"x": torch.zeros(2)}, folder / "m.safetensors", metadata={checkpoint.HEADER_KEY: json.dumps(header)})
     with pytest.raises(CheckpointError, match="unknown header") as error:
-        load_model(tmp_path / "m.safetensors")
+        load_model(folder / "m.safetensors")
     assert "\n" not in str(error.value)
