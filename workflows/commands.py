@@ -129,6 +129,10 @@ class ModelsConfig:
     folder: str | None = None
     """Where to keep it; the folder that SAM_ENGINE_CHECKPOINTS names when not given."""
 
+    def __post_init__(self) -> None:
+        if self.action == "list" and (self.name or self.folder):
+            raise ValueError("models list shows all of them; `sam-engine models fetch NAME --folder FOLDER` gets one")
+
 
 @dataclass(frozen=True, slots=True)
 class StatusConfig:

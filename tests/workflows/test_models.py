@@ -15,6 +15,7 @@ from sam_core.recipes import Recipe
 from schemas.layout import model_card_key, model_weights_key
 from schemas.records import ModelRecord, from_json
 from tests.workflows.fakes import run_record
+from workflows.cli import parse
 from workflows.models import (
     GeneratorSpec,
     find_model,
@@ -111,6 +112,12 @@ def test_a_registered_model_is_copied_out_of_a_bucket_once(
     store.delete(model_weights_key(model.model_id))
     assert stored_model(store, model.model_id) == first
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [Path(first.path)]
+
+
+@pytest.mark.parametrize("words", [("vit_b",), ("--folder", "checkpoints")])
+def test_a_list_of_one_model_is_none(words: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="models list shows all of them"):
+        parse(["models", "list", *words])
 
 
 def test_every_model_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,3 +26,7 @@ class RoundsConfig:
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"--steps is {self.steps}; it must be positive")
+        if self.action == "status" and (self.simulate or self.steps is not None):
+            raise ValueError("rounds status does nothing: --simulate and --steps are for run and resume")
+        if self.action != "status" and self.json:
+            raise ValueError(f"rounds {self.action} has no --json; it is for status")

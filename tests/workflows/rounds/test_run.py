@@ -12,6 +12,7 @@ import yaml
 from schemas.catalog import connect
 from tests.workflows.conftest import Engine
 from tests.workflows.rounds.conftest import Document
+from workflows.cli import parse
 from workflows.report import write_report
 
 
@@ -62,6 +63,19 @@ def test_every_kind_of_work_on_ray(
     assert "One-click mIoU" in page
     assert "The same held-out images, first and last round" in page
     assert not re.search(r"\bnan\b", page, re.IGNORECASE)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("status", "--simulate"), "--simulate and --steps are for run and resume"),
+        (("status", "--steps", "2"), "--simulate and --steps are for run and resume"),
+        (("run", "--json"), "rounds run has no --json"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(words: tuple[str, ...], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        parse(["rounds", *words])
 
 
 def test_refusals(tmp_path: Path, engine: Engine) -> None:
