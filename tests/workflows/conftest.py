@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import secrets
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -124,7 +126,8 @@ class TrainerHere:
         self._worker, self._settings = worker, train_loop_config
 
     def fit(self) -> None:
-        self._worker(self._settings)
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # as Ray's workers have
+            self._worker(self._settings)
 
 
 def loader_here(sampler: ray.ObjectRef[Sampler], count: int) -> list[Any]:

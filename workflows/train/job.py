@@ -25,7 +25,7 @@ from ray.util.queue import Queue
 
 from sam_core.clip import Clip, require_clip
 from sam_core.clip_transformers import load_clip
-from sam_core.model.checkpoint import load_model, read_checkpoint
+from sam_core.model.checkpoint import read_checkpoint
 from sam_core.training.distillation import require_pair
 from sam_core.training.presets import TrainConfig, train_preset
 from schemas import ids
@@ -60,6 +60,7 @@ class Stage:
     config: TrainConfig
     sources: tuple[Source, ...]
     start: Model | None
+    teacher: Model | None
     record: TrainingRecord
 
 
@@ -82,11 +83,11 @@ def train(command: TrainCommand) -> Finished:
     if command.validate:
         open_sources((command.validate,), need_masks=True)  # what is wrong with it shows now, not after training
     store = open_store(_place(command))
-    start = _first_start(configs[0], command, clip)
+    start, teacher = _first_start(configs[0], command, clip), _teacher(configs[0])
     finished = None
     for number, config in enumerate(configs, start=1):
-        record = _settled(store, _proposed(command, config, sources, start, number))
-        stage = Stage(config, sources, start, record)
+        record = _settled(store, _proposed(command, config, sources, start, number, teacher=teacher))
+        stage = Stage(config, sources, start, teacher, record)
         finished = _finished(store, record.run_id) or _train_stage(command, store, stage)
         start = finished.model(store)
     assert finished, "a preset has stages"
@@ -97,6 +98,7 @@ def require_trainable(command: TrainCommand) -> None:
     """Raises ValueError or OSError where preset, values, CLIP and first model do not go together; opens no source."""
     configs, clip = _configs(command)
     _first_start(configs[0], command, clip)
+    _teacher(configs[0])
 
 
 def _configs(command: TrainCommand) -> tuple[list[TrainConfig], Clip | None]:
@@ -170,9 +172,7 @@ def _place(command: TrainCommand) -> str:
 
 
 def _first_start(config: TrainConfig, command: TrainCommand, clip: Clip | None) -> Model | None:
-    """What training begins with, read once and compared with the preset and CLIP before any work; so the teacher."""
-    if config.teacher:
-        require_pair(config.sam, load_model(config.teacher).sam.config)
+    """What training begins with, read once and compared with the preset and CLIP before any work."""
     name = command.start or (config.model if config.pretrained else None)
     if name is None:
         return None
@@ -184,15 +184,31 @@ def _first_start(config: TrainConfig, command: TrainCommand, clip: Clip | None) 
     return model
 
 
+def _teacher(config: TrainConfig) -> Model | None:
+    """What an encoder is distilled from, read once and compared with the preset before any work."""
+    if not config.teacher:
+        return None
+    model = find_model(config.teacher)
+    require_pair(config.sam, read_checkpoint(Path(model.path)).config)
+    return model
+
+
 def _proposed(
-    command: TrainCommand, config: TrainConfig, sources: tuple[Source, ...], start: Model | None, stage: int
+    command: TrainCommand,
+    config: TrainConfig,
+    sources: tuple[Source, ...],
+    start: Model | None,
+    stage: int,
+    *,
+    teacher: Model | None = None,
 ) -> TrainingRecord:
     data = {
         source.name: {"weight": source.weight, "images": len(source), "sha256": source.sha256} for source in sources
     }
     # Which source a sample is drawn from depends on their order; that of their names goes without saying.
     order = {} if list(data) == sorted(data) else {"order": list(data)}
-    decided = ids.canonical_json({"config": json.loads(json.dumps(asdict(config))), "data": data} | order)
+    taught = {"teacher_sha256": teacher.sha256} if teacher else {}
+    decided = ids.canonical_json({"config": json.loads(json.dumps(asdict(config))), "data": data} | order | taught)
     return TrainingRecord(
         run_id=ids.run_id(start.sha256 if start else NO_WEIGHTS, decided, name=command.run),
         name=command.run,
@@ -234,6 +250,7 @@ def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:
         run_id=stage.record.run_id,
         config=stage.config,
         start=stage.start.path if stage.start else None,
+        teacher=stage.teacher.path if stage.teacher else None,
         sampler=[ray.put(Sampler(stage.sources, stage.config))],
         told=told,
         over=over,

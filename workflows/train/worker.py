@@ -40,7 +40,8 @@ class TrainJob:
 
     told: what the command hears. over: not empty once no worker shall begin again.
 
-    start: path of the model that training begins with, None for new weights. parts: pieces of a worker's share of a
+    start: path of the model that training begins with, None for new weights; teacher: of the one that is distilled;
+    absolute ones, as a worker runs in a folder of its own. parts: pieces of a worker's share of a
     step whose gradients are added up. every: steps between checkpoints. sampler: in a list, so that Ray hands on the
     reference and not what it refers to. threads, loaders: of the model, and processes that make its samples.
     """
@@ -56,6 +57,7 @@ class TrainJob:
     every: int
     threads: int
     loaders: int = 1
+    teacher: str | None = None
     sharded: bool = False
     checkpoint_activations: bool = False
 
@@ -191,7 +193,7 @@ class Notes:
 
 def _train(job: TrainJob, team: Team, store: Store) -> None:
     config = job.config
-    teacher = load_model(config.teacher, device=team.device).sam if config.teacher else None
+    teacher = load_model(job.teacher, device=team.device).sam if job.teacher else None
     model = first_model(config, job.start, teacher)
     require_memory(job, team, model)
     model = model.to(team.device).train()

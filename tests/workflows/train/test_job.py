@@ -28,7 +28,7 @@ from workflows.commands import TrainCommand
 from workflows.runs import open_dataset
 from workflows.storage import LocalStore, Store, open_store
 from workflows.train import checkpoints
-from workflows.train.job import _configs, _place, _proposed, adjusted, train
+from workflows.train.job import _configs, _place, _proposed, _teacher, adjusted, train
 from workflows.train.loop import MachineError
 from workflows.train.metrics import read_metrics
 from workflows.train.sources import open_sources
@@ -103,11 +103,14 @@ def _command_line(process: psutil.Process) -> str:
 
 @pytest.mark.usefixtures("cluster", "train_without_ray_train")
 @pytest.mark.timeout(300)
-def test_distillation_into_an_object_store(tmp_path: Path, labelled: Path, bucket: str, engine: Engine) -> None:
+def test_distillation_into_an_object_store(
+    tmp_path: Path, labelled: Path, bucket: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     save_model(Sam(vit_test()), tmp_path / "teacher.safetensors")
+    monkeypatch.chdir(tmp_path)
     ran = engine(
-        *("train", labelled / "images", "--preset", "distill", *SMALL, "--teacher", tmp_path / "teacher.safetensors"),
+        *("train", labelled / "images", "--preset", "distill", *SMALL, "--teacher", "teacher.safetensors"),
         *("--iterations", "30", "--learning-rate", "0.003", "--out", f"s3://{bucket}/set", "--seed", "5"),
         *("--save-every", "15"),
     )
@@ -280,6 +283,18 @@ def test_sources_in_another_order_are_another_run(labelled: Path, tmp_path: Path
 
     both = sorted([str(labelled), str(other)])
     assert run_id(*both) == run_id(*both) != run_id(*both[::-1])
+
+
+def test_another_teacher_at_the_same_place_is_another_run(labelled: Path, tmp_path: Path) -> None:
+    path = tmp_path / "teacher.safetensors"
+    command = TrainCommand((str(labelled),), preset="distill", model="vit_test", image_size=64, teacher=str(path))
+    ((config,), _), found = _configs(command), []
+    for seed in (0, 1, 0):
+        torch.manual_seed(seed)
+        save_model(Sam(vit_test()), path)
+        sources = open_sources(command.sources, need_masks=False)
+        found.append(_proposed(command, config, sources, None, 1, teacher=_teacher(config)).run_id)
+    assert found[0] == found[2] != found[1]
 
 
 def test_somewhere_to_write_is_needed(labelled: Path, engine: Engine) -> None:
