@@ -281,10 +281,17 @@ def round_settings(current: Round) -> dict[str, object]:
     return {name: whole[name] for name in names} | {"stage": as_document(current.settings)}
 
 
-def next_queue(earlier: Sequence[RoundRecord]) -> tuple[str, ...]:
-    """The images that the round before chose for this one; none for the first round, or one that was not foreseen."""
-    found = from_details(Queued, earlier[-1].details) if earlier else None
-    return found.queue if found else ()
+def queue_settings(config: EngineConfig, settings: StageSettings) -> dict[str, object]:
+    """What of engine.yaml decides which images a round gets."""
+    asked = {"images": settings.images, "policy": settings.policy}
+    return asked | {"held_out": config.held_out, "candidates": config.candidates, "seed": config.seed}
+
+
+def next_queue(now: Round) -> tuple[str, ...]:
+    """The images that the round before chose for this one; none for the first round, for one that was not foreseen, or
+    where engine.yaml asks for others since."""
+    found = from_details(Queued, now.earlier[-1].details) if now.earlier else None
+    return found.queue if found and found.asked == queue_settings(now.engine.config, now.settings) else ()
 
 
 def _remark(current: Round, step: Step) -> str:

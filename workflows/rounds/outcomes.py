@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import ClassVar, TypeVar
 
 from pydantic import TypeAdapter
@@ -113,10 +113,12 @@ class Gated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queued:
-    """The images of the next round's annotators, in order; none when no round follows that has any."""
+    """The images of the next round's annotators, in order; none when no round follows that has any. asked: what of
+    engine.yaml they were chosen by; nothing in records of older versions."""
 
     step: ClassVar[str] = "queue"
     queue: tuple[str, ...]
+    asked: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

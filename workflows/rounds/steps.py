@@ -24,7 +24,7 @@ from workflows.rounds import people
 from workflows.rounds.candidates import choose_queue, note_held_out, note_images
 from workflows.rounds.config import SimulationSettings
 from workflows.rounds.detector_job import DetectorJob, load_detector
-from workflows.rounds.engine import Round, Step, Steps, WaitingError, next_queue, round_settings
+from workflows.rounds.engine import Round, Step, Steps, WaitingError, next_queue, queue_settings, round_settings
 from workflows.rounds.evaluate import Pace, find_masks, measure, require_measurable, write_held_out
 from workflows.rounds.gate import gate
 from workflows.rounds.outcomes import (
@@ -66,7 +66,7 @@ def stage(now: Round) -> Staged:
     if now.number == 1:
         require_measurable(engine.held_out, engine.config.evaluation)
         note_images(engine.config.images, engine.store)
-    queue = next_queue(now.earlier)
+    queue = next_queue(now)
     if not queue and now.settings.stage != "automatic":
         seed = engine.config.seed + now.number - 1
         queue = choose_queue(engine, now.settings, engine.model(now.record.model_before), seed=seed)
@@ -192,7 +192,8 @@ def queue(now: Round) -> Queued:
     engine, gated, trained = now.engine, now.outcome(Gated), now.outcome(Trained)
     model_id = trained.model_id if gated.promoted and trained.model_id else now.record.model_before
     seed = engine.config.seed + now.number
-    return Queued(queue=choose_queue(engine, following, engine.model(model_id), seed=seed))
+    chosen = choose_queue(engine, following, engine.model(model_id), seed=seed)
+    return Queued(queue=chosen, asked=queue_settings(engine.config, following))
 
 
 def make_all(now: Round) -> Generated:

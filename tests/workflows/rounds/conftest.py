@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ Document = dict[str, Any]
 Opened = Callable[..., Engine]
 
 
-def save_pictures(folder: Path, seeds: range) -> Path:
+def save_pictures(folder: Path, seeds: Iterable[int]) -> Path:
     """images/ and labels/ with one picture for each seed."""
     return save_labelled(folder, {seed: picture(seed) for seed in seeds})
 

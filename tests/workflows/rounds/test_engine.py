@@ -22,7 +22,7 @@ from schemas.layout import events_key, snapshot_key
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.tables import EVENTS, SNAPSHOT
 from tests.schemas.rows import NAIVE_START
-from tests.workflows.rounds.conftest import Document, Opened
+from tests.workflows.rounds.conftest import Document, Opened, save_pictures
 from tests.workflows.rounds.state import state_of
 from tests.workflows.train.conftest import picture
 from tests.workflows.train.here import train_here
@@ -31,7 +31,7 @@ from workflows.rounds import steps
 from workflows.rounds.config import EngineConfig, TrainingSettings, parse_engine
 from workflows.rounds.engine import Engine, Round, Step, Steps, WaitingError, run_rounds
 from workflows.rounds.evaluate import measure
-from workflows.rounds.outcomes import Annotated, Evaluated, Figures, Gated, Staged, from_details
+from workflows.rounds.outcomes import Annotated, Evaluated, Figures, Gated, Queued, Staged, from_details
 from workflows.rounds.steps import STEPS
 from workflows.rounds.training import training_command
 from workflows.storage import LocalStore, Store
@@ -264,6 +264,27 @@ def test_a_finished_engine_goes_on_with_another_round(document: Document, opened
     queues = [from_details(Staged, engine.read(number).details).queue for number in (1, 2)]
     assert [len(queue) for queue in queues] == [2, 2]
     assert not set(queues[0]) & set(queues[1])
+
+
+@pytest.mark.parametrize("change", ["images", "held_out"])
+def test_a_round_gets_the_images_that_the_file_asks_for_when_it_begins(
+    document: Document, opened: Opened, tmp_path: Path, change: str
+) -> None:
+    """And not those that were chosen before the file was edited, which may be held out since."""
+    document["stages"] = [{"stage": "assisted_manual", "images": 2}, {"stage": "semi_automatic", "images": 2}]
+    run_rounds(opened(parse_engine(document, where="e")), STEPS, most=7, tell=lambda _: None)
+    chosen = from_details(Queued, opened(parse_engine(document, where="e")).read(1).details).queue
+    if change == "images":
+        document["stages"][1]["images"] = 3
+    else:
+        names = dict(connect(document["dataset"]).execute("SELECT image_id, uris[1] FROM images").fetchall())
+        document["held_out"] = str(tmp_path / "other")
+        save_pictures(tmp_path / "other", [int(Path(names[image]).stem) for image in chosen])
+    engine = opened(parse_engine(document, where="e"))
+    run_rounds(engine, STEPS, most=1, tell=lambda _: None)
+    queue = from_details(Staged, engine.read(2).details).queue
+    assert len(queue) == (3 if change == "images" else 2)
+    assert change == "images" or not set(queue) & set(chosen)
 
 
 def test_rounds_that_are_done_stay_what_they_were(document: Document, opened: Opened) -> None:
