@@ -30,6 +30,7 @@ _FRESH = """
 SELECT image_id, bytes FROM images ANTI JOIN (FROM events WHERE action = 'finish') AS finished USING (image_id)
 WHERE height IS NOT NULL ORDER BY image_id
 """
+_ANNOTATED = "SELECT image_id, bytes FROM images SEMI JOIN annotations USING (image_id)"
 _DONE = "SELECT DISTINCT image_id FROM events WHERE action = 'finish' ORDER BY image_id"
 _COVERED = """
 WITH shapes AS (
@@ -69,6 +70,12 @@ def choose_queue(engine: Engine, settings: StageSettings, model: Model, *, seed:
     candidates = _known(connection, settings.policy, desk, fresh)
     chosen = policies.choose(settings.policy, candidates, settings.images, seed=seed)
     return tuple(fresh[index] for index in chosen)
+
+
+def annotated_held_out(engine: Engine, connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
+    """Held-out images that somebody annotated all the same: the data set knows some of them, and the app shows what it
+    knows where nobody says which images are meant."""
+    return tuple(sorted(engine.held_out.find(dict(connection.execute(_ANNOTATED).fetchall()))))
 
 
 def _readable(desk: Desk, image_ids: Sequence[str]) -> list[str]:

@@ -27,19 +27,22 @@ _BOXES = """
 SELECT image_id, list([bbox_x, bbox_y, bbox_x + bbox_w, bbox_y + bbox_h] ORDER BY mask_id)
 FROM annotations
 WHERE stage <> 'audit' AND NOT list_contains(?::INTEGER[], coalesce(round, 0))
+    AND NOT list_contains(?::TEXT[], image_id)
 GROUP BY image_id ORDER BY image_id
 """
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorJob:
-    """What the worker is told. left_out: rounds whose masks are not trusted."""
+    """What the worker is told. left_out: rounds whose masks are not trusted. held_out: images that are not learned
+    from, although they have masks."""
 
     root: str
     number: int
     model: Model
     fit: FitConfig
     left_out: tuple[int, ...]
+    held_out: tuple[str, ...]
     threads: int
 
 
@@ -73,7 +76,7 @@ def train_detector(job: DetectorJob) -> None:
     store = open_store(job.root)
     connection = connect(job.root)
     desk = Desk(store, job.model, connection)
-    rows = connection.execute(_BOXES, [list(job.left_out)]).fetchall()
+    rows = connection.execute(_BOXES, [list(job.left_out), list(job.held_out)]).fetchall()
     found, left_out = desk.readable(image_id for image_id, _ in rows)
     tell_left_out(left_out)
     examples = [_example(desk, image_id, boxes) for image_id, boxes in rows if image_id in found]

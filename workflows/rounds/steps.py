@@ -17,11 +17,11 @@ from schemas.parquet import to_parquet_bytes
 from schemas.tables import SNAPSHOT, Stage, Status
 from workflows.commands import GenerateConfig
 from workflows.convert import ImageResult
-from workflows.failures import one_line
+from workflows.failures import one_line, tell_left_out
 from workflows.generate import generate
 from workflows.images import ImageError
 from workflows.rounds import people
-from workflows.rounds.candidates import choose_queue, note_held_out, note_images
+from workflows.rounds.candidates import annotated_held_out, choose_queue, note_held_out, note_images
 from workflows.rounds.config import SimulationSettings
 from workflows.rounds.detector_job import DetectorJob, load_detector
 from workflows.rounds.engine import Round, Step, Steps, WaitingError, next_queue, queue_settings, round_settings
@@ -50,7 +50,9 @@ from workflows.train.loop import MachineError, NoRoomError
 
 _STANDING = """
 SELECT mask_id, revision, image_id, round, stage, height, width, rle FROM annotations
-WHERE stage <> 'audit' AND NOT list_contains(?::INTEGER[], coalesce(round, 0)) ORDER BY image_id, mask_id
+WHERE stage <> 'audit' AND NOT list_contains(?::INTEGER[], coalesce(round, 0))
+    AND NOT list_contains(?::TEXT[], image_id)
+ORDER BY image_id, mask_id
 """
 _MEASURED_BY = ("held_out", "evaluation", "simulation", "seed")
 """Settings that figures of a model depend on."""
@@ -82,10 +84,12 @@ def prefill(now: Round) -> Prefilled:
     """Train the detector on all masks so far and prefill the queue with the masks that are probably right."""
     engine, settings = now.engine, now.engine.config.detector
     model = engine.model(now.record.model_before)
+    connection, threads = engine.connect(), engine.config.threads
+    held_out = annotated_held_out(engine, connection)
     engine.means.train_detector(
-        DetectorJob(engine.store.root, now.number, model, settings.fit, now.distrusted, engine.config.threads)
+        DetectorJob(engine.store.root, now.number, model, settings.fit, now.distrusted, held_out, threads)
     )
-    desk = Desk(engine.store, model, engine.connect())
+    desk = Desk(engine.store, model, connection)
     detector = load_detector(engine.store, now.number, desk.sam.config, width=settings.fit.width)
     choosing, checking = _judged(now, desk, detector)
     threshold = choose_threshold(choosing, precision=settings.precision, iou=settings.iou)
@@ -134,8 +138,11 @@ def annotate(now: Round) -> Annotated:
 
 
 def snapshot(now: Round) -> Snapshot:
-    """Freeze the human masks that stand, those of rounds that are not trusted left out."""
-    standing = now.engine.connect().sql(_STANDING, params=[list(now.distrusted)]).to_arrow_table()
+    """Freeze the human masks that stand, those of rounds that are not trusted and of held-out images left out."""
+    connection = now.engine.connect()
+    held_out = annotated_held_out(now.engine, connection)
+    tell_left_out([f"masks of {image}: it is held out" for image in held_out])
+    standing = connection.sql(_STANDING, params=[list(now.distrusted), list(held_out)]).to_arrow_table()
     rows = standing.replace_schema_metadata(SNAPSHOT.metadata)
     data, key = to_parquet_bytes(rows), snapshot_key(now.number)
     now.engine.store.put(key, data)

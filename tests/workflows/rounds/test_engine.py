@@ -18,10 +18,10 @@ from sam_core.model.checkpoint import CheckpointError, save_model
 from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
 from schemas.catalog import connect
-from schemas.layout import events_key, snapshot_key
+from schemas.layout import annotations_key, events_key, snapshot_key
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.tables import EVENTS, SNAPSHOT
-from tests.schemas.rows import NAIVE_START
+from tests.schemas.rows import NAIVE_START, annotation
 from tests.workflows.rounds.conftest import Document, Opened, save_pictures
 from tests.workflows.rounds.state import state_of
 from tests.workflows.train.conftest import picture
@@ -29,6 +29,7 @@ from tests.workflows.train.here import train_here
 from workflows.commands import TrainCommand
 from workflows.rounds import steps
 from workflows.rounds.config import EngineConfig, TrainingSettings, parse_engine
+from workflows.rounds.detector_job import DetectorJob, train_detector
 from workflows.rounds.engine import Engine, Round, Step, Steps, WaitingError, run_rounds
 from workflows.rounds.evaluate import measure
 from workflows.rounds.outcomes import Annotated, Evaluated, Figures, Gated, Queued, Staged, from_details
@@ -188,6 +189,29 @@ def test_masks_of_a_round_that_made_the_model_worse_are_not_trained_on_again(
     assert connection.execute("SELECT details ->> '$.snapshot.left_out' FROM rounds").fetchall() == [("[]",), ("[1]",)]
     rows = from_parquet_bytes(opened(config).store.get(snapshot_key(2)))
     assert set(rows["round"].to_pylist()) == {2}
+
+
+def test_masks_on_held_out_images_are_not_trained_on(
+    config: EngineConfig, opened: Opened, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The data set knows held-out images whose masks it shows, and the app offers them where nobody names others."""
+    run_rounds(opened(config), STEPS, most=7, tell=lambda _: None)
+    ((image,),) = (
+        connect(config.dataset).execute("SELECT image_id FROM images WHERE contains(uris[1], '/held_out/')").fetchall()
+    )
+    bitmap = np.ones((48, 64), np.bool_)
+    engine, jobs = opened(config), []
+
+    def noted(job: DetectorJob) -> None:
+        jobs.append(job)
+        train_detector(job)
+
+    engine.store.put(annotations_key("s", 1), to_parquet_bytes(annotation("m", 1, bitmap, image_id=image)))
+    finish(replace(engine, means=replace(engine.means, train_detector=noted)))
+    rows = from_parquet_bytes(engine.store.get(snapshot_key(2)))
+    assert image not in rows["image_id"].to_pylist()
+    assert [job.held_out for job in jobs] == [(image,)]
+    assert f"left out: masks of {image}: it is held out" in capsys.readouterr().err
 
 
 def test_recall_on_held_out_images_without_an_object_is_unknown(
