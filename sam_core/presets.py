@@ -14,6 +14,8 @@ from typing import Any, Literal
 RGB = tuple[float, float, float]
 IMAGENET_MEAN: RGB = (123.675, 116.28, 103.53)
 IMAGENET_STD: RGB = (58.395, 57.12, 57.375)
+STAGE_THREE = "_stage3"
+"""What the names of models with the three-layer decoder end in."""
 _LARGEST_SIZE, _DEEPEST, _WIDEST = 1 << 14, 256, 64
 """No model is larger; a checkpoint that says so would keep the machine busy before it is refused."""
 
@@ -263,7 +265,7 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
 def stage_three(config: SamConfig) -> SamConfig:
     """The three-layer decoder of the fully automatic stage (paper, section B), on the same encoder."""
     decoder = replace(config.mask_decoder, depth=3)
-    return replace(config, name=f"{config.name}_stage3", mask_decoder=decoder)
+    return replace(config, name=f"{config.name}{STAGE_THREE}", mask_decoder=decoder)
 
 
 def at_image_size(config: SamConfig, image_size: int) -> SamConfig:

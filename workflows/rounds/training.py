@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from sam_core.presets import STAGE_THREE
 from workflows.commands import TrainCommand
 from workflows.models import Model, find_model
 from workflows.rounds.config import EngineConfig, TrainingSettings
@@ -24,7 +25,7 @@ def training_command(config: EngineConfig, settings: TrainingSettings, model: Mo
         start=first.path,
         run=f"round-{number}",
         round=number,
-        model=settings.model or model.name,
+        model=settings.model or model.name.removesuffix(STAGE_THREE),  # the preset says how many layers there are
         **given,
     )
 

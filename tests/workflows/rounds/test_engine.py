@@ -16,7 +16,7 @@ from PIL import Image
 
 from sam_core.model.checkpoint import CheckpointError, save_model
 from sam_core.model.sam import Sam
-from sam_core.presets import vit_test
+from sam_core.presets import stage_three, vit_test
 from schemas.catalog import connect
 from schemas.layout import annotations_key, events_key, snapshot_key
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
@@ -27,6 +27,7 @@ from tests.workflows.rounds.state import state_of
 from tests.workflows.train.conftest import picture
 from tests.workflows.train.here import train_here
 from workflows.commands import TrainCommand
+from workflows.models import find_model
 from workflows.rounds import steps
 from workflows.rounds.config import EngineConfig, TrainingSettings, parse_engine
 from workflows.rounds.detector_job import DetectorJob, train_detector
@@ -36,6 +37,7 @@ from workflows.rounds.outcomes import Annotated, Evaluated, Figures, Gated, Queu
 from workflows.rounds.steps import STEPS
 from workflows.rounds.training import training_command
 from workflows.storage import LocalStore, Store
+from workflows.train.job import require_trainable
 from workflows.train.loop import MachineError, NoRoomError
 from workflows.train.register import Finished
 
@@ -412,6 +414,15 @@ def test_machines_stores_and_lost_weights_are_no_fault_of_the_data(
     assert engine.read(1).state == "snapshot"
     finish(engine)
     assert engine.read(1).promoted
+
+
+def test_a_model_of_the_automatic_stage_is_trained_on(config: EngineConfig, tmp_path: Path) -> None:
+    path = tmp_path / "stage3.safetensors"
+    save_model(Sam(stage_three(vit_test())).eval(), path)
+    settings = replace(config.training, preset="stage3_fine_tune")
+    command = training_command(config, settings, find_model(str(path)), 2)
+    require_trainable(command)
+    assert (command.model, command.start) == ("vit_test", str(path))
 
 
 def test_who_skips_an_image_is_not_waited_for(config: EngineConfig, opened: Opened) -> None:
