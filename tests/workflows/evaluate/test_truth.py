@@ -76,6 +76,14 @@ def test_annotations_without_an_image_or_an_area(coco: Path) -> None:
     assert areas[:3].tolist() == [float((picture(0)[1] == label).sum()) for label in (1, 2, 3)]
 
 
+def test_two_images_of_one_id_are_refused(coco: Path) -> None:
+    content = json.loads(coco.read_text())
+    content["images"][1]["id"] = content["images"][0]["id"]
+    coco.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"instances\.json: two images have the same id"):
+        open_set(str(coco))
+
+
 def test_lvis_names_pictures_by_url_and_has_frequencies(lvis: Path) -> None:
     row = first(open_set(str(lvis), image_folder=str(lvis.parent)))
     assert (row["name"], row["uris"]) == ("images/0.png", [str(lvis.parent / "images" / "0.png")])
