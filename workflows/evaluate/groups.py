@@ -42,7 +42,10 @@ def _from_table(path: str, by: str) -> GroupOf:
             f"{path}: needs the columns {by!r} and 'annotation_id' or 'file_name'; "
             f"the columns are {', '.join(table.column_names)}"
         )
-    known = dict(zip(map(str, table[key].to_pylist()), map(_text, table[by].to_pylist()), strict=True))
+    known: dict[str, str | None] = {}
+    for name, value in zip(table[key].to_pylist(), map(_text, table[by].to_pylist()), strict=True):
+        if name is not None and known.setdefault(str(name), value) != value:
+            raise ValueError(f"{path}: {key} {name} has several values of {by!r}; one line for each is needed")
     if key == "annotation_id":
         return lambda row, annotation: known.get(str(annotation["id"]))
     return lambda row, annotation: known.get(row["name"])

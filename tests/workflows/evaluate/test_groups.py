@@ -30,6 +30,16 @@ def test_columns_of_a_table(coco: Path, tmp_path: Path) -> None:
     assert groups(coco, "country", table) == ["Kenya"] * 3
 
 
+def test_a_picture_of_several_groups_is_refused(coco: Path, tmp_path: Path) -> None:
+    """As in a table with a line per person where only pictures are named: the last line would count for all."""
+    table = tmp_path / "people.csv"
+    table.write_text("file_name,age\n0.png,young\n0.png,old\n1.png,old\n1.png,old\n")
+    with pytest.raises(ValueError, match=r"people.csv: file_name 0.png has several values of 'age'"):
+        grouped(str(coco), "age", str(table))
+    table.write_text("file_name,age\n0.png,old\n0.png,old\n")
+    assert len(grouped(str(coco), "age", str(table)).rows) == 1
+
+
 def test_an_empty_cell_is_no_group(coco: Path, tmp_path: Path) -> None:
     table = tmp_path / "people.csv"
     table.write_text("file_name,age\n0.png,young\n1.png,\n2.png, \n")
