@@ -37,6 +37,8 @@ from workflows.train.register import Finished
 from workflows.train.sources import open_sources
 
 BEGUN, FINISHED = "begun", "finished"
+_WORK = ("workers", "threads", "save_every")
+"""Of a training: a round goes on with others, as where a cluster has no room for so many workers."""
 
 
 class WaitingError(Exception):
@@ -265,8 +267,8 @@ def _require_same(current: Round) -> None:
         )
     if record.state == FINISHED or staged is None:
         return
-    now = round_settings(current)
-    changed = [name for name, value in staged.settings.items() if now.get(name) != value]
+    now, begun = round_settings(current), _decisive(staged.settings)
+    changed = [name for name, value in begun.items() if now.get(name) != value]
     if changed:
         raise ValueError(
             f"round {record.number} was begun with another {', '.join(changed)} than engine.yaml has now: put the old "
@@ -278,7 +280,16 @@ def round_settings(current: Round) -> dict[str, object]:
     """What of engine.yaml decides how a round goes on."""
     whole = as_document(current.engine.config)
     names = ("images", "held_out", "model", "training", "detector", "evaluation", "gate", "simulation", "seed")
-    return {name: whole[name] for name in names} | {"stage": as_document(current.settings)}
+    return _decisive({name: whole[name] for name in names} | {"stage": as_document(current.settings)})
+
+
+def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that decide nothing but where and how fast the work is done."""
+    return {
+        name: _decisive(value) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if name not in _WORK
+    }
 
 
 def queue_settings(config: EngineConfig, settings: StageSettings) -> dict[str, object]:

@@ -271,6 +271,14 @@ def test_changes_in_the_middle_of_a_round_are_refused(document: Document, opened
         finish(opened(changed))
 
 
+def test_how_the_work_is_done_may_change_in_the_middle_of_a_round(document: Document, opened: Opened) -> None:
+    """Or a round that was begun with more workers than the cluster holds could never end."""
+    document["stages"] = [{"stage": "assisted_manual", "images": 2, "training": document["training"] | {"workers": 2}}]
+    run_rounds(opened(parse_engine(document, where="e")), STEPS, most=1, tell=lambda _: None)
+    document["stages"][0]["training"] |= {"workers": 1, "threads": 2, "save_every": 7}
+    finish(opened(parse_engine(document, where="e")))
+
+
 def test_refusals(document: Document, opened: Opened) -> None:
     del document["simulation"]
     with pytest.raises(ValueError, match="--simulate needs a section `simulation`"):
