@@ -41,7 +41,7 @@ from workflows.train import checkpoints
 from workflows.train.first_model import require_same_model
 from workflows.train.loop import MachineError, NoRoomError, TrainingError
 from workflows.train.progress import TrainingProgress
-from workflows.train.register import Finished, register
+from workflows.train.register import Finished, open_validation, register
 from workflows.train.samples import Sampler
 from workflows.train.sources import Source, WantedCrops, is_data_set, open_sources, place_of
 from workflows.train.worker import Told, TrainJob, work
@@ -81,7 +81,7 @@ def train(command: TrainCommand) -> Finished:
     configs, clip = _configs(command)
     sources = open_sources(command.sources, need_masks=configs[0].aim == "segment", crops=_crops(configs[0]))
     if command.validate:
-        open_sources((command.validate,), need_masks=True)  # what is wrong with it shows now, not after training
+        open_validation(command.validate)  # what is wrong with it shows now, not after training
     store = open_store(_place(command))
     start, teacher = _first_start(configs[0], command, clip), _teacher(configs[0])
     finished = None

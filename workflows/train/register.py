@@ -27,7 +27,7 @@ from workflows.storage import Store
 from workflows.train import checkpoints
 from workflows.train.metrics import Progress, read_metrics
 from workflows.train.samples import photographs
-from workflows.train.sources import open_sources
+from workflows.train.sources import Source, open_sources
 
 STEPS_AVERAGED = 50
 CLICKS = (1, 3)
@@ -108,14 +108,21 @@ def left_out_of(rows: Sequence[Progress]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def open_validation(source: str) -> Source:
+    """A source of images with masks. Raises ValueError or OSError (one line) when it is none."""
+    (opened,) = open_sources((source,), need_masks=True)
+    if opened.procedural:
+        raise ValueError(f"--validate {source}: procedural scenes have no end; validate on images")
+    return opened
+
+
 def validation(sam: Sam, source: str) -> dict[str, float]:
     """Click figures on the first images of a source with masks that can be read; the others are told.
 
     Raises ValueError (one line) when there is none.
     """
-    (opened,) = open_sources((source,), need_masks=True)
     unread: list[str] = []
-    seen = photographs(opened, lambda failure: unread.append(str(failure)))
+    seen = photographs(open_validation(source), lambda failure: unread.append(str(failure)))
     samples = (Sample(image, masks) for image, masks in islice(seen, IMAGES_VALIDATED))
     try:
         figures = evaluate_clicks(sam, samples, clicks=CLICKS)

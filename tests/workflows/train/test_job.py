@@ -220,6 +220,7 @@ def test_a_damaged_picture_is_told_and_kept_on_record(
         (("--preset", "paper_vit_b", "--start", "MODEL"), "holds vit_test, the preset trains vit_b"),
         ((*SMALL, "--accumulate", "3"), "2 images per step do not divide among 1 workers times 3 parts"),
         ((*SMALL, "--validate", "nowhere"), "nowhere: no such data set, folder or file"),
+        ((*SMALL, "--validate", "scenes"), "--validate scenes: procedural scenes have no end; validate on images"),
         (("--preset", "finetune"), "did you mean 'fine_tune'"),
         (("--preset", "distill", *SMALL, "--teacher", "nobody"), "no model is called 'nobody'"),
     ],
