@@ -29,7 +29,7 @@ from sam_core.model.checkpoint import read_checkpoint
 from sam_core.training.distillation import require_pair
 from sam_core.training.presets import TrainConfig, train_preset
 from schemas import ids
-from schemas.layout import training_end_key, training_key
+from schemas.layout import training_key
 from schemas.records import TrainingRecord, from_json, to_json
 from workflows.commands import TrainCommand
 from workflows.devices import choose_device
@@ -41,7 +41,7 @@ from workflows.train import checkpoints
 from workflows.train.first_model import require_same_model
 from workflows.train.loop import MachineError, NoRoomError, TrainingError
 from workflows.train.progress import TrainingProgress
-from workflows.train.register import Finished, open_validation, register
+from workflows.train.register import Finished, finished, open_validation, register
 from workflows.train.samples import Sampler
 from workflows.train.sources import Source, WantedCrops, is_data_set, open_sources, place_of
 from workflows.train.worker import Told, TrainJob, work
@@ -66,9 +66,9 @@ class Stage:
 
 def train_command(command: TrainCommand) -> int:
     """The subcommand: every stage of the preset, each beginning with the model of the one before."""
-    finished = train(command)
-    print(f"{finished.model_id}: {finished.summary()}")
-    print(f"weights: {finished.weights}")
+    ended = train(command)
+    print(f"{ended.model_id}: {ended.summary()}")
+    print(f"weights: {ended.weights}")
     return 0
 
 
@@ -84,14 +84,14 @@ def train(command: TrainCommand) -> Finished:
         open_validation(command.validate)  # what is wrong with it shows now, not after training
     store = open_store(_place(command))
     start, teacher = _first_start(configs[0], command, clip), _teacher(configs[0])
-    finished = None
+    ended = None
     for number, config in enumerate(configs, start=1):
         record = _settled(store, _proposed(command, config, sources, start, number, teacher=teacher))
         stage = Stage(config, sources, start, teacher, record)
-        finished = _finished(store, record.run_id) or _train_stage(command, store, stage)
-        start = finished.model(store)
-    assert finished, "a preset has stages"
-    return finished
+        ended = finished(store, record.run_id) or _train_stage(command, store, stage)
+        start = ended.model(store)
+    assert ended, "a preset has stages"
+    return ended
 
 
 def require_trainable(command: TrainCommand) -> None:
@@ -230,13 +230,6 @@ def _settled(store: Store, proposed: TrainingRecord) -> TrainingRecord:
     key = training_key(proposed.run_id)
     held = store.put_if_absent(key, to_json(proposed).encode())
     return from_json(TrainingRecord, held, where=f"{store.root}/{key}")
-
-
-def _finished(store: Store, run_id: str) -> Finished | None:
-    try:
-        return Finished(**json.loads(store.get(training_end_key(run_id))))
-    except FileNotFoundError:
-        return None
 
 
 def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:

@@ -60,7 +60,12 @@ class Finished:
 def register(
     store: Store, record: TrainingRecord, config: TrainConfig, *, validate: str | None, round: int | None = None
 ) -> Finished:
-    """Write the averaged weights of the last checkpoint as a model, its record and card, and end the run."""
+    """Write the averaged weights of the last checkpoint as a model, its record and card, and end the run.
+
+    Where another command of the same run has done so, its model is the run's.
+    """
+    if found := finished(store, record.run_id):
+        return found
     saved = checkpoints.load_latest(store, record.run_id)
     assert saved, "the last step is a checkpoint"
     sam = Sam(config.sam)
@@ -90,9 +95,17 @@ def register(
     store.put(model_text_key(model_id), card(model).encode())
     store.put(model_card_key(model_id), to_json(model).encode())
     weights = f"{store.root}/{model_weights_key(model_id)}"
-    finished = Finished(record.run_id, model_id, model.name, sha256, saved["step"], weights, metrics)
-    store.put(training_end_key(record.run_id), json.dumps(asdict(finished)).encode())
-    return finished
+    ended = Finished(record.run_id, model_id, model.name, sha256, saved["step"], weights, metrics)
+    held = store.put_if_absent(training_end_key(record.run_id), json.dumps(asdict(ended)).encode())
+    return Finished(**json.loads(held))
+
+
+def finished(store: Store, run_id: str) -> Finished | None:
+    """How a run ended; None while it has not."""
+    try:
+        return Finished(**json.loads(store.get(training_end_key(run_id))))
+    except FileNotFoundError:
+        return None
 
 
 def training_metrics(rows: Sequence[Progress]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from workflows.train import checkpoints, job
 from workflows.train.first_model import first_model
 from workflows.train.loop import Made, Trainer
 from workflows.train.metrics import Progress, save_metrics
-from workflows.train.register import Finished, register
+from workflows.train.register import Finished, finished, register
 from workflows.train.samples import Sampler, numbers_of
 from workflows.train.sources import open_sources
 from workflows.train.state import TrainState
@@ -22,7 +22,7 @@ def train_here(command: TrainCommand) -> Finished:
     sources = open_sources(command.sources, need_masks=True)
     store, start = open_store(str(command.out)), find_model(str(command.start))
     record = job._settled(store, job._proposed(command, config, sources, start, 1))
-    if done := job._finished(store, record.run_id):
+    if done := finished(store, record.run_id):
         return done
     state = TrainState.fresh(first_model(config, start.path).train(), config)
     sampler = Sampler(sources, config)

@@ -74,6 +74,12 @@ def test_weights_record_and_card(tmp_path: Path, labelled: Path) -> None:
     assert Finished(**json.loads(store.get(training_end_key("night-1")))) == found
     assert found.model(store).path == found.weights
 
+    for parameter in state.average.parameters():
+        parameter.data += 1e-7  # as another machine would round
+    checkpoints.save(store, "night-1", state.tensors())
+    assert register(store, record(), config, validate=None) == found  # by another command of the same run
+    assert len(list(tmp_path.glob("data/models/*"))) == 1
+
 
 def test_metrics_are_means_of_the_last_steps() -> None:
     rows = [row(step, 1.0 if step > 50 else 0.0) for step in range(1, 101)]
