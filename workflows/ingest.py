@@ -82,11 +82,11 @@ def ingest_chunk(root: str, max_pixels: int, chunk: pa.Table) -> pa.Table:
 
 
 def _put_part(store: Store, table: pa.Table) -> pa.Table:
-    """Write one part; how many images and unreadable ones it has. Its name comes from the listing, so doing a chunk
-    again replaces its part."""
+    """Write one part; how many images and unreadable ones it has. Its name comes from all that it says, so doing a
+    chunk again replaces its part, and no part replaces one that says something else."""
     check_images(table)
     digest = hashlib.sha256()
-    for name in ("uri", "stamp", "metadata"):
+    for name in ("image_id", "uri", "stamp", "metadata", "licence"):
         digest.update("\0".join(text or "" for text in table[name].to_pylist()).encode() + b"\0\0")
     store.put(images_key(digest.hexdigest()[:16]), to_parquet_bytes(table))
     return pa.table({"images": [len(table)], "errors": [table["content_sha256"].null_count]})

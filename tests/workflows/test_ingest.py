@@ -114,6 +114,35 @@ def test_metadata_that_comes_later_is_added(store: LocalStore, photos: Path) -> 
     assert json.loads(row["metadata"]) == {"country": "NO"}
 
 
+def test_the_newest_word_of_a_place_stands_also_where_it_was_said_before(store: LocalStore, photos: Path) -> None:
+    """A licence that is taken back must not stay granted because the data set has seen the refusal before."""
+    uris = [str(path) for path in sorted(photos.iterdir())]
+    for licence in ("All rights reserved", "CC0", "All rights reserved"):
+        take_in(store, [ImageRef(uris[0], licence=licence, metadata=f'{{"said": "{licence}"}}'), ImageRef(uris[1])])
+        row, _ = images(store)
+        assert (row["licence"], json.loads(row["metadata"])) == (licence, {"said": licence})
+
+
+def test_a_place_that_is_named_twice_is_read_no_more_once_both_words_are_noted(
+    store: LocalStore, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = str(photos / "photo-000.png")
+    twice = [ImageRef(uri, metadata='{"id": 1}'), ImageRef(uri, metadata='{"id": 2}')]
+    take_in(store, twice)
+    take_in(store, twice)
+    monkeypatch.setattr(module, "ingest_chunk", lambda *_: pytest.fail("read again"))
+    take_in(store, twice)
+
+
+def test_no_part_replaces_one_that_says_something_else(store: LocalStore, photos: Path) -> None:
+    """Outcomes may name what an earlier part says: an image that could not be read has an id of its own."""
+    late = photos / "late.png"
+    take_in(store, [ImageRef(str(late), "1")])
+    save_photos(photos.parent / "new", 1, first=5)[0].rename(late)
+    take_in(store, [ImageRef(str(late), "1")])
+    assert len(images(store)) == 2
+
+
 def test_a_failing_store_is_not_the_image_s_fault(
     store: LocalStore, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
