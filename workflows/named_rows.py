@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,18 +34,13 @@ class NamedRows:
         self.key = found
         texts = ("" if name is None else str(name) for name in self.table[found].to_pylist())
         self.names = [_full(name) if found == "uri" else name for name in texts]
-        self._by_file: dict[str, list[int]] = defaultdict(list)
+        self._by_name: dict[str, list[int]] = defaultdict(list)
         for number, name in enumerate(self.names):
-            self._by_file[_file_of(name)].append(number)
+            self._by_name[name].append(number)
 
     def find(self, uri: str) -> list[int]:
         """Numbers of the rows that name an image, in order."""
-        uri = _full(uri)
-        return [
-            number
-            for number in self._by_file.get(_file_of(uri), ())
-            if uri == (name := self.names[number]) or uri.endswith(f"/{name}")
-        ]
+        return sorted(number for name in _endings(_full(uri)) for number in self._by_name.get(name, ()))
 
 
 def read_table(path: str) -> pa.Table:
@@ -61,10 +57,15 @@ def read_table(path: str) -> pa.Table:
         if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in reason:
             raise ValueError(f"{path}: the text is no UTF-8 ({reason}); save it as UTF-8") from error
         raise ValueError(f"{path}: neither CSV nor Parquet ({reason})") from error
-    for field in table.schema:
-        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
-            raise ValueError(f"{path}: column {field.name!r} holds bytes, which are no text; leave it out")
+    require_no_bytes(path, table.schema)
     return table
+
+
+def require_no_bytes(path: str, schema: pa.Schema) -> None:
+    """Raise ValueError where a column has bytes in it, such as pictures: they would become text that nobody can use."""
+    for field in schema:
+        if _holds_bytes(field.type):
+            raise ValueError(f"{path}: column {field.name!r} holds bytes, which are no text; leave it out")
 
 
 def _read_csv(path: str) -> pa.Table:
@@ -75,8 +76,18 @@ def _read_csv(path: str) -> pa.Table:
     return pyarrow.csv.read_csv(path, convert_options=as_it_stands)
 
 
-def _file_of(name: str) -> str:
-    return name.rpartition("/")[2]
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_nested(kind):
+        return any(_holds_bytes(kind.field(number).type) for number in range(kind.num_fields))
+    return any(found(kind) for found in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary))
+
+
+def _endings(uri: str) -> Iterator[str]:
+    """An address, and what follows each `/` in it: every name that it may go by, however many files have its last."""
+    yield uri
+    while "/" in uri:
+        uri = uri.partition("/")[2]
+        yield uri
 
 
 def _full(uri: str) -> str:

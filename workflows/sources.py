@@ -22,9 +22,20 @@ import pyarrow.parquet as pq
 
 from schemas.coco import name_of_url
 from workflows.images import MAX_PIXELS, byte_limit
+from workflows.named_rows import require_no_bytes
 from workflows.redact import redact, require_no_secrets
 from workflows.sql import s3_filesystem
-from workflows.storage import S3_SCHEME, LocalStore, Store, StoreError, file_stamp, lies_in, open_store, require_size
+from workflows.storage import (
+    S3_SCHEME,
+    LocalStore,
+    Store,
+    StoreError,
+    file_stamp,
+    lies_in,
+    local_path,
+    open_store,
+    require_size,
+)
 
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".tif", ".tiff"),
@@ -89,7 +100,7 @@ class UriReader:
     def read(self, uri: str) -> bytes:
         """The bytes behind a URI. Raises OSError when it cannot be read or is no regular file, and TooLargeError."""
         if not uri.startswith(S3_SCHEME):
-            path = Path(uri)
+            path = local_path(uri)
             if not path.is_file():
                 raise FileNotFoundError(f"{uri}: no such file")
             require_size(path.stat().st_size, self._max_bytes)
@@ -99,13 +110,13 @@ class UriReader:
 
     def size(self, uri: str) -> int | None:
         """Bytes of a local file; None where only reading can tell."""
-        path = Path(uri)
+        path = local_path(uri)
         return path.stat().st_size if not uri.startswith(S3_SCHEME) and path.is_file() else None
 
     def exists(self, uri: str) -> bool:
         """Whether a URI names a file or object."""
         if not uri.startswith(S3_SCHEME):
-            return Path(uri).is_file()
+            return local_path(uri).is_file()
         bucket, _, key = uri.removeprefix(S3_SCHEME).partition("/")
         return self._bucket(bucket).exists(key)
 
@@ -189,6 +200,7 @@ def _parquet(source: str) -> Iterator[ImageRef]:
     names = file.schema_arrow.names
     if "uri" not in names:
         raise ValueError(f"{source}: no column 'uri'; the columns are {', '.join(names)}")
+    require_no_bytes(source, file.schema_arrow)
     row_number = 0
     try:
         for batch in file.iter_batches(_ROWS_PER_BATCH):
@@ -224,9 +236,18 @@ def _manifest_row(source: str, row: dict[str, Any], number: int) -> ImageRef:
     if not isinstance(digest, str) or not _SHA256(digest):
         raise ValueError(f"{source} {where}: 'content_sha256' must be 64 hexadecimal digits, not {digest!r}")
     del row["content_sha256"]
-    size = row.pop("bytes", None)
+    size = _listed_size(row.pop("bytes", None), f"{source} {where}")
     licence, metadata = describe(row) if row else ("", "")
     return ImageRef(uri, digest, licence, metadata, digest, size)
+
+
+def _listed_size(value: Any, where: str) -> int | None:
+    """Bytes of a file as a manifest states them: a whole number, which tables with gaps hold as float, NaN for none."""
+    if value is None or value != value:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1 << 63 and value == int(value):
+        return int(value)
+    raise ValueError(f"{where}: 'bytes' must be the size of the file, not {str(value)[:60]!r}")
 
 
 def _coco(source: str, image_folder: str | None) -> Iterator[ImageRef]:
@@ -245,7 +266,7 @@ def _coco(source: str, image_folder: str | None) -> Iterator[ImageRef]:
     base = absolute(image_folder) if image_folder else coco_folder(absolute(source), names)
     for image, name in zip(images, names, strict=True):
         uri = _join(base, name)
-        if not uri.startswith(S3_SCHEME) and not lies_in(uri, base):
+        if not uri.startswith(S3_SCHEME) and not lies_in(local_path(uri), base):
             raise ValueError(f"{source}: file_name {name!r} leaves the image folder through a symbolic link")
         licence = image.get("license")
         yield _reference(uri, image | {"license": licences.get(str(licence), licence)})
@@ -310,10 +331,11 @@ def _reference(uri: str, row: Mapping[str, Any] | None = None) -> ImageRef:
     return ImageRef(uri, "" if uri.startswith(S3_SCHEME) else stamp_of(uri), *describe(row or {}))
 
 
-def stamp_of(path: str) -> str:
+def stamp_of(uri: str) -> str:
     """The stamp of a local file; none for one that is not there or cannot be looked at, which reading will say."""
     try:
-        return file_stamp(path) if Path(path).is_file() else ""
+        path = local_path(uri)
+        return file_stamp(path) if path.is_file() else ""
     except OSError:  # a name too long for the disk, a folder without permission
         return ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import time
 import uuid
@@ -16,6 +17,7 @@ from workflows.redact import require_no_secrets
 
 S3_SCHEME = "s3://"
 _COPIED_AT_ONCE = 1 << 20
+_ESCAPE = re.compile(rb"\\x([89a-f][0-9a-f])")
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -230,6 +232,14 @@ def require_size(size: int, at_most: int | None) -> None:
     """Raise TooLargeError when an object of so many bytes is not wanted."""
     if at_most is not None and size > at_most:
         raise TooLargeError(f"{size:,} bytes are more than the limit of {at_most:,} bytes")
+
+
+def local_path(uri: str) -> Path:
+    """The file that an address names. Bytes of a name that are no UTF-8 stand in it as escapes (`caf\\xe9.png`)."""
+    path = Path(uri)
+    if "\\x" in uri and not os.path.lexists(path):
+        path = Path(os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), uri.encode())))
+    return path
 
 
 def file_stamp(path: str | Path) -> str:

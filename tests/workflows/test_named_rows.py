@@ -21,6 +21,14 @@ def test_rows_are_found_by_as_much_of_the_path_as_they_name(tmp_path: Path, monk
     assert (rows.find(str(tmp_path / "x" / "a.png")), rows.find("s3://b/a.png")) == ([0], [1])
 
 
+def test_rows_are_found_at_once_although_all_files_have_one_name(tmp_path: Path) -> None:
+    """As where each patient's folder holds an `image.png`: a look at every row for every image would take minutes."""
+    names = [f"{number:05d}/image.png" for number in range(20_000)]
+    pq.write_table(pa.table({"file_name": names}), tmp_path / "names.parquet")
+    rows = NamedRows(str(tmp_path / "names.parquet"))
+    assert [rows.find(f"/data/{name}") for name in names] == [[number] for number in range(len(names))]
+
+
 def test_a_csv_is_text_as_it_stands(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("\ufefffile_name,code,country,empty,café\n1.png,007,NA,,ü\n")
     assert read_table(str(tmp_path / "x.csv")).to_pylist() == [

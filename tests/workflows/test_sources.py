@@ -55,9 +55,13 @@ def test_names_of_any_script_and_length(tmp_path: Path) -> None:
     assert len(listed(tmp_path)) == 6
 
 
-def test_a_name_that_is_no_text_is_listed_with_escapes(tmp_path: Path) -> None:
-    Path(tmp_path, b"caf\xe9.png".decode("utf-8", "surrogateescape")).write_bytes(b".")
-    assert names(listed(tmp_path)) == ["caf\\xe9.png"]
+def test_a_name_that_is_no_text_is_listed_with_escapes_and_read(tmp_path: Path) -> None:
+    Path(tmp_path, b"caf\xe9.png".decode("utf-8", "surrogateescape")).write_bytes(b"latin")
+    (tmp_path / "caf\\xe8.png").write_bytes(b"text")
+    for source in (tmp_path, tmp_path / "*.png"):
+        assert names(listed(source)) == ["caf\\xe8.png", "caf\\xe9.png"]
+        assert all(reference.stamp for reference in listed(source))
+        assert [UriReader().read(reference.uri) for reference in listed(source)] == [b"text", b"latin"]
 
 
 def test_globs(photos: Path) -> None:
@@ -225,6 +229,28 @@ def test_a_manifest_on_s3_is_read_by_ranges(bucket: str, tmp_path: Path) -> None
 def test_a_content_hash_that_is_none_is_refused(tmp_path: Path, digest: str) -> None:
     pq.write_table(pa.table({"uri": ["a.png"], "content_sha256": [digest]}), tmp_path / "list.parquet")
     with pytest.raises(ValueError, match="row 0: 'content_sha256' must be 64 hexadecimal digits"):
+        listed(tmp_path / "list.parquet")
+
+
+@pytest.mark.parametrize("size", ["abc", 1.5, -1, True, [1], 1e300])
+def test_a_size_that_is_none_is_refused(tmp_path: Path, size: object) -> None:
+    columns = {"uri": ["a.png"], "content_sha256": ["a" * 64], "bytes": [size]}
+    pq.write_table(pa.table(columns), tmp_path / "list.parquet")
+    with pytest.raises(ValueError, match="row 0: 'bytes' must be the size of the file"):
+        listed(tmp_path / "list.parquet")
+
+
+def test_sizes_with_gaps_are_floats_in_many_tables(tmp_path: Path) -> None:
+    columns = {"uri": ["a.png", "b.png"], "content_sha256": ["a" * 64, "b" * 64], "bytes": [7.0, float("nan")]}
+    pq.write_table(pa.table(columns), tmp_path / "list.parquet")
+    assert [found.bytes for found in listed(tmp_path / "list.parquet")] == [7, None]
+
+
+@pytest.mark.parametrize("pictures", [b"\x89PNG", {"bytes": b"\x89PNG", "path": "a.png"}, [b"\x89PNG"]])
+def test_pictures_inside_a_manifest_are_refused(tmp_path: Path, pictures: object) -> None:
+    """As text in the metadata of every image they would be four times as long as the files."""
+    pq.write_table(pa.table({"uri": ["a.png"], "image": [pictures]}), tmp_path / "list.parquet")
+    with pytest.raises(ValueError, match="column 'image' holds bytes, which are no text; leave it out"):
         listed(tmp_path / "list.parquet")
 
 
