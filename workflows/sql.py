@@ -79,7 +79,7 @@ def _write_table(answer: pa.Table, stream: TextIO) -> None:
         number = any(is_kind(field.type) for is_kind in _NUMBERS)
         table.add_column(field.name, justify="right" if number else "left", overflow="fold")
     for row in answer.slice(0, ROWS_SHOWN).to_pylist():
-        table.add_row(*("" if value is None else str(_plain(value)) for value in row.values()))
+        table.add_row(*("" if value is None else str(_shown(value)) for value in row.values()))
     console.print(table, markup=False)
     if len(answer) > ROWS_SHOWN:
         console.print(f"... the first {ROWS_SHOWN} of {len(answer):,} rows; --format csv or json gives all")
@@ -90,7 +90,7 @@ def _write_csv(answer: pa.Table, stream: TextIO) -> None:
     writer.writerow(answer.column_names)
     for batch in answer.to_batches():
         for row in batch.to_pylist():
-            writer.writerow([_plain(value) for value in row.values()])
+            writer.writerow([_shown(value) for value in row.values()])
 
 
 def _write_json(answer: pa.Table, stream: TextIO) -> None:
@@ -102,6 +102,11 @@ def _write_json(answer: pa.Table, stream: TextIO) -> None:
             stream.write(separator + json.dumps(values, ensure_ascii=False, default=str))
             separator = ",\n"
     stream.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def _shown(value: object) -> object:
+    """A value as tables and CSV say it: as JSON has it, but a decimal with all digits, of which a float keeps 16."""
+    return f"{value:f}" if isinstance(value, Decimal) else _plain(value)
 
 
 def _plain(value: object) -> object:

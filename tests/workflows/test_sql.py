@@ -88,9 +88,17 @@ def test_sums_and_decimals_are_numbers(engine: Engine, dataset: str) -> None:
         {"masks": 1, "found": {"all": 1}, "half": 2.5}
     ]
     (row,) = csv.DictReader(io.StringIO(engine("sql", dataset, query, "--format", "csv").out))
-    assert row == {"masks": "1", "found": "{'all': 1}", "half": "2.5"}
+    assert row == {"masks": "1", "found": "{'all': 1}", "half": "2.50"}
     head, shown = engine("sql", dataset, "SELECT sum(n_masks) AS masks FROM outcomes").out.splitlines()
     assert (head, shown) == ("masks", "    1")
+
+
+def test_a_decimal_keeps_its_digits_where_text_can_hold_them(engine: Engine, dataset: str) -> None:
+    digits = "12345678901234567890.12345678"
+    query = f"SELECT {digits}::DECIMAL(38, 8) AS number"
+    assert engine("sql", dataset, query, "--format", "csv").out == f"number\n{digits}\n"
+    assert engine("sql", dataset, query).out.split() == ["number", digits]
+    assert json.loads(engine("sql", dataset, query, "--format", "json").out) == [{"number": float(digits)}]
 
 
 @pytest.mark.parametrize("style", ["csv", "json", "table"])
