@@ -104,8 +104,8 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 42s, 3m 20s or 5h 12m."""
-    minutes, rest = divmod(round(seconds), 60)
+    """Seconds as 42s, 3m 20s or 5h 12m; less than none, as where clocks differ or work grows meanwhile, as 0s."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours}h {minutes:02d}m"

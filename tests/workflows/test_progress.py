@@ -77,6 +77,13 @@ def test_durations(clock: Clock, seconds: float, text: str) -> None:
     assert progress.line().endswith(f"{text} left")
 
 
+def test_work_that_grew_meanwhile_has_no_time_left() -> None:
+    progress = Progress("relating", 2, stream=io.StringIO())
+    progress.add(images=1)
+    progress.add(images=9)
+    assert progress.line().endswith(" 0s left")
+
+
 def test_work_whose_size_nobody_knows() -> None:
     stream = io.StringIO()
     with Progress("protecting", 0, stream=stream) as progress:
