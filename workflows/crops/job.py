@@ -50,9 +50,11 @@ JOIN (SELECT image_id, uris FROM images WHERE height IS NOT NULL) AS readable US
 WHERE area >= $least
 """
 _MISSING = f"""
-SELECT image_id, uris, mask_id, revision, height, width, rle, area {_WANTED}
-AND (mask_id, revision) NOT IN (SELECT (mask_id, revision) FROM crops WHERE clip_sha256 = $clip)
-ORDER BY image_id, mask_id
+{_WANTED} AND (mask_id, revision) NOT IN (SELECT (mask_id, revision) FROM crops WHERE clip_sha256 = $clip)
+"""
+_IMAGES_MISSING = f"SELECT count(DISTINCT image_id) {_MISSING}"
+_MASKS_MISSING = f"""
+SELECT image_id, uris, mask_id, revision, height, width, rle, area {_MISSING} ORDER BY image_id, mask_id
 """
 
 
@@ -78,8 +80,11 @@ def crops(config: CropsConfig) -> int:
     if not total:
         raise ValueError(f"{config.dataset}: no mask of {config.min_area:,} px or more on a readable image")
     _require_same_draws(connection, config, clip)
-    missing = connection.sql(_MISSING, params=asked).to_arrow_reader(MASKS_AT_ONCE)
-    failures = list(_work(config, clip, missing))
+    ((images,),) = connection.execute(_IMAGES_MISSING, asked).fetchall()
+    failures: list[str] = []
+    if images:
+        missing = connection.sql(_MASKS_MISSING, params=asked).to_arrow_reader(MASKS_AT_ONCE)
+        failures = _work(config, clip, images, missing)
     tell_left_out(failures)
     ((done,),) = (
         connect(config.dataset)
@@ -179,15 +184,8 @@ def _rows(
     ]
 
 
-def _work(config: CropsConfig, clip: ClipSource, missing: pa.RecordBatchReader) -> Iterator[str]:
-    """Embed masks on the cluster; one line for every image that cannot be read."""
-    for batch in missing:
-        chunks = list(_chunks(batch.to_pylist()))
-        if chunks:
-            yield from _embed(config, clip, chunks)
-
-
-def _embed(config: CropsConfig, clip: ClipSource, chunks: list[dict[str, Any]]) -> Iterator[str]:
+def _work(config: CropsConfig, clip: ClipSource, images: int, missing: pa.RecordBatchReader) -> list[str]:
+    """Embed masks of so many images on the cluster; one line for every image that cannot be read."""
     from workflows.ray_session import choose_pool, map_actors, start_ray
 
     start_ray()
@@ -195,13 +193,16 @@ def _embed(config: CropsConfig, clip: ClipSource, chunks: list[dict[str, Any]]) 
     pool = choose_pool(workers=config.workers, threads=config.threads, on_gpu=device == "cuda")
     root = open_store(config.dataset).root
     job = CropsJob(root, clip, config.draws, device, pool.threads, config.max_pixels)
-    with Progress("embedding crops", sum(len(chunk["images"]) for chunk in chunks)) as progress:
+    chunks = _chunks(row for batch in missing for row in batch.to_pylist())
+    failures: list[str] = []
+    with Progress("embedding crops", images) as progress:
         for done in map_actors(CropsWorker, job, chunks, pool):
-            yield from done["failures"]
+            failures += done["failures"]
             progress.add(images=done["images"], masks=done["masks"], errors=len(done["failures"]))
+    return failures
 
 
-def _chunks(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Rows of masks, in the order of images, as rows for workers: some images with all their masks each."""
     images: list[dict[str, Any]] = []
     count = 0

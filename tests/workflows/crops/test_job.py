@@ -23,6 +23,7 @@ from tests.workflows.conftest import Engine
 from tests.workflows.report.data_sets import DataSet, done, photos, run_record
 from tests.workflows.train.conftest import picture, small_config
 from workflows import ray_session
+from workflows.crops import job
 from workflows.crops.commands import CropsConfig
 from workflows.crops.job import draws_of, embed_crops
 from workflows.ray_session import Pool
@@ -104,6 +105,19 @@ def test_vectors_are_those_of_the_drawn_crops(engine_here: Engine, data: DataSet
     ]
     wanted = embed_crops(load_clip(clip), image, box(8, 4, 6, 10), draws)
     np.testing.assert_allclose([np.frombuffer(row["vector"], "<f2") for row in found], wanted, atol=2e-3)
+
+
+def test_one_pool_works_on_all_masks_however_many_the_driver_holds(
+    engine_here: Engine, data: DataSet, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every pool loads CLIP again, and waits for its last worker."""
+    pools: list[type] = []
+    monkeypatch.setattr(job, "MASKS_AT_ONCE", 1)
+    monkeypatch.setattr(ray_session, "map_actors", lambda *args: pools.append(args[0]) or map_here(*args))
+    assert engine_here("crops", data.root, "--clip", clip, "--min-area", "1").status == 0
+    assert (len(pools), len(rows(data))) == (1, 16)
+    assert engine_here("crops", data.root, "--clip", clip, "--min-area", "1").status == 0
+    assert len(pools) == 1
 
 
 def test_again_only_what_is_missing(engine_here: Engine, data: DataSet, clip: Path, tmp_path: Path) -> None:
