@@ -44,10 +44,10 @@ class LabelsWriter:
 
     def _put(self, image: ExportImage) -> None:
         rows = image.masks.to_pylist()
-        layers = [np.zeros((image.height, image.width), np.uint16)]
-        places = [_place(layers, decode(row["rle"], (image.height, image.width))) for row in rows]
-        for number, labels in enumerate(layers, start=1):
-            self.job.target.store.put(f"{layer_folder(number)}/{image.image_id}.png", _png(labels))
+        layers = [_Layer(np.zeros((image.height, image.width), np.uint16))]
+        places = [_place(layers, row) for row in rows]
+        for number, layer in enumerate(layers, start=1):
+            self.job.target.store.put(f"{layer_folder(number)}/{image.image_id}.png", _png(layer.labels))
         table = _table(rows, places)
         self.job.target.store.put(f"masks/{image.image_id}.csv", table)
 
@@ -57,19 +57,34 @@ def layer_folder(number: int) -> str:
     return "labels" if number == 1 else f"labels-{number}"
 
 
-def _place(layers: list[NDArray[np.uint16]], mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """Draw a mask into the first layer in which its pixels are free, or into a new one; layer and label, from 1."""
+@dataclass(slots=True)
+class _Layer:
+    """Labels of an image, uint16 [H, W], and how many masks they are."""
+
+    labels: NDArray[np.uint16]
+    masks: int = 0
+
+
+def _place(layers: list[_Layer], row: dict[str, Any]) -> tuple[int, int]:
+    """Draw a mask into the first layer in which its pixels are free, or into a new one; layer and label, from 1.
+
+    Only the mask's box is looked at: over whole layers, an image of many masks would take minutes.
+    """
+    x, y, w, h = (row[f"bbox_{side}"] for side in "xywh")
+    box = np.s_[y : y + h, x : x + w]
+    inside = decode(row["rle"], layers[0].labels.shape)[box]
     for number, layer in enumerate(_and_one_more(layers), start=1):
-        label = int(layer.max()) + 1
-        if label <= _MOST_LABELS and not layer[mask].any():
-            layer[mask] = label
-            return number, label
+        labels = layer.labels[box]
+        if layer.masks < _MOST_LABELS and not labels[inside].any():
+            layer.masks += 1
+            labels[inside] = layer.masks
+            return number, layer.masks
     raise AssertionError("a new layer has room")
 
 
-def _and_one_more(layers: list[NDArray[np.uint16]]) -> Iterator[NDArray[np.uint16]]:
+def _and_one_more(layers: list[_Layer]) -> Iterator[_Layer]:
     yield from list(layers)
-    layers.append(np.zeros_like(layers[0]))
+    layers.append(_Layer(np.zeros_like(layers[0].labels)))
     yield layers[-1]
 
 
