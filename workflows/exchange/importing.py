@@ -33,7 +33,7 @@ from workflows.exchange.incoming_rows import Rules, Taken, annotation_rows, auto
 from workflows.exchange.readers import IncomingSource, merged
 from workflows.exchange.readers.opening import open_source
 from workflows.exchange.succession import Row, follow, note_earlier, session_of, standing_before
-from workflows.failures import one_line, tell_left_out
+from workflows.failures import is_of_the_machine, one_line, tell_left_out
 from workflows.ingest import ingest
 from workflows.plans import finished_shards, read_plan, settle_plan
 from workflows.progress import Progress
@@ -46,7 +46,9 @@ from workflows.storage import Store, open_store
 IMAGES_PER_SHARD = 256
 _READERS = 16
 _LEFT_OUT = "LeftOut"
+_ROWS_AT_ONCE = 8192
 _IMAGES = "SELECT DISTINCT image_id FROM places ORDER BY image_id"
+_SIZED = "SELECT image_id, height, width FROM images WHERE height > 0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +71,13 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where masks go. `run` is there when models made some of them; `tables` knows the places of
+    """Where masks go. `run` is there when models made some of them; `tables` knows the places and the size of
     each image and what earlier imports brought."""
 
     store: Store
     run: RunRecord | None
     rules: Rules
     tables: duckdb.DuckDBPyConnection
-    catalog: duckdb.DuckDBPyConnection
 
 
 def import_command(config: ImportConfig) -> int:
@@ -98,12 +99,14 @@ def import_command(config: ImportConfig) -> int:
         with closing(connect(config.dataset)) as catalog:
             rules = _rules(config, source, stage, tables, catalog)
             note_earlier(tables, catalog, store, rules.session)
-            destination = Destination(store, run, rules, tables, catalog)
+            _note_sizes(tables, catalog)
+            destination = Destination(store, run, rules, tables)
             done = _take_all(source, destination, _pending(destination))
-    tell_left_out(done.refused)
+    left_out = [*source.lost, *done.refused]
+    tell_left_out(left_out)
     removed = f", {done.removed:,} removed that it no longer holds" if done.removed else ""
-    print(f"{store.root}: {done.masks:,} masks imported from {source.name}, {len(done.refused):,} left out{removed}")
-    return 1 if done.refused else 0
+    print(f"{store.root}: {done.masks:,} masks imported from {source.name}, {len(left_out):,} left out{removed}")
+    return 1 if left_out else 0
 
 
 def _some(source: IncomingSource) -> Iterator[ImageRef]:
@@ -113,6 +116,14 @@ def _some(source: IncomingSource) -> Iterator[ImageRef]:
     if first is None:
         raise ValueError(f"{source.name}: no pictures with masks")
     return chain([first], references)
+
+
+def _note_sizes(tables: duckdb.DuckDBPyConnection, catalog: duckdb.DuckDBPyConnection) -> None:
+    """Fills the table `sizes`: height and width of every image in `places` that could be read. The data set is asked
+    once, as its view goes through all of its images whichever are wanted."""
+    tables.register("sized", catalog.sql(_SIZED).to_arrow_reader(_ROWS_AT_ONCE))
+    tables.execute("CREATE TABLE sizes AS FROM sized SEMI JOIN places USING (image_id)")
+    tables.unregister("sized")
 
 
 def _rules(
@@ -168,9 +179,10 @@ def _take_all(source: IncomingSource, destination: Destination, shards: Sequence
 
 
 def _load(source: IncomingSource, destination: Destination, shard: Shard) -> tuple[list[Taken], list[str]]:
-    """The images of a shard that can be used, and lines about what cannot."""
+    """The images of a shard that can be used, and lines about what cannot. Raises OSError when a store or the machine,
+    not a document, is at fault."""
     places = _places(destination.tables, shard)
-    sizes = _sizes(destination.catalog, shard)
+    sizes = _sizes(destination.tables, shard)
 
     def read(image_id: str) -> Taken | str:
         if image_id not in places:
@@ -184,6 +196,8 @@ def _load(source: IncomingSource, destination: Destination, shard: Shard) -> tup
                 return f"{places[image_id][0]} is {width}x{height} px, its masks {found.width}x{found.height} px"
             return take(image_id, replace(found, height=height, width=width), destination.rules)
         except (ValueError, OSError) as error:
+            if is_of_the_machine(error):
+                raise
             return one_line(error)
 
     with ThreadPoolExecutor(_READERS) as readers:
@@ -246,7 +260,7 @@ def _places(tables: duckdb.DuckDBPyConnection, shard: Shard) -> dict[str, list[s
     return dict(tables.execute(sql, [list(shard.image_ids)]).fetchall())
 
 
-def _sizes(catalog: duckdb.DuckDBPyConnection, shard: Shard) -> dict[str, tuple[int, int]]:
+def _sizes(tables: duckdb.DuckDBPyConnection, shard: Shard) -> dict[str, tuple[int, int]]:
     """(height, width) px of the images of a shard that could be read."""
-    sql = "SELECT image_id, height, width FROM images WHERE height > 0 AND image_id IN (SELECT unnest(?))"
-    return {image: (height, width) for image, height, width in catalog.execute(sql, [list(shard.image_ids)]).fetchall()}
+    found = tables.execute("FROM sizes WHERE image_id IN (SELECT unnest(?))", [list(shard.image_ids)]).fetchall()
+    return {image: (height, width) for image, height, width in found}

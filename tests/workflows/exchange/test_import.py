@@ -16,8 +16,9 @@ from pycocotools.coco import COCO
 
 from tests.workflows.conftest import Engine, save_photos
 from tests.workflows.exchange.conftest import Masked, coco_document, replaced
+from workflows.exchange.readers.sa1b import Sa1bSource
 from workflows.sql import connect
-from workflows.storage import LocalStore
+from workflows.storage import LocalStore, StoreError
 
 STATED = ["height", "width", "rle", "bbox_x", "bbox_y", "bbox_w", "bbox_h", "area", "predicted_iou", "stability_score"]
 STATED += ["point_x", "point_y", "crop_x", "crop_y", "crop_w", "crop_h", "stage", "annotator"]
@@ -325,6 +326,36 @@ def test_sa1b_documents_that_lie_about_their_picture(engine: Engine, masked: Mas
         {"status": "error", "n": 1},
         {"status": "ok", "n": 3},
     ]
+
+
+def test_sa1b_documents_without_a_picture_are_said(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert engine("export", masked.root, out, "--format", "sa1b").status == 0
+    next(out.glob("sa_2.[jp]*g")).unlink()
+    for _ in range(2):
+        finished = engine("import", out, tmp_path / "data")
+        assert (finished.status, "1 left out" in finished.out) == (1, True)
+        assert f"left out: {out}/sa_2.json: no picture beside it" in finished.err
+    assert len(rows(tmp_path / "data", "SELECT * FROM outcomes")) == 3
+
+
+def test_a_store_that_fails_is_no_fault_of_a_picture(
+    engine: Engine, masked: Masked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks that cannot be read for a moment would be left out for good: outcomes commit their shard."""
+    out, back = tmp_path / "out", tmp_path / "back"
+    assert engine("export", masked.root, out, "--format", "sa1b").status == 0
+
+    def busy(*_: object) -> None:
+        raise StoreError("cannot read s3://x/sa_1.json: SlowDown (6 attempts)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sa1bSource, "load", busy)
+        broken = engine("import", out, back)
+    assert (broken.status, broken.err.count("SlowDown")) == (2, 1)
+    assert rows(back, "SELECT * FROM outcomes") == []
+    assert engine("import", out, back).status == 0
+    assert stated(rows(back, "SELECT * FROM masks")) == stated(masked.masks)
 
 
 def test_from_and_into_an_object_store(engine: Engine, masked: Masked, bucket: str) -> None:

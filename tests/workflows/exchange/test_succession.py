@@ -140,7 +140,7 @@ class Asked:
         return lambda statement, *rest, **named: self.statements.append(statement) or found(statement, *rest, **named)
 
 
-def test_revisions_are_asked_for_once_and_only_where_another_import_was(
+def test_the_data_set_is_asked_once_and_for_revisions_only_where_another_import_was(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the number of shards: two here."""
@@ -152,6 +152,7 @@ def test_revisions_are_asked_for_once_and_only_where_another_import_was(
     source.bring(source.corrected(corner=44.0))
     times = [sum("annotation_revisions" in statement for statement in one.statements) for one in asked]
     assert times == [0, 0, 1]
+    assert [sum("FROM images" in statement for statement in one.statements) for one in asked] == [1, 1, 1]
     assert source.stands() == source.holds()
 
 

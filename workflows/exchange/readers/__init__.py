@@ -49,12 +49,13 @@ def merged(found: Sequence[IncomingImage]) -> IncomingImage:
 
 class IncomingSource(Protocol):
     """Masks of others. `automatic` says whether any mask may be of the automatic stage, `digest` (hexadecimal) what the
-    source holds."""
+    source holds, `lost`, once its pictures are listed, in lines which of its masks have none."""
 
     name: str
     kind: str
     digest: str
     automatic: bool
+    lost: Sequence[str]
 
     def references(self) -> Iterator[ImageRef]:
         """The pictures that the source has masks for."""

@@ -20,6 +20,7 @@ class CocoSource:
     """
 
     kind = "coco"
+    lost = ()
 
     def __init__(self, name: str, data: bytes, *, image_folder: str | None, crowds: bool) -> None:
         self.name, self.digest = name, content_hash(data)

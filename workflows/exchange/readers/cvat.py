@@ -38,6 +38,7 @@ class CvatSource:
 
     kind = "cvat"
     automatic = False
+    lost = ()
 
     def __init__(self, name: str, data: bytes, folder: PictureFolder, *, max_pixels: int) -> None:
         self.name, self.digest, self._max_pixels = name, content_hash(data), max_pixels

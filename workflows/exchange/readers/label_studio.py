@@ -39,6 +39,7 @@ class LabelStudioSource:
 
     kind = "label-studio"
     automatic = False
+    lost = ()
 
     def __init__(self, name: str, data: bytes, tasks: object, folder: PictureFolder, *, max_pixels: int) -> None:
         self.name, self.digest, self._max_pixels = name, content_hash(data), max_pixels

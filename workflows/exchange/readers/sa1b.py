@@ -35,13 +35,18 @@ class Sa1bSource:
         if not self._documents:
             raise ValueError(f"{self.name}: no *.json here; SA-1B has one beside each picture")
         self.digest = digest.hexdigest()
+        self.lost: list[str] = []
         self._reader = UriReader(max_bytes=_MOST_BYTES)
 
     def references(self) -> Iterator[ImageRef]:
         """Pictures that have a document beside them."""
+        alone = self._documents.copy()
         for reference in list_images(self.name):
-            if reference.uri.removeprefix(f"{self.name}/").rpartition(".")[0] in self._documents:
+            name = reference.uri.removeprefix(f"{self.name}/").rpartition(".")[0]
+            if name in self._documents:
+                alone.discard(name)
                 yield reference
+        self.lost = [f"{self.name}/{name}.json: no picture beside it" for name in sorted(alone)]
 
     def load(self, uri: str) -> IncomingImage:
         place = f"{uri.rpartition('.')[0]}.json"
