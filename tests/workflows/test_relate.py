@@ -105,6 +105,19 @@ def test_exports_can_leave_copies_out(engine: Engine, nested: Path, tmp_path: Pa
     assert (other.status, "the data set has changed since" in other.err) == (2, True)
 
 
+def test_an_export_without_copies_asks_for_what_was_not_compared(engine: Engine, nested: Path, tmp_path: Path) -> None:
+    """Copies of which nobody knows would stand in the export without a word."""
+    command = ("export", nested, tmp_path / "out", "--format", "coco", "--distinct", "--no-pictures")
+    (run,) = ask(nested, "SELECT run_id FROM runs")[0]
+    for spared, said in (((), "2 shards"), ((0,), "1 shards"), ((0, 1), "several thresholds")):
+        if spared:
+            relate_shards(str(nested), 0.9, 0.8 + spared[-1] / 10, pa.table({"run_id": [run], "shard": [spared[-1]]}))
+        refused = engine(*command)
+        assert (refused.status, said in refused.err, "sam-engine relate" in refused.err) == (2, True, True)
+    assert engine("relate", nested).status == 0
+    assert engine(*command).status == 0
+
+
 def test_refusals(engine: Engine, tmp_path: Path) -> None:
     assert engine("relate", tmp_path).status == 2
     DataSet(tmp_path / "data")

@@ -17,6 +17,7 @@ from workflows.exchange.writers.imagefolder import ImageFolderWriter
 from workflows.exchange.writers.labels import LabelsWriter
 from workflows.exchange.writers.sa1b import Sa1bWriter, require_scores
 from workflows.exchange.writers.webdataset import WebDatasetWriter
+from workflows.failures import tell_left_out
 from workflows.images import byte_limit
 from workflows.progress import Progress
 from workflows.sources import UriReader
@@ -36,7 +37,7 @@ _DECIDES = ("dataset", "format", "where", "licences", "distinct", "pictures", "i
 
 
 def export(config: ExportConfig) -> int:
-    """The subcommand: exit status 0. Raises ValueError or OSError, one line each."""
+    """The subcommand: exit status 0, or 1 when images were left out. Raises ValueError or OSError, one line each."""
     selection = Selection(config)
     totals = selection.totals()
     if config.format == "sa1b":
@@ -50,8 +51,11 @@ def export(config: ExportConfig) -> int:
         job = Job(target, totals, pages, config.pictures or config.format in _WITH_PICTURES, config.max_pixels, reader)
         writer = _WRITERS[config.format](job)
         _write(selection, writer, config.images_per_file, totals.images)
+    if totals.unsized:
+        unread = f"{totals.unsized:,} images without masks, of which nobody knows the size"
+        tell_left_out([f"{unread}; `sam-engine ingest SOURCE {selection.dataset}` reads them"])
     print(f"{target.store.root}: {totals.images:,} images, {totals.masks:,} masks as {config.format}")
-    return 0
+    return 1 if totals.unsized else 0
 
 
 def _write(selection: Selection, writer: Writer, size: int, images: int) -> None:

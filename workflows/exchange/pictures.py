@@ -7,7 +7,6 @@ turning is written turned.
 from __future__ import annotations
 
 import io
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from PIL import Image
@@ -54,9 +53,9 @@ def read_picture(image: ExportImage, reader: UriReader, *, max_pixels: int) -> P
         raise ValueError(f"{image.uris[0]}: {error}") from error
 
 
-def plain_name(image: ExportImage) -> str:
-    """The name of the file where the picture was found, without its folder."""
-    return PurePosixPath(image.uris[0]).name
+def plain_name(image: ExportImage, folder: str) -> str:
+    """The name of the file where the picture was found, below the folder that all pictures lie in."""
+    return image.uris[0].removeprefix(f"{folder}/")
 
 
 def _suffix(kind: str, orientation: int) -> str:

@@ -52,8 +52,18 @@ SELECT image_id, uris, coalesce(images.height, counted.height) AS height,
     coalesce(images.width, counted.width) AS width, format, exif_orientation, licence,
     coalesce(masks, 0) AS n_masks
 FROM images LEFT JOIN counted USING (image_id)
-WHERE (masks > 0 OR image_id IN (SELECT image_id FROM finished)) AND {licence}
-ORDER BY image_id"""
+WHERE (masks > 0 OR image_id IN (SELECT image_id FROM finished)) AND {licence}"""
+_PAGES = "FROM ({images}) WHERE height IS NOT NULL ORDER BY image_id"
+# The place of all pictures begins as the first and the last of them do.
+_COUNTS = """
+SELECT count(*) FILTER (height IS NOT NULL) AS images, count(*) FILTER (height IS NULL) AS unsized,
+    list(DISTINCT licence) AS licences, min(uris[1]) AS first, max(uris[1]) AS last FROM ({images})"""
+_SHARDS = """
+SELECT regexp_extract(file, 'run=([^/]+)/', 1) AS run_id, parse_filename(file) AS shard
+FROM glob('dataset://{table}/*.parquet')"""
+_NOT_RELATED = f"""
+SELECT count(*) AS shards
+FROM (FROM ({_SHARDS.format(table="masks")}) EXCEPT FROM ({_SHARDS.format(table="relations")})) WHERE {{run}}"""
 # `relate` with other thresholds writes files of the same names.
 _COPIES = """
 SELECT run_id, containment, duplicate_threshold, count(duplicate_of) AS copies FROM relations GROUP BY ALL ORDER BY ALL
@@ -96,19 +106,23 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How much an export holds. `unscored` masks lack what only a model says: people drew them."""
+    """How much an export holds. `unscored` masks lack what only a model says: people drew them. `unsized` images are
+    left out, as nobody has read them and no mask says how large they are. `folder` is where all pictures lie."""
 
     images: int
+    unsized: int
     masks: int
     unscored: int
     categories: tuple[str, ...]
     licences: tuple[str, ...]
+    folder: str
 
 
 class Selection:
     """The masks that an export was asked for, as they were committed when it began.
 
-    Raises ValueError (one line): no data set, no such run, a condition that DuckDB refuses, or nothing chosen.
+    Raises ValueError (one line): no data set, no such run, a condition that DuckDB refuses, nothing chosen, or copies
+    to be left out that nobody has looked for.
     """
 
     def __init__(self, config: ExportConfig) -> None:
@@ -120,7 +134,8 @@ class Selection:
         self._settled = "true" if len(self._tables) == 2 else "false"
         self._licence = licence_condition(self._connection, config.licences, "image_licences")
         self._distinct = config.distinct
-        if config.distinct:
+        if config.distinct and _AUTOMATIC in self._tables:
+            self._require_related()
             self._where += " AND mask_id NOT IN (SELECT mask_id FROM relations WHERE duplicate_of IS NOT NULL)"
 
     def fingerprint(self) -> str:
@@ -137,21 +152,23 @@ class Selection:
             f"SELECT count(*) AS masks, count(*) FILTER (crop_x IS NULL) AS unscored "
             f"FROM ({self._masks(span)}) WHERE {self._where} AND image_id IN (SELECT image_id FROM ({self._images()}))"
         )[0]
-        images = self._rows(f"SELECT count(*) AS images, list(DISTINCT licence) AS licences FROM ({self._images()})")[0]
+        images = self._rows(_COUNTS.format(images=self._images()))[0]
         if not images["images"]:
             raise ValueError(f"{self.dataset}: no image or mask is chosen; nothing to export")
         names = self._rows(f"SELECT DISTINCT category FROM ({_CATEGORIES.format(span=span)}) ORDER BY 1")
         return Totals(
             images["images"],
+            images["unsized"],
             counted["masks"],
             counted["unscored"],
             tuple(row["category"] for row in names if row["category"]),
             tuple(sorted(name for name in images["licences"] or [] if name)),
+            _common_folder(images["first"], images["last"]),
         )
 
     def pages(self, size: int) -> Iterator[Page]:
         """All images, so many at once, without their masks."""
-        reader = self._connection.cursor().sql(self._images()).to_arrow_reader(size)
+        reader = self._connection.cursor().sql(_PAGES.format(images=self._images())).to_arrow_reader(size)
         number = first_image = first_mask = 0
         waiting: list[dict[str, Any]] = []
         for batch in reader:
@@ -193,6 +210,18 @@ class Selection:
             first_mask += row["n_masks"]
         return images
 
+    def _require_related(self) -> None:
+        """Masks that were not compared, or by another measure than others, may be copies of each other."""
+        (missing,) = self._rows(_NOT_RELATED.format(run=self._run))
+        (used,) = self._rows(f"SELECT count(DISTINCT duplicate_threshold) AS n FROM relations WHERE {self._run}")
+        relate = f"`sam-engine relate {self.dataset}`"
+        if missing["shards"]:
+            raise ValueError(
+                f"--distinct: {missing['shards']:,} shards of masks are not compared yet; {relate} does it"
+            )
+        if used["n"] > 1:
+            raise ValueError(f"--distinct: masks are compared by several thresholds; {relate} takes one for all")
+
     def _masks(self, span: str) -> str:
         parts = [part.format(run=self._run, span=span, settled=self._settled) for part in self._tables]
         return " UNION ALL BY NAME ".join(parts)
@@ -222,6 +251,12 @@ def _starts(masks: pa.Table) -> dict[str, tuple[int, int]]:
         found[count["values"]] = (start, count["counts"])
         start += count["counts"]
     return found
+
+
+def _common_folder(first: str, last: str) -> str:
+    """The folder that holds all addresses of a sorted list, by its first and its last."""
+    same = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[:same].rpartition("/")[0]
 
 
 def _run_condition(connection: duckdb.DuckDBPyConnection, table: str) -> str:

@@ -269,6 +269,46 @@ def test_images_without_masks_are_images_too(engine: Engine, masked: Masked, tmp
     assert (len(document["images"]), document["annotations"]) == (4, [])
 
 
+def test_names_without_pictures_tell_files_apart(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    """Pictures of one name in several folders, as an import finds them again."""
+    photos, root, back = tmp_path / "photos", tmp_path / "dataset", tmp_path / "back"
+    for letter in "abc":
+        found = next(masked.photos.glob(f"{letter}.*"))
+        (photos / letter).mkdir(parents=True)
+        shutil.copy(found, photos / letter / f"image{found.suffix}")
+    assert engine("ingest", photos, root).status == 0
+    for table in ("masks", "outcomes", "runs"):
+        shutil.copytree(masked.root / table, root / table)
+    assert engine("export", root, tmp_path / "out", "--format", "coco", "--no-pictures").status == 0
+    document = json.loads((tmp_path / "out" / "instances.json").read_text())
+    names = sorted(image["file_name"] for image in document["images"])
+    assert names == ["a/image.png", "b/image.jpg", "c/image.jpg"]
+    assert engine("import", tmp_path / "out" / "instances.json", back, "--image-folder", photos).status == 0
+
+
+@pytest.mark.parametrize("kind", ["coco", "labels"])
+def test_images_of_unknown_size_are_left_out_and_said(
+    engine: Engine, masked: Masked, tmp_path: Path, kind: str
+) -> None:
+    """Named by its hash in a list, done without masks, and gone before anybody noted its size."""
+    root = shutil.copytree(masked.root, tmp_path / "dataset")
+    store = LocalStore(root)
+    with connect(root) as connection:
+        empty = "image_id NOT IN (SELECT image_id FROM masks)"
+        known = connection.sql(f"SELECT * REPLACE (uris[1] AS uri) FROM images WHERE {empty}").to_arrow_table()
+        others = connection.sql(f"SELECT uri, * EXCLUDE (uri) FROM images WHERE NOT ({empty})").to_arrow_table()
+    rows = [
+        {name: row[name] for name in ("image_id", "uri", "content_sha256", "ingested_at")} for row in known.to_pylist()
+    ]
+    rows += [{name: row.get(name) for name in IMAGES.names} for row in others.to_pylist()]
+    for entry in list(store.list("images")):
+        store.delete(entry.key)
+    store.put(images_key("stated"), to_parquet_bytes(pa.Table.from_pylist(rows, schema=IMAGES)))
+    done = engine("export", root, tmp_path / "out", "--format", kind, "--no-pictures")
+    assert (done.status, "3 images" in done.out) == (1, True), done.err
+    assert "left out: 1 images without masks, of which nobody knows the size" in done.err
+
+
 def test_what_stands_after_the_at_sign(engine: Engine, masked: Masked, tmp_path: Path) -> None:
     for name, message in (("@x y", "after @ stands"), ("@none", "no such run"), ("@annotations", "nothing to export")):
         refused = engine("export", f"{masked.root}{name}", tmp_path / "out", "--format", "coco")

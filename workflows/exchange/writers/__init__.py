@@ -66,7 +66,7 @@ class Job:
         """Write pictures that are not there yet into a folder; the file name of each by image_id. Without pictures,
         the names that the files have where they lie."""
         if not self.pictures:
-            return {image.image_id: plain_name(image) for image in images}
+            return {image.image_id: plain_name(image, self.totals.folder) for image in images}
         names = {image.image_id: f"{image.image_id}{self.suffix(image)}" for image in images}
 
         self.each_picture(images, lambda image: self.put_picture(f"{folder}/{names[image.image_id]}", image))
