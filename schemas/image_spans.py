@@ -17,9 +17,9 @@ class ImageSpan(NamedTuple):
     first: str
     last: str
 
-    def may_hold(self, beginning: str) -> bool:
-        """Whether an id that begins so can be in the file."""
-        return self.last >= beginning and self.first < beginning + ALL_DIGITS
+    def may_hold(self, first: str, last: str) -> bool:
+        """Whether an id can be in the file that lies between the two, or begins as one of them does."""
+        return self.last >= first and self.first < last + ALL_DIGITS
 
 
 def read_span(file: pa.NativeFile) -> ImageSpan:

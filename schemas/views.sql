@@ -82,8 +82,9 @@ FROM masks LEFT JOIN tags
     AND tags.rank = 1;
 
 -- Every saved state of every human mask: what the work was, where `annotations` says what came of it.
-CREATE VIEW annotation_revisions AS
-FROM read_parquet('dataset://annotations/masks/*.parquet', hive_partitioning = false);
+CREATE MACRO revisions_in(files) AS TABLE FROM read_parquet(files, hive_partitioning = false);
+
+CREATE VIEW annotation_revisions AS FROM revisions_in('dataset://annotations/masks/*.parquet');
 
 -- Human masks as they stand: the latest revision of each, unless that one deleted it.
 CREATE VIEW annotations AS
@@ -100,8 +101,9 @@ CREATE VIEW crops AS
 FROM read_parquet('dataset://crops/*.parquet', hive_partitioning = false)
 QUALIFY row_number() OVER (PARTITION BY clip_sha256, mask_id, revision, draw) = 1;
 
-CREATE VIEW events AS
-FROM read_parquet('dataset://annotations/events/*.parquet', hive_partitioning = false);
+CREATE MACRO events_in(files) AS TABLE FROM read_parquet(files, hive_partitioning = false);
+
+CREATE VIEW events AS FROM events_in('dataset://annotations/events/*.parquet');
 
 -- The work of each annotator by stage, round and model. A mask is worked on when it was clicked or brushed; one accepted
 -- as proposed counts for masks_per_image, not for seconds_per_mask. `brushed` is the share of mask pixels that brush or

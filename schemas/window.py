@@ -7,8 +7,8 @@ impossible where a statement filter would have to foresee every syntax. Whole sc
 local access.
 
 To open a file costs DuckDB half a millisecond even when it needs none of its rows. A pattern may therefore name an
-image behind a `#`: then only files that may hold rows of it are there (one image of 100 million masks in 100 files: a
-quarter of the time).
+image, or the first and the last of several, behind a `#`: then only files that may hold rows of them are there (one
+image of 100 million masks in 100 files: a quarter of the time).
 """
 
 import fnmatch
@@ -27,6 +27,8 @@ from schemas.image_spans import ImageSpan, read_span
 SCHEME = "dataset"
 OF_IMAGE = "#"
 """Between a pattern and the beginning of an image id."""
+TO_IMAGE = "-"
+"""Between that and the beginning of the last one, where a row of images is meant."""
 
 _FOOTERS_AT_ONCE = 16
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -63,15 +65,18 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
         self._spans: dict[str, ImageSpan] = {}  # filled when an image is first asked for
 
     def glob(self, path: str, **_: Any) -> list[str]:
-        """Keys that match PATTERN or PATTERN#IMAGE, built-in ones first, the rest in order; `*` also spans folders.
+        """Keys that match PATTERN, PATTERN#IMAGE or PATTERN#FIRST-LAST, built-in ones first, the rest in order; `*`
+        spans folders, too.
 
-        With the beginning of an image id: of the Parquet files that match, those that may hold rows of such an image.
+        With the beginning of an image id, or of the first and the last one of a row of images: of the Parquet files
+        that match, those that may hold rows of such images.
         """
         pattern, _hash, image = _key(path).partition(OF_IMAGE)
         found = fnmatch.filter(self._sizes, pattern)
         if image:
             self._read_spans(found)
-            found = [key for key in found if key in self._built_in or self._spans[key].may_hold(image)]
+            first, _to, last = image.partition(TO_IMAGE)
+            found = [key for key in found if key in self._built_in or self._spans[key].may_hold(first, last or first)]
         return sorted(found, key=lambda key: (key not in self._built_in, key))
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:

@@ -82,6 +82,9 @@ def test_of_an_image_only_files_that_may_hold_it_are_opened(tmp_path: Path) -> N
     for beginning, holders in {"1": "ac", "80": "bc", "05": "a", "0": "a", "f": "c", "f1": "", "1c": "ac"}.items():
         found = window.glob(f"dataset://masks/*.parquet#{beginning}")
         assert found == [f"masks/{name}.parquet" for name in ("empty", *holders, "unknown")], beginning
+    for row, holders in {"00-04": "", "00-05": "a", "7f-80": "abc", "81-ef": "c", "f1-ff": ""}.items():
+        found = window.glob(f"dataset://masks/*.parquet#{row}")
+        assert found == [f"masks/{name}.parquet" for name in ("empty", *holders, "unknown")], row
     (tmp_path / "masks" / "a.parquet").unlink()
     assert "masks/a.parquet" in window.glob("masks/*.parquet#7")  # footers are read once
     assert len(window.glob("masks/*.parquet#")) == 6

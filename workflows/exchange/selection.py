@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -27,9 +27,9 @@ IMPORT_ACTION = "import"
 _TABLES = ("", "masks", "annotations")
 _COLUMNS = ", ".join(MASKS.names)
 _AUTOMATIC = f"""
-SELECT {_COLUMNS} FROM masks
+SELECT {_COLUMNS} FROM masks_in('dataset://masks/*.parquet{{files}}')
 WHERE {{run}} AND {{span}} AND mask_id NOT IN (
-    SELECT source_mask_id FROM annotation_revisions
+    SELECT source_mask_id FROM revisions_in('dataset://annotations/masks/*.parquet{{files}}')
     WHERE {{settled}} AND {{span}} AND source_mask_id IS NOT NULL AND stage <> '{Stage.AUDIT}'
 )"""
 # As the view `annotations`, but images are chosen before the newest revision is looked for: a page reads its own alone.
@@ -38,8 +38,8 @@ SELECT mask_id, image_id, NULL::VARCHAR AS run_id, round, stage, height, width, 
     area, predicted_iou, stability_score, point_x, point_y, NULL::INTEGER AS crop_x, NULL::INTEGER AS crop_y,
     NULL::INTEGER AS crop_w, NULL::INTEGER AS crop_h, model_id, annotator, created_at
 FROM (
-    FROM annotation_revisions WHERE {{span}}
-    QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC) = 1
+    FROM revisions_in('dataset://annotations/masks/*.parquet{{files}}') WHERE {{span}}
+    QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC, session DESC) = 1
 )
 WHERE NOT deleted AND stage <> '{Stage.AUDIT}'"""
 _IMAGES = """
@@ -69,8 +69,20 @@ _COPIES = """
 SELECT run_id, containment, duplicate_threshold, count(duplicate_of) AS copies FROM relations GROUP BY ALL ORDER BY ALL
 """
 _CATEGORIES = f"""
-SELECT mask_id, arg_max(details::JSON->>'category', happened_at) AS category FROM events
+SELECT mask_id, arg_max(details::JSON->>'category', happened_at) AS category
+FROM events_in('dataset://annotations/events/*.parquet{{files}}')
 WHERE action = '{IMPORT_ACTION}' AND mask_id IS NOT NULL AND {{span}} GROUP BY mask_id"""
+
+
+class _Span(NamedTuple):
+    """A row of images: the condition on image_id, and what behind a pattern keeps files closed that have none of them.
+    A page that opened every file would make an export's time grow with the square of the data set."""
+
+    span: str = "true"
+    files: str = ""
+
+
+_EVERYTHING = _Span()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +159,15 @@ class Selection:
 
     def totals(self) -> Totals:
         """Counts over everything, and the names that occur in it."""
-        span = "true"
+        masks = self._masks(_EVERYTHING)
         counted = self._rows(
             f"SELECT count(*) AS masks, count(*) FILTER (crop_x IS NULL) AS unscored "
-            f"FROM ({self._masks(span)}) WHERE {self._where} AND image_id IN (SELECT image_id FROM ({self._images()}))"
+            f"FROM ({masks}) WHERE {self._where} AND image_id IN (SELECT image_id FROM ({self._images()}))"
         )[0]
         images = self._rows(_COUNTS.format(images=self._images()))[0]
         if not images["images"]:
             raise ValueError(f"{self.dataset}: no image or mask is chosen; nothing to export")
-        names = self._rows(f"SELECT DISTINCT category FROM ({_CATEGORIES.format(span=span)}) ORDER BY 1")
+        names = self._rows(f"SELECT DISTINCT category FROM ({_CATEGORIES.format(**_EVERYTHING._asdict())}) ORDER BY 1")
         return Totals(
             images["images"],
             images["unsized"],
@@ -183,11 +195,12 @@ class Selection:
 
     def load(self, page: Page) -> list[ExportImage]:
         """The images of a page with their masks."""
-        span = f"image_id BETWEEN '{page.rows[0]['image_id']}' AND '{page.rows[-1]['image_id']}'"
+        first, last = page.rows[0]["image_id"], page.rows[-1]["image_id"]
+        span = _Span(f"image_id BETWEEN '{first}' AND '{last}'", f"#{first}-{last}")
         masks = query(
             self._connection,
             f"SELECT chosen.*, category FROM (FROM ({self._masks(span)}) WHERE {self._where}) AS chosen "
-            f"LEFT JOIN ({_CATEGORIES.format(span=span)}) USING (mask_id) ORDER BY image_id, mask_id",
+            f"LEFT JOIN ({_CATEGORIES.format(**span._asdict())}) USING (mask_id) ORDER BY image_id, mask_id",
         )
         starts = _starts(masks)
         images: list[ExportImage] = []
@@ -222,14 +235,14 @@ class Selection:
         if used["n"] > 1:
             raise ValueError(f"--distinct: masks are compared by several thresholds; {relate} takes one for all")
 
-    def _masks(self, span: str) -> str:
-        parts = [part.format(run=self._run, span=span, settled=self._settled) for part in self._tables]
+    def _masks(self, span: _Span) -> str:
+        parts = [part.format(run=self._run, settled=self._settled, **span._asdict()) for part in self._tables]
         return " UNION ALL BY NAME ".join(parts)
 
     def _images(self) -> str:
         automatic = "true" if _AUTOMATIC in self._tables else "false"
         return _IMAGES.format(
-            masks=self._masks("true"), where=self._where, run=self._run, automatic=automatic, licence=self._licence
+            masks=self._masks(_EVERYTHING), where=self._where, run=self._run, automatic=automatic, licence=self._licence
         )
 
     def _rows(self, sql: str) -> list[dict[str, Any]]:

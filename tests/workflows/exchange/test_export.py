@@ -24,11 +24,14 @@ from schemas.catalog import connect
 from schemas.layout import annotations_key, images_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import IMAGES
+from schemas.window import CommittedFiles
 from tests.schemas import rows as made
 from tests.schemas.rows import discs
 from tests.workflows.conftest import Engine
 from tests.workflows.exchange.conftest import SIZE, Masked, replaced
+from tests.workflows.report.data_sets import DataSet, boxes, done, photos, run_record
 from workflows.exchange.commands import ExportConfig
+from workflows.exchange.selection import Selection
 from workflows.storage import LocalStore
 
 Mask = NDArray[np.bool_]
@@ -230,6 +233,22 @@ def test_an_export_that_was_broken_off_goes_on(
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_page_opens_the_files_of_its_own_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If each page opened all, time would grow with the square of the data set."""
+    rng = np.random.default_rng(0)
+    data = DataSet(tmp_path / "data")
+    for shard, image_id in enumerate(sorted(data.add_images(photos(tmp_path / "photos", 3, rng=rng)))):
+        data.add_run([done(image_id, boxes((24, 36), 2, rng=rng), rng=rng)], run_record("one"), shard)
+    selection = Selection(ExportConfig(str(data.root), "out", "coco"))
+    opened: list[str] = []
+    whole = CommittedFiles.open
+    monkeypatch.setattr(CommittedFiles, "open", lambda self, path, *more, **_: opened.append(path) or whole(self, path))
+    for number, page in enumerate(selection.pages(1)):
+        opened.clear()
+        assert [len(image.masks) for image in selection.load(page)] == [2]
+        assert {path[-9] for path in opened if "/shard-" in path} == {str(number)}
 
 
 def test_another_export_is_not_mixed_in(engine: Engine, masked: Masked, tmp_path: Path) -> None:
