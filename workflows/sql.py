@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TextIO
@@ -27,13 +28,23 @@ _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
 
 def sql(config: SqlConfig) -> int:
     """Print the answer to one query. Raises ValueError (one line) when there is no data set or the query fails."""
-    answer = _with_unique_names(catalog.query(connect(config.dataset), config.query))
+    answer = _with_unique_names(_ask(connect(config.dataset), config.query))
     write = {"table": _write_table, "csv": _write_csv, "json": _write_json}[config.format]
     try:
         write(answer, sys.stdout)
     except OverflowError as error:
         raise catalog.QueryError(f"{error}: cast the column to VARCHAR, as no date of Python's is that far") from error
     return 0
+
+
+def _ask(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+    """As `catalog.query`, in a thread of its own: one that is in DuckDB hears of Ctrl-C only when it has its answer."""
+    with ThreadPoolExecutor(1) as asking:
+        try:
+            return asking.submit(catalog.query, connection, query).result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
 
 
 def _with_unique_names(answer: pa.Table) -> pa.Table:

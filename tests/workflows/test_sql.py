@@ -3,6 +3,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -99,6 +102,26 @@ def test_a_decimal_keeps_its_digits_where_text_can_hold_them(engine: Engine, dat
     assert engine("sql", dataset, query, "--format", "csv").out == f"number\n{digits}\n"
     assert engine("sql", dataset, query).out.split() == ["number", digits]
     assert json.loads(engine("sql", dataset, query, "--format", "json").out) == [{"number": float(digits)}]
+
+
+class EndlessAnswer:
+    """Stands for a connection at work: Ctrl-C comes as it begins, and only an interruption ends it."""
+
+    def __init__(self, *_: str) -> None:
+        self._interrupted = threading.Event()
+
+    def sql(self, _: str) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert self._interrupted.wait(60)
+
+    def interrupt(self) -> None:
+        self._interrupted.set()
+
+
+def test_a_long_answer_can_be_broken_off(engine: Engine, dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workflows.sql.connect", EndlessAnswer)
+    done = engine("sql", dataset, "SELECT 1")
+    assert (done.status, "interrupted" in done.err) == (130, True)
 
 
 @pytest.mark.parametrize("style", ["csv", "json", "table"])
