@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from io import StringIO
 from pkgutil import resolve_name
 from tempfile import gettempdir
+from threading import current_thread, main_thread
 from typing import Annotated, Any, Union
 
 import tyro
@@ -41,7 +43,7 @@ from workflows.rounds.commands import RoundsConfig
 from workflows.text.commands import SegmentConfig, TagConfig
 from workflows.usage import unwrapped, usage_line
 
-DONE, WRONG_USE, BROKEN, INTERRUPTED = 0, 2, 70, 130
+DONE, WRONG_USE, BROKEN, INTERRUPTED, TERMINATED = 0, 2, 70, 130, 143
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ NAMES = tuple(known.name for known in SUBCOMMANDS)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; the exit status: 0 done, 1 finished with error rows, 2 wrong usage or unreadable input,
-    70 a bug, of which the traceback tells.
+    70 a bug, of which the traceback tells, 130 after Ctrl-C, 143 after SIGTERM.
 
     With SAM_ENGINE_TRACEBACK set, a failure shows where it came from.
     """
@@ -107,10 +109,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sam-engine {version('sam-data-engine')}")
         return DONE
     try:
-        return run(parse(given))
+        with _leaving_at_sigterm():
+            return run(parse(given))
     except KeyboardInterrupt:
         print("sam-engine: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return INTERRUPTED
+    except SystemExit as end:
+        if end.code != signal.SIGTERM:
+            raise
+        print("sam-engine: ended by SIGTERM; the same command goes on where this one stopped", file=sys.stderr)
+        return TERMINATED
     except BrokenPipeError:  # `sam-engine sql ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
@@ -121,6 +129,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _refused(f"{one_line(error)} (temporary files lie in {gettempdir()}; TMPDIR names another folder)")
         traceback.print_exc()
         return BROKEN
+
+
+@contextmanager
+def _leaving_at_sigterm() -> Iterator[None]:
+    """SIGTERM leaves as an exception does, so that temporary files are removed; Ray answers it so where it runs."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _refused(line: str) -> int:

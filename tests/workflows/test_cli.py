@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import resource
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,9 +21,10 @@ from sam_core.model.sam import Sam
 from sam_core.presets import preset, stage_three
 from sam_core.recipes import SmallMaskRule, draft, sa1b
 from schemas.ids import content_hash
-from tests.workflows.conftest import BIN, Engine, Finished
+from tests.workflows.conftest import BIN, Engine, Finished, save_photos
 from workflows.cli import BROKEN, SUBCOMMANDS, Subcommand, main, parse
 from workflows.commands import GenerateConfig, SqlConfig
+from workflows.listing import Listing
 
 
 def refused(done: Finished, *words: str) -> None:
@@ -30,6 +34,26 @@ def refused(done: Finished, *words: str) -> None:
     assert "Traceback" not in done.err
     for word in words:
         assert word in lines[0]
+
+
+def test_sigterm_leaves_nothing_behind(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sent while the source is listed into a database under TMPDIR, which is large for a large source."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    (photo,) = save_photos(tmp_path / "photos", 1)
+    seen: list[int] = []
+
+    def terminated(*_: object) -> None:
+        seen.append(len(list(scratch.iterdir())))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Listing, "look_up", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    done = engine("ingest", photo, tmp_path / "data")
+    assert (done.status, "ended by SIGTERM" in done.err, seen) == (143, True, [1])
+    assert not list(scratch.iterdir())
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_flags_become_a_configuration() -> None:
