@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from decimal import Decimal
@@ -29,7 +30,9 @@ _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
 def sql(config: SqlConfig) -> int:
     """Print the answer to one query. Raises ValueError (one line) when there is no data set or the query fails."""
     answer = _with_unique_names(_ask(connect(config.dataset), config.query))
-    write = {"table": _write_table, "csv": _write_csv, "json": _write_json}[config.format]
+    if not answer.column_names:
+        raise catalog.QueryError('nothing is asked; give one SQL statement, such as "SELECT * FROM summary"')
+    write = {"table": write_table, "csv": _write_csv, "json": _write_json}[config.format]
     try:
         write(answer, sys.stdout)
     except OverflowError as error:
@@ -83,17 +86,40 @@ def s3_filesystem() -> pafs.FileSystem:
     return pafs.PyFileSystem(S3AsBoto3())
 
 
-def _write_table(answer: pa.Table, stream: TextIO) -> None:
+def write_table(answer: pa.Table, stream: TextIO) -> None:
+    """Rows below one another; where not even the names of columns fit on the terminal, each row as a list."""
     console = Console(file=stream, width=None if stream.isatty() else 10_000, emoji=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for field in answer.schema:
-        number = any(is_kind(field.type) for is_kind in _NUMBERS)
-        table.add_column(field.name, justify="right" if number else "left", overflow="fold")
-    for row in answer.slice(0, ROWS_SHOWN).to_pylist():
-        table.add_row(*("" if value is None else str(_shown(value)) for value in row.values()))
-    console.print(table, markup=False)
+    shown = [
+        ["" if value is None else str(_shown(value)) for value in row.values()]
+        for row in answer.slice(0, ROWS_SHOWN).to_pylist()
+    ]
+    fits = sum(len(name) + 2 for name in answer.column_names) <= console.width
+    for table in [_side_by_side(answer.schema, shown)] if fits else _lists(answer.column_names, shown):
+        console.print(table, markup=False)
     if len(answer) > ROWS_SHOWN:
         console.print(f"... the first {ROWS_SHOWN} of {len(answer):,} rows; --format csv or json gives all")
+
+
+def _side_by_side(schema: pa.Schema, rows: list[list[str]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for field in schema:
+        number = any(is_kind(field.type) for is_kind in _NUMBERS)
+        table.add_column(field.name, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _lists(names: list[str], rows: list[list[str]]) -> Iterator[Table]:
+    """A table of name and value for each row, an empty line behind it."""
+    for row in rows:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in zip(names, row, strict=True):
+            table.add_row(name, value)
+        table.add_row("", "")
+        yield table
 
 
 def _write_csv(answer: pa.Table, stream: TextIO) -> None:

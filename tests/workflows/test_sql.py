@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.workflows import fakes
 from tests.workflows.conftest import Engine
 from tests.workflows.test_shard_worker import plan, planned
 from workflows.shard_worker import ShardWorker
+from workflows.sql import connect, write_table
 from workflows.storage import LocalStore, Store, open_store
 
 
@@ -34,6 +36,34 @@ def test_a_table_for_reading(engine: Engine, dataset: str) -> None:
     head, row = done.out.splitlines()
     assert head.split() == ["image_id", "n_masks", "nothing"]
     assert row.split()[1] == "1"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_is_too_wide_for_a_terminal_is_a_list(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    for query, first in (
+        ("SELECT * FROM summary", ["run_id"]),
+        ("SELECT run_id, masks FROM summary", ["run_id", "masks"]),
+    ):
+        answer = connect(dataset).sql(query).to_arrow_table()
+        written = Terminal()
+        write_table(answer, written)
+        lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).split() for line in written.getvalue().splitlines()]
+        assert lines[0][: len(first)] == first
+        assert max(map(len, lines)) <= 2
+        assert ["masks", "1"] in lines or lines[1][1] == "1"
+
+
+@pytest.mark.parametrize("query", ["", " ; ", "-- nothing"])
+def test_a_statement_without_an_answer_is_said(engine: Engine, dataset: str, query: str) -> None:
+    done = engine("sql", dataset, query)
+    assert (done.status, done.out) == (2, "")
+    assert "nothing is asked; give one SQL statement" in done.err
 
 
 def test_markup_in_data_is_text(engine: Engine, dataset: str) -> None:
