@@ -96,6 +96,8 @@ def save_model(
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
     """Where the checkpoint lies. Raises CheckpointError saying where it was looked for."""
+    if str(name_or_path).startswith("s3://"):
+        raise CheckpointError(f"{name_or_path}: models are read from disks; copy it to one of each machine first")
     path = Path(name_or_path)
     if path.suffix in (".safetensors", ".pth", ".pt") or path.is_file():
         if path.is_file():
@@ -145,7 +147,7 @@ def _where_to_get(name: str) -> str:
     try:
         preset(name)
     except ValueError as error:
-        return str(error)
+        return f"{error}; or give the path of a checkpoint, as `sam-engine train` prints it"
     file_name = RELEASED_FILES.get(name, f"{name}.safetensors")
     folder = os.environ.get(CHECKPOINTS_VARIABLE, "unset")
     place = f"put {file_name} into the folder ${CHECKPOINTS_VARIABLE} (now {folder})"

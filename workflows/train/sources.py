@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from schemas import coco
@@ -24,12 +25,14 @@ from schemas.layout import DATASET_KEY, snapshot_key
 from schemas.parquet import from_parquet_bytes
 from workflows.sizes import tell_unread
 from workflows.sources import ImageRef, UriReader, list_images
-from workflows.sql import connect
+from workflows.sql import connect, find_run
 from workflows.storage import S3_SCHEME, open_store, split_place
 from workflows.train.cutouts import read_cutout
 from workflows.train.left_out import UnreadableError
 
 SCENES = "scenes"
+INSTANCES = "instances.json"
+"""COCO in a folder, as `sam-engine export` writes it."""
 CUTOUTS = "cutouts:"
 """What stands before the place of things to be put into scenes."""
 INDEX = pa.schema(
@@ -208,7 +211,7 @@ def _data_set(place: str, table: str, need_masks: bool, crops: WantedCrops | Non
         for uris, image_id in connection.execute(_PICTURES).fetchall():
             yield _row(uris, image_id=image_id)
         return
-    for source, where in _chosen(table):
+    for source, where in _chosen(connection, table):
         masks, vectors = (_with_crops(source, crops), _VECTORS) if crops else (source, "")
         listed = _OF_TABLE.format(table=masks, where=where, vectors=vectors)
         for row in connection.sql(listed).to_arrow_table().to_pylist():
@@ -221,19 +224,22 @@ def _with_crops(table: str, crops: WantedCrops) -> str:
     return _WITH_CROPS.format(table=table, clip=crops.clip_sha256, revision=revision, least=crops.min_area)
 
 
-def _chosen(table: str) -> list[tuple[str, str]]:
+def _chosen(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:
     """Tables with conditions that the text after @ names: all for none."""
     if not table:
         return [(name, "true") for name in _TABLES]
     if _SNAPSHOT.fullmatch(table):
         return [("snapshot", "true")]
-    return [(table, "true")] if table in _TABLES else [("masks", f"run_id = '{_run_name(table)}'")]
+    return [(table, "true")] if table in _TABLES else [("masks", f"run_id = '{_run_id(connection, table)}'")]
 
 
-def _run_name(text: str) -> str:
+def _run_id(connection: duckdb.DuckDBPyConnection, text: str) -> str:
+    """The run of that id or name. Raises ValueError when there is none."""
     if not re.fullmatch(r"[A-Za-z0-9._-]+", text):
-        raise ValueError(f"@{text}: after @ stands masks, annotations, round-N or the id of a run")
-    return text
+        raise ValueError(f"@{text}: after @ stands masks, annotations, round-N or the name or id of a run")
+    if (run_id := find_run(connection, text)) is None:
+        raise ValueError(f"@{text}: no such run; see SELECT run_id, name FROM runs")
+    return run_id
 
 
 def _json_file(source: str) -> Iterator[dict[str, Any]]:
@@ -286,7 +292,7 @@ def _sa1b_picture(source: str, data: bytes) -> str:
 
 
 def _folder(name: str) -> Iterator[dict[str, Any]]:
-    """`images/` beside `labels/`, or pictures beside the JSON of each, as SA-1B comes."""
+    """`images/` beside `labels/`, a COCO `instances.json`, or pictures beside the JSON of each, as SA-1B comes."""
     if not _is_folder(name):
         raise ValueError(f"{name}: no such data set, folder or file")
     store = open_store(name)
@@ -298,6 +304,9 @@ def _folder(name: str) -> Iterator[dict[str, Any]]:
             if place not in pictures:
                 raise ValueError(f"{name}: {key} has no picture images/{place}.*")
             yield _row([f"{store.root}/{pictures[place]}"], masks_uri=f"{store.root}/{key}")
+        return
+    if INSTANCES in keys:
+        yield from _json_file(f"{store.root}/{INSTANCES}")
         return
     documents = [key for key in keys if key.endswith(".json")]
     if not documents:
@@ -316,10 +325,14 @@ def _require_there(name: str, index: pa.Table) -> None:
     reader = UriReader()
     if not any(_is_there(reader, uri) for uri in places):
         reader.exists(places[0])  # which says so where access is denied
-        raise ValueError(
-            f"{name}: {places[0]} is not there any more; if the images moved, run "
-            f"`sam-engine ingest NEW_PLACE {place_of(name)}`"
-        )
+        raise ValueError(f"{name}: {_moved(name, places[0])}")
+
+
+def _moved(name: str, uri: str) -> str:
+    """Why no picture of a source is there, and the way out."""
+    if is_data_set(name):
+        return f"{uri} is not there any more; if the images moved, run `sam-engine ingest NEW_PLACE {place_of(name)}`"
+    return f"{uri} is not there; pictures lie beside the JSON that names them, or in the folder images beside it"
 
 
 def _is_there(reader: UriReader, uri: str) -> bool:

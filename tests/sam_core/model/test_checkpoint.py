@@ -100,11 +100,18 @@ def test_without_the_variable_the_message_says_so(folder, monkeypatch):
 def test_a_wrong_name_suggests_the_nearest(folder):
     with pytest.raises(CheckpointError, match="no model is called 'vit_bb'; did you mean 'vit_b'"):
         load_model("vit_bb")
+    with pytest.raises(CheckpointError, match="or give the path of a checkpoint"):
+        load_model("vit_n-2ecbc4b7c12b")
 
 
 def test_a_missing_file(tmp_path):
     with pytest.raises(CheckpointError, match=r"there is no checkpoint .*missing\.safetensors"):
         load_model(tmp_path / "missing.safetensors")
+
+
+def test_a_model_in_a_bucket_has_to_be_copied(folder):
+    with pytest.raises(CheckpointError, match=r"^s3://bucket/model\.safetensors: models are read from disks"):
+        load_model("s3://bucket/model.safetensors")
 
 
 def truncated(path):

@@ -303,10 +303,15 @@ def test_sources_that_are_none(
 
 
 def test_places_that_are_none(engine: Engine, tmp_path: Path) -> None:
+    coco, empty = tmp_path / "coco", tmp_path / "empty"
+    coco.mkdir()
+    empty.mkdir()
+    (coco / "instances.json").write_text("{}")
     for source, message in (
         (tmp_path / "none", "no such folder"),
         ("https://example.org/x.json", "local paths and s3:// only"),
-        (tmp_path, "no *.json here"),
+        (empty, "no *.json here"),
+        (coco, f"a folder with COCO; import {coco}/instances.json"),
     ):
         finished = engine("import", source, tmp_path / "data")
         assert finished.status == 2

@@ -15,6 +15,7 @@ from tests.workflows.conftest import QUICK, Engine, save_photos
 from tests.workflows.report.data_sets import DataSet, done, failed, photos, run_record
 from tests.workflows.train.conftest import picture, small_config
 from workflows.originals import MOVED
+from workflows.sql import connect
 from workflows.train.left_out import UnreadableError
 from workflows.train.samples import Sampler, numbers_of, photographs
 from workflows.train.sources import open_sources
@@ -57,6 +58,11 @@ def test_coco_polygons_and_crowds(labelled: Path) -> None:
     wanted = np.zeros((48, 64), bool)
     wanted[3:11, 2:12] = True
     assert np.array_equal(masks, wanted[None])
+    shutil.rmtree(labelled / "labels")
+    assert [len(found) for found in masks_of(labelled)] == [1]
+    (labelled / "images").rename(labelled / "pictures")
+    with pytest.raises(ValueError, match=r"/0\.png is not there; pictures lie beside the JSON that names them"):
+        masks_of(labelled / "instances.json")
 
 
 def save_thing(path: Path, seed: int) -> None:
@@ -104,12 +110,17 @@ def test_pictures_without_a_thing_are_no_cutouts(tmp_path: Path) -> None:
 def test_masks_of_a_data_set_and_images_that_moved(tmp_path: Path, tiny_checkpoint: Path, engine: Engine) -> None:
     save_photos(tmp_path / "photos", 2)
     data = tmp_path / "data"
-    assert engine("generate", tmp_path / "photos", data, "--model", tiny_checkpoint, *QUICK).status == 0
+    named = ("--model", tiny_checkpoint, "--run", "first")
+    assert engine("generate", tmp_path / "photos", data, *named, *QUICK).status == 0
     found = masks_of(data)
     assert len(found) == 2
     assert [len(m) for m in masks_of(f"{data}@masks")] == [len(m) for m in found]
     with pytest.raises(ValueError, match="no image with masks"):
         masks_of(f"{data}@annotations")
+    with pytest.raises(ValueError, match="@sweep: no such run"):
+        masks_of(f"{data}@sweep")
+    ((run_id,),) = connect(str(data)).sql("SELECT run_id FROM runs").fetchall()
+    assert len(masks_of(f"{data}@{run_id}")) == len(masks_of(f"{data}@first")) == 2
     (opened,) = open_sources((f"{data}@masks",), need_masks=True)
     shutil.move(tmp_path / "photos", tmp_path / "elsewhere")
     moved = rf"photo-\d+.png is not there any more; if the images moved, run `sam-engine ingest NEW_PLACE {data}`$"

@@ -16,7 +16,7 @@ from workflows.exchange.readers.names import PictureFolder, picture_folder
 from workflows.exchange.readers.sa1b import Sa1bSource
 from workflows.redact import require_no_secrets
 from workflows.sources import UriReader
-from workflows.storage import S3_SCHEME
+from workflows.storage import S3_SCHEME, open_store
 
 _MOST_BYTES = 16 << 30
 _FILES = (".json", ".xml")
@@ -33,6 +33,8 @@ def open_source(config: ImportConfig) -> IncomingSource:
             raise ValueError(f"{name}: {config.kind} is a file, .json or .xml")
         if not name.startswith(S3_SCHEME) and not Path(name).is_dir():
             raise ValueError(f"{name}: no such folder; a source is a folder of SA-1B, a .json or an .xml")
+        if open_store(name).exists("instances.json"):
+            raise ValueError(f"{name}: a folder with COCO; import {name.rstrip('/')}/instances.json")
         return Sa1bSource(name)
     if not name.startswith(S3_SCHEME):
         name = str(Path(name).absolute())
