@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from io import StringIO
 from pkgutil import resolve_name
@@ -164,12 +164,23 @@ def parse(arguments: Sequence[str]) -> object:
     if arguments and not arguments[0].startswith("-") and arguments[0] not in NAMES:
         raise ValueError(f"no command is called {arguments[0]!r}; {did_you_mean(arguments[0], NAMES)}")
     config = _parse(arguments)
+    _require_lists_once(arguments, config)
     if isinstance(config, GenerateConfig):  # again, with the values of the chosen recipe in the place of the default's
         from sam_core.model.checkpoint import configuration_name  # torch takes seconds that `--help` need not wait for
 
         name = recommended_recipe(configuration_name(config.model)) if config.recipe == AUTO else config.recipe
         config = _parse(arguments, default=replace(config, recipe=name, thresholds=recipe(name)))
     return config
+
+
+def _require_lists_once(arguments: Sequence[str], config: object) -> None:
+    """Raises ValueError for an option of several values that is given twice, of which the last alone would count."""
+    options = config.task if isinstance(config, EvaluateCommand) else config
+    for field in fields(options):  # type: ignore[arg-type]
+        flag = f"--{field.name.replace('_', '-')}"
+        times = sum(word == flag or word.startswith(f"{flag}=") for word in arguments)
+        if times > 1 and isinstance(getattr(options, field.name), tuple):
+            raise ValueError(f"{flag} is given {times} times; name all of its values behind one: {flag} A B")
 
 
 def run(config: object) -> int:

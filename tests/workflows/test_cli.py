@@ -118,6 +118,14 @@ def test_wrong_usage_is_one_line_and_exits_with_2(arguments: list[str], capsys: 
     assert said.err.endswith(" --help`\n") or "no command is called" in said.err
 
 
+def test_a_list_that_is_given_twice_is_refused_as_half_of_it_would_count() -> None:
+    for words in ("evaluate single-point --data a --data b", "export data out --format coco --licences a --licences=b"):
+        with pytest.raises(ValueError, match=r"--(data|licences) is given 2 times; name all of its values behind one"):
+            parse(words.split())
+    # Of one value the last counts.
+    parse(["evaluate", "single-point", "--data", "a", "b", "--limit", "1", "--limit", "2"])
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert re.fullmatch(r"sam-engine \d+\.\d+\S*\n", capsys.readouterr().out)
