@@ -91,6 +91,10 @@ class IngestConfig:
     max_pixels: int = MAX_PIXELS
     """Larger images are noted without a size."""
 
+    def __post_init__(self) -> None:
+        if not self.max_pixels > 0:
+            raise ValueError(f"--max-pixels is {self.max_pixels}; it must be positive")
+
 
 @dataclass(frozen=True, slots=True)
 class SqlConfig:

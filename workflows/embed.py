@@ -25,7 +25,7 @@ from schemas.layout import embedding_key
 from workflows.annotate.commands import EmbedConfig
 from workflows.devices import choose_device
 from workflows.embeddings import embed_image, embedded_images, stale_embeddings
-from workflows.failures import one_line
+from workflows.failures import one_line, tell_left_out
 from workflows.images import ImageError
 from workflows.models import Model, find_model, register_model
 from workflows.originals import StoredImage, read_pixels
@@ -64,8 +64,7 @@ def embed(config: EmbedConfig) -> int:
         ((images, missing),) = tables.execute(_COUNT).fetchall()
         register_model(store, model, datetime.now(UTC))
         failures = _work(config, store, model, tables, missing) if missing else []
-    for failure in failures:
-        print(f"not embedded: {failure}")
+    tell_left_out(failures)
     print(f"{store.root}: {images - len(failures):,} of {images:,} images embedded by {model.model_id}")
     _settle_stale(store, model, prune=config.prune)
     return 1 if failures or unread else 0

@@ -37,6 +37,12 @@ class EmbedConfig:
     prune: bool = False
     """Delete the embeddings that other models made."""
 
+    def __post_init__(self) -> None:
+        for name in ("workers", "threads", "max_pixels"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
+
 
 @dataclass(frozen=True, slots=True)
 class AnnotateConfig:
@@ -78,7 +84,7 @@ class AnnotateConfig:
     """Larger images are left out."""
 
     def __post_init__(self) -> None:
-        for name in ("sample", "reminder_seconds", "lease_seconds", "threads"):
+        for name in ("sample", "reminder_seconds", "lease_seconds", "threads", "max_pixels"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")

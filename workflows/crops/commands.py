@@ -32,7 +32,7 @@ class CropsConfig:
     """Larger images are left out."""
 
     def __post_init__(self) -> None:
-        for name in ("draws", "min_area", "workers", "threads"):
+        for name in ("draws", "min_area", "workers", "threads", "max_pixels"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")

@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from workflows.annotate.commands import AnnotateConfig
+from workflows.annotate.commands import AnnotateConfig, EmbedConfig
 
 
 @pytest.mark.parametrize(
@@ -19,9 +19,16 @@ from workflows.annotate.commands import AnnotateConfig
         ("round", 2**31, "--round is 2147483648; it must be between"),
         ("token", "two words", "--token has a space"),
         ("token", "\u732b", "--token has a space or other characters"),
+        ("max_pixels", 0, "--max-pixels is 0; it must be positive"),
         ("port", 65536, "--port is 65536; it must be between"),
     ],
 )
 def test_refusals(name: str, value: object, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         AnnotateConfig(dataset="data", **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["workers", "threads", "max_pixels"])
+def test_embedding_takes_positive_numbers_alone(name: str) -> None:
+    with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is -1; it must be positive"):
+        EmbedConfig(dataset="data", **{name: -1})  # type: ignore[arg-type]
