@@ -12,6 +12,7 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import urllib.request
@@ -46,6 +47,7 @@ def find_runtime() -> Runtime:
     """ONNX Runtime Web out of the cache, fetched first if it is not there. Raises AssetError."""
     folder = _cache() / f"{PACKAGE}-{VERSION}"
     if not _is_whole(folder):
+        print(f"getting {PACKAGE} {VERSION}, which browsers decode with (41 MB, once)", file=sys.stderr, flush=True)
         _unpack(_tarball(), folder)
     return Runtime(folder)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,11 +23,15 @@ from schemas.layout import model_card_key, model_text_key, model_weights_key, tr
 from schemas.records import ModelRecord, TrainingRecord, to_json
 from workflows.failures import tell_left_out
 from workflows.models import Model, stored_model
+from workflows.progress import Progress
 from workflows.storage import Store
 from workflows.train import checkpoints
-from workflows.train.metrics import Progress, read_metrics
+from workflows.train.metrics import Progress as Step
+from workflows.train.metrics import read_metrics
 from workflows.train.samples import photographs
 from workflows.train.sources import Source, open_sources
+
+T = TypeVar("T")
 
 STEPS_AVERAGED = 50
 CLICKS = (1, 3)
@@ -108,14 +112,14 @@ def finished(store: Store, run_id: str) -> Finished | None:
         return None
 
 
-def training_metrics(rows: Sequence[Progress]) -> dict[str, float]:
+def training_metrics(rows: Sequence[Step]) -> dict[str, float]:
     """Means over the last steps."""
     last = rows[-STEPS_AVERAGED:]
     values = {f"train_{name}": float(np.mean([row.values[name] for row in last])) for name in last[-1].values}
     return values | {"flop_utilisation": float(np.mean([row.utilisation for row in last]))}
 
 
-def left_out_of(rows: Sequence[Progress]) -> dict[str, str]:
+def left_out_of(rows: Sequence[Step]) -> dict[str, str]:
     """The pictures that could not be read in any step, by their places in order, each with the reason."""
     found = {place: reason for row in rows for place, reason in row.left_out.items()}
     return dict(sorted(found.items()))
@@ -135,14 +139,23 @@ def validation(sam: Sam, source: str) -> dict[str, float]:
     Raises ValueError (one line) when there is none.
     """
     unread: list[str] = []
-    seen = photographs(open_validation(source), lambda failure: unread.append(str(failure)))
-    samples = (Sample(image, masks) for image, masks in islice(seen, IMAGES_VALIDATED))
+    opened = open_validation(source)
+    seen = photographs(opened, lambda failure: unread.append(str(failure)))
     try:
-        figures = evaluate_clicks(sam, samples, clicks=CLICKS)
+        with Progress("validating", min(len(opened), IMAGES_VALIDATED)) as progress:
+            samples = (Sample(*found) for found in _counted(islice(seen, IMAGES_VALIDATED), progress))
+            figures = evaluate_clicks(sam, samples, clicks=CLICKS)
     finally:
         tell_left_out(unread)
     named = {f"validation_{count}_click_miou": value for count, value in zip(CLICKS, figures.miou, strict=True)}
     return named | {"validation_oracle_miou": figures.oracle_miou[0], "validation_box_miou": figures.box_miou}
+
+
+def _counted(seen: Iterable[T], progress: Progress) -> Iterator[T]:
+    """The same, each counted once it is done with."""
+    for one in seen:
+        yield one
+        progress.add(images=1)
 
 
 def card(model: ModelRecord) -> str:

@@ -39,13 +39,17 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_tarball_is_unpacked_once_and_only_what_is_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tarball_is_unpacked_once_and_only_what_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     tarball = packed(tmp_path / "ort.tgz", FILES)
     monkeypatch.setenv(assets.TARBALL_VARIABLE, str(tarball))
     folder = find_runtime().folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
     tarball.unlink()
+    assert "getting onnxruntime-web" in capsys.readouterr().err
     assert find_runtime().folder == folder
+    assert capsys.readouterr().err == ""
     assert not list(tmp_path.rglob("outside.txt"))
 
 
