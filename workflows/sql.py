@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TextIO
@@ -44,7 +44,10 @@ def _ask(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
     """As `catalog.query`, in a thread of its own: one that is in DuckDB hears of Ctrl-C only when it has its answer."""
     with ThreadPoolExecutor(1) as asking:
         try:
-            return asking.submit(catalog.query, connection, query).result()
+            answer = asking.submit(catalog.query, connection, query)
+            while wait([answer], timeout=0.5).not_done:  # a signal that another thread was given wakes nobody here
+                pass
+            return answer.result()
         except KeyboardInterrupt:
             connection.interrupt()
             raise

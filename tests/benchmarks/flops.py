@@ -112,11 +112,12 @@ def absorbed_decoder_macs(config: SamConfig) -> DecoderMacs:
     dim, inner, rows = decoder.transformer_dim, decoder.transformer_dim // 2, tokens * decoder.num_heads
     on_tokens = tokens * dim * inner  # one projection of the tokens, or its absorption of the image's
     own = _attention(tokens, tokens, dim, dim) + 2 * tokens * dim * decoder.mlp_dim
-    messages = 2 * on_tokens + rows * pixels * dim
-    first = own + 3 * on_tokens + 3 * tokens * pixels * inner + messages
+    written = (tokens - 1) * decoder.num_heads  # the first token stays unsaid
+    messages = 2 * on_tokens + written * pixels * dim
+    first = own + 3 * on_tokens + (3 * tokens - 1) * pixels * inner + messages
     read = 4 * on_tokens + 2 * rows * pixels * dim
     last_read = read * (1 + decoder.num_multimask_outputs) // tokens  # by the tokens of which an answer is made
-    write = 2 * on_tokens + tokens * inner + rows * pixels * dim + messages
+    write = 2 * on_tokens + tokens * inner + written * pixels * dim + messages
     return DecoderMacs(
         share=3 * pixels * dim * inner,
         ask=first + (decoder.depth - 1) * (own + read + write) + last_read + _quality_macs(decoder),
