@@ -10,6 +10,7 @@ from tyro.conf import Positional
 from sam_core.recipes import Recipe
 from schemas.layout import checked_name
 from workflows.images import MAX_PIXELS
+from workflows.option_values import require_positive
 from workflows.redact import redact
 
 AUTO = "auto"
@@ -61,10 +62,9 @@ class GenerateConfig:
     """Single values of the recipe."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "threads", "shard_size", "max_pixels", "image_timeout", "image_memory", "gpu_memory"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
+        require_positive(
+            self, "workers", "threads", "shard_size", "max_pixels", "image_timeout", "image_memory", "gpu_memory"
+        )
         if self.run is not None:
             checked_name(self.run, "--run")  # before a source is listed and read
 
@@ -92,8 +92,7 @@ class IngestConfig:
     """Larger images are noted without a size."""
 
     def __post_init__(self) -> None:
-        if not self.max_pixels > 0:
-            raise ValueError(f"--max-pixels is {self.max_pixels}; it must be positive")
+        require_positive(self, "max_pixels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +149,7 @@ class StatusConfig:
     """One JSON array instead of words."""
 
     def __post_init__(self) -> None:
-        if self.watch is not None and not self.watch > 0:
-            raise ValueError(f"--watch is {self.watch}; it must be positive")
+        require_positive(self, "watch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +181,7 @@ class PlanConfig:
     """The run, by id or name, that --actual looks at."""
 
     def __post_init__(self) -> None:
-        for name in ("gpus", "hours", "price", "utilisation", "images"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"--{name} is {value}; it must be positive")
+        require_positive(self, "gpus", "hours", "price", "utilisation", "images")
         if self.gpus and self.hours:
             raise ValueError("--gpus and --hours exclude each other: one follows from the other")
 
@@ -259,10 +254,9 @@ class TrainCommand:
     """Engine round that the model belongs to."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "threads", "accumulate", "save_every", "iterations", "images", "masks_per_image"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
+        require_positive(
+            self, "workers", "threads", "accumulate", "save_every", "iterations", "images", "masks_per_image"
+        )
         for name in ("window_share", "centre_share", "chosen"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:

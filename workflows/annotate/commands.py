@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from schemas.tables import Stage
 from workflows.images import MAX_PIXELS
+from workflows.option_values import require_positive
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_LEASE = 31_536_000
@@ -38,10 +39,7 @@ class EmbedConfig:
     """Delete the embeddings that other models made."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "threads", "max_pixels"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
+        require_positive(self, "workers", "threads", "max_pixels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +82,7 @@ class AnnotateConfig:
     """Larger images are left out."""
 
     def __post_init__(self) -> None:
-        for name in ("sample", "reminder_seconds", "lease_seconds", "threads", "max_pixels"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
+        require_positive(self, "sample", "reminder_seconds", "lease_seconds", "threads", "max_pixels")
         if self.lease_seconds > LONGEST_LEASE:
             raise ValueError(f"--lease-seconds is {self.lease_seconds:g}; a year, {LONGEST_LEASE}, is enough")
         if self.round is not None and not 0 <= self.round <= HIGHEST_ROUND:

@@ -8,6 +8,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from workflows.images import MAX_PIXELS
+from workflows.option_values import require_positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,4 @@ class CropsConfig:
     """Larger images are left out."""
 
     def __post_init__(self) -> None:
-        for name in ("draws", "min_area", "workers", "threads", "max_pixels"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
+        require_positive(self, "draws", "min_area", "workers", "threads", "max_pixels")

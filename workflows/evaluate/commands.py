@@ -10,6 +10,7 @@ from tyro.conf import subcommand
 
 from sam_core.templates import PLAIN, require_templates
 from workflows.images import MAX_PIXELS
+from workflows.option_values import require_positive
 
 WORK_FIELDS = ("out", "data", "model", "image_folder", "workers", "threads", "shard_size", "device", "max_pixels")
 """Fields that do not decide what is measured, or that the evaluation's identity names by content."""
@@ -43,15 +44,9 @@ class TaskConfig:
     """Larger images end as errors."""
 
     def __post_init__(self) -> None:
-        self._require_positive("limit", "workers", "threads", "shard_size", "max_pixels")
+        require_positive(self, "limit", "workers", "threads", "shard_size", "max_pixels")
         if self.seed < 0:
             raise ValueError(f"--seed is {self.seed}; it must be 0 or more")
-
-    def _require_positive(self, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
 
     def measured(self) -> dict[str, object]:
         """The values that decide what is measured, beside the model, the data and the device."""
@@ -77,7 +72,7 @@ class SinglePointConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         TaskConfig.__post_init__(self)
-        self._require_positive("masks_per_image", "most_masks", "enough_masks")
+        require_positive(self, "masks_per_image", "most_masks", "enough_masks")
         require_least_area(self.least_area)
         require_clicks(self.clicks)
 
@@ -103,7 +98,7 @@ class FairnessConfig(TaskConfig):
         TaskConfig.__post_init__(self)
         require_least_area(self.least_area)
         require_clicks(self.clicks)
-        require_draws(self.draws)
+        require_positive(self, "draws")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +118,7 @@ class EdgesConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         TaskConfig.__post_init__(self)
-        self._require_positive("points_per_side", "thresholds")
+        require_positive(self, "points_per_side", "thresholds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +134,7 @@ class ProposalsConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         TaskConfig.__post_init__(self)
-        self._require_positive("points_per_side", "proposals")
+        require_positive(self, "points_per_side", "proposals")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +169,7 @@ class TextConfig(TaskConfig):
     def __post_init__(self) -> None:
         TaskConfig.__post_init__(self)
         require_templates(self.templates)
-        require_draws(self.draws)
+        require_positive(self, "draws")
 
     def measured(self) -> dict[str, object]:
         """Without the places of CLIP and of the rival: their hashes are part of the identity."""
@@ -197,12 +192,6 @@ class EvaluateCommand:
     """Measure a model as the paper does, beside its figures; the same command again goes on where it stopped."""
 
     task: _Tasks
-
-
-def require_draws(draws: int) -> None:
-    """Raise ValueError unless there is a resample."""
-    if draws < 1:
-        raise ValueError(f"--draws is {draws}; it must be positive")
 
 
 def require_least_area(area: float) -> None:

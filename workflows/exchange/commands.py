@@ -8,6 +8,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from workflows.images import MAX_PIXELS
+from workflows.option_values import require_positive
 
 Format = Literal["sa1b", "coco", "lvis", "huggingface", "imagefolder", "webdataset", "labels"]
 Kind = Literal["auto", "sa1b", "coco", "label-studio", "cvat"]
@@ -40,9 +41,7 @@ class ExportConfig:
     """An image of more is refused."""
 
     def __post_init__(self) -> None:
-        for name in ("images_per_file", "max_pixels"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be positive")
+        require_positive(self, "images_per_file", "max_pixels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,7 @@ class ImportConfig:
     """Larger images are refused."""
 
     def __post_init__(self) -> None:
-        if not self.max_pixels > 0:
-            raise ValueError(f"--max-pixels is {self.max_pixels}; it must be positive")
+        require_positive(self, "max_pixels")
         if not self.annotator.strip():
             raise ValueError("--annotator is empty; name whoever drew the masks")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tyro.conf import Positional
 
 from workflows.images import MAX_PIXELS
+from workflows.option_values import require_positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,5 +38,4 @@ class ProtectConfig:
             raise ValueError(f"--min-score is {self.min_score}; it must be between 0 and 1")
         if not 0 <= self.margin <= 2:
             raise ValueError(f"--margin is {self.margin}; it must be from 0 to 2")
-        if not self.max_pixels > 0:
-            raise ValueError(f"--max-pixels is {self.max_pixels}; it must be positive")
+        require_positive(self, "max_pixels")

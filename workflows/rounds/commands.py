@@ -7,6 +7,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from workflows.option_values import require_positive
+
 
 @dataclass(frozen=True, slots=True)
 class RoundsConfig:
@@ -24,8 +26,7 @@ class RoundsConfig:
     """status as one JSON array instead of a table."""
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"--steps is {self.steps}; it must be positive")
+        require_positive(self, "steps")
         if self.action == "status" and (self.simulate or self.steps is not None):
             raise ValueError("rounds status does nothing: --simulate and --steps are for run and resume")
         if self.action != "status" and self.json:

@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from sam_core.templates import PLAIN, require_templates
 from workflows.images import MAX_PIXELS
+from workflows.option_values import require_positive
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -81,7 +82,4 @@ class TagConfig:
 
     def __post_init__(self) -> None:
         require_templates(self.templates)
-        for name in ("top", "workers", "threads", "max_pixels"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
+        require_positive(self, "top", "workers", "threads", "max_pixels")
