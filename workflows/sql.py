@@ -45,7 +45,7 @@ def _ask(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
     with ThreadPoolExecutor(1) as asking:
         try:
             answer = asking.submit(catalog.query, connection, query)
-            while wait([answer], timeout=0.5).not_done:  # a signal that another thread was given wakes nobody here
+            while wait([answer], timeout=0.5).not_done:  # a signal just before a wait begins does not end it
                 pass
             return answer.result()
         except KeyboardInterrupt:
