@@ -13,8 +13,9 @@ from tests.workflows.train.conftest import picture
 from tests.workflows.train.here import train_here
 from workflows.rounds.config import EngineConfig, parse_engine
 from workflows.rounds.detector_job import train_detector
-from workflows.rounds.engine import Engine, Means, open_engine
+from workflows.rounds.engine import Engine, Means, open_engine, run_rounds
 from workflows.rounds.simulated import simulate_here
+from workflows.rounds.steps import STEPS
 
 Document = dict[str, Any]
 Opened = Callable[..., Engine]
@@ -23,6 +24,10 @@ Opened = Callable[..., Engine]
 def save_pictures(folder: Path, seeds: Iterable[int]) -> Path:
     """images/ and labels/ with one picture for each seed."""
     return save_labelled(folder, {seed: picture(seed) for seed in seeds})
+
+
+def finish(engine: Engine) -> None:
+    assert run_rounds(engine, STEPS, tell=lambda _: None)
 
 
 @pytest.fixture

@@ -1,0 +1,133 @@
+"""engine.yaml, held-out images and their masks are edited between two commands: what goes on, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from schemas.catalog import connect
+from tests.workflows.rounds.conftest import Document, Opened, finish, save_pictures
+from tests.workflows.rounds.state import state_of
+from tests.workflows.train.conftest import picture
+from workflows.rounds import steps
+from workflows.rounds.config import parse_engine
+from workflows.rounds.engine import run_rounds
+from workflows.rounds.evaluate import measure
+from workflows.rounds.outcomes import Evaluated, Figures, Queued, Staged, from_details
+from workflows.rounds.steps import STEPS
+
+
+def test_changes_in_the_middle_of_a_round_are_refused(document: Document, opened: Opened) -> None:
+    run_rounds(opened(parse_engine(document, where="e")), STEPS, most=1, tell=lambda _: None)
+    document["training"]["iterations"] = 3
+    changed = parse_engine(document, where="e")
+    with pytest.raises(ValueError, match="round 1 was begun with another training than"):
+        finish(opened(changed))
+
+
+def test_how_the_work_is_done_may_change_in_the_middle_of_a_round(document: Document, opened: Opened) -> None:
+    """Or a round that was begun with more workers than the cluster holds could never end."""
+    document["stages"] = [{"stage": "assisted_manual", "images": 2, "training": document["training"] | {"workers": 2}}]
+    run_rounds(opened(parse_engine(document, where="e")), STEPS, most=1, tell=lambda _: None)
+    document["stages"][0]["training"] |= {"workers": 1, "threads": 2, "save_every": 7}
+    finish(opened(parse_engine(document, where="e")))
+
+
+def test_a_finished_engine_goes_on_with_another_round(document: Document, opened: Opened) -> None:
+    document["stages"] = [{"stage": "assisted_manual", "images": 2}]
+    finish(opened(parse_engine(document, where="e")))
+    document["stages"][0]["rounds"] = 2
+    engine = opened(parse_engine(document, where="e"))
+    finish(engine)
+    queues = [from_details(Staged, engine.read(number).details).queue for number in (1, 2)]
+    assert [len(queue) for queue in queues] == [2, 2]
+    assert not set(queues[0]) & set(queues[1])
+
+
+@pytest.mark.parametrize("change", ["images", "held_out"])
+def test_a_round_gets_the_images_that_the_file_asks_for_when_it_begins(
+    document: Document, opened: Opened, tmp_path: Path, change: str
+) -> None:
+    """And not those that were chosen before the file was edited, which may be held out since."""
+    document["stages"] = [{"stage": "assisted_manual", "images": 2}, {"stage": "semi_automatic", "images": 2}]
+    run_rounds(opened(parse_engine(document, where="e")), STEPS, most=7, tell=lambda _: None)
+    chosen = from_details(Queued, opened(parse_engine(document, where="e")).read(1).details).queue
+    if change == "images":
+        document["stages"][1]["images"] = 3
+    else:
+        names = dict(connect(document["dataset"]).execute("SELECT image_id, uris[1] FROM images").fetchall())
+        document["held_out"] = str(tmp_path / "other")
+        save_pictures(tmp_path / "other", [int(Path(names[image]).stem) for image in chosen])
+    engine = opened(parse_engine(document, where="e"))
+    run_rounds(engine, STEPS, most=1, tell=lambda _: None)
+    queue = from_details(Staged, engine.read(2).details).queue
+    assert len(queue) == (3 if change == "images" else 2)
+    assert change == "images" or not set(queue) & set(chosen)
+
+
+def test_rounds_that_are_done_stay_what_they_were(document: Document, opened: Opened) -> None:
+    document["stages"] = [{"stage": "assisted_manual", "images": 2, "rounds": 2}]
+    finish(opened(parse_engine(document, where="e")))
+    before = state_of(Path(document["dataset"]))
+    document["stages"] = [{"stage": "assisted_manual", "images": 2}, {"stage": "semi_automatic", "images": 2}]
+    with pytest.raises(ValueError, match=r"round 2 is one of assisted_manual, engine\.yaml has semi_automatic in its"):
+        finish(opened(parse_engine(document, where="e")))
+    assert state_of(Path(document["dataset"])) == before
+
+
+def test_figures_are_compared_with_those_of_the_same_images(
+    document: Document, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = _measured(monkeypatch)
+    finish(opened(parse_engine(document, where="e")))
+    assert measured == [2, 2, 2]  # before and after the first round, after the second
+    document["stages"].append({"stage": "semi_automatic", "images": 2})
+    document["evaluation"]["images"] = 3
+    engine = opened(parse_engine(document, where="e"))
+    finish(engine)
+    assert measured[3:] == [3, 3]
+    evaluated = from_details(Evaluated, engine.read(3).details)
+    assert [evaluated.before.images, evaluated.after.images] == [3, 3]
+
+
+def _measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each measurement from now on was made on."""
+    measured: list[int] = []
+
+    def counted(*arguments: Any, **named: Any) -> Figures:
+        found = measure(*arguments, **named)
+        measured.append(found.images)
+        return found
+
+    monkeypatch.setattr(steps, "measure", counted)
+    return measured
+
+
+def test_figures_are_compared_with_those_of_the_same_true_masks(
+    document: Document, opened: Opened, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Held-out labels that were corrected between two rounds: the old model is measured again, not only the new one."""
+    document["stages"] = [{"stage": "assisted_manual", "images": 2, "rounds": 2}]
+    measured = _measured(monkeypatch)
+    run_rounds(opened(parse_engine(document, where="e")), STEPS, most=7, tell=lambda _: None)
+    assert measured == [2, 2]
+    Image.fromarray(picture(20)[1]).save(tmp_path / "held_out" / "labels" / "10.png")
+    finish(opened(parse_engine(document, where="e")))
+    assert measured == [2, 2, 2, 2]
+
+
+def test_no_image_left(document: Document, opened: Opened) -> None:
+    document["stages"] = [{"stage": "assisted_manual", "images": 6, "rounds": 2}]
+    document["stages"].append({"stage": "automatic", "recipe": "draft"})
+    with pytest.raises(ValueError, match="round 2: no image is left to annotate"):
+        finish(opened(parse_engine(document, where="e")))
+    document["stages"][0]["rounds"] = 1  # as the message says; that round 2 was to be another one is forgotten
+    engine = opened(parse_engine(document, where="e"))
+    assert not run_rounds(engine, STEPS, most=1, tell=lambda _: None)
+    assert (engine.read(2).stage, engine.read(2).state) == ("automatic", "stage")
+    document["stages"][0]["rounds"] = 2
+    with pytest.raises(ValueError, match=r"round 2 is one of automatic, engine\.yaml has assisted_manual"):
+        finish(opened(parse_engine(document, where="e")))
