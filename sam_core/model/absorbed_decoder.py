@@ -125,7 +125,7 @@ class AbsorbedDecoder:
             tokens = layer.norm2(tokens + what_was_read(read, pooled))
             tokens = layer.norm3(tokens + layer.mlp(tokens))
             write = layer.cross_attn_image_to_token
-            size = _prompts_at_once(shared, len(sparse))
+            size = _group_size(shared, len(sparse))
             scored = (beside_first(x, write.num_heads).others for x in writing_probes(write, tokens + token_pe))
             probes, offsets = (x.split(size) for x in scored)
             groups = [_later_parts(*own, shared) for own in zip(probes, offsets, image, strict=True)]
@@ -190,7 +190,7 @@ class AbsorbedDecoder:
         tokens = layer.norm3(tokens + layer.mlp(tokens))
         keys = split_heads(write.k_proj(tokens + token_pe), write.num_heads) * shared.queries.shape[-1] ** -0.5
         keys = keys[:, :, 1:] - keys[:, :, :1]
-        groups = [_first_parts(own, shared) for own in keys.split(_prompts_at_once(shared, len(tokens)))]
+        groups = [_first_parts(own, shared) for own in keys.split(_group_size(shared, len(tokens)))]
         return tokens, _Update(layer, beside_first(messages(write, tokens), write.num_heads), groups)
 
 
@@ -215,7 +215,7 @@ def _write_and_read(
     update: _Update, probes: Tensor, shared: SharedImage
 ) -> tuple[tuple[tuple[Tensor, ...], ...], Tensor]:
     """The images after writing, and what probes [N, P, C] then read from all of each: pooled [N, P, C]."""
-    size = _prompts_at_once(shared, len(probes))
+    size = _group_size(shared, len(probes))
     told = map(Beside, *(x.split(size) for x in update.messages))
     own = zip(update.groups, told, probes.split(size), strict=True)
     images, pooled = zip(*(_write_and_read_together(update.layer, *each, shared) for each in own), strict=True)
@@ -259,7 +259,7 @@ def prompts_at_once(positions: int, channels: int) -> int:
     return max(1, BYTES_AT_ONCE // (4 * min(POSITIONS_AT_ONCE, positions) * channels))
 
 
-def _prompts_at_once(shared: SharedImage, prompts: int) -> int:
+def _group_size(shared: SharedImage, prompts: int) -> int:
     """How many of some prompts see the image together: all but on a CPU."""
     return prompts_at_once(*shared.image.shape[1:]) if can_compile(shared.image) else prompts
 
