@@ -124,7 +124,7 @@ class _Ask(_Step):
         decoder, grid = _decoder(self.sam), self.sam.config.image_encoder.grid
         shared = SharedImage(image, positions, keys, values, queries, (), (grid, grid), seen=(grid, grid))
         decoded = decoder.decode(shared, self.sam.prompt_encoder.embed(points, labels, None).sparse)
-        return decoded.whole_image[0], decoder.filters(decoded.masks)[0], decoded.iou[0]
+        return decoded.image[0], decoder.filters(decoded.masks)[0], decoded.iou[0]
 
 
 class _Draw(_Step):

@@ -28,7 +28,6 @@ from sam_core.masks.candidates import KEPT, Candidates, Ledger, Measures, concat
 from sam_core.masks.crops import Crop, crop_plan
 from sam_core.masks.nms import nms
 from sam_core.masks.select import judge_measures, judge_predicted_iou
-from sam_core.model.absorbed_decoder import prompts_at_once
 from sam_core.model.sam import Sam
 from sam_core.predict import encode
 from sam_core.prompting import AbsorbedPrompter, PlainPrompter, Points, Prompter
@@ -36,10 +35,11 @@ from sam_core.recipes import Recipe
 
 PLAIN_BATCH = 64
 """Prompts decoded at a time by the released code."""
-CPU_BATCH = 128
-"""The same on a CPU at most: enough batches of an image are left for many lanes."""
-IMAGE_BYTES = 36 << 20
-"""What the images of one batch of prompts may occupy on a CPU, in each lane."""
+CPU_BATCH = 86
+"""The same on a CPU at most: twelve even batches of a grid of 32 x 32, some for each of many lanes."""
+IMAGE_BYTES = 25 << 20
+"""What the images of a batch of prompts may occupy on a CPU, in each lane. Memory in blocks near 32 MB is given back to
+the system by glibc, whatever `lanes.keep_freed_memory` says, and cleared before it is used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +202,9 @@ class MaskGenerator:
 
 
 def _batch_on_cpu(sam: Sam) -> int:
-    """As many prompts as share what weights and calls cost, in whole groups, and no more than there is memory for."""
+    """As many prompts as share what weights and calls cost, and no more than there is memory for."""
     positions, channels = sam.config.image_encoder.grid**2, sam.config.mask_decoder.transformer_dim
-    group = prompts_at_once(positions, channels)
-    batch = max(1, min(CPU_BATCH, IMAGE_BYTES // (4 * positions * channels)))
-    return max(batch // group * group, min(batch, group))
+    return max(1, min(CPU_BATCH, IMAGE_BYTES // (4 * positions * channels)))
 
 
 def check_image(image: NDArray[np.uint8]) -> None:

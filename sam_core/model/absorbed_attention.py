@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from sam_core.model.softmax import softmax_beside_zero
 from sam_core.model.two_way_transformer import Attention
 
 
@@ -102,9 +102,6 @@ def beside_first(rows: Tensor, heads: int) -> Beside:
 
 
 def weights_beside_first(scores: Tensor, heads: int) -> Tensor:
-    """The weights of all tokens but the first, from how much more they score than it: [N, H * (T - 1), L] -> the same.
-
-    On a CPU the scores are used up.
-    """
-    prompts, rows, positions = scores.shape
-    return softmax_beside_zero(scores.view(prompts * heads, -1, positions)).reshape(prompts, rows, positions)
+    """The weights of all tokens but the first, from how much more than it they score: both [N, H * (T - 1), L]."""
+    by_head = F.pad(scores.unflatten(1, (heads, -1)), (0, 0, 1, 0))
+    return by_head.softmax(2)[:, :, 1:].flatten(1, 2)

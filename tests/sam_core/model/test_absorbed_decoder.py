@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from sam_core.model import absorbed_decoder
 from sam_core.model.absorbed_decoder import AbsorbedDecoder
 from sam_core.model.sam import Sam
 from sam_core.model.upscaling import UNSEEN
@@ -56,30 +55,35 @@ def test_draws_nothing_when_nothing_is_wanted(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("config", [vit_test(), at_image_size(vit_n(), 128)], ids=["plain", "fine features"])
 @torch.no_grad()
-def test_in_parts_and_groups_as_all_at_once(config: SamConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows in parts of two, the last one shorter where it is cut off by padding, and seven prompts in threes."""
+def test_what_is_padding_is_not_drawn(config: SamConfig) -> None:
     sam = randomised(config)
-    side, channels = config.image_encoder.grid, config.mask_decoder.transformer_dim
+    side = config.image_encoder.grid
     features = sam.image_encoder(torch.randn(1, 3, config.image_size, config.image_size))
     points = torch.rand(7, 1, 2) * config.image_size
     sparse, dense = sam.prompt_encoder.embed(points, torch.ones(7, 1, dtype=torch.int64), None)
     absorbed = AbsorbedDecoder(sam.mask_decoder)
-    shared = absorbed.share(features, sam.prompt_encoder.dense_positions(), dense, seen=(side - 1, side - 1))
+    shared = absorbed.share(features, sam.prompt_encoder.dense_positions(), dense, seen=(side - 1, side - 2))
     wanted = torch.rand(7, 3) > 0.5
-
-    whole = absorbed.decode(shared, sparse)
-    drawn = absorbed.draw(shared, whole, wanted)
+    drawn = absorbed.draw(shared, absorbed.decode(shared, sparse), wanted)
     plain = sam.mask_decoder(features, sam.prompt_encoder.dense_positions(), sparse, dense, multimask=True)
-    seen = 4 * (side - 1)
-    torch.testing.assert_close(drawn[:, :seen, :seen], plain.logits[wanted][:, :seen, :seen], atol=1e-4, rtol=1e-4)
-    assert (drawn[:, seen:] == UNSEEN).all()
-    assert (drawn[:, :, seen:] == UNSEEN).all()
-    monkeypatch.setattr(absorbed_decoder, "POSITIONS_AT_ONCE", 2 * side)
-    monkeypatch.setattr(absorbed_decoder, "BYTES_AT_ONCE", 3 * 4 * 2 * side * channels)
-    pieces = absorbed.decode(shared, sparse)
-    assert [[tuple(part.shape[:2]) for part in parts] for parts in pieces.image] == [
-        [(prompts, 2 * side)] * (side // 2) for prompts in (3, 3, 1)
-    ]
-    torch.testing.assert_close(pieces.iou, whole.iou, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(pieces.whole_image, whole.whole_image, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(absorbed.draw(shared, pieces, wanted), drawn, atol=1e-4, rtol=1e-5)
+    rows, columns = 4 * (side - 1), 4 * (side - 2)
+    torch.testing.assert_close(
+        drawn[:, :rows, :columns], plain.logits[wanted][:, :rows, :columns], atol=1e-4, rtol=1e-4
+    )
+    assert (drawn[:, rows:] == UNSEEN).all()
+    assert (drawn[:, :, columns:] == UNSEEN).all()
+
+
+@torch.no_grad()
+def test_compiled_as_in_torch() -> None:
+    """With gradients nothing is compiled; one mask for each prompt, and prompts of three points."""
+    sam = randomised(at_image_size(vit_n(), 96))
+    features = sam.image_encoder(torch.randn(1, 3, 96, 96))
+    sparse, dense = sam.prompt_encoder.embed(96 * torch.rand(4, 3, 2), torch.ones(4, 3, dtype=torch.int64), None)
+    absorbed = AbsorbedDecoder(sam.mask_decoder, multimask=False)
+    shared = absorbed.share(features, sam.prompt_encoder.dense_positions(), dense)
+    compiled = absorbed.decode(shared, sparse)
+    with torch.enable_grad():
+        plain = absorbed.decode(shared, sparse)
+    for ours, expected in zip(compiled, plain, strict=True):
+        torch.testing.assert_close(ours, expected.detach(), atol=1e-4, rtol=1e-4)

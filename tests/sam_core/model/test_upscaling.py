@@ -5,7 +5,7 @@ import torch
 
 from sam_core.model.absorbed_decoder import AbsorbedDecoder
 from sam_core.model.sam import Sam
-from sam_core.model.upscaling import UNSEEN, cells_to_rows, draw_cells, draw_part, places_first, upscaling_of
+from sam_core.model.upscaling import cells_to_rows, draw_cells, upscaling_of
 from sam_core.presets import SamConfig, at_image_size, vit_n, vit_test
 from tests.released import randomise
 
@@ -32,17 +32,3 @@ def test_cells_are_the_upscaling_of_the_decoder(config):
         image.reshape(1, -1, image.shape[2]), filters[None], weights, tuple(x.flatten(0, -2) for x in fine)
     )[0]
     torch.testing.assert_close(cells_to_rows(cells, image.shape[:2]), expected, atol=1e-4, rtol=1e-4)
-
-
-@CONFIGS
-@torch.no_grad()
-def test_rows_of_cells_are_drawn_where_they_are_seen_and_nowhere_else(config):
-    weights, image, filters, fine, expected = drawn(config)
-    out = torch.full_like(expected, UNSEEN)
-    for top in range(0, 3, 2):
-        cells, rows = image[top : min(top + 2, 3), :2], slice(top, min(top + 2, 3))
-        own = tuple(places_first(x[rows, :2]) for x in fine)
-        draw_part(cells.flatten(0, 1), filters, weights, own, 2, out[:, 4 * top :])
-    torch.testing.assert_close(out[:, :12, :8], expected[:, :12, :8], atol=1e-4, rtol=1e-4)
-    assert (out[:, 12:] == UNSEEN).all()
-    assert (out[:, :, 8:] == UNSEEN).all()

@@ -1,0 +1,159 @@
+"""Drawing wanted masks from the images of prompts, compiled for a CPU: `upscaling` and the product with filters.
+
+Some cells of a row go through both convolutions together, one place of the finer grid after the other, so that what
+lies between two products stays in the first cache; and only cells that hold any of the crop are looked at.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sam_core.model.tile_products import Floats, add_product, as_array, columns_of
+from sam_core.model.upscaling import Upscaling
+from sam_core.model.vector_math import gelu, wide_vectors
+
+CELLS_AT_ONCE = 24
+"""12 kB of 128 channels; a multiple of the 6 rows of a tile."""
+
+_compiled = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract", "arcp"}, error_model="numpy")
+
+
+def draw_seen(
+    image: Tensor,
+    filters: Tensor,
+    wanted: Tensor,
+    upscaling: Upscaling,
+    fine: tuple[Tensor, ...],
+    seen: tuple[int, int],
+    out: Tensor,
+) -> None:
+    """Logits of wanted masks where cells hold any of the crop, float32.
+
+    Args:
+        image: [N, h * w, C].
+        filters: [K, C/8], of the K masks that are wanted.
+        wanted: bool [N, M].
+        upscaling: the weights.
+        fine: fine features by cell, [h, w, 2, 2, C/4] and [h, w, 2, 2, 2, 2, C/8], or ().
+        seen: rows and columns of cells, from the top left.
+        out: [K, 4h, 4w], contiguous; left as it is where nothing is seen.
+    """
+    prompts = torch.nonzero(wanted)[:, 0]
+    _draw_seen(image.numpy(), filters.numpy(), prompts.numpy(), _steps(upscaling, fine), seen, out.numpy())
+
+
+class _Steps(NamedTuple):
+    """From a cell to its 4 x 4 pixels; D channels between the convolutions, E after both.
+
+    to_8: [4, C, D], for each place. at_8: [h * w or 1, 4, D], to add. weight, bias: of the layer norm, [D]; eps.
+    to_4: [D, 4 * E]. at_4: [h * w or 1, 4, 4 * E], to add.
+    """
+
+    to_8: Floats
+    at_8: Floats
+    weight: Floats
+    bias: Floats
+    eps: np.float32
+    to_4: Floats
+    at_4: Floats
+
+
+def _steps(weights: Upscaling, fine: tuple[Tensor, ...]) -> _Steps:
+    middle, depth = len(weights.bias_8), len(weights.bias_4)
+    fine_8, fine_4 = fine or (torch.zeros(1, 1, 2, 2, 1), torch.zeros(1, 1, 2, 2, 2, 2, 1))
+    return _Steps(
+        to_8=as_array(weights.to_8.unflatten(1, (4, middle)).transpose(0, 1)),
+        at_8=as_array((fine_8 + weights.bias_8).view(-1, 4, middle)),
+        weight=as_array(weights.norm.weight),
+        bias=as_array(weights.norm.bias),
+        eps=np.float32(weights.norm.eps),
+        to_4=as_array(weights.to_4),
+        at_4=as_array((fine_4 + weights.bias_4).view(-1, 4, 4 * depth)),
+    )
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _draw_seen(
+    image: Floats, filters: Floats, prompts: NDArray[np.int64], steps: _Steps, seen: tuple[int, int], out: Floats
+) -> None:
+    """image [N, h * w, C], filters [K, E], prompts [K] of their masks, ascending, out [K, 4h, 4w]."""
+    wide_vectors()
+    width = out.shape[2] // 4
+    first = 0
+    while first < len(prompts):
+        end = first + 1
+        while end < len(prompts) and prompts[end] == prompts[first]:
+            end += 1
+        columns = columns_of(filters[first:end])
+        for row in range(seen[0]):
+            for left in range(0, seen[1], CELLS_AT_ONCE):
+                right = min(left + CELLS_AT_ONCE, seen[1])
+                cells = image[prompts[first], row * width + left : row * width + right]
+                _draw_cells(
+                    cells, row * width + left, steps, columns, out[first:end, 4 * row : 4 * row + 4, 4 * left :]
+                )
+        first = end
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _draw_cells(cells: Floats, at: int, steps: _Steps, columns: Floats, out: Floats) -> None:
+    """Cells [n, C] that begin at one of a grid; columns [E, >= K] are the filters, out [K, 4, >= 4n]."""
+    at_8, at_4 = (
+        np.empty((len(cells), steps.to_8.shape[2]), np.float32),
+        np.empty((len(cells), steps.to_4.shape[1]), np.float32),
+    )
+    logits = np.empty((4 * len(cells), columns.shape[1]), np.float32)
+    for place in range(4):
+        _begin(at_8, steps.at_8, at, place)
+        add_product(cells, steps.to_8[place], at_8)
+        _norm_gelu(at_8, steps.weight, steps.bias, steps.eps)
+        _begin(at_4, steps.at_4, at, place)
+        add_product(at_8, steps.to_4, at_4)
+        _gelu(at_4)
+        logits[:] = np.float32(0)
+        add_product(at_4.reshape(len(logits), -1), columns, logits)
+        top, left = 2 * (place >> 1), 2 * (place & 1)
+        for k in range(len(out)):
+            for i in range(len(cells)):
+                for pixel in range(4):
+                    out[k, top + (pixel >> 1), 4 * i + left + (pixel & 1)] = logits[4 * i + pixel, k]
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _begin(x: Floats, added: Floats, at: int, place: int) -> None:
+    """Overwrites x [n, D] with what is added to cells that begin at one of a grid: [h * w, 4, D], or [1, 4, D]."""
+    for i in range(len(x)):
+        own = added[at + i if len(added) > 1 else 0, place]
+        for c in range(x.shape[1]):
+            x[i, c] = own[c]
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _gelu(x: Floats) -> None:
+    for i in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            x[i, c] = gelu(x[i, c])
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _norm_gelu(x: Floats, weight: Floats, bias: Floats, eps: np.float32) -> None:
+    """Overwrites x [n, D] with gelu of its layer norm."""
+    width = np.float32(x.shape[1])
+    for i in range(x.shape[0]):
+        total = np.float32(0)
+        for c in range(x.shape[1]):
+            total += x[i, c]
+        mean = total / width
+        square = np.float32(0)
+        for c in range(x.shape[1]):
+            distance = x[i, c] - mean
+            square += distance * distance
+        scale = np.float32(1) / np.sqrt(square / width + eps)
+        for c in range(x.shape[1]):
+            x[i, c] = gelu((x[i, c] - mean) * scale * weight[c] + bias[c])

@@ -1,0 +1,289 @@
+"""Writing into the images of prompts and reading them, compiled for a CPU: most of the work of a mask decoder.
+
+One prompt comes after the other, and of its image some positions at a time: they are scored, written into, normalised,
+scored for who reads next and added to what that finds, all in the cache (softmax as it goes: Milakov and Gimelshein
+2018, Dao et al. 2022). Nothing calls Python in between, so that threads do not wait for each other.
+Shapes: N prompts, T tokens, H heads, L positions, C channels, d per head; J = H * (T - 1) rows of tokens, written
+beside the first one of each head (`absorbed_attention.Beside`), and P probes that read. All float32.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam_core.model.absorbed_attention import Beside
+from sam_core.model.tile_products import Floats, add_product, as_array, columns_of, transpose
+from sam_core.model.vector_math import exp, wide_vectors
+
+POSITIONS_AT_ONCE = 48
+"""A multiple of the 6 rows and the 16 columns of a tile; with 128 channels they are 24 kB."""
+_LOWEST = np.float32(-3e38)
+_APART = 16
+"""Floats between the rows of a table: rows 2^n bytes apart would share a few places of the first cache."""
+
+_compiled = numba.njit(
+    nogil=True, cache=True, fastmath={"reassoc", "nsz", "nnan", "contract", "arcp"}, error_model="numpy"
+)
+
+
+def write_shared_and_read(
+    image: Tensor, queries: Tensor, keys: Tensor, told: Beside, norm: nn.LayerNorm, positions: Tensor, probes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What prompts make of an image that is the same for all, and what probes find in it then: [N, L, C], [N, P, C].
+
+    Args:
+        image, positions: [1, L, C].
+        queries: of the image, [H, L, d].
+        keys: of all tokens but the first, less those of the first, scaled, [N, H, T - 1, d].
+        told: messages of the tokens.
+        norm: layer norm over C.
+        probes: [N, P, C], compared with the image as written plus positions.
+    """
+    out, pooled = image.new_empty(len(keys), *image.shape[1:]), probes.new_empty(probes.shape)
+    reading = _Reading(as_array(positions[0]), as_array(probes), pooled.numpy())
+    _write_shared(as_array(image[0]), _columns(queries), as_array(keys), _writing(told, norm), reading, out.numpy())
+    return out, pooled
+
+
+def write_own_and_read(
+    image: Tensor,
+    scoring: tuple[Tensor, Tensor],
+    heads: int,
+    told: Beside,
+    norm: nn.LayerNorm,
+    positions: Tensor,
+    probes: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """What prompts make of images of their own, [N, L, C], in place, and what probes find there then.
+
+    Args:
+        image: [N, L, C], contiguous; overwritten.
+        scoring: what the image plus positions is compared with, [N, J, C], and what is added to that, [N, J, 1].
+        heads: H.
+        told, norm, positions, probes: as above.
+    """
+    pooled = probes.new_empty(probes.shape)
+    compared, offsets = (as_array(each) for each in scoring)
+    reading = _Reading(as_array(positions[0]), as_array(probes), pooled.numpy())
+    _write_own(image.numpy(), compared, offsets, heads, _writing(told, norm), reading)
+    return image, pooled
+
+
+class _Writing(NamedTuple):
+    """messages [N, J, C], everywhere [N, 1, C], and the layer norm that follows: weight and bias [C], eps."""
+
+    messages: Floats
+    everywhere: Floats
+    weight: Floats
+    bias: Floats
+    eps: np.float32
+
+
+class _Reading(NamedTuple):
+    """positions [L, C], probes [N, P, C], and pooled [N, P, C], where the answers go."""
+
+    positions: Floats
+    probes: Floats
+    pooled: Floats
+
+
+def _writing(told: Beside, norm: nn.LayerNorm) -> _Writing:
+    weight, bias = as_array(norm.weight), as_array(norm.bias)
+    return _Writing(as_array(told.others), as_array(told.first), weight, bias, np.float32(norm.eps))
+
+
+def _columns(rows: Tensor) -> Floats:
+    """Rows [H, L, d] as columns [H, d, L], zeros behind them up to a multiple of what is done at once."""
+    return as_array(F.pad(rows, (0, 0, 0, -rows.shape[1] % POSITIONS_AT_ONCE)).transpose(1, 2))
+
+
+class _Scratch(NamedTuple):
+    """Memory for n = POSITIONS_AT_ONCE positions of one prompt, and what it found before these.
+
+    scores: [J, n]. messages: [J, > C]. written: [n, > C]. placed: [n, C]. columns: [C, >= P], the probes.
+    seen: [P, n]. peaks, totals: [P], the highest score so far, and the sum of exponentials relative to it.
+    """
+
+    scores: Floats
+    messages: Floats
+    written: Floats
+    placed: Floats
+    columns: Floats
+    seen: Floats
+    peaks: Floats
+    totals: Floats
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _write_shared(
+    image: Floats, queries: Floats, keys: Floats, writing: _Writing, reading: _Reading, out: Floats
+) -> None:
+    """image [L, C], queries [H, d, >= L], keys [N, H, T - 1, d], out [N, L, C]."""
+    wide_vectors()
+    heads, rows = keys.shape[1], keys.shape[2]
+    for n in range(len(out)):
+        scratch = _begun(n, writing, reading)
+        for top in range(0, len(image), POSITIONS_AT_ONCE):
+            scratch.scores[:] = np.float32(0)
+            for h in range(heads):
+                here = queries[h, :, top : top + POSITIONS_AT_ONCE]
+                add_product(keys[n, h], here, scratch.scores[h * rows : (h + 1) * rows])
+            _write_and_read(n, top, heads, image, writing, reading, scratch, out[n])
+        _finish(scratch, reading.pooled[n])
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _write_own(
+    image: Floats, compared: Floats, offsets: Floats, heads: int, writing: _Writing, reading: _Reading
+) -> None:
+    """image [N, L, C], compared [N, J, C], offsets [N, J, 1]."""
+    wide_vectors()
+    length, channels = image.shape[1:]
+    for n in range(len(image)):
+        scratch, columns = _begun(n, writing, reading), columns_of(compared[n])
+        for top in range(0, length, POSITIONS_AT_ONCE):
+            for i in range(min(POSITIONS_AT_ONCE, length - top)):
+                for c in range(channels):
+                    scratch.placed[i, c] = image[n, top + i, c] + reading.positions[top + i, c]
+            _compare(scratch.placed, columns, scratch.scores)
+            for j in range(len(scratch.scores)):
+                for i in range(POSITIONS_AT_ONCE):
+                    scratch.scores[j, i] += offsets[n, j, 0]
+            _write_and_read(n, top, heads, image[n], writing, reading, scratch, image[n])
+        _finish(scratch, reading.pooled[n])
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _begun(n: int, writing: _Writing, reading: _Reading) -> _Scratch:
+    """For prompt n, which has found nothing yet."""
+    rows, channels = writing.messages.shape[1:]
+    probes = reading.probes.shape[1]
+    reading.pooled[n] = np.float32(0)
+    messages = np.empty((rows, channels + _APART), np.float32)
+    messages[:, :channels] = writing.messages[n]
+    return _Scratch(
+        np.empty((rows, POSITIONS_AT_ONCE), np.float32),
+        messages,
+        np.zeros((POSITIONS_AT_ONCE, channels + _APART), np.float32),
+        np.zeros((POSITIONS_AT_ONCE, channels), np.float32),
+        columns_of(reading.probes[n]),
+        np.empty((probes, POSITIONS_AT_ONCE), np.float32),
+        np.full(probes, _LOWEST, np.float32),
+        np.zeros(probes, np.float32),
+    )
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _finish(scratch: _Scratch, pooled: Floats) -> None:
+    """Makes the sums pooled [P, C] means."""
+    for p in range(pooled.shape[0]):
+        for c in range(pooled.shape[1]):
+            pooled[p, c] /= scratch.totals[p]
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _write_and_read(
+    n: int,
+    top: int,
+    heads: int,
+    before: Floats,
+    writing: _Writing,
+    reading: _Reading,
+    scratch: _Scratch,
+    out: Floats,
+) -> None:
+    """Positions of prompt n from top on, whose scores are known; before and out [L, C], which may be the same."""
+    channels, here = out.shape[1], min(POSITIONS_AT_ONCE, len(out) - top)
+    written, placed = scratch.written, scratch.placed
+    for i in range(here):
+        for c in range(channels):
+            written[i, c] = before[top + i, c] + writing.everywhere[n, 0, c]
+    _softmax_beside_zero(scratch.scores, heads)
+    add_product(scratch.scores.T, scratch.messages, written[:, :channels])
+    for i in range(here):
+        _norm(written[i], writing.weight, writing.bias, writing.eps)
+        for c in range(channels):
+            out[top + i, c] = written[i, c]
+            placed[i, c] = written[i, c] + reading.positions[top + i, c]
+    _compare(placed, scratch.columns, scratch.seen)
+    scratch.seen[:, here:] = _LOWEST
+    _pool(scratch, reading.pooled[n])
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _compare(placed: Floats, columns: Floats, scores: Floats) -> None:
+    """Products of positions [n, C] with columns [C, >= P], as rows [P, n]."""
+    products = np.zeros((len(placed), columns.shape[1]), np.float32)
+    add_product(placed, columns, products)
+    transpose(products[:, : len(scores)], scores)
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _softmax_beside_zero(scores: Floats, heads: int) -> None:
+    """Overwrites scores [H * (T - 1), n] with the weights of the T - 1 tokens of each head; one more scores 0."""
+    peak, total = np.empty(scores.shape[1], np.float32), np.empty(scores.shape[1], np.float32)
+    each = len(scores) // heads
+    for h in range(heads):
+        rows = scores[h * each : (h + 1) * each]
+        peak[:] = np.float32(0)
+        for t in range(each):
+            line = rows[t]
+            for i in range(len(line)):
+                peak[i] = max(peak[i], line[i])
+        for i in range(len(total)):
+            total[i] = exp(-peak[i])
+        for t in range(each):
+            line = rows[t]
+            for i in range(len(line)):
+                line[i] = exp(line[i] - peak[i])
+                total[i] += line[i]
+        for i in range(len(total)):
+            total[i] = np.float32(1) / total[i]
+        for t in range(each):
+            line = rows[t]
+            for i in range(len(line)):
+                line[i] *= total[i]
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _norm(line: Floats, weight: Floats, bias: Floats, eps: np.float32) -> None:
+    """Overwrites a line [> C] with its layer norm over C."""
+    channels = len(weight)
+    total = np.float32(0)
+    for c in range(channels):
+        total += line[c]
+    mean = total / np.float32(channels)
+    square = np.float32(0)
+    for c in range(channels):
+        distance = line[c] - mean
+        square += distance * distance
+    scale = np.float32(1) / np.sqrt(square / np.float32(channels) + eps)
+    for c in range(channels):
+        line[c] = (line[c] - mean) * scale * weight[c] + bias[c]
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _pool(scratch: _Scratch, pooled: Floats) -> None:
+    """Adds positions to the sums pooled [P, C], weighted by exponentials of their scores, which are used up."""
+    for p in range(len(scratch.seen)):
+        line = scratch.seen[p]
+        peak = scratch.peaks[p]
+        for i in range(len(line)):
+            peak = max(peak, line[i])
+        if peak > scratch.peaks[p]:
+            smaller = exp(scratch.peaks[p] - peak)
+            scratch.peaks[p] = peak
+            scratch.totals[p] *= smaller
+            for c in range(pooled.shape[1]):
+                pooled[p, c] *= smaller
+        total = np.float32(0)
+        for i in range(len(line)):
+            line[i] = exp(line[i] - peak)
+            total += line[i]
+        scratch.totals[p] += total
+    add_product(scratch.seen, scratch.written, pooled)

@@ -1,0 +1,134 @@
+"""Products of small matrices inside compiled loops, for a CPU.
+
+A library of matrix products reaches half of a core's rate on the few rows that prompts have, and is called from Python
+between passes that could share a cache with it. Here a tile of the result stays in registers while everything that
+belongs to it is added up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sam_core.model.vector_math import wide_vectors
+
+_FLOAT, _INT, _SIZE = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+
+Floats = NDArray[np.float32]
+
+
+def _tile(rows: int, columns: int) -> Any:
+    """An intrinsic: out[i : i + rows, j : j + columns] += a[i : i + rows] @ b[:, j : j + columns].
+
+    The last axis of b and out is contiguous. 6 rows of 16 columns are 12 vectors of AVX2, which has 16 registers.
+    """
+    vector = ir.VectorType(_FLOAT, columns)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def add_tile(context: Any, a: Any, b: Any, out: Any, i: Any, j: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pairs = zip(signature.args[:3], arguments[:3], strict=True)
+            left, right, result = (context.make_array(kind)(context, builder, value) for kind, value in pairs)
+            rows_here = [builder.add(arguments[3], ir.Constant(_SIZE, row)) for row in range(rows)]
+            places = [_pointer(builder, result, row, arguments[4], vector) for row in rows_here]
+            sums = [cgutils.alloca_once(builder, vector) for _ in places]
+            for place, total in zip(places, sums, strict=True):
+                builder.store(builder.load(place, align=4), total)
+            with cgutils.for_range(builder, cgutils.unpack_tuple(builder, left.shape)[1]) as loop:
+                line = builder.load(_pointer(builder, right, loop.index, arguments[4], vector), align=4)
+                for row, total in zip(rows_here, sums, strict=True):
+                    factor = _everywhere(builder, builder.load(_pointer(builder, left, row, loop.index)), columns)
+                    builder.store(_fma(builder, factor, line, builder.load(total)), total)
+            for place, total in zip(places, sums, strict=True):
+                builder.store(builder.load(total), place, align=4)
+            return context.get_dummy_value()
+
+        return numba.void(a, b, out, i, j), generate
+
+    return add_tile
+
+
+def _pointer(builder: Any, array: Any, row: Any, column: Any, kind: ir.Type = _FLOAT) -> Any:
+    """Where array[row, column] lies, as a pointer to a kind."""
+    down, right = cgutils.unpack_tuple(builder, array.strides)
+    offset = builder.add(builder.mul(row, down), builder.mul(column, right))
+    data = builder.bitcast(array.data, ir.IntType(8).as_pointer())
+    return builder.bitcast(builder.gep(data, [offset]), kind.as_pointer())
+
+
+def _everywhere(builder: Any, value: Any, lanes: int) -> Any:
+    """A vector of the same value."""
+    nothing = ir.Constant(ir.VectorType(_FLOAT, lanes), ir.Undefined)
+    first = builder.insert_element(nothing, value, ir.Constant(_INT, 0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INT, lanes), [0] * lanes))
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    kind = ir.FunctionType(a.type, [a.type] * 3)
+    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{a.type.count}f32")
+    return builder.call(fma, [a, b, c])
+
+
+_sixteen_of_6, _sixteen_of_4, _sixteen_of_2, _sixteen_of_1 = (_tile(rows, 16) for rows in (6, 4, 2, 1))
+_eight_of_6, _eight_of_4, _eight_of_2, _eight_of_1 = (_tile(rows, 8) for rows in (6, 4, 2, 1))
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def add_product(a: Floats, b: Floats, out: Floats) -> None:
+    """out [M, N] += a [M, K] @ b [K, N]; N is a multiple of 8, and the last axis of b and out contiguous."""
+    wide_vectors()
+    rows, columns = out.shape
+    for j in range(0, columns - 15, 16):
+        for i in range(0, rows - 5, 6):
+            _sixteen_of_6(a, b, out, i, j)
+        i = rows - rows % 6
+        if i + 4 <= rows:
+            _sixteen_of_4(a, b, out, i, j)
+            i += 4
+        if i + 2 <= rows:
+            _sixteen_of_2(a, b, out, i, j)
+            i += 2
+        if i < rows:
+            _sixteen_of_1(a, b, out, i, j)
+    if columns & 8:
+        j = columns - 8
+        for i in range(0, rows - 5, 6):
+            _eight_of_6(a, b, out, i, j)
+        i = rows - rows % 6
+        if i + 4 <= rows:
+            _eight_of_4(a, b, out, i, j)
+            i += 4
+        if i + 2 <= rows:
+            _eight_of_2(a, b, out, i, j)
+            i += 2
+        if i < rows:
+            _eight_of_1(a, b, out, i, j)
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def transpose(x: Floats, out: Floats) -> None:
+    """out[:, :] = x.T, without more memory."""
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            out[j, i] = x[i, j]
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def columns_of(rows: Floats) -> Floats:
+    """Rows [P, C] as columns [C, P], zeros behind them up to a multiple of 8."""
+    columns = np.zeros((rows.shape[1], (len(rows) + 7) // 8 * 8), np.float32)
+    transpose(rows, columns)
+    return columns
+
+
+def as_array(x: Tensor) -> Floats:
+    """A float32 tensor on the CPU, contiguous: one version of a compiled function will do."""
+    array: Floats = x.contiguous().numpy()
+    return array

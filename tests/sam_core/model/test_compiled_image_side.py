@@ -1,0 +1,71 @@
+"""Compiled writing and reading against attention in torch, in double precision and with the first token said."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam_core.model.absorbed_attention import beside_first
+from sam_core.model.compiled_image_side import write_own_and_read, write_shared_and_read
+
+N, H, C, D = 3, 2, 32, 8
+
+
+def layer_norm() -> nn.LayerNorm:
+    norm = nn.LayerNorm(C)
+    norm.weight.data, norm.bias.data = torch.randn(C), torch.randn(C)
+    return norm
+
+
+def expected(image: Tensor, scores: Tensor, messages: Tensor, norm: nn.LayerNorm, positions: Tensor, probes: Tensor):
+    """scores [N, H, T, L] and messages [N, H, T, C] of all tokens."""
+    image, scores, messages, positions, probes = (x.double() for x in (image, scores, messages, positions, probes))
+    written = image + torch.einsum("nhtl,nhtc->nlc", scores.softmax(2), messages)
+    after = F.layer_norm(written, (C,), norm.weight.double(), norm.bias.double(), norm.eps)
+    return after, (probes @ (after + positions).transpose(1, 2)).softmax(-1) @ after
+
+
+@pytest.mark.parametrize("length", [1, 47, 48, 100])
+@pytest.mark.parametrize("tokens", [2, 7])
+@torch.no_grad()
+def test_one_image_for_all(length: int, tokens: int) -> None:
+    torch.manual_seed(length)
+    image, positions, norm, probes = (
+        torch.randn(1, length, C),
+        torch.randn(1, length, C),
+        layer_norm(),
+        torch.randn(N, 5, C),
+    )
+    queries, keys, messages = (
+        torch.randn(H, length, D),
+        torch.randn(N, H, tokens, D),
+        torch.randn(N, H * tokens, C),
+    )
+    told = beside_first(messages, H)
+    after, seen = write_shared_and_read(image, queries, keys[:, :, 1:] - keys[:, :, :1], told, norm, positions, probes)
+    scores = torch.einsum("nhtd,hld->nhtl", keys, queries)
+    for ours, theirs in zip(
+        (after, seen), expected(image, scores, messages.unflatten(1, (H, -1)), norm, positions, probes), strict=True
+    ):
+        torch.testing.assert_close(ours.double(), theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 47, 48, 100])
+@torch.no_grad()
+def test_images_of_their_own_are_written_into(length: int) -> None:
+    """Large scores must not overflow."""
+    torch.manual_seed(length)
+    image, positions, norm, probes = (
+        torch.randn(N, length, C),
+        torch.randn(1, length, C),
+        layer_norm(),
+        torch.randn(N, 9, C),
+    )
+    compared, offsets, messages = 30 * torch.randn(N, H * 7, C), torch.randn(N, H * 7, 1), torch.randn(N, H * 7, C)
+    scores = (compared.double() @ (image + positions).transpose(1, 2).double() + offsets).unflatten(1, (H, -1))
+    theirs = expected(image, scores, messages.unflatten(1, (H, -1)), norm, positions, probes)
+    scoring = beside_first(compared, H).others, beside_first(offsets, H).others
+    ours = write_own_and_read(image, scoring, H, beside_first(messages, H), norm, positions, probes)
+    assert ours[0] is image
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.double(), other, atol=2e-4, rtol=2e-4)
