@@ -120,7 +120,7 @@ def engine(capfd: pytest.CaptureFixture[str]) -> Engine:
 
 
 class TrainerHere:
-    """Stands for Ray Train's `TorchTrainer` with one worker, which is this process."""
+    """Stands for a `RayTrainer` with one worker, which is this process."""
 
     def __init__(self, worker: Callable[[Any], None], *, train_loop_config: Any, **_: object) -> None:
         self._worker, self._settings = worker, train_loop_config
@@ -142,7 +142,7 @@ def train_without_ray_train(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     start."""
     alone = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
     monkeypatch.setattr("ray.train.get_context", lambda: alone)
-    for place in ("ray.train.torch.TorchTrainer", "workflows.train.job.TorchTrainer"):
+    for place in ("workflows.torch_trainer.RayTrainer", "workflows.train.job.RayTrainer"):
         monkeypatch.setattr(place, TrainerHere)
     monkeypatch.setattr("workflows.train.stream.start_loaders", loader_here)
     yield

@@ -145,7 +145,7 @@ class EndlessAnswer:
         self._interrupted = threading.Event()
 
     def sql(self, _: str) -> None:
-        while not any("_base.py" in frame.filename for frame in _main_stack()):  # of concurrent.futures
+        while not any(frame.filename.endswith("futures/_base.py") for frame in _main_stack()):
             pass
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # this thread's, so that it wakes no other
         assert self._interrupted.wait(60)

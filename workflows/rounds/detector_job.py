@@ -49,14 +49,15 @@ class DetectorJob:
 def train_on_ray(job: DetectorJob) -> None:
     """Train on Ray Train. Raises ValueError when the worker failed."""
     from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
     from workflows.ray_session import has_gpus, start_ray
+    from workflows.torch_trainer import RayTrainer
 
     start_ray()
     gpus = has_gpus()
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = TorchTrainer(
+        trainer = RayTrainer(
             lambda settings: train_detector(settings["job"]),
             train_loop_config={"job": job},
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),

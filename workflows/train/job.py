@@ -20,7 +20,7 @@ from queue import Empty
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig
 from ray.util.queue import Queue
 
 from sam_core.clip import Clip, require_clip
@@ -37,6 +37,7 @@ from workflows.models import Model, find_model
 from workflows.ray_session import CORES_PER_WORKER, start_ray
 from workflows.runs import open_dataset, package_versions
 from workflows.storage import Store, open_store
+from workflows.torch_trainer import RayTrainer
 from workflows.train import checkpoints
 from workflows.train.first_model import require_same_model
 from workflows.train.loop import MachineError, NoRoomError, TrainingError
@@ -262,7 +263,7 @@ def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
     """Run the workers to the end. Raises TrainingError when they said why they stopped, MachineError where that is no
     matter of data, or where they died too often."""
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = TorchTrainer(
+        trainer = RayTrainer(
             work,
             train_loop_config={"job": job},
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),

@@ -76,7 +76,7 @@ class Told:
 
 
 def work(settings: dict[str, TrainJob]) -> None:
-    """The function of TorchTrainer. A failure that a repeat would meet again is told and ends the worker in peace, or,
+    """The function of a `RayTrainer`. A failure that a repeat would meet again is told and ends the worker in peace, or,
     where it is no other worker's, with an error: Ray Train then ends the others, who would wait for this one until
     their time-out, and begins again, which `over` keeps them from."""
     job, context = settings["job"], ray.train.get_context()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,5 +39,7 @@ def test_too_little_memory_for_one_worker_ends_all(tmp_path: Path, labelled: Pat
     sampler = TooMuchForOne(open_sources((str(labelled),), need_masks=True), config)
     told, over = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
     job = TrainJob(str(tmp_path), "run", config, None, [ray.put(sampler)], told, over, parts=1, every=100, threads=1)
+    ctrl_c = signal.getsignal(signal.SIGINT)
     with pytest.raises(TrainingError, match=r"too little memory for 2 images of 64 px .*there was no checkpoint yet"):
         _fit(job, 2, gpus=False)
+    assert signal.getsignal(signal.SIGINT) is ctrl_c  # Ray's own handler would swallow it from now on
