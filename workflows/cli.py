@@ -166,9 +166,9 @@ def parse(arguments: Sequence[str]) -> object:
     config = _parse(arguments)
     _require_lists_once(arguments, config)
     if isinstance(config, GenerateConfig):  # again, with the values of the chosen recipe in the place of the default's
-        from sam_core.model.checkpoint import configuration_name  # torch takes seconds that `--help` need not wait for
+        from workflows.models import name_of  # torch takes seconds that `--help` need not wait for
 
-        name = recommended_recipe(configuration_name(config.model)) if config.recipe == AUTO else config.recipe
+        name = recommended_recipe(name_of(config.model)) if config.recipe == AUTO else config.recipe
         config = _parse(arguments, default=replace(config, recipe=name, thresholds=recipe(name)))
     return config
 

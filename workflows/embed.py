@@ -97,7 +97,7 @@ class EmbedWorker:
         torch.set_num_threads(job.threads)
         self._job = job
         self._store = open_store(job.dataset)
-        self._sam = load_model(job.model.path, device=job.device).sam
+        self._sam = load_model(job.model.here(), device=job.device).sam
         self._reader = UriReader()
 
     def __call__(self, row: dict[str, list[Any]]) -> dict[str, object]:

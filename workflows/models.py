@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,13 @@ from numpy.typing import NDArray
 from sam_core.device_settings import DeviceSettings
 from sam_core.generator import MaskGenerator
 from sam_core.masks.batch import Generation
-from sam_core.model.checkpoint import CheckpointError, find_checkpoint, load_model, read_checkpoint
+from sam_core.model.checkpoint import (
+    CheckpointError,
+    configuration_name,
+    find_checkpoint,
+    load_model,
+    read_checkpoint,
+)
 from sam_core.model.sam import Sam
 from sam_core.presets import PRESETS, ImageEncoderConfig
 from sam_core.recipes import Recipe
@@ -24,7 +31,7 @@ from schemas.ids import model_id
 from schemas.layout import model_card_key, model_weights_key
 from schemas.records import ModelRecord, from_json, to_json
 from workflows.commands import ModelsConfig
-from workflows.storage import LocalStore, Store
+from workflows.storage import S3_SCHEME, Store, open_store
 
 
 class Generator(Protocol):
@@ -47,7 +54,8 @@ class GeneratorSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A checkpoint that was read and found whole: configuration name, SHA-256 of the file, and where it lies."""
+    """A checkpoint that was read and found whole: configuration name, SHA-256 of the file, and where it lies, which is
+    `s3://bucket/key` in an object store."""
 
     name: str
     sha256: str
@@ -56,6 +64,10 @@ class Model:
     @property
     def model_id(self) -> str:
         return model_id(self.name, self.sha256)
+
+    def here(self) -> Path:
+        """The file on this machine, fetched out of an object store once. Raises CheckpointError, StoreError."""
+        return _fetched(self.path, self.sha256) if self.path.startswith(S3_SCHEME) else Path(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +113,7 @@ def settings_for(model: Model, device: str, wanted: DeviceSettings, *, exact_ref
     """
     if device != "cuda" or exact_reference:
         return None
-    encoder = read_checkpoint(Path(model.path)).config.image_encoder
+    encoder = read_checkpoint(model.here()).config.image_encoder
     return wanted.resolve(device) if isinstance(encoder, ImageEncoderConfig) else None
 
 
@@ -112,42 +124,66 @@ def load_generator(model: str, recipe: Recipe, *, device: str = "cpu") -> MaskGe
 
 def _load_again(model: Model, device: str) -> Sam:
     """The model, if its file is still the one that was found. Raises CheckpointError."""
-    loaded = load_model(model.path, device=device)
+    loaded = load_model(model.here(), device=device)
     if loaded.sha256 != model.sha256:
         raise CheckpointError(f"{model.path} on this machine is not the checkpoint that the run began with")
     return loaded.sam
 
 
 def find_model(name_or_path: str) -> Model:
-    """Find a model and read it once, so that a broken checkpoint shows before any work. Raises CheckpointError."""
-    path = find_checkpoint(name_or_path)
+    """Find a model, by name, path or `s3://bucket/key`, and read it once, so that a broken checkpoint shows before any
+    work. Raises CheckpointError, StoreError."""
+    path = checkpoint_here(name_or_path)
     loaded = load_model(path)
-    return Model(loaded.name, loaded.sha256, str(path.absolute()))
+    stored = name_or_path.startswith(S3_SCHEME)
+    return Model(loaded.name, loaded.sha256, name_or_path if stored else str(path.absolute()))
+
+
+def checkpoint_here(name_or_path: str) -> Path:
+    """The file of a model on this machine, by name, path or `s3://bucket/key`. Raises CheckpointError, StoreError."""
+    return _fetched(name_or_path) if name_or_path.startswith(S3_SCHEME) else find_checkpoint(name_or_path)
+
+
+def name_of(name_or_path: str) -> str:
+    """Name of a model's configuration; what was given where it is not found, which is said when the model is loaded."""
+    try:
+        return configuration_name(checkpoint_here(name_or_path))
+    except (CheckpointError, OSError):
+        return name_or_path
 
 
 def stored_model(store: Store, model_id: str) -> Model:
-    """A model that training registered in a data set, as a checkpoint on this machine: copied out of an object store.
-
-    Raises FileNotFoundError when the data set has no weights of it.
-    """
+    """A model that training registered in a data set. Raises FileNotFoundError when its weights are not there."""
     card = from_json(ModelRecord, store.get(model_card_key(model_id)), where=f"{store.root}/{model_card_key(model_id)}")
-    key = model_weights_key(model_id)
-    if isinstance(store, LocalStore):
-        return Model(card.name, card.sha256, f"{store.root}/{key}")
-    return Model(card.name, card.sha256, str(_copied(store, key, card.sha256)))
+    path = f"{store.root}/{model_weights_key(model_id)}"
+    if not store.exists(model_weights_key(model_id)):
+        raise FileNotFoundError(f"{path} is gone")
+    return Model(card.name, card.sha256, path)
 
 
-def _copied(store: Store, key: str, sha256: str) -> Path:
-    """A file of a store on this machine, fetched once: its name says what is in it, and whoever loads it looks."""
+def _fetched(address: str, sha256: str | None = None) -> Path:
+    """A checkpoint `s3://bucket/key` on this machine, under its own name in a folder that says what is in it; not asked
+    for again where its SHA-256 is known. Raises CheckpointError when there is none, or another one, and StoreError."""
     folder = Path(tempfile.gettempdir()) / f"sam-engine-{os.getuid()}"
+    root, _, name = address.rpartition("/")
+    if sha256 and (kept := folder / sha256 / name).exists():
+        return kept
+    if root.count("/") < 2 or not name:
+        raise CheckpointError(f"{address} names no checkpoint; give s3://bucket/key")
+    try:
+        data = open_store(root).get(name)
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint {address}") from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != (sha256 or found):
+        raise CheckpointError(f"{address} is not the checkpoint any more that the run began with")
     folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / f"{sha256}.safetensors"
-    if not path.exists():
-        data = store.get(key)
-        with tempfile.TemporaryDirectory(dir=folder) as beside:
-            partial = Path(beside, path.name)
-            partial.write_bytes(data)
-            partial.replace(path)
+    path = folder / found / name
+    with tempfile.TemporaryDirectory(dir=folder) as beside:
+        partial = Path(beside, name)
+        partial.write_bytes(data)
+        path.parent.mkdir(exist_ok=True)
+        partial.replace(path)
     return path
 
 

@@ -97,7 +97,7 @@ def save_model(
 def find_checkpoint(name_or_path: str | Path) -> Path:
     """Where the checkpoint lies. Raises CheckpointError saying where it was looked for."""
     if str(name_or_path).startswith("s3://"):
-        raise CheckpointError(f"{name_or_path}: models are read from disks; copy it to one of each machine first")
+        raise CheckpointError(f"{name_or_path}: models are read from disks here; commands fetch them")
     path = Path(name_or_path)
     if path.suffix in (".safetensors", ".pth", ".pt") or path.is_file():
         if path.is_file():

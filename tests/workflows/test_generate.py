@@ -176,16 +176,22 @@ def test_unreadable_files_get_their_row_and_another_try_once_they_can_be_read(
     assert rows(tmp_path / "data", "SELECT count(*) AS n FROM outcomes WHERE status = 'ok'") == [{"n": 2}]
 
 
-def test_s3_from_end_to_end(generate: Engine, finished: Example, tmp_path: Path, bucket: str) -> None:
+def test_s3_from_end_to_end(
+    engine: Engine, finished: Example, tmp_path: Path, bucket: str, tiny_checkpoint: Path
+) -> None:
+    """The model lies in the bucket too: workers fetch it."""
     client = boto3.client("s3")
     for path in finished.photos.iterdir():
         client.upload_file(str(path), bucket, f"photos/{path.name}")
-    first = generate(f"s3://{bucket}/photos", f"s3://{bucket}/data")
+    client.upload_file(str(tiny_checkpoint), bucket, "tiny.safetensors")
+    places = (f"s3://{bucket}/photos", f"s3://{bucket}/data")
+    command = ("generate", *places, "--model", f"s3://{bucket}/tiny.safetensors", *QUICK)
+    first = engine(*command)
     assert first.status == 0, first.err
     assert mask_rows(f"s3://{bucket}/data").equals(mask_rows(finished.data))
     for path in save_photos(tmp_path, 3, first=20):
         client.upload_file(str(path), bucket, f"photos/{path.name}")
-    more = generate(f"s3://{bucket}/photos", f"s3://{bucket}/data")
+    more = engine(*command)
     assert "masks: 3 of 3 images" in more.err
     assert rows(f"s3://{bucket}/data", "SELECT count(*) AS n FROM outcomes") == [{"n": 9}]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from workflows.models import (
     GeneratorSpec,
     find_model,
     load_generator,
+    name_of,
     print_models,
     register_model,
     settings_for,
@@ -105,13 +107,44 @@ def test_a_registered_model_is_copied_out_of_a_bucket_once(
     register_model(store, model, run_record().created_at)
     with pytest.raises(FileNotFoundError):
         stored_model(store, model.model_id)
-    assert not list(tmp_path.rglob("*.safetensors"))
-    store.put(model_weights_key(model.model_id), tiny_checkpoint.read_bytes())
-    first = stored_model(store, model.model_id)
-    assert (first.name, first.sha256) == (model.name, file_sha256(Path(first.path)))
-    store.delete(model_weights_key(model.model_id))
-    assert stored_model(store, model.model_id) == first
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [Path(first.path)]
+    key = model_weights_key(model.model_id)
+    store.put(key, tiny_checkpoint.read_bytes())
+    stored = stored_model(store, model.model_id)
+    assert stored == replace(model, path=f"s3://{bucket}/{key}")
+    assert not list(tmp_path.rglob("*.safetensors"))  # not before it is needed, and by whom
+    kept = stored.here()
+    assert file_sha256(kept) == model.sha256
+    store.delete(key)
+    assert stored.here() == kept
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
+
+
+def test_a_model_in_a_bucket_is_known_by_its_address(
+    bucket: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    store, address = open_store(f"s3://{bucket}"), f"s3://{bucket}/models/mine.safetensors"
+    with pytest.raises(CheckpointError, match=f"there is no checkpoint {address}"):
+        find_model(address)
+    store.put("models/mine.safetensors", tiny_checkpoint.read_bytes())
+    model = find_model(address)
+    assert model == replace(find_model(str(tiny_checkpoint)), path=address)
+    assert name_of(address) == "vit_test"
+    assert GeneratorSpec(model, QUICK, "cpu").load().images_at_once == 1
+    save_model(Sam(vit_t()), tmp_path / "other.safetensors")
+    store.put("models/mine.safetensors", (tmp_path / "other.safetensors").read_bytes())
+    assert find_model(address).name == "vit_t"  # what lies there now, while a run goes on with what it began with
+    assert file_sha256(model.here()) == model.sha256
+    shutil.rmtree(model.here().parent)
+    with pytest.raises(CheckpointError, match="is not the checkpoint any more that the run began with"):
+        model.here()
+
+
+@pytest.mark.parametrize("address", ["s3://bucket", "s3://", "s3://bucket/folder/"])
+def test_an_address_without_a_file_is_refused(address: str) -> None:
+    with pytest.raises(CheckpointError, match="give s3://bucket/key"):
+        find_model(address)
+    assert name_of(address) == address
 
 
 @pytest.mark.parametrize("words", [("vit_b",), ("--folder", "checkpoints")])

@@ -54,7 +54,7 @@ class Assistant:
     def __init__(self, store: Store, model: Model, *, threads: int, max_pixels: int, clip: str | None = None) -> None:
         torch.set_num_threads(threads)
         self.model, self._store, self._threads, self._max_pixels = model, store, threads, max_pixels
-        loaded = load_model(model.path)
+        loaded = load_model(model.here())
         self._sam = loaded.sam
         self._reads = TextReader(loaded.sam, open_clip(clip, loaded)) if clip else None
         self.graphs: OnnxDecoder = export_decoder(self._sam)

@@ -115,7 +115,7 @@ def helpers_of(config: Measurable, model: Model | None) -> Helpers:
     """The helpers of a task. Raises ValueError when one is missing, or the CLIP is not the one that the model needs."""
     if not isinstance(config, TextConfig) or model is None:
         return Helpers()
-    clip = find_clip(config.clip, load_model(model.path))
+    clip = find_clip(config.clip, load_model(model.here()))
     return Helpers(clip, find_model(config.rival) if config.rival else None)
 
 

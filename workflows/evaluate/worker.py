@@ -101,7 +101,7 @@ def _bench(job: EvaluationJob) -> Bench:
     from sam_core.model.sam import Sam
 
     def load(model: Model) -> Sam:
-        loaded = load_model(model.path, device=job.device)
+        loaded = load_model(model.here(), device=job.device)
         if loaded.sha256 != model.sha256:
             raise CheckpointError(f"{model.path} on this machine is not the checkpoint that the evaluation began with")
         return loaded.sam

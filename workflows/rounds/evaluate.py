@@ -58,7 +58,7 @@ def require_measurable(truth: Truth, settings: EvaluationSettings) -> None:
 
 def find_masks(model: Model, truth: Truth, settings: EvaluationSettings) -> list[HeldOutMasks]:
     """The masks of the first held-out images, by the recipe that suits the model."""
-    sam = load_model(model.path).sam
+    sam = load_model(model.here()).sam
     chosen = replace(recipe(recommended_recipe(model.name)), points_per_side=settings.points_per_side)
     generator = MaskGenerator(sam, chosen)
     found = []
@@ -78,7 +78,7 @@ def measure(
     seed: int,
 ) -> Figures:
     """Figures of a model on the first held-out images, of which `found` holds its masks on some."""
-    sam = load_model(model.path).sam
+    sam = load_model(model.here()).sam
     drawn, fitting = [], []
     for image in truth.first(settings.images):
         some = image.masks[_some(image, settings.masks_per_image, seed)]

@@ -112,7 +112,7 @@ class Desk:
 
     def __init__(self, store: Store, model: Model, connection: duckdb.DuckDBPyConnection) -> None:
         self.model, self._store = model, store
-        self.sam: Sam = load_model(model.path).sam
+        self.sam: Sam = load_model(model.here()).sam
         found = connection.execute(_SIZES).fetchall()
         self.sizes = {image: (height, width) for image, _, height, width in found}
         self._uris = {image: tuple(uris) for image, uris, _, _ in found}

@@ -34,6 +34,7 @@ from schemas.ids import model_id
 from workflows.devices import device_here
 from workflows.images import ImageError
 from workflows.images import decode as decode_image
+from workflows.models import checkpoint_here
 from workflows.report.overlays import overlay
 from workflows.sources import UriReader
 from workflows.storage import S3_SCHEME
@@ -81,7 +82,7 @@ def segment(config: SegmentConfig) -> int:
     _require_apart(config)
     image = _read(config)
     spots, clock = read_spots(config, (image.shape[0], image.shape[1])), Clock()
-    model = load_model(config.model, device=device_here(config.device))
+    model = load_model(checkpoint_here(config.model), device=device_here(config.device))
     clip = _clip(config, model)
     with torch.inference_mode():
         with clock.timed("text"):

@@ -15,7 +15,6 @@ import tempfile
 import threading
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from queue import Empty
 
 import ray
@@ -178,7 +177,7 @@ def _first_start(config: TrainConfig, command: TrainCommand, clip: Clip | None) 
     if name is None:
         return None
     model = find_model(name)
-    checkpoint = read_checkpoint(Path(model.path))
+    checkpoint = read_checkpoint(model.here())
     require_same_model(config, checkpoint.config, name)
     if checkpoint.config.text_width and clip:
         require_clip(checkpoint.config, checkpoint.metadata, clip)
@@ -190,7 +189,7 @@ def _teacher(config: TrainConfig) -> Model | None:
     if not config.teacher:
         return None
     model = find_model(config.teacher)
-    require_pair(config.sam, read_checkpoint(Path(model.path)).config)
+    require_pair(config.sam, read_checkpoint(model.here()).config)
     return model
 
 
@@ -243,8 +242,8 @@ def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:
         root=store.root,
         run_id=stage.record.run_id,
         config=stage.config,
-        start=stage.start.path if stage.start else None,
-        teacher=stage.teacher.path if stage.teacher else None,
+        start=stage.start,
+        teacher=stage.teacher,
         sampler=[ray.put(Sampler(stage.sources, stage.config))],
         told=told,
         over=over,

@@ -21,6 +21,7 @@ from sam_core.training.flops import matrix_rate, workload
 from sam_core.training.presets import TrainConfig
 from sam_core.training.subnormals import zero_subnormals
 from workflows.failures import one_line
+from workflows.models import Model
 from workflows.storage import Store, open_store
 from workflows.train import checkpoints
 from workflows.train.first_model import first_model
@@ -40,16 +41,16 @@ class TrainJob:
 
     told: what the command hears. over: not empty once no worker shall begin again.
 
-    start: path of the model that training begins with, None for new weights; teacher: of the one that is distilled;
-    absolute ones, as a worker runs in a folder of its own. parts: pieces of a worker's share of a
-    step whose gradients are added up. every: steps between checkpoints. sampler: in a list, so that Ray hands on the
-    reference and not what it refers to. threads, loaders: of the model, and processes that make its samples.
+    start: the model that training begins with, None for new weights; teacher: the one that is distilled. parts: pieces
+    of a worker's share of a step whose gradients are added up. every: steps between checkpoints. sampler: in a list, so
+    that Ray hands on the reference and not what it refers to. threads, loaders: of the model, and processes that make
+    its samples.
     """
 
     root: str
     run_id: str
     config: TrainConfig
-    start: str | None
+    start: Model | None
     sampler: list[ray.ObjectRef[Sampler]]
     told: Queue
     over: Queue
@@ -57,7 +58,7 @@ class TrainJob:
     every: int
     threads: int
     loaders: int = 1
-    teacher: str | None = None
+    teacher: Model | None = None
     sharded: bool = False
     checkpoint_activations: bool = False
 
@@ -76,8 +77,8 @@ class Told:
 
 
 def work(settings: dict[str, TrainJob]) -> None:
-    """The function of a `RayTrainer`. A failure that a repeat would meet again is told and ends the worker in peace, or,
-    where it is no other worker's, with an error: Ray Train then ends the others, who would wait for this one until
+    """The function of a `RayTrainer`. A failure that a repeat would meet again is told and ends the worker in peace,
+    or, where it is no other worker's, with an error: Ray Train then ends the others, who would wait for this one until
     their time-out, and begins again, which `over` keeps them from."""
     job, context = settings["job"], ray.train.get_context()
     if not job.over.empty():
@@ -193,8 +194,8 @@ class Notes:
 
 def _train(job: TrainJob, team: Team, store: Store) -> None:
     config = job.config
-    teacher = load_model(job.teacher, device=team.device).sam if job.teacher else None
-    model = first_model(config, job.start, teacher)
+    teacher = load_model(job.teacher.here(), device=team.device).sam if job.teacher else None
+    model = first_model(config, str(job.start.here()) if job.start else None, teacher)
     require_memory(job, team, model)
     model = model.to(team.device).train()
     state = TrainState.fresh(model, config, team, sharded=job.sharded)

@@ -110,7 +110,7 @@ def test_a_missing_file(tmp_path):
 
 
 def test_a_model_in_a_bucket_has_to_be_copied(folder):
-    with pytest.raises(CheckpointError, match=r"^s3://bucket/model\.safetensors: models are read from disks"):
+    with pytest.raises(CheckpointError, match=r"^s3://bucket/model\.safetensors: models are read from disks here"):
         load_model("s3://bucket/model.safetensors")
 
 
