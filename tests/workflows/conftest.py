@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import resource
 import secrets
 import signal
@@ -145,6 +146,7 @@ def train_without_ray_train(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for place in ("workflows.torch_trainer.RayTrainer", "workflows.train.job.RayTrainer"):
         monkeypatch.setattr(place, TrainerHere)
     monkeypatch.setattr("workflows.train.stream.start_loaders", loader_here)
+    monkeypatch.setattr("workflows.train.job.Queue", lambda **_: queue.Queue())
     yield
     torch.set_flush_denormal(False)  # what a worker sets for good
 
