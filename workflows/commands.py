@@ -26,7 +26,7 @@ class GenerateConfig:
     dataset: Positional[str]
     """Where the data set lies or shall lie: a local folder or s3://bucket/prefix."""
     model: str = "vit_n"
-    """A model by name (see `sam-engine models`) or a checkpoint file."""
+    """A model by name (see `sam-engine models`) or a checkpoint: a file or s3://bucket/key."""
     recipe: str = AUTO
     """reference, sa1b, draft, edges or proposals; auto is draft for vit_n, else reference. Flags change values."""
     run: str | None = None
@@ -200,7 +200,7 @@ class TrainCommand:
     out: str | None = None
     """Data set that gets checkpoints and model; the first source that is a data set when not given."""
     start: str | None = None
-    """Model to begin with, by name or checkpoint file; presets say which when not given."""
+    """Model to begin with, by name or checkpoint, a file or s3://bucket/key; presets say which when not given."""
     run: str | None = None
     """Name of the run. The same preset, data and name continue a run; anything else starts another beside it."""
     workers: int = 1

@@ -23,6 +23,7 @@ from sam_core.model.vector_math import exp, wide_vectors
 POSITIONS_AT_ONCE = 48
 """A multiple of the 6 rows and the 16 columns of a tile; with 128 channels they are 24 kB."""
 _LOWEST = np.float32(-3e38)
+"""A score that nothing is lower than, and from which a score can still be subtracted."""
 _APART = 16
 """Floats between the rows of a table: rows 2^n bytes apart would share a few places of the first cache."""
 

@@ -82,7 +82,7 @@ _eight_of_6, _eight_of_4, _eight_of_2, _eight_of_1 = (_tile(rows, 8) for rows in
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
 def add_product(a: Floats, b: Floats, out: Floats) -> None:
-    """out [M, N] += a [M, K] @ b [K, N]; N is a multiple of 8, and the last axis of b and out contiguous."""
+    """out [M, N] += a [M, K] @ b [K, >= N]; N is a multiple of 8, and the last axis of b and out contiguous."""
     wide_vectors()
     rows, columns = out.shape
     for j in range(0, columns - 15, 16):

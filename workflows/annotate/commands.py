@@ -26,7 +26,7 @@ class EmbedConfig:
     dataset: Positional[str]
     """A local folder or s3://bucket/prefix."""
     model: str = "vit_n"
-    """A model by name (see `sam-engine models`) or a checkpoint file."""
+    """A model by name (see `sam-engine models`) or a checkpoint: a file or s3://bucket/key."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; auto takes a GPU when there is one."""
     workers: int | None = None
@@ -51,7 +51,7 @@ class AnnotateConfig:
     stage: StageName = "assisted-manual"
     """Draw from nothing, complete what a run found, or correct a run's masks to measure their quality."""
     model: str = "vit_n"
-    """The model that assists: a name (see `sam-engine models`) or a checkpoint file."""
+    """The model that assists: a name (see `sam-engine models`) or a checkpoint: a file or s3://bucket/key."""
     run: str | None = None
     """Run whose masks the later stages start from; the newest with masks if not given."""
     images: str | None = None

@@ -23,7 +23,7 @@ class TaskConfig:
     data: tuple[str, ...]
     """COCO or LVIS JSON, images/ with labels/, folder of SA-1B JSON or of BSDS500, data set; NAME=PLACE names it."""
     model: str = "vit_n"
-    """A model by name (see `sam-engine models`) or a checkpoint file."""
+    """A model by name (see `sam-engine models`) or a checkpoint: a file or s3://bucket/key."""
     out: str = "evaluations"
     """Folder or s3://bucket/prefix where results are kept; the same command again goes on there."""
     image_folder: str | None = None

@@ -31,7 +31,7 @@ class SegmentConfig:
     closer: bool = False
     """Ask several times, through windows and of the mirror image: better, most of all for small objects, but slower."""
     model: str = "vit_n"
-    """A model by name (see `sam-engine models`) or a checkpoint file."""
+    """A model by name (see `sam-engine models`) or a checkpoint: a file or s3://bucket/key."""
     clip: str | None = None
     """Folder of the CLIP that the model was trained with, as transformers writes it."""
     templates: tuple[str, ...] = PLAIN
