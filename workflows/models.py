@@ -145,7 +145,12 @@ def checkpoint_here(name_or_path: str) -> Path:
 
 
 def name_of(name_or_path: str) -> str:
-    """Name of a model's configuration; what was given where it is not found, which is said when the model is loaded."""
+    """Name of a model's configuration; what was given where it is not found, which is said when the model is loaded.
+
+    Released files do not say, and are not fetched to be asked.
+    """
+    if name_or_path.startswith(S3_SCHEME) and not name_or_path.endswith(".safetensors"):
+        return name_or_path
     try:
         return configuration_name(checkpoint_here(name_or_path))
     except (CheckpointError, OSError):
