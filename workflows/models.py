@@ -145,16 +145,13 @@ def checkpoint_here(name_or_path: str) -> Path:
 
 
 def name_of(name_or_path: str) -> str:
-    """Name of a model's configuration; what was given where it is not found, which is said when the model is loaded.
-
-    Released files do not say, and are not fetched to be asked.
-    """
-    if name_or_path.startswith(S3_SCHEME) and not name_or_path.endswith(".safetensors"):
+    """`configuration_name` of a model that may lie in an object store, from where a released file, which does not say,
+    is not fetched to be asked."""
+    if not name_or_path.startswith(S3_SCHEME):
+        return configuration_name(name_or_path)
+    if not name_or_path.endswith(".safetensors"):
         return name_or_path
-    try:
-        return configuration_name(checkpoint_here(name_or_path))
-    except (CheckpointError, OSError):
-        return name_or_path
+    return configuration_name(_fetched(name_or_path))
 
 
 def stored_model(store: Store, model_id: str) -> Model:
