@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam_core.model.tile_products import Floats, add_product, as_array, columns_of
+from sam_core.model.tile_products import Floats, add_product, as_array, columns_of, fill
 from sam_core.model.upscaling import Upscaling
 from sam_core.model.vector_math import gelu, wide_vectors
 
@@ -104,10 +104,8 @@ def _draw_seen(
 @_compiled  # type: ignore[untyped-decorator]
 def _draw_cells(cells: Floats, at: int, steps: _Steps, columns: Floats, out: Floats) -> None:
     """Cells [n, C] that begin at one of a grid; columns [E, >= K] are the filters, out [K, 4, >= 4n]."""
-    at_8, at_4 = (
-        np.empty((len(cells), steps.to_8.shape[2]), np.float32),
-        np.empty((len(cells), steps.to_4.shape[1]), np.float32),
-    )
+    at_8 = np.empty((len(cells), steps.to_8.shape[2]), np.float32)
+    at_4 = np.empty((len(cells), steps.to_4.shape[1]), np.float32)
     logits = np.empty((4 * len(cells), columns.shape[1]), np.float32)
     for place in range(4):
         _begin(at_8, steps.at_8, at, place)
@@ -116,7 +114,7 @@ def _draw_cells(cells: Floats, at: int, steps: _Steps, columns: Floats, out: Flo
         _begin(at_4, steps.at_4, at, place)
         add_product(at_8, steps.to_4, at_4)
         _gelu(at_4)
-        logits[:] = np.float32(0)
+        fill(logits, np.float32(0))
         add_product(at_4.reshape(len(logits), -1), columns, logits)
         top, left = 2 * (place >> 1), 2 * (place & 1)
         for k in range(len(out)):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam_core.model.absorbed_attention import Beside
-from sam_core.model.tile_products import Floats, add_product, as_array, columns_of, transpose
+from sam_core.model.tile_products import Floats, add_product, as_array, columns_of, fill, transpose
 from sam_core.model.vector_math import exp, wide_vectors
 
 POSITIONS_AT_ONCE = 48
@@ -47,7 +47,10 @@ def write_shared_and_read(
     """
     out, pooled = image.new_empty(len(keys), *image.shape[1:]), probes.new_empty(probes.shape)
     reading = _Reading(as_array(positions[0]), as_array(probes), pooled.numpy())
-    _write_shared(as_array(image[0]), _columns(queries), as_array(keys), _writing(told, norm), reading, out.numpy())
+    scratch = _scratch(told, probes)
+    _write_shared(
+        as_array(image[0]), _columns(queries), as_array(keys), _writing(told, norm), reading, scratch, out.numpy()
+    )
     return out, pooled
 
 
@@ -71,12 +74,12 @@ def write_own_and_read(
     pooled = probes.new_empty(probes.shape)
     compared, offsets = (as_array(each) for each in scoring)
     reading = _Reading(as_array(positions[0]), as_array(probes), pooled.numpy())
-    _write_own(image.numpy(), compared, offsets, heads, _writing(told, norm), reading)
+    _write_own(image.numpy(), compared, offsets, heads, _writing(told, norm), reading, _scratch(told, probes))
     return image, pooled
 
 
 class _Writing(NamedTuple):
-    """messages [N, J, C], everywhere [N, 1, C], and the layer norm that follows: weight and bias [C], eps."""
+    """messages [N, J, > C], everywhere [N, 1, C], and the layer norm that follows: weight and bias [C], eps."""
 
     messages: Floats
     everywhere: Floats
@@ -95,7 +98,7 @@ class _Reading(NamedTuple):
 
 def _writing(told: Beside, norm: nn.LayerNorm) -> _Writing:
     weight, bias = as_array(norm.weight), as_array(norm.bias)
-    return _Writing(as_array(told.others), as_array(told.first), weight, bias, np.float32(norm.eps))
+    return _Writing(as_array(F.pad(told.others, (0, _APART))), as_array(told.first), weight, bias, np.float32(norm.eps))
 
 
 def _columns(rows: Tensor) -> Floats:
@@ -106,77 +109,84 @@ def _columns(rows: Tensor) -> Floats:
 class _Scratch(NamedTuple):
     """Memory for n = POSITIONS_AT_ONCE positions of one prompt, and what it found before these.
 
-    scores: [J, n]. messages: [J, > C]. written: [n, > C]. placed: [n, C]. columns: [C, >= P], the probes.
-    seen: [P, n]. peaks, totals: [P], the highest score so far, and the sum of exponentials relative to it.
+    scores: [J, n]. written: [n, > C]. placed: [n, C]. seen: [P, n]. peaks, totals: [P], the highest score so far, and
+    the sum of exponentials relative to it.
     """
 
     scores: Floats
-    messages: Floats
     written: Floats
     placed: Floats
-    columns: Floats
     seen: Floats
     peaks: Floats
     totals: Floats
 
 
+def _scratch(told: Beside, probes: Tensor) -> _Scratch:
+    rows, (_, found, channels), n = told.others.shape[1], probes.shape, POSITIONS_AT_ONCE
+    sizes = ((rows, n), (n, channels + _APART), (n, channels), (found, n), (found,), (found,))
+    return _Scratch(*(probes.new_zeros(size).numpy() for size in sizes))  # torch's memory begins with a cache line
+
+
 @_compiled  # type: ignore[untyped-decorator]
 def _write_shared(
-    image: Floats, queries: Floats, keys: Floats, writing: _Writing, reading: _Reading, out: Floats
+    image: Floats,
+    queries: Floats,
+    keys: Floats,
+    writing: _Writing,
+    reading: _Reading,
+    scratch: _Scratch,
+    out: Floats,
 ) -> None:
     """image [L, C], queries [H, d, >= L], keys [N, H, T - 1, d], out [N, L, C]."""
     wide_vectors()
     heads, rows = keys.shape[1], keys.shape[2]
     for n in range(len(out)):
-        scratch = _begun(n, writing, reading)
+        _begin(scratch, reading.pooled[n])
+        columns = columns_of(reading.probes[n])
         for top in range(0, len(image), POSITIONS_AT_ONCE):
-            scratch.scores[:] = np.float32(0)
+            fill(scratch.scores, np.float32(0))
             for h in range(heads):
                 here = queries[h, :, top : top + POSITIONS_AT_ONCE]
                 add_product(keys[n, h], here, scratch.scores[h * rows : (h + 1) * rows])
-            _write_and_read(n, top, heads, image, writing, reading, scratch, out[n])
+            _write_and_read(n, top, heads, image, writing, reading, columns, scratch, out[n])
         _finish(scratch, reading.pooled[n])
 
 
 @_compiled  # type: ignore[untyped-decorator]
 def _write_own(
-    image: Floats, compared: Floats, offsets: Floats, heads: int, writing: _Writing, reading: _Reading
+    image: Floats,
+    compared: Floats,
+    offsets: Floats,
+    heads: int,
+    writing: _Writing,
+    reading: _Reading,
+    scratch: _Scratch,
 ) -> None:
     """image [N, L, C], compared [N, J, C], offsets [N, J, 1]."""
     wide_vectors()
     length, channels = image.shape[1:]
     for n in range(len(image)):
-        scratch, columns = _begun(n, writing, reading), columns_of(compared[n])
+        _begin(scratch, reading.pooled[n])
+        columns, own = columns_of(reading.probes[n]), columns_of(compared[n])
         for top in range(0, length, POSITIONS_AT_ONCE):
             for i in range(min(POSITIONS_AT_ONCE, length - top)):
                 for c in range(channels):
                     scratch.placed[i, c] = image[n, top + i, c] + reading.positions[top + i, c]
-            _compare(scratch.placed, columns, scratch.scores)
+            _compare(scratch.placed, own, scratch.scores)
             for j in range(len(scratch.scores)):
                 for i in range(POSITIONS_AT_ONCE):
                     scratch.scores[j, i] += offsets[n, j, 0]
-            _write_and_read(n, top, heads, image[n], writing, reading, scratch, image[n])
+            _write_and_read(n, top, heads, image[n], writing, reading, columns, scratch, image[n])
         _finish(scratch, reading.pooled[n])
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def _begun(n: int, writing: _Writing, reading: _Reading) -> _Scratch:
-    """For prompt n, which has found nothing yet."""
-    rows, channels = writing.messages.shape[1:]
-    probes = reading.probes.shape[1]
-    reading.pooled[n] = np.float32(0)
-    messages = np.empty((rows, channels + _APART), np.float32)
-    messages[:, :channels] = writing.messages[n]
-    return _Scratch(
-        np.empty((rows, POSITIONS_AT_ONCE), np.float32),
-        messages,
-        np.zeros((POSITIONS_AT_ONCE, channels + _APART), np.float32),
-        np.zeros((POSITIONS_AT_ONCE, channels), np.float32),
-        columns_of(reading.probes[n]),
-        np.empty((probes, POSITIONS_AT_ONCE), np.float32),
-        np.full(probes, _LOWEST, np.float32),
-        np.zeros(probes, np.float32),
-    )
+def _begin(scratch: _Scratch, pooled: Floats) -> None:
+    """For a prompt that has found nothing yet, pooled [P, C]."""
+    fill(pooled, np.float32(0))
+    for p in range(len(pooled)):
+        scratch.peaks[p] = _LOWEST
+        scratch.totals[p] = np.float32(0)
 
 
 @_compiled  # type: ignore[untyped-decorator]
@@ -195,24 +205,30 @@ def _write_and_read(
     before: Floats,
     writing: _Writing,
     reading: _Reading,
+    columns: Floats,
     scratch: _Scratch,
     out: Floats,
 ) -> None:
-    """Positions of prompt n from top on, whose scores are known; before and out [L, C], which may be the same."""
+    """Positions of prompt n from top on, whose scores are known; before and out [L, C], which may be the same.
+
+    columns: [C, >= P], the probes.
+    """
     channels, here = out.shape[1], min(POSITIONS_AT_ONCE, len(out) - top)
     written, placed = scratch.written, scratch.placed
     for i in range(here):
         for c in range(channels):
             written[i, c] = before[top + i, c] + writing.everywhere[n, 0, c]
     _softmax_beside_zero(scratch.scores, heads)
-    add_product(scratch.scores.T, scratch.messages, written[:, :channels])
+    add_product(scratch.scores.T, writing.messages[n], written[:, :channels])
     for i in range(here):
         _norm(written[i], writing.weight, writing.bias, writing.eps)
         for c in range(channels):
             out[top + i, c] = written[i, c]
             placed[i, c] = written[i, c] + reading.positions[top + i, c]
-    _compare(placed, scratch.columns, scratch.seen)
-    scratch.seen[:, here:] = _LOWEST
+    _compare(placed, columns, scratch.seen)
+    for p in range(len(scratch.seen)):
+        for i in range(here, POSITIONS_AT_ONCE):
+            scratch.seen[p, i] = _LOWEST
     _pool(scratch, reading.pooled[n])
 
 
@@ -231,7 +247,8 @@ def _softmax_beside_zero(scores: Floats, heads: int) -> None:
     each = len(scores) // heads
     for h in range(heads):
         rows = scores[h * each : (h + 1) * each]
-        peak[:] = np.float32(0)
+        for i in range(len(peak)):
+            peak[i] = np.float32(0)
         for t in range(each):
             line = rows[t]
             for i in range(len(line)):

@@ -76,40 +76,48 @@ def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(fma, [a, b, c])
 
 
-_sixteen_of_6, _sixteen_of_4, _sixteen_of_2, _sixteen_of_1 = (_tile(rows, 16) for rows in (6, 4, 2, 1))
-_eight_of_6, _eight_of_4, _eight_of_2, _eight_of_1 = (_tile(rows, 8) for rows in (6, 4, 2, 1))
+def _strip(columns: int) -> Any:
+    """A compiled function: some columns of `add_product`, tile after tile."""
+    six, four, two, one = (_tile(rows, columns) for rows in (6, 4, 2, 1))
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def add_strip(a: Floats, b: Floats, out: Floats, j: int) -> None:
+        rows = len(out)
+        for i in range(0, rows - 5, 6):
+            six(a, b, out, i, j)
+        i = rows - rows % 6
+        if i + 4 <= rows:
+            four(a, b, out, i, j)
+            i += 4
+        if i + 2 <= rows:
+            two(a, b, out, i, j)
+            i += 2
+        if i < rows:
+            one(a, b, out, i, j)
+
+    return add_strip
+
+
+_add_sixteen, _add_eight = _strip(16), _strip(8)
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
 def add_product(a: Floats, b: Floats, out: Floats) -> None:
     """out [M, N] += a [M, K] @ b [K, >= N]; N is a multiple of 8, and the last axis of b and out contiguous."""
     wide_vectors()
-    rows, columns = out.shape
+    columns = out.shape[1]
     for j in range(0, columns - 15, 16):
-        for i in range(0, rows - 5, 6):
-            _sixteen_of_6(a, b, out, i, j)
-        i = rows - rows % 6
-        if i + 4 <= rows:
-            _sixteen_of_4(a, b, out, i, j)
-            i += 4
-        if i + 2 <= rows:
-            _sixteen_of_2(a, b, out, i, j)
-            i += 2
-        if i < rows:
-            _sixteen_of_1(a, b, out, i, j)
+        _add_sixteen(a, b, out, j)
     if columns & 8:
-        j = columns - 8
-        for i in range(0, rows - 5, 6):
-            _eight_of_6(a, b, out, i, j)
-        i = rows - rows % 6
-        if i + 4 <= rows:
-            _eight_of_4(a, b, out, i, j)
-            i += 4
-        if i + 2 <= rows:
-            _eight_of_2(a, b, out, i, j)
-            i += 2
-        if i < rows:
-            _eight_of_1(a, b, out, i, j)
+        _add_eight(a, b, out, columns - 8)
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def fill(x: Floats, value: np.float32) -> None:
+    """x[:, :] = value, which takes ten times as long to compile."""
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            x[i, j] = value
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
