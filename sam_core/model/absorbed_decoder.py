@@ -129,7 +129,7 @@ class AbsorbedDecoder:
         """
         prompts = wanted.any(1)
         filters, chosen = self.filters(decoded.masks[prompts]), wanted[prompts]
-        if can_compile(filters):
+        if _can_compile(decoded.image):
             height, width = shared.grid
             out = filters.new_full((int(chosen.sum()), 4 * height, 4 * width), UNSEEN)
             compiled_drawing.draw_seen(
@@ -168,7 +168,7 @@ def _write_shared_and_read(
 ) -> tuple[Tensor, Tensor]:
     """An update into an image that is the same for all prompts; keys [N, H, T - 1, d], scaled and beside the first."""
     image, queries, positions = shared.image, shared.queries, shared.positions
-    if can_compile(keys):
+    if _can_compile(image):
         return compiled_image_side.write_shared_and_read(image, queries, keys, told, norm, positions, probes)
     scores = _by_prompt(_rows_by_head(keys) @ queries.transpose(1, 2), len(keys))
     return _write_and_read(image, scores.flatten(1, 2), keys.shape[1], told, norm, positions, probes)
@@ -182,7 +182,7 @@ def _later_update(
     heads = write.num_heads
     compared, offsets = (beside_first(rows, heads).others for rows in writing_probes(write, tokens + token_pe))
     told = beside_first(messages(write, tokens), heads)
-    if can_compile(image):
+    if _can_compile(image):
         own = compiled_image_side.write_own_and_read
         return partial(own, image, (compared, offsets), heads, told, norm, positions)
     scores = torch.baddbmm(offsets, compared, (image + positions).transpose(1, 2))
@@ -196,6 +196,11 @@ def _write_and_read(
     update = torch.bmm(weights_beside_first(scores, heads).transpose(1, 2), told.others) + told.first
     image = F.layer_norm(image + update, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
     return image, torch.bmm(torch.bmm(probes, (image + positions).transpose(1, 2)).softmax(-1), image)
+
+
+def _can_compile(image: Tensor) -> bool:
+    """Whether compiled passes can work on an image [..., C]: by 8 channels, of which drawing has a quarter."""
+    return can_compile(image) and image.shape[-1] % 32 == 0
 
 
 def _rows_by_head(x: Tensor) -> Tensor:

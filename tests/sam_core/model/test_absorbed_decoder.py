@@ -1,5 +1,7 @@
 """The absorbed decoder against the plain one, which is itself compared with the released code."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -17,7 +19,17 @@ def randomised(config: SamConfig) -> Sam:
     return sam
 
 
-@pytest.mark.parametrize("config", [vit_test(), stage_three(vit_test()), at_image_size(vit_n(), 128)])
+def narrow() -> SamConfig:
+    """Channels that do not fill vectors."""
+    config = vit_test()
+    return replace(
+        config,
+        image_encoder=replace(config.image_encoder, out_chans=24),
+        mask_decoder=replace(config.mask_decoder, transformer_dim=24),
+    )
+
+
+@pytest.mark.parametrize("config", [vit_test(), stage_three(vit_test()), at_image_size(vit_n(), 128), narrow()])
 @torch.no_grad()
 def test_same_iou_and_masks_as_the_plain_decoder(config: SamConfig) -> None:
     sam = randomised(config)
