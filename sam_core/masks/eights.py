@@ -10,6 +10,8 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from sam_core.llvm_vectors import everywhere, fused_multiply_add
+
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 _FLOATS, _INTS = ir.VectorType(_FLOAT, 8), ir.VectorType(_INT, 8)
 
@@ -102,15 +104,11 @@ class _Rows:
 
 def _all(builder: Any, value: Any) -> Any:
     """A vector of eight times the same value."""
-    vector = ir.VectorType(value.type, 8)
-    nothing, first = ir.Constant(vector, ir.Undefined), ir.Constant(_INT, 0)
-    return builder.shuffle_vector(builder.insert_element(nothing, value, first), nothing, ir.Constant(_INTS, [0] * 8))
+    return everywhere(builder, value, 8)
 
 
 def _blended(builder: Any, low: Any, high: Any, low_weight: Any, high_weight: Any) -> Any:
-    kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
-    fma = cgutils.get_or_insert_function(builder.module, kind, "llvm.fma.v8f32")
-    return builder.call(fma, [low, low_weight, builder.fmul(high, high_weight)])
+    return fused_multiply_add(builder, low, low_weight, builder.fmul(high, high_weight))
 
 
 def _permuted(context: Any, builder: Any, values: Any, positions: Any) -> Any:

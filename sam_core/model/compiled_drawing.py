@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sam_core.model.tile_products import Floats, add_product, as_array, columns_of, fill
 from sam_core.model.upscaling import Upscaling
-from sam_core.model.vector_math import gelu, wide_vectors
+from sam_core.model.vector_math import gelu_in_place, norm_in_place, wide_vectors
 
 CELLS_AT_ONCE = 24
 """12 kB of 128 channels; a multiple of the 6 rows of a tile."""
@@ -110,10 +110,12 @@ def _draw_cells(cells: Floats, at: int, steps: _Steps, columns: Floats, out: Flo
     for place in range(4):
         _begin(at_8, steps.at_8, at, place)
         add_product(cells, steps.to_8[place], at_8)
-        _norm_gelu(at_8, steps.weight, steps.bias, steps.eps)
+        for i in range(len(at_8)):
+            norm_in_place(at_8[i], steps.weight, steps.bias, steps.eps)
+        gelu_in_place(at_8)
         _begin(at_4, steps.at_4, at, place)
         add_product(at_8, steps.to_4, at_4)
-        _gelu(at_4)
+        gelu_in_place(at_4)
         fill(logits, np.float32(0))
         add_product(at_4.reshape(len(logits), -1), columns, logits)
         top, left = 2 * (place >> 1), 2 * (place & 1)
@@ -130,28 +132,3 @@ def _begin(x: Floats, added: Floats, at: int, place: int) -> None:
         own = added[at + i if len(added) > 1 else 0, place]
         for c in range(x.shape[1]):
             x[i, c] = own[c]
-
-
-@_compiled  # type: ignore[untyped-decorator]
-def _gelu(x: Floats) -> None:
-    for i in range(x.shape[0]):
-        for c in range(x.shape[1]):
-            x[i, c] = gelu(x[i, c])
-
-
-@_compiled  # type: ignore[untyped-decorator]
-def _norm_gelu(x: Floats, weight: Floats, bias: Floats, eps: np.float32) -> None:
-    """Overwrites x [n, D] with gelu of its layer norm."""
-    width = np.float32(x.shape[1])
-    for i in range(x.shape[0]):
-        total = np.float32(0)
-        for c in range(x.shape[1]):
-            total += x[i, c]
-        mean = total / width
-        square = np.float32(0)
-        for c in range(x.shape[1]):
-            distance = x[i, c] - mean
-            square += distance * distance
-        scale = np.float32(1) / np.sqrt(square / width + eps)
-        for c in range(x.shape[1]):
-            x[i, c] = gelu((x[i, c] - mean) * scale * weight[c] + bias[c])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sam_core.model.absorbed_attention import Beside
 from sam_core.model.tile_products import Floats, add_product, as_array, columns_of, fill, transpose
-from sam_core.model.vector_math import exp, wide_vectors
+from sam_core.model.vector_math import exp, norm_in_place, wide_vectors
 
 POSITIONS_AT_ONCE = 48
 """A multiple of the 6 rows and the 16 columns of a tile; with 128 channels they are 24 kB."""
@@ -221,7 +221,7 @@ def _write_and_read(
     _softmax_beside_zero(scratch.scores, heads)
     add_product(scratch.scores.T, writing.messages[n], written[:, :channels])
     for i in range(here):
-        _norm(written[i], writing.weight, writing.bias, writing.eps)
+        norm_in_place(written[i], writing.weight, writing.bias, writing.eps)
         for c in range(channels):
             out[top + i, c] = written[i, c]
             placed[i, c] = written[i, c] + reading.positions[top + i, c]
@@ -266,23 +266,6 @@ def _softmax_beside_zero(scores: Floats, heads: int) -> None:
             line = rows[t]
             for i in range(len(line)):
                 line[i] *= total[i]
-
-
-@_compiled  # type: ignore[untyped-decorator]
-def _norm(line: Floats, weight: Floats, bias: Floats, eps: np.float32) -> None:
-    """Overwrites a line [> C] with its layer norm over C."""
-    channels = len(weight)
-    total = np.float32(0)
-    for c in range(channels):
-        total += line[c]
-    mean = total / np.float32(channels)
-    square = np.float32(0)
-    for c in range(channels):
-        distance = line[c] - mean
-        square += distance * distance
-    scale = np.float32(1) / np.sqrt(square / np.float32(channels) + eps)
-    for c in range(channels):
-        line[c] = (line[c] - mean) * scale * weight[c] + bias[c]
 
 
 @_compiled  # type: ignore[untyped-decorator]

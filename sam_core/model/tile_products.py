@@ -17,9 +17,10 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sam_core.llvm_vectors import everywhere, fused_multiply_add
 from sam_core.model.vector_math import wide_vectors
 
-_FLOAT, _INT, _SIZE = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_FLOAT, _SIZE = ir.FloatType(), ir.IntType(64)
 
 Floats = NDArray[np.float32]
 
@@ -44,8 +45,8 @@ def _tile(rows: int, columns: int) -> Any:
             with cgutils.for_range(builder, cgutils.unpack_tuple(builder, left.shape)[1]) as loop:
                 line = builder.load(_pointer(builder, right, loop.index, arguments[4], vector), align=4)
                 for row, total in zip(rows_here, sums, strict=True):
-                    factor = _everywhere(builder, builder.load(_pointer(builder, left, row, loop.index)), columns)
-                    builder.store(_fma(builder, factor, line, builder.load(total)), total)
+                    factor = everywhere(builder, builder.load(_pointer(builder, left, row, loop.index)), columns)
+                    builder.store(fused_multiply_add(builder, factor, line, builder.load(total)), total)
             for place, total in zip(places, sums, strict=True):
                 builder.store(builder.load(total), place, align=4)
             return context.get_dummy_value()
@@ -61,19 +62,6 @@ def _pointer(builder: Any, array: Any, row: Any, column: Any, kind: ir.Type = _F
     offset = builder.add(builder.mul(row, down), builder.mul(column, right))
     data = builder.bitcast(array.data, ir.IntType(8).as_pointer())
     return builder.bitcast(builder.gep(data, [offset]), kind.as_pointer())
-
-
-def _everywhere(builder: Any, value: Any, lanes: int) -> Any:
-    """A vector of the same value."""
-    nothing = ir.Constant(ir.VectorType(_FLOAT, lanes), ir.Undefined)
-    first = builder.insert_element(nothing, value, ir.Constant(_INT, 0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INT, lanes), [0] * lanes))
-
-
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    kind = ir.FunctionType(a.type, [a.type] * 3)
-    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{a.type.count}f32")
-    return builder.call(fma, [a, b, c])
 
 
 def _strip(columns: int) -> Any:
@@ -114,7 +102,7 @@ def add_product(a: Floats, b: Floats, out: Floats) -> None:
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
 def fill(x: Floats, value: np.float32) -> None:
-    """x[:, :] = value, which takes ten times as long to compile."""
+    """x[:, :] = value, which numba takes longer to compile."""
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
             x[i, j] = value

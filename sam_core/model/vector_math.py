@@ -1,4 +1,4 @@
-"""Compiled passes over float32 on a CPU: when they can be used, and the exponential and GELU that they are made of.
+"""Compiled passes over float32 on a CPU: when they can be used, and what they are made of.
 
 LLVM makes vectors of these. Without a vector library it calls the C library for every single value, five times slower.
 """
@@ -98,3 +98,22 @@ def gelu_in_place(x: NDArray[np.float32]) -> None:
         line = x[row]
         for column in range(x.shape[1]):
             line[column] = gelu(line[column])
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract", "arcp"}, error_model="numpy")  # type: ignore[untyped-decorator, unused-ignore]
+def norm_in_place(
+    line: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32], eps: np.float32
+) -> None:
+    """Overwrites a line [> C] with its layer norm over C."""
+    channels = len(weight)
+    total = np.float32(0)
+    for c in range(channels):
+        total += line[c]
+    mean = total / np.float32(channels)
+    square = np.float32(0)
+    for c in range(channels):
+        distance = line[c] - mean
+        square += distance * distance
+    scale = np.float32(1) / np.sqrt(square / np.float32(channels) + eps)
+    for c in range(channels):
+        line[c] = (line[c] - mean) * scale * weight[c] + bias[c]

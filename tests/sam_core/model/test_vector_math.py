@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sam_core.model import vector_math
-from sam_core.model.vector_math import can_compile, gelu_in_place
+from sam_core.model.vector_math import can_compile, gelu_in_place, norm_in_place
 
 
 def applied(function, x):
@@ -38,6 +38,17 @@ def test_gelu():
     error = np.abs(x.copy())
     gelu_in_place(x)
     assert (np.abs(x - expected) <= 2e-7 * error).all()
+
+
+@pytest.mark.parametrize("channels", [1, 7, 32, 129])
+def test_layer_norm_of_the_first_channels_of_a_line(channels):
+    rng = np.random.default_rng(channels)
+    line, weight, bias = (rng.standard_normal(n, np.float32) for n in (channels + 16, channels, channels))
+    beyond, x, w, b = line[channels:].copy(), *(torch.from_numpy(v.copy()).double() for v in (line, weight, bias))
+    expected = torch.nn.functional.layer_norm(x[:channels], (channels,), w, b, 1e-5).numpy()
+    norm_in_place(line, weight, bias, np.float32(1e-5))
+    np.testing.assert_allclose(line[:channels], expected, atol=2e-6)
+    np.testing.assert_array_equal(line[channels:], beyond)
 
 
 @pytest.mark.parametrize(("dtype", "gradients", "can"), [
