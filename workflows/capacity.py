@@ -102,7 +102,8 @@ def _pace(config: PlanConfig, name: str, values: Recipe, rates: Rates) -> tuple[
         told = f"{found.seconds:.3g} s per image, measured on {found.machine}, {found.images} images ({found.source}"
         return found.seconds, found.masks, (f"{told}, commit {found.commit})",)
     if config.gpu == CPU:
-        known = ", ".join(f"{rate.model} with {rate.recipe}" for rate in rates.measured if rate.device == CPU)
+        there = (f"{rate.model} with {rate.recipe}" for rate in rates.measured if rate.device == CPU)
+        known = ", ".join(dict.fromkeys(there))
         asked = name if as_named else f"{name} and other values"
         raise ValueError(f"{config.model} with {asked} was never measured on a CPU, only {known or 'nothing'}")
     tera = 2 * rates.work[config.model].macs(values) / 1e12

@@ -98,6 +98,7 @@ def test_a_run_is_foretold_by_its_own_recipe_and_imports_are_passed_over(engine:
     assert f"{told.seconds:.3g}" in said.out
     refused = engine("plan", store.root, "--actual", "--gpu", "cpu")
     assert "vit_n with draft and other values was never measured on a CPU" in refused.err
+    assert refused.err.count("vit_n with draft") == 2  # what is asked, and what is known, once
 
 
 @pytest.mark.parametrize(
