@@ -9,13 +9,15 @@ from workflows.patience import Patience
 
 QUICK_PATIENCE = Patience(
     connect_seconds=0.3,
-    read_seconds=0.4,
+    read_seconds=20.0,
     attempts=4,
     longest_pause_seconds=0.01,
     settle_seconds=0.0,
     slowest_bytes_per_second=1e6,
 )
-"""Tests wait for hundredths of a second where people wait for minutes."""
+"""Pauses of hundredths of a second where people wait for minutes. A busy machine may answer late all the same."""
+HASTY_PATIENCE = replace(QUICK_PATIENCE, read_seconds=1.0)
+"""The same where nothing is to come, which is waited for."""
 QUICK_VARIABLE = "connect_seconds=0.3 read_seconds=2 attempts=4 longest_pause_seconds=0.05 slowest_bytes_per_second=1e6"
 """The same for whole commands, in which processes start and answers take longer."""
 
@@ -24,13 +26,19 @@ QUICK_VARIABLE = "connect_seconds=0.3 read_seconds=2 attempts=4 longest_pause_se
 class Trouble:
     """A fault by name. `line` is what the message says when the fault does not go away.
 
-    `passes`: a later attempt succeeds, so that the fault, `times` times, goes unnoticed.
+    `passes`: a later attempt succeeds, so that the fault, `times` times, goes unnoticed. `silent`: only waiting tells it.
     """
 
     name: str
     fault: Fault
     line: str
     passes: bool = True
+    silent: bool = False
+
+    @property
+    def patience(self) -> Patience:
+        """What a test of this trouble has time for."""
+        return HASTY_PATIENCE if self.silent else QUICK_PATIENCE
 
     def faults(self, times: int = ALWAYS, *, path: str = "") -> list[Fault]:
         """A fresh fault for a proxy."""
@@ -41,12 +49,12 @@ TROUBLES = (
     Trouble("503 SlowDown", Fault("refuse"), "SlowDown"),
     Trouble("500 InternalError", Fault("refuse", 500, "InternalError"), "InternalError"),
     Trouble("429 TooManyRequests", Fault("refuse", 429, "TooManyRequestsException"), "TooManyRequests"),
-    Trouble("read timeout: accepts, never answers", Fault("hang"), "ReadTimeoutError"),
+    Trouble("read timeout: accepts, never answers", Fault("hang"), "ReadTimeoutError", silent=True),
     Trouble("reset within the request", Fault("reset_request"), "ConnectionClosedError"),
     Trouble("carried out, answer lost", Fault("lose_answer"), "ConnectionClosedError"),
     Trouble("reset within the body", Fault("reset_body", method="GET"), "ResponseStreamingError"),
     Trouble("truncated body", Fault("truncate", method="GET"), "ResponseStreamingError"),
-    Trouble("body trickles in", Fault("trickle", method="GET"), "ResponseStreamingError"),
+    Trouble("body trickles in", Fault("trickle", method="GET"), "ResponseStreamingError", silent=True),
     Trouble(
         "409 conditional write under way", Fault("refuse", 409, "ConditionalRequestConflict", "PUT"), "Conditional"
     ),

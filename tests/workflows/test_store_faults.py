@@ -14,7 +14,7 @@ import pytest
 from schemas.layout import in_flight_key
 from tests.workflows import fakes
 from tests.workflows.fault_proxy import Fault, FaultProxy, closed_port, deaf_port, fault_proxy
-from tests.workflows.store_troubles import QUICK_PATIENCE, QUICK_VARIABLE, TROUBLES, Trouble
+from tests.workflows.store_troubles import HASTY_PATIENCE, QUICK_PATIENCE, QUICK_VARIABLE, TROUBLES, Trouble
 from tests.workflows.test_shard_worker import plan, planned
 from workflows import patience, s3
 from workflows.image_worker import PlannedImage
@@ -52,8 +52,9 @@ def test_what_passes_goes_unnoticed(method: str, passing: Trouble, store: S3Stor
     if passing.fault.method not in ("", method):
         pytest.skip("cannot happen to this request")
     proxy.faults = passing.faults(times=2)
-    assert SENT[method](store) in (None, b"0123456789")
-    assert len(proxy.requests) == 3
+    assert SENT[method](S3Store(store.root, patience=passing.patience)) in (None, b"0123456789")
+    assert proxy.faults[0].times == 0
+    assert len(proxy.requests) == 3 or passing.silent, "a late answer may have been asked for again"
     assert store.get("a") == b"0123456789"
 
 
@@ -62,7 +63,7 @@ def test_what_stays_ends_in_one_line_after_bounded_attempts(case: Trouble, store
     proxy.faults = case.faults()
     method = case.fault.method or "GET"
     with pytest.raises(OSError, match=case.line) as caught:
-        SENT[method](store)
+        SENT[method](S3Store(store.root, patience=case.patience))
     assert f"{store.root}/a" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "testing" not in str(caught.value), "credentials stay secret"
@@ -106,11 +107,13 @@ def test_a_listing_goes_on_where_it_was_broken_off(store: S3Store, proxy: FaultP
 @pytest.mark.parametrize("kind", ["trickle", "truncate", "reset_body"])
 def test_lists_and_refusals_that_break_off_are_asked_for_again(kind: str, store: S3Store, proxy: FaultProxy) -> None:
     """A byte at a time never times out by itself, and takes a minute for a page that says that there is no object."""
-    for ask, answer in ((lambda: store.exists("absent"), False), (lambda: [e.key for e in store.list()], ["a"])):
+    hasty = S3Store(store.root, patience=HASTY_PATIENCE)
+    for ask, answer in ((lambda: hasty.exists("absent"), False), (lambda: [e.key for e in hasty.list()], ["a"])):
         proxy.requests.clear()
         proxy.faults = [Fault(kind, method="GET", times=1)]
         assert ask() == answer
-        assert len(proxy.requests) == 2
+        assert proxy.faults[0].times == 0
+        assert len(proxy.requests) == 2 or kind == "trickle", "a late answer may have been asked for again"
 
 
 def test_pauses_are_random_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
