@@ -6,6 +6,7 @@ nothing else, and write nowhere, whoever wrote it.
 
 import tempfile
 import uuid
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -58,11 +59,10 @@ def connect(root: str | Path, *, filesystem: pafs.FileSystem | None = None) -> d
         ValueError: one line: there is no data set, a newer program wrote it, or it is damaged.
     """
     place = open_place(root, filesystem)
-    built_in = {key: to_parquet_bytes(schema.empty_table()) for key, schema in _EMPTY_TABLES.items()}
     spilled = f"{tempfile.gettempdir()}/sam-engine-{uuid.uuid4().hex}"  # DuckDB makes it when it must, and removes it
     connection = duckdb.connect(config={"temp_directory": spilled})
     connection.register_filesystem(
-        CommittedFiles(place.filesystem, place.path, sizes=committed_sizes(place), built_in=built_in)
+        CommittedFiles(place.filesystem, place.path, sizes=committed_sizes(place), built_in=_empty_files())
     )
     _create(connection, "run_records", records_table(RunRecord, run_records(place)))
     _create(connection, "model_records", records_table(ModelRecord, model_records(place)))
@@ -83,6 +83,11 @@ def query(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
         return pa.table({}) if answer is None else answer.to_arrow_table()
     except (duckdb.Error, PermissionError, FileNotFoundError) as error:
         raise QueryError(_one_line(str(error))) from error
+
+
+@cache
+def _empty_files() -> dict[str, bytes]:
+    return {key: to_parquet_bytes(schema.empty_table()) for key, schema in _EMPTY_TABLES.items()}
 
 
 def _create(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:

@@ -12,6 +12,8 @@ from torch.overrides import TorchFunctionMode
 from sam_core.model.sam import Sam
 from sam_core.presets import SamConfig
 
+_RANDOM = {nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_}
+
 
 def skeleton(config: SamConfig) -> Sam:
     """The model of a configuration on the device "meta": no time or memory for values that a checkpoint replaces."""
@@ -21,7 +23,7 @@ def skeleton(config: SamConfig) -> Sam:
 
 class _WithoutValues(TorchFunctionMode):
     """Leaves out random values. For tensors that hold nothing torch would first read its compiler, which takes a new
-    process longer than everything else that loading a small model needs."""
+    process longer than everything else that loading a small model needs, and go through Python for every one."""
 
     def __torch_function__(
         self,
@@ -31,6 +33,6 @@ class _WithoutValues(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if function in (nn.init.normal_, Tensor.normal_):  # torch passes the tensor by name or by place
+        if function in _RANDOM:  # torch passes the tensor by name or by place
             return (*args, *kwargs.values())[0]
         return (torch.empty if function is torch.randn else function)(*args, **kwargs)

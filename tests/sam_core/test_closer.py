@@ -18,7 +18,7 @@ from sam_core.geometry import uncrop, upscale_logits
 from sam_core.mirror import mirror_logits, mirror_window
 from sam_core.model.checkpoint import load_model
 from sam_core.model.sam import Sam
-from sam_core.predict import Look, Prompts, decode, encode, look_at
+from sam_core.predict import Look, Prompts, decode, look_at
 from sam_core.windows import Box, window_around, windows_over
 
 Masks = NDArray[np.bool_]
@@ -70,17 +70,13 @@ def looks(sam: Sam, image: NDArray[np.uint8]) -> tuple[Look, Look]:
 
 
 def masks_through(
-    sam: Sam, image: NDArray[np.uint8], window: Box, place: tuple[float, float]
+    sam: Sam, look: Look, other: Look, width: int, window: Box, place: tuple[float, float]
 ) -> list[tuple[Masks, float]]:
     """What a click finds in a window of the image and, turned back at full size, of its mirror image, and the mean of
     the predicted IoUs; in the frame of the whole image."""
     x0, y0, x1, y1 = window
-    width = image.shape[1]
-    other = image[:, ::-1].copy()
-    here = decode(sam, encode(sam, [image], crop_boxes=[window]), click(place))
-    there = decode(
-        sam, encode(sam, [other], crop_boxes=[(width - x1, y0, width - x0, y1)]), click((width - place[0], place[1]))
-    )
+    here = decode(sam, look(window), click(place))
+    there = decode(sam, other((width - x1, y0, width - x0, y1)), click((width - place[0], place[1])))
     logits = upscale_logits(here.logits, here.frame)[0] + upscale_logits(there.logits, there.frame)[0].flip(-1)
     scores = (here.iou[0] + there.iou[0]) / 2
     return [
@@ -92,19 +88,21 @@ def iou(one: Masks, other: Masks) -> float:
     return float(np.count_nonzero(one & other) / np.count_nonzero(one | other))
 
 
-def trusted(sam: Sam, image: NDArray[np.uint8], place: tuple[float, float]) -> tuple[Box, Masks, float]:
+def trusted(
+    sam: Sam, look: Look, other: Look, size: tuple[int, int], place: tuple[float, float]
+) -> tuple[Box, Masks, float]:
     """The rule in full frames, mask by mask: the window, the mask and what it is trusted."""
     answers = []
-    for level, window in enumerate(windows_over(image.shape[:2], place)):
+    for level, window in enumerate(windows_over(size, place)):
         x0, y0, x1, y1 = window
-        rim = np.zeros(image.shape[:2], bool)
+        rim = np.zeros(size, bool)
         rim[y0:y1, x0:x1] = True
-        rim[y0 + (y0 > 0) : y1 - (y1 < len(image)), x0 + (x0 > 0) : x1 - (x1 < image.shape[1])] = False
-        for mask, predicted in masks_through(sam, image, window, place):
+        rim[y0 + (y0 > 0) : y1 - (y1 < size[0]), x0 + (x0 > 0) : x1 - (x1 < size[1])] = False
+        for mask, predicted in masks_through(sam, look, other, size[1], window, place):
             if mask.any() and not (mask & rim).any():
                 quarter = (x1 - x0) * (y1 - y0) / 4
-                size = abs(np.log2(np.count_nonzero(mask) / quarter))
-                answers.append((window, mask, max(predicted - LEVEL * level - SIZE * size, 0.001)))
+                misfit = abs(np.log2(np.count_nonzero(mask) / quarter))
+                answers.append((window, mask, max(predicted - LEVEL * level - SIZE * misfit, 0.001)))
     trust = []
     for _, mask, own in answers:
         alike = [iou(mask, other) for _, other, _ in answers]
@@ -122,8 +120,9 @@ def test_the_mask_that_is_trusted_most_is_chosen(sam: Sam, field: NDArray[np.uin
         (coins, (120.0, 60.0), 1e-4),
         (upright, (60.0, 120.0), 5e-3),
     ):
-        found = look_closer(sam, *looks(sam, image), image.shape[:2], click(place))
-        window, mask, trust = trusted(sam, image, place)
+        seen, size = looks(sam, image), (image.shape[0], image.shape[1])
+        found = look_closer(sam, *seen, size, click(place))
+        window, mask, trust = trusted(sam, *seen, size, place)
         assert found.frame.crop_box == window
         assert found.iou.shape == (1, 3)
         assert found.best().iou.item() == pytest.approx(trust, abs=bound)

@@ -107,6 +107,7 @@ def run_record(run_id: str = "run") -> RunRecord:
 def shard_job(
     dataset: Path | str, *, source: FakeSource | None = None, timeout: float = 60.0, memory: int | None = None
 ) -> ShardJob:
+    half_mask((8, 6))  # compiled by now, which may take a child longer than `timeout`
     return ShardJob(str(dataset), run_record(), source or FakeSource(), MAX_PIXELS, timeout, 1, memory)
 
 

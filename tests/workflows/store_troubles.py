@@ -26,7 +26,8 @@ QUICK_VARIABLE = "connect_seconds=0.3 read_seconds=2 attempts=4 longest_pause_se
 class Trouble:
     """A fault by name. `line` is what the message says when the fault does not go away.
 
-    `passes`: a later attempt succeeds, so that the fault, `times` times, goes unnoticed. `silent`: only waiting tells it.
+    `passes`: a later attempt succeeds, so that the fault, `times` times, goes unnoticed. `silent`: it shows by waiting
+    alone.
     """
 
     name: str
