@@ -20,6 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
 	$(BIN)/pip install --quiet --no-deps lvis==0.5.3  # it asks for opencv-python, over which opencv-python-headless breaks
+	$(BIN)/python -m sam_core.compile_ahead
 	touch $(STAMP)
 
 demo: setup ## masks for real photographs, a summary by SQL, report.html
