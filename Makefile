@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+LOOPS  := $(VENV)/.compiled
 
 # Every process would compile the program again, and tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
@@ -13,15 +14,20 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: $(STAMP) ## create .venv with everything installed
+setup: $(STAMP) $(LOOPS) ## create .venv with everything installed, and compile the generator's loops
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
 	$(BIN)/pip install --quiet --no-deps lvis==0.5.3  # it asks for opencv-python, over which opencv-python-headless breaks
-	$(BIN)/python -m sam_core.compile_ahead
 	touch $(STAMP)
+
+# Of what a compiled loop calls in other files, numba does not see that it changed.
+$(LOOPS): $(STAMP) sam_core/llvm_vectors.py $(wildcard sam_core/masks/*.py sam_core/model/*.py)
+	find sam_core -name '*.nb[ic]' -delete
+	$(BIN)/python -m sam_core.compile_ahead
+	touch $(LOOPS)
 
 demo: setup ## masks for real photographs, a summary by SQL, report.html
 	$(BIN)/sam-engine generate samples demo

@@ -1,7 +1,7 @@
 """How the loops of this package become machine code that runs without the GIL.
 
 Numba caches an entry with all it calls, and looks only at the entry's own file for changes: so each file has what its
-entries call. Only `eights` is called from elsewhere: whoever changes it removes the caches, `*.nbi` and `*.nbc`.
+entries call. Only `eights` is called from elsewhere: when it changes, `make setup` removes caches (`*.nbi`, `*.nbc`).
 """
 
 from collections.abc import Callable
