@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 MAX_PIXELS = 200_000_000
 _BYTES_PER_PIXEL = 8  # of 16-bit RGBA without compression, the widest pixels that are worked on
 _ROOM_FOR_METADATA = 64 << 20
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
+_PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 _WHITE = (255, 255, 255)
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -62,8 +66,8 @@ class Header(NamedTuple):
 def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Header:
     """Format and size without decoding the pixels. Raises ImageError (Empty, NotAnImage, TooManyPixels)."""
     image = _open(data, max_pixels)
-    width, height = image.size
-    orientation = _orientation(image)
+    width, height = _stored_size(image)
+    orientation = _header_orientation(image, data)
     if orientation >= 5:
         width, height = height, width
     return Header((image.format or "").lower(), height, width, orientation)
@@ -90,10 +94,9 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     MemoryError when there is too little of it here and now, which is not the image's own property.
     """
     image = _open(data, max_pixels)
-    orientation = _orientation(image)
     try:
         image.load()
-        return np.array(upright(to_rgb(image), orientation), dtype=np.uint8)
+        return np.array(upright(to_rgb(image), orientation_left(image)), dtype=np.uint8)
     except MemoryError:
         raise
     except Exception as error:  # decoders of hostile bytes raise nearly everything
@@ -136,10 +139,38 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     return image
 
 
-def _orientation(image: Image.Image) -> int:
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height, px, before the image is turned upright; of a TIFF, Pillow says those after it."""
+    if not isinstance(image, TiffImageFile):
+        return image.size
+    return image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
+
+
+def _header_orientation(image: Image.Image, data: bytes) -> int:
+    """EXIF orientation 1..8 that an unloaded image was stored with; 1 as in `_orientation`.
+
+    Pillow unpacks every PNG that begins without EXIF, in case it ends with some; here only those that may.
+    """
+    if image.format == "PNG" and not _ends_with_exif(data):
+        return _orientation(partial(Image.Image.getexif, image))
+    return _orientation(image.getexif)
+
+
+def _ends_with_exif(png: bytes) -> bool:
+    """Whether what may say an orientation stands behind a PNG's pixels."""
+    pixels = png.find(b"IDAT")
+    return any(png.find(sign, pixels) >= 0 for sign in _PNG_EXIF)
+
+
+def orientation_left(image: Image.Image) -> int:
+    """EXIF orientation 1..8 that a loaded image has still to be turned by; Pillow has turned a TIFF by then."""
+    return _orientation(image.getexif)
+
+
+def _orientation(tags: Callable[[], Image.Exif]) -> int:
     """EXIF orientation 1..8; 1 where the tag is missing, out of range or unreadable."""
     try:
-        value = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        value = int(tags().get(ExifTags.Base.Orientation, 1))
     except Exception:  # a broken tag must not cost the image
         return 1
     return value if value in _TURNS else 1

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from workflows.images import ImageError, decode, read_header
 
@@ -104,11 +107,25 @@ def test_a_transparent_palette_colour_becomes_white() -> None:
     assert pixels[3, 3].tolist() == [255, 255, 255]
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(colours: Image.Image, orientation: int) -> None:
+def oriented(image: Image.Image, kind: str, orientation: int) -> bytes:
+    """The file as a camera lying on its side writes it; "late PNG" says so behind the pixels."""
+    if kind.startswith("TIFF"):
+        return encoded(image, "TIFF", tiffinfo={0x112: orientation}, compression=kind.partition(" ")[2] or None)
     tag = Image.Exif()
     tag[0x112] = orientation
-    data = encoded(colours, "PNG", exif=tag)
+    if kind != "late PNG":
+        return encoded(image, kind, exif=tag, lossless=True)
+    body = tag.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(body)) + b"eXIf" + body + struct.pack(">I", zlib.crc32(b"eXIf" + body))
+    png = encoded(image, "PNG")
+    end = png.rindex(b"IEND") - 4
+    return png[:end] + chunk + png[end:]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "late PNG", "WEBP", "TIFF", "TIFF tiff_lzw"])
+def test_exif_orientation_is_applied_once(colours: Image.Image, kind: str, orientation: int) -> None:
+    data = oriented(colours, kind, orientation)
     turned = [
         lambda p: p,
         lambda p: p[:, ::-1],
@@ -123,6 +140,13 @@ def test_exif_orientation_is_applied(colours: Image.Image, orientation: int) -> 
     header = read_header(data)
     assert (header.height, header.width) == turned.shape[:2]
     assert header.orientation == orientation
+
+
+def test_the_pixels_of_a_png_stay_packed_for_its_header(colours: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[Image.Image] = []
+    monkeypatch.setattr(PngImageFile, "load", lambda image: loads.append(image))
+    assert read_header(encoded(colours, "PNG")) == ("png", 16, 24, 1)
+    assert not loads
 
 
 def test_a_senseless_orientation_is_ignored(colours: Image.Image) -> None:

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 
 from workflows.audit.neighbours import pairs_until
 from workflows.audit.subject import Subject
-from workflows.images import MAX_PIXELS, byte_limit, read_header, to_rgb, upright
+from workflows.images import MAX_PIXELS, byte_limit, orientation_left, read_header, to_rgb, upright
 from workflows.report.gallery import data_uri, resized, small_size
 from workflows.report.queries import literal
 from workflows.sources import UriReader
@@ -135,12 +135,13 @@ def _glance(reader: UriReader, image_id: str, uris: Sequence[str]) -> Glance | N
     for uri in uris:
         try:
             data = reader.read(uri)
-            orientation = read_header(data).orientation  # which refuses bombs before anything is unpacked
+            read_header(data)  # which refuses bombs before anything is unpacked
             image = Image.open(io.BytesIO(data))
             position = exif_position(image)
             image.draft("L", (64, 64))  # a JPEG is then unpacked at an eighth of its size
+            image.load()
             plain = image if image.mode in ("L", "RGB") else to_rgb(image)
-            return Glance(image_id, uri, difference_hash(upright(plain, orientation)), position)
+            return Glance(image_id, uri, difference_hash(upright(plain, orientation_left(image))), position)
         except MemoryError:
             raise
         except Exception:  # decoders of hostile bytes raise nearly everything

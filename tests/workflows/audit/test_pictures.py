@@ -80,6 +80,15 @@ def test_odd_tags_of_a_turned_photograph_cost_nothing(tmp_path: Path, photo: np.
     assert (odd.hash ^ plain.hash).bit_count() <= 4
 
 
+def test_a_turned_tiff_is_the_same_picture_upright(tmp_path: Path, photo: np.ndarray) -> None:
+    Image.fromarray(np.rot90(photo).copy()).save(tmp_path / "lying.tif", tiffinfo={0x112: 6})
+    Image.fromarray(photo).save(tmp_path / "upright.tif")
+    lying, plain = (_glance(UriReader(), name, [str(tmp_path / f"{name}.tif")]) for name in ("lying", "upright"))
+    assert lying is not None
+    assert plain is not None
+    assert lying.hash == plain.hash
+
+
 def test_no_files_are_opened_when_none_are_wanted(audited: Audited) -> None:
     assert look(open_data_set(str(audited.root)), images=0, seed=0).images == 0
 
