@@ -195,15 +195,20 @@ def _walk(folder: str, prefix: str) -> Iterator[Entry]:
         key = entry.name if prefix == "." else f"{prefix}/{entry.name}"
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(entry.path, key)
-        elif entry.is_file() and (stamp := _stamp_if_there(entry.path)):
+        elif stamp := _stamp_if_there(entry):
             yield Entry(key, stamp)
 
 
-def _stamp_if_there(path: str) -> str | None:
+def _stamp_if_there(entry: os.DirEntry[str]) -> str | None:
+    """None for what is no file: a folder, a pipe, a link that leads nowhere, or back to itself."""
     try:
-        return file_stamp(path)
+        return file_stamp(entry.path) if entry.is_file() else None
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise
 
 
 def write_file(path: str, data: bytes) -> None:

@@ -135,6 +135,12 @@ class TestLocalStore:
             LocalStore(tmp_path).put("taken", b"data")
         assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
+    def test_links_that_lead_to_no_file_are_left_out(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"1")
+        (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+        (tmp_path / "itself").symlink_to(tmp_path / "itself")
+        assert [entry.key for entry in LocalStore(tmp_path).list()] == ["file"]
+
     def test_linked_folders_do_not_go_round_in_circles(self, tmp_path: Path) -> None:
         store = LocalStore(tmp_path)
         store.put("a/file", b"")
