@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from workflows.images import Header, decode
 
@@ -15,12 +15,19 @@ _SHOWN_AS_THEY_ARE = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/w
 
 def for_browser(data: bytes, header: Header, *, max_pixels: int) -> tuple[bytes, str]:
     """Picture and media type. Raises ImageError when the pixels cannot be decoded."""
-    is_turned = header.format != "jpeg" and header.orientation != UPRIGHT  # browsers turn JPEGs, and not WebPs
-    if header.format in _SHOWN_AS_THEY_ARE and not is_turned and _is_plain(data):
+    is_shown_upright = header.orientation == UPRIGHT or (header.format == "jpeg" and _has_exif_orientation(data))
+    if header.format in _SHOWN_AS_THEY_ARE and is_shown_upright and _is_plain(data):
         return data, _SHOWN_AS_THEY_ARE[header.format]
     buffer = io.BytesIO()
     Image.fromarray(decode(data, max_pixels=max_pixels)).save(buffer, "png", compress_level=1)
     return buffer.getvalue(), "image/png"
+
+
+def _has_exif_orientation(data: bytes) -> bool:
+    """Whether EXIF itself says how a JPEG lies: browsers turn it then. They turn no WebP, and nothing for XMP alone."""
+    exif = Image.Exif()
+    exif.load(Image.open(io.BytesIO(data)).info.get("exif", b""))
+    return ExifTags.Base.Orientation in exif
 
 
 def _is_plain(data: bytes) -> bool:

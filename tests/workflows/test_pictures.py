@@ -54,6 +54,20 @@ def test_what_only_some_viewers_turn_is_turned_for_them(kind: str, orientation: 
     assert np.array_equal(np.asarray(shown), np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
 
 
+def test_browsers_turn_a_jpeg_as_its_exif_says() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(Image.fromarray(PIXELS), "JPEG", exif=exif)
+    assert for_browser(data, read_header(data), max_pixels=MAX_PIXELS) == (data, "image/jpeg")
+
+
+def test_a_jpeg_of_which_xmp_alone_says_how_it_lies_is_turned_for_them() -> None:
+    data = saved(Image.fromarray(PIXELS), "JPEG", xmp=b"<tiff:Orientation>6</tiff:Orientation>")
+    shown, _ = for_browser(data, read_header(data), max_pixels=MAX_PIXELS)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown))), decode(data))
+    assert decode(data).shape == (30, 20, 3)
+
+
 def test_a_moving_picture_is_shown_as_its_first_frame() -> None:
     frames = [Image.fromarray(PIXELS), Image.fromarray(255 - PIXELS)]
     data = saved(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
