@@ -196,7 +196,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _stretch(values: NDArray[np.int32] | NDArray[np.float32]) -> NDArray[np.uint8]:
     """Any numbers [height, width] -> uint8 over their own finite range; a constant image becomes black."""
     wide = np.where(np.isfinite(values), values, np.nan).astype(np.float64)
-    low, high = np.nanmin(wide), np.nanmax(wide)
+    low, high = np.fmin.reduce(wide, axis=None), np.fmax.reduce(wide, axis=None)  # which pass over NaN
     if not high > low:
         return np.zeros(values.shape, np.uint8)
     return np.nan_to_num((wide - low) * (255.0 / (high - low))).round().astype(np.uint8)

@@ -77,6 +77,11 @@ def test_a_constant_float_image_is_black() -> None:
     assert decode(encoded(Image.fromarray(np.full((4, 4), 7.5, np.float32)), "TIFF")).max() == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_image_without_a_finite_number_is_black() -> None:
+    assert decode(encoded(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF")).max() == 0
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P"])
 def test_greyscale_bilevel_and_palette_become_three_channels(colours: Image.Image, mode: str) -> None:
     image = colours.convert(mode)
