@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -117,7 +118,7 @@ def _timed_look(sam: Sam, image: NDArray[np.uint8], clock: Clock) -> Look:
 def _require_apart(config: SegmentConfig) -> None:
     """Raises ValueError where a result would take the picture's place, or has no folder to go to."""
     for path in outputs(config.out):
-        if not config.image.startswith(S3_SCHEME) and path.resolve() == Path(config.image).resolve():
+        if not config.image.startswith(S3_SCHEME) and os.path.realpath(path) == os.path.realpath(config.image):
             raise ValueError(f"--out {config.out} would write {path} over the picture; choose another name")
         if not path.parent.is_dir():
             raise ValueError(f"--out {config.out}: there is no folder {path.parent}")

@@ -183,7 +183,12 @@ def test_contradictory_flags(values: dict[str, Any], complaint: str) -> None:
 
 def test_what_cannot_be_segmented(engine: Engine, tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "no.png").write_bytes(b"no picture")
-    for image, complaint in (("no.png", "no.png: not an image"), ("gone.png", "gone.png: no such file")):
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    for image, complaint in (
+        ("no.png", "no.png: not an image"),
+        ("gone.png", "gone.png: no such file"),
+        ("loop.png", "loop.png: no such file"),
+    ):
         ran = engine("segment", tmp_path / image, "--point", "1,1", "--model", tiny_checkpoint)
         assert (ran.status, complaint in ran.err) == (2, True), ran.err
 
