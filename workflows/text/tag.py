@@ -129,7 +129,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, asked: dict[str, object]) -> It
 def read_words(path: str) -> tuple[str, ...]:
     """The lines of a text file, each once. Raises ValueError or OSError (one line) when there are none."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()  # some editors put a mark before the text
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text in UTF-8") from error
     words = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))

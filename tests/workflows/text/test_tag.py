@@ -19,7 +19,7 @@ from workflows.sql import connect
 from workflows.storage import LocalStore
 from workflows.text import tag as module
 from workflows.text.commands import TagConfig
-from workflows.text.tag import TagJob, TagWorker, on_ray, tag
+from workflows.text.tag import TagJob, TagWorker, on_ray, read_words, tag
 
 SIZE = (24, 36)
 Rows = list[tuple[Any, ...]]
@@ -157,6 +157,13 @@ def test_refusals(engine: Engine, coloured: Path, tmp_path: Path) -> None:
     refused("has 1 words; tagging chooses among at least two", coloured, "--words", words)
     with pytest.raises(ValueError, match="--top is 0; it must be positive"):
         TagConfig("d", words="w", clip="c", top=0)
+
+
+def test_a_mark_before_the_text_is_no_part_of_a_word(tmp_path: Path) -> None:
+    """Which some editors write into every file."""
+    words = tmp_path / "words.txt"
+    words.write_text("red\ngreen\n", encoding="utf-8-sig")
+    assert read_words(str(words)) == ("red", "green")
 
 
 @pytest.mark.usefixtures("cluster")
