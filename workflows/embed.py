@@ -26,7 +26,7 @@ from workflows.annotate.commands import EmbedConfig
 from workflows.devices import choose_device
 from workflows.embeddings import embed_image, embedded_images, stale_embeddings
 from workflows.failures import one_line, tell_left_out
-from workflows.images import ImageError
+from workflows.images import ImageError, byte_limit
 from workflows.models import Model, find_model, register_model
 from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
@@ -98,7 +98,7 @@ class EmbedWorker:
         self._job = job
         self._store = open_store(job.dataset)
         self._sam = load_model(job.model.here(), device=job.device).sam
-        self._reader = UriReader()
+        self._reader = UriReader(max_bytes=byte_limit(job.max_pixels))
 
     def __call__(self, row: dict[str, list[Any]]) -> dict[str, object]:
         """A row of work: image ids and URIs in; how many were embedded and what went wrong out, or a `failure`."""

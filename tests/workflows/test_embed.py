@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from pathlib import Path
 
 from tests.workflows.conftest import Engine, save_photos
-from workflows.embed import _note_images, _rows
+from workflows.embed import EmbedJob, EmbedWorker, _note_images, _rows
+from workflows.models import find_model
 from workflows.scratch import open_scratch
 from workflows.sql import connect
 
@@ -50,6 +52,15 @@ def test_images_come_in_chunks_from_a_table(tmp_path: Path, engine: Engine, tiny
     assert [len(row["image_ids"]) for row in rows] == [16, 16, 8]
     assert [image for row in rows for image in row["image_ids"]] == ids[1:]
     assert all(len(uris) == 1 for row in rows for uris in row["uris"])
+
+
+def test_a_limit_on_pixels_is_one_on_bytes(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    picture = tmp_path / "picture.png"
+    picture.touch()
+    os.truncate(picture, 65 << 20)
+    worker = EmbedWorker(EmbedJob(str(tmp_path), find_model(str(tiny_checkpoint)), "cpu", threads=1, max_pixels=1000))
+    done = worker({"image_ids": ["ab" * 16], "uris": [[str(picture)]]})
+    assert done["failures"] == [f"{picture}: 68,157,440 bytes are more than the limit of 67,116,864 bytes"]
 
 
 def test_refusals(engine: Engine, tmp_path: Path) -> None:

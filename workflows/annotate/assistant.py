@@ -22,7 +22,7 @@ from workflows.annotate.contract import Prompt
 from workflows.annotate.decoder import Answer, Decoder, require_inside
 from workflows.annotate.text_reader import TextReader
 from workflows.embeddings import EmbeddingLabel, embed_image, expected_label, stored_embedding, unpack
-from workflows.images import read_header
+from workflows.images import byte_limit, read_header
 from workflows.models import Model
 from workflows.originals import StoredImage, read_original, read_pixels
 from workflows.pictures import for_browser
@@ -59,7 +59,7 @@ class Assistant:
         self._reads = TextReader(loaded.sam, open_clip(clip, loaded)) if clip else None
         self.graphs: OnnxDecoder = export_decoder(self._sam)
         self._decoder = Decoder(self.graphs, threads=threads)
-        self._reader = UriReader()
+        self._reader = UriReader(max_bytes=byte_limit(max_pixels))
         self._lock = threading.Lock()
         # Of what was asked for last, some is kept.
         self._last_pixels = lru_cache(maxsize=PICTURES_KEPT)(self._pixels)

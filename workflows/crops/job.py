@@ -28,7 +28,7 @@ from schemas.tables import CROPS
 from workflows.crops.commands import CropsConfig
 from workflows.devices import choose_device
 from workflows.failures import one_line, tell_left_out
-from workflows.images import ImageError
+from workflows.images import ImageError, byte_limit
 from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
 from workflows.sizes import tell_unread
@@ -112,7 +112,7 @@ class CropsWorker:
         self._job = job
         self._store = open_store(job.dataset)
         self._clip = job.clip.load(device=job.device)
-        self._reader = UriReader()
+        self._reader = UriReader(max_bytes=byte_limit(job.max_pixels))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, object]:
         """A row of work: masks in; how many were embedded and what went wrong out, or a `failure`."""

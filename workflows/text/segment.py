@@ -33,12 +33,12 @@ from sam_core.predict import ImageEmbedding, Look, Prompts, encode
 from sam_core.windows import Box
 from schemas.ids import model_id
 from workflows.devices import device_here
-from workflows.images import ImageError
+from workflows.images import ImageError, byte_limit
 from workflows.images import decode as decode_image
 from workflows.models import checkpoint_here
 from workflows.report.overlays import overlay
 from workflows.sources import UriReader
-from workflows.storage import S3_SCHEME
+from workflows.storage import S3_SCHEME, TooLargeError
 from workflows.text.clips import cut_off, open_clip
 from workflows.text.commands import SegmentConfig
 
@@ -162,9 +162,11 @@ def records(batch: MaskBatch, spots: Spots) -> MaskRecords:
 
 def _read(config: SegmentConfig) -> NDArray[np.uint8]:
     path = config.image if config.image.startswith(S3_SCHEME) else str(Path(config.image).absolute())
-    data = UriReader().read(path)
     try:
+        data = UriReader(max_bytes=byte_limit(config.max_pixels)).read(path)
         return decode_image(data, max_pixels=config.max_pixels)
+    except TooLargeError as error:
+        raise ImageError("TooManyBytes", f"{config.image}: {error}") from error
     except ImageError as error:
         raise ImageError(error.kind, f"{config.image}: {error}") from error
 

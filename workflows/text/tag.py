@@ -27,7 +27,7 @@ from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.tables import TAGS
 from workflows.devices import choose_device
 from workflows.failures import one_line, tell_left_out
-from workflows.images import ImageError
+from workflows.images import ImageError, byte_limit
 from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
 from workflows.report.scope import read_runs
@@ -166,7 +166,7 @@ class TagWorker:
         self._job = job
         self._store = open_store(job.dataset)
         self._clip = job.clip.load(device=job.device)
-        self._reader = UriReader()
+        self._reader = UriReader(max_bytes=byte_limit(job.max_pixels))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """A row of work: run_id, shard, image_ids and uris in; images, masks and what was left out, or a `failure`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,15 @@ def test_an_image_that_is_gone_is_said(engine_here: Engine, data: DataSet, clip:
     ran = engine_here("crops", data.root, "--clip", clip, "--min-area", "50")
     assert (ran.status, "left out: " in ran.err, "photo-1.png" in ran.err) == (1, True, True)
     assert len(rows(data)) == 8
+
+
+def test_a_limit_on_pixels_is_one_on_bytes(engine_here: Engine, data: DataSet, clip: Path, tmp_path: Path) -> None:
+    os.truncate(tmp_path / "photos" / "photo-1.png", 65 << 20)
+    ran = engine_here("crops", data.root, "--clip", clip, "--min-area", "50", "--max-pixels", "100000")
+    assert (ran.status, "photo-1.png: 68,157,440 bytes are more than the limit of 67,908,864 bytes" in ran.err) == (
+        1,
+        True,
+    )
 
 
 def test_what_training_reads(engine_here: Engine, data: DataSet, clip: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,16 @@ def test_what_cannot_be_segmented(engine: Engine, tiny_checkpoint: Path, tmp_pat
     ):
         ran = engine("segment", tmp_path / image, "--point", "1,1", "--model", tiny_checkpoint)
         assert (ran.status, complaint in ran.err) == (2, True), ran.err
+
+
+def test_a_limit_on_pixels_is_one_on_bytes(engine: Engine, picture: Path, tiny_checkpoint: Path) -> None:
+    os.truncate(picture, 65 << 20)
+    asked = ("segment", picture, "--point", "1,1", "--model", tiny_checkpoint, "--max-pixels", "1000000")
+    ran = engine(*asked, "--out", picture.with_name("m.png"))
+    assert (ran.status, "more than the limit" in ran.err) == (0, False), ran.err
+    ran = engine(*asked[:-1], "100", "--out", picture.with_name("m.png"))
+    limit = "68,157,440 bytes are more than the limit of 67,109,664 bytes"
+    assert (ran.status, f"{picture}: {limit}" in ran.err) == (2, True), ran.err
 
 
 def test_the_picture_is_not_written_over(engine: Engine, picture: Path, tiny_checkpoint: Path) -> None:

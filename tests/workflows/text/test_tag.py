@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,14 @@ def test_an_image_that_is_gone_is_named_and_tried_again(
     (tmp_path / "1.png").write_bytes(picture)
     assert tag(config, pool=here) == 0
     assert ask(config, "SELECT count(tag) FROM tagged_masks") == [(5,)]
+
+
+def test_a_limit_on_pixels_is_one_on_bytes(
+    config: TagConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.truncate(tmp_path / "1.png", 65 << 20)
+    assert tag(replace(config, max_pixels=1000), pool=here) == 1
+    assert "1.png: 68,157,440 bytes are more than the limit of 67,116,864 bytes" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("fake_clip")
