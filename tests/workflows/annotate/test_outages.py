@@ -72,3 +72,38 @@ def test_an_image_that_somebody_holds_does_not_cost_the_one_at_hand(
     ada.shows(FIRST)
     items = new_page(browser).request.get(f"{server.address}/api/queue").json()
     assert [(item["annotator"], item["held"]) for item in items] == [("Ada", True), ("Bob", True)]
+
+
+def test_an_image_of_the_list_that_is_gone_gives_way_to_the_next(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    """And no other picture stands under its name; one that is reviewed is not skipped by it."""
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    ada.shows(FIRST)
+    gone = {"detail": "no such file"}
+    ada.page.route("**/picture", lambda route: route.fulfill(status=422, json=gone), times=1)
+    ada.press("q")
+    ada.page.get_by_role("button", name=f"Open {SECOND}").click()
+    expect(ada.page.locator("#message")).to_have_text(f"{SECOND} is skipped: no such file")
+    ada.shows(FIRST)
+    ada.press("n")
+    expect(ada.page.locator("#image-name")).to_have_text("Nothing left to do")
+    ada.page.route("**/picture", lambda route: route.fulfill(status=422, json=gone), times=1)
+    ada.press("q")
+    ada.page.get_by_role("button", name=f"Review {FIRST}").click()
+    expect(ada.page.locator("#message")).to_have_text(f"{FIRST} cannot be opened: no such file")
+    expect(ada.page.locator("#image-name")).to_have_text("Nothing left to do")
+    ada.saved()
+    query = "SELECT action FROM events WHERE details ->> 'reason' IS NOT NULL ORDER BY sequence"
+    assert connect(config.dataset).execute(query).fetchall() == [("skip",), ("leave",)]
+
+
+def test_an_image_of_the_list_is_waited_for(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    ada.shows(FIRST)
+    ada.page.route("**/picture", lambda route: route.abort())
+    ada.press("q")
+    ada.page.get_by_role("button", name=f"Open {SECOND}").click()
+    expect(ada.page.locator("#image-name")).to_have_text("Waiting for the server")
+    ada.page.unroute("**/picture")
+    ada.shows(SECOND)

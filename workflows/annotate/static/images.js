@@ -45,11 +45,13 @@ export class Images {
     const accepted = untouched.map((mask) => desk.row(mask, { id: idOf(mask.id, desk.project.task), source: mask.id }));
     desk.clear(); // what would be drawn now would be drawn on an image that is done
     await desk.outbox.save(accepted);
-    if (!(await this.#advance())) {
-      this.#close("Waiting for the server");
-      complain("The server cannot be reached; your work is kept here. This page goes on when it is back.");
-      this.#advanceLater();
-    }
+    if (!(await this.#advance())) this.#wait();
+  }
+
+  #wait() {
+    this.#close("Waiting for the server");
+    complain("The server cannot be reached; your work is kept here. This page goes on when it is back.");
+    this.#advanceLater();
   }
 
   /** The list of all images, of which one can be opened or reviewed. */
@@ -77,7 +79,11 @@ export class Images {
     const reviewing = item.status === "done";
     const held = reviewing ? item : await api.hold(item.image_id, annotator); // or all stays as it is
     if (current && current.image_id !== item.image_id) await this.#giveBack();
-    await this.#open(held, reviewing);
+    try {
+      await this.#open(held, reviewing);
+    } catch (error) {
+      if (!(await this.#notOpened(error, reviewing ? "leave" : "skip"))) this.#wait();
+    }
   }
 
   async #giveBack() {
@@ -139,11 +145,16 @@ export class Images {
       else this.#close("Nothing left to do");
       return true;
     } catch (error) {
-      if (error.status === OTHER_TASK) return this.#beginAnew();
-      if (desk.item && NOT_AN_IMAGE.includes(error.status)) return this.#passOver(error);
-      desk.clear();
-      return false;
+      return this.#notOpened(error, "skip");
     }
+  }
+
+  /** Goes on after an image that did not open; whether the server could be reached. */
+  async #notOpened(error, action) {
+    if (error.status === OTHER_TASK) return this.#beginAnew();
+    if (this.#desk.item && NOT_AN_IMAGE.includes(error.status)) return this.#passOver(error, action);
+    this.#desk.clear();
+    return false;
   }
 
   /** Loads the page for the task that the server has by now; the server knows all that was done for the one before. */
@@ -153,10 +164,10 @@ export class Images {
   }
 
   /** Leaves out an image that cannot be opened, and goes on. */
-  async #passOver(error) {
+  async #passOver(error, action) {
     const desk = this.#desk;
-    complain(`${desk.item.name} is skipped: ${error.message}`);
-    desk.note("skip", { details: { reason: error.message } });
+    complain(`${desk.item.name} ${action === "skip" ? "is skipped" : "cannot be opened"}: ${error.message}`);
+    desk.note(action, { details: { reason: error.message } });
     await desk.outbox.save();
     return this.#advance();
   }
