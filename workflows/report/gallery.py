@@ -35,7 +35,7 @@ _QUALITY = 80
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """The masks of one run over a photograph. `source` is a data URI with transparent ground."""
+    """The masks of one run that finished a photograph, perhaps none. `source` is a data URI with transparent ground."""
 
     run: Run
     number: int
@@ -78,15 +78,16 @@ def pictures(connection: duckdb.DuckDBPyConnection, runs: Sequence[Run], *, imag
 def choose(
     connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str], *, images: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Rows image_id, uri, uris, height and width of the images that `pictures` shows."""
+    """Rows image_id, uri, uris, height, width and finished_by (ids of runs) of the images that `pictures` shows."""
     shuffled = f"md5(image_id || {literal(str(seed))})"
-    finished = f"SELECT image_id, count(*) AS runs FROM outcomes WHERE status = 'ok' AND {of_runs(run_ids)} GROUP BY 1"
-    known = "SELECT image_id, 0 AS runs FROM images WHERE height IS NOT NULL"
+    ended = f"FROM outcomes WHERE status = 'ok' AND {of_runs(run_ids)} GROUP BY image_id"
+    known = "SELECT image_id, []::TEXT[] AS finished_by FROM images WHERE height IS NOT NULL"
+    finished = f"SELECT image_id, list(run_id) AS finished_by {ended}"
     sql = f"""
-    WITH chosen AS ({finished if run_ids else known} ORDER BY runs DESC, {shuffled} LIMIT {images})
-    SELECT image_id, uri, uris, height, width
+    WITH chosen AS ({finished if run_ids else known} ORDER BY len(finished_by) DESC, {shuffled} LIMIT {images})
+    SELECT image_id, uri, uris, height, width, finished_by
     FROM chosen JOIN images USING (image_id) WHERE height IS NOT NULL
-    ORDER BY runs DESC, {shuffled}"""
+    ORDER BY len(finished_by) DESC, {shuffled}"""
     return rows(connection, sql)
 
 
@@ -132,8 +133,13 @@ def _picture(
     found = [(number, run, own.filter(pc.field("run_id") == run.run_id)) for number, run in enumerate(runs)]
     colours = int(image["image_id"], 16)
     layers = [
-        Layer(run, number, len(rows), data_uri(paint(mask_records(rows), size, seed=colours)))
+        Layer(run, number, len(rows), data_uri(_painted(rows, size, colours)))
         for number, run, rows in found
-        if rows
+        if run.run_id in image["finished_by"]
     ]
     return Picture(image["image_id"], image["uri"], image["height"], image["width"], photo, problem, tuple(layers))
+
+
+def _painted(rows: pa.Table, size: tuple[int, int], seed: int) -> NDArray[np.uint8]:
+    """The masks of one image and run, or none, on a transparent ground: uint8 RGBA [*size, 4]."""
+    return paint(mask_records(rows), size, seed=seed) if rows else np.zeros((*size, 4), np.uint8)

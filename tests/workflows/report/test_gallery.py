@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.workflows.report.data_sets import DataSet, boxes, done, photos, run_record
+from tests.workflows.report.data_sets import DataSet, boxes, done, failed, photos, run_record
 from workflows.report.gallery import Picture, choose, pictures
 from workflows.report.picture import write_picture
 from workflows.report.scope import read_runs
@@ -61,7 +61,20 @@ def test_a_picture_has_the_photo_and_a_transparent_layer_per_run(two_runs: Path)
         for layer in picture.layers:
             assert opened(layer.source).size == (36, 24)
             assert opened(layer.source).mode == "RGBA"
-            assert layer.masks > 0
+            assert layer.masks == 0 or opened(layer.source).getbbox()
+
+
+def test_a_run_that_finished_a_photo_and_found_nothing_has_a_layer(small_set: tuple[DataSet, list[Path]]) -> None:
+    """Or it would look like one that has not seen the photo; beside a run of masks nothing would be compared."""
+    data_set, _ = small_set
+    rng = np.random.default_rng(0)
+    first, second, _ = (picture.image_id for picture in gallery(data_set.root))
+    found = [done(first, [], rng=rng), failed(second, "Empty", "the file has no bytes")]
+    data_set.add_run(found, run_record("nothing", minute=9))
+
+    counted = {picture.image_id: [layer.masks for layer in picture.layers] for picture in gallery(data_set.root)}
+
+    assert (counted[first], counted[second]) == ([2, 0], [2])
 
 
 def test_large_photos_become_small(empty_set: DataSet, tmp_path: Path) -> None:
