@@ -208,9 +208,18 @@ def _place(steps: Sequence[str | int]) -> str:
 
 
 def _complaint(error: Any) -> str:
+    """What is wrong, in the words of a file: pydantic speaks of tuples and of the classes here."""
     match error["type"]:
         case "missing":
             return "is missing"
+        case _ if error["input"] is None:
+            return "has no value"
+        case "tuple_type":
+            return f"must be a list, not {error['input']!r}"
+        case "too_short":
+            return "is an empty list"
+        case "dataclass_type":
+            return f"must be a mapping of settings, not {error['input']!r}"
         case "unexpected_keyword_argument" | "extra_forbidden":
             return "is not a setting"
         case "value_error":

@@ -27,7 +27,12 @@ def test_a_file_becomes_a_plan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"stages": []}, "e.yaml: stages: tuple should have at least 1 item"),
+        ({"stages": []}, "e.yaml: stages: is an empty list"),
+        ({"stages": {"stage": "automatic"}}, "e.yaml: stages: must be a list, not {'stage': 'automatic'}"),
+        ({"stages": ["automatic"]}, "e.yaml: stages[0]: must be a mapping of settings, not 'automatic'"),
+        ({"training": {"also": "scenes"}}, "e.yaml: training.also: must be a list, not 'scenes'"),
+        ({"dataset": None}, "e.yaml: dataset: has no value"),
+        ({"gate": None}, "e.yaml: gate: has no value"),
         ({"stage": 1}, "e.yaml: stage: is not a setting"),
         ({"dataset": 3}, "e.yaml: dataset: input should be a valid string, not 3"),
         ({"stages": [{"stage": "x"}]}, "e.yaml: stages[0].stage: input should be 'assisted_manual'"),
