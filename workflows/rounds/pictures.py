@@ -54,6 +54,7 @@ class Truth:
         self._rows = rows.filter(pc.or_(pc.is_valid(rows["truth_uri"]), told))
         self.name = place
         self._reader = UriReader()
+        self._ids: dict[int, str] = {}  # by row, of those that were looked for: in a bucket each is a download
         if not len(self._rows):
             raise ValueError(f"{place}: no image with true masks")
 
@@ -74,10 +75,11 @@ class Truth:
 
         Images are the same when their bytes are, wherever they lie; only files of such a size are read.
         """
-        sizes, found = set(images.values()), {}
+        sizes = set(images.values())
         for row in range(len(self)):
-            if self._reader.size(self._uris(row)[0]) in {None, *sizes}:
-                found[id_of_bytes(self._data(row))] = row
+            if row not in self._ids and self._reader.size(self._uris(row)[0]) in {None, *sizes}:
+                self._ids[row] = id_of_bytes(self._data(row))
+        found = {image: row for row, image in sorted(self._ids.items())}
         return {image: found[image] for image in images if image in found}
 
     def uris(self, count: int) -> list[str]:

@@ -64,10 +64,16 @@ def left_to_do(
     Raises ValueError for an image that the true masks say nothing of.
     """
     todo = [(place, image) for place, image in enumerate(job.work.queue) if not _is_saved(job, store, place)]
-    rows = truth.find(dict(connection.execute(_SIZES, [[image for _, image in todo]]).fetchall()))
-    if missing := [image for _, image in todo if image not in rows]:
-        raise ValueError(f"{truth.name} has no true masks of image {missing[0]}, which is to be annotated")
+    rows = true_rows([image for _, image in todo], connection, truth)
     return [{"place": place, "image_id": image, "row": rows[image]} for place, image in todo]
+
+
+def true_rows(images: Sequence[str], connection: duckdb.DuckDBPyConnection, truth: Truth) -> dict[str, int]:
+    """The row of their true masks for images of the data set. Raises ValueError for one that they say nothing of."""
+    rows = truth.find(dict(connection.execute(_SIZES, [list(images)]).fetchall()))
+    if missing := [image for image in images if image not in rows]:
+        raise ValueError(f"{truth.name} has no true masks of image {missing[0]}, which is to be annotated")
+    return rows
 
 
 def simulate_on_ray(job: SimulationJob, rows: list[dict[str, Any]]) -> None:

@@ -42,7 +42,7 @@ from workflows.rounds.outcomes import (
 )
 from workflows.rounds.pictures import Desk
 from workflows.rounds.proposals import Judged, as_generation, choose_threshold, judge, propose, together
-from workflows.rounds.simulated import SimulationJob, left_to_do
+from workflows.rounds.simulated import SimulationJob, left_to_do, true_rows
 from workflows.rounds.small_run import write_run
 from workflows.rounds.training import settings_of, training_command
 from workflows.runs import run_record
@@ -63,7 +63,8 @@ SELECT count(*) FILTER (status = 'ok'), coalesce(sum(n_masks), 0)::BIGINT FROM o
 
 def stage(now: Round) -> Staged:
     """Settle model and queue. The first round also notes the images of the source in the data set, and looks whether
-    models can be measured on the held-out ones, before anybody works for it."""
+    models can be measured on the held-out ones, before anybody works for it. That simulated annotators have true masks
+    is seen here too: engine.yaml could not be mended any more in the middle of the round."""
     engine = now.engine
     if now.number == 1:
         require_measurable(engine.held_out, engine.config.evaluation)
@@ -77,6 +78,8 @@ def stage(now: Round) -> Staged:
             f"round {now.number}: no image is left to annotate, all are finished or held out; take fewer rounds, or "
             "fewer images in each"
         )
+    if engine.simulate and queue:
+        true_rows(queue, engine.connect(), engine.truth)
     return Staged(model_id=now.record.model_before, queue=queue, settings=round_settings(now))
 
 

@@ -61,7 +61,7 @@ def test_a_round_gets_the_images_that_the_file_asks_for_when_it_begins(
         names = dict(connect(document["dataset"]).execute("SELECT image_id, uris[1] FROM images").fetchall())
         document["held_out"] = str(tmp_path / "other")
         save_pictures(tmp_path / "other", [int(Path(names[image]).stem) for image in chosen])
-    engine = opened(parse_engine(document, where="e"))
+    engine = opened(parse_engine(document, where="e"), simulate=False)
     run_rounds(engine, STEPS, most=1, tell=lambda _: None)
     queue = from_details(Staged, engine.read(2).details).queue
     assert len(queue) == (3 if change == "images" else 2)
@@ -117,6 +117,20 @@ def test_figures_are_compared_with_those_of_the_same_true_masks(
     Image.fromarray(picture(20)[1]).save(tmp_path / "held_out" / "labels" / "10.png")
     finish(opened(parse_engine(document, where="e")))
     assert measured == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("wrong", ["nowhere", "held_out"])
+def test_wrong_true_masks_can_be_mended(document: Document, opened: Opened, tmp_path: Path, wrong: str) -> None:
+    """They are missed before the round begins with them: afterwards they could not be changed, and it never end."""
+    document["stages"] = [{"stage": "assisted_manual", "images": 2}]
+    right = document["simulation"]["truth"]
+    document["simulation"]["truth"] = str(tmp_path / wrong)
+    with pytest.raises((ValueError, OSError), match=rf"{wrong}(: no such data set|.* has no true masks of image)"):
+        finish(opened(parse_engine(document, where="e")))
+    document["simulation"]["truth"] = right
+    run_rounds(opened(parse_engine(document, where="e")), STEPS, most=2, tell=lambda _: None)
+    annotated = "SELECT count(DISTINCT image_id) FROM annotations"
+    assert connect(document["dataset"]).execute(annotated).fetchall() == [(2,)]
 
 
 def test_no_image_left(document: Document, opened: Opened) -> None:

@@ -53,7 +53,7 @@ def test_gone_before_a_policy_looks(document: Document, opened: Opened, policy: 
     fresh = "image_id NOT IN (SELECT image_id FROM round_queue) AND uri LIKE '%/pool/%'"
     gone = remove(config, f"SELECT image_id FROM images WHERE {fresh} ORDER BY image_id LIMIT 1")
     done = remove(config, "SELECT image_id FROM round_queue LIMIT 1") if policy == "most_diverse" else None
-    go_on(opened, config, most=2)
+    go_on(opened, config, most=2, simulate=False)
     queue = from_details(Staged, opened(config).read(2).details).queue
     assert len(queue) == 2
     assert not {gone, done} & set(queue)
