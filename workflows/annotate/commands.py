@@ -53,7 +53,7 @@ class AnnotateConfig:
     model: str = "vit_n"
     """The model that assists: a name (see `sam-engine models`) or a checkpoint: a file or s3://bucket/key."""
     run: str | None = None
-    """Run whose masks the later stages start from; the newest with masks if not given."""
+    """Run (name or id) whose masks the later stages start from; the newest with masks if not given."""
     images: str | None = None
     """SQL that returns the `image_id`s to annotate, in order; all images of the data set if not given."""
     sample: int | None = None
@@ -85,6 +85,8 @@ class AnnotateConfig:
         require_positive(self, "sample", "reminder_seconds", "lease_seconds", "threads", "max_pixels")
         if self.lease_seconds > LONGEST_LEASE:
             raise ValueError(f"--lease-seconds is {self.lease_seconds:g}; a year, {LONGEST_LEASE}, is enough")
+        if self.run and self.table_stage == Stage.ASSISTED_MANUAL:
+            raise ValueError("--run names masks to start from; assisted-manual has none: add --stage semi-automatic")
         if self.round is not None and not 0 <= self.round <= HIGHEST_ROUND:
             raise ValueError(f"--round is {self.round}; it must be between 0 and {HIGHEST_ROUND}")
         if self.token and not re.fullmatch(r"[!-~]+", self.token):

@@ -22,7 +22,7 @@ from workflows.models import find_model, register_model
 from workflows.originals import StoredImage
 from workflows.runs import open_dataset
 from workflows.sizes import tell_unread
-from workflows.sql import connect
+from workflows.sql import connect, find_run
 from workflows.storage import open_store
 
 AUDITED_IMAGES = 500
@@ -139,7 +139,10 @@ def _wanted(config: AnnotateConfig, connection: duckdb.DuckDBPyConnection, known
     if "image_id" not in answer.column_names:
         raise QueryError(f"--images returns {', '.join(answer.column_names)}; it must return image_id")
     here = set(known)
-    return [image for image in dict.fromkeys(answer["image_id"].to_pylist()) if image in here]
+    wanted = [image for image in dict.fromkeys(answer["image_id"].to_pylist()) if image in here]
+    if here and not wanted:
+        raise QueryError(f"--images returns {len(answer):,} rows, and no image of {config.dataset} that can be shown")
+    return wanted
 
 
 def _run(config: AnnotateConfig, connection: duckdb.DuckDBPyConnection) -> str:
@@ -149,10 +152,10 @@ def _run(config: AnnotateConfig, connection: duckdb.DuckDBPyConnection) -> str:
         if found is None:
             raise ValueError(f"{config.dataset} has no masks to start from: `sam-engine generate` makes some")
         return str(found[0])
-    found = connection.execute("SELECT run_id FROM runs WHERE run_id = ? OR name = ?", [config.run] * 2).fetchone()
-    if found is None:
+    run_id = find_run(connection, config.run)
+    if run_id is None:
         raise ValueError(f"{config.dataset} has no run {config.run!r}; see: SELECT run_id, name FROM runs")
-    return str(found[0])
+    return run_id
 
 
 def _drawn(row: dict[str, object]) -> contract.ShownMask:

@@ -20,6 +20,7 @@ from workflows.annotate.commands import AnnotateConfig, EmbedConfig
         ("token", "two words", "--token has a space"),
         ("token", "\u732b", "--token has a space or other characters"),
         ("max_pixels", 0, "--max-pixels is 0; it must be positive"),
+        ("run", "nightly", "--run names masks to start from; assisted-manual has none"),
         ("port", 65536, "--port is 65536; it must be between"),
     ],
 )

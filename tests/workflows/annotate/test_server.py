@@ -23,11 +23,15 @@ from sam_core.masks.rle import encode
 from sam_core.model.checkpoint import load_model
 from sam_core.predict import Prompts, decode
 from sam_core.predict import encode as encode_image
+from schemas.layout import run_key
+from schemas.records import to_json
 from tests.workflows.annotate.conftest import MOMENT, add_run, blob, body, client_of, event_row, mask_row
+from tests.workflows.fakes import run_record
 from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.serve import address_of
 from workflows.annotate.studio import Studio, open_studio
 from workflows.sql import connect
+from workflows.storage import open_store
 
 
 def rows(config: AnnotateConfig, query: str) -> list[dict[str, Any]]:
@@ -333,13 +337,23 @@ def test_an_audit_keeps_pairs_of_automatic_and_corrected_masks(config: AnnotateC
         assert [mask["revision"] for mask in client.get(f"/api/images/{image}/masks").json()] == [0]
 
 
+def test_of_several_runs_of_a_name_the_newest_is_meant(config: AnnotateConfig) -> None:
+    """As everywhere else: what is corrected here shall be what `sam-engine audit DATASET@NAME` measures."""
+    store = open_store(config.dataset)
+    for run_id, day in (("a", 1), ("c", 3), ("b", 2)):
+        record = replace(run_record(run_id), name="nightly", created_at=MOMENT.replace(day=day))
+        store.put(run_key(run_id), to_json(record).encode())
+    assert open_studio(replace(config, stage="audit", run="nightly")).task.run_id == "c"
+
+
 def test_wrong_use_is_said_in_one_line(config: AnnotateConfig, tmp_path: Path) -> None:
     for change, complaint in (
         ({"stage": "audit"}, "no masks to start from"),
         ({"stage": "audit", "run": "none"}, "no run 'none'"),
         ({"images": "SELECT 1 AS one"}, "must return image_id"),
         ({"images": "SELECT nonsense"}, "nonsense"),
-        ({"images": "SELECT image_id FROM images WHERE false"}, "no image to annotate"),
+        ({"images": "SELECT image_id FROM images WHERE false"}, "--images returns 0 rows, and no image of"),
+        ({"images": "SELECT 'x' AS image_id"}, "--images returns 1 rows, and no image of"),
         ({"dataset": str(tmp_path)}, "is not a data set"),
         ({"model": "vit_nn"}, "did you mean"),
     ):
