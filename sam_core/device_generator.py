@@ -24,8 +24,7 @@ from sam_core.device_batch import Answer, BatchWorker, CropInput
 from sam_core.device_copies import for_device
 from sam_core.device_pipeline import DevicePipeline
 from sam_core.device_settings import DeviceSettings, batch_sizes
-from sam_core.generator import check_image
-from sam_core.geometry import frame_of, points_to_input, resized_crop
+from sam_core.geometry import check_image, frame_of, points_to_input, resized_crop
 from sam_core.masks.assemble import assemble
 from sam_core.masks.batch import Generation
 from sam_core.masks.candidates import Ledger

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_core.ahead import begun, early
-from sam_core.geometry import Frame
+from sam_core.geometry import Frame, check_image
 from sam_core.lanes import keep_freed_memory, open_lanes
 from sam_core.masks import kernels, plain
 from sam_core.masks.assemble import assemble
@@ -205,8 +205,3 @@ def _batch_on_cpu(sam: Sam) -> int:
     """As many prompts as share what weights and calls cost, and no more than there is memory for."""
     positions, channels = sam.config.image_encoder.grid**2, sam.config.mask_decoder.transformer_dim
     return max(1, min(CPU_BATCH, IMAGE_BYTES // (4 * positions * channels)))
-
-
-def check_image(image: NDArray[np.uint8]) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"expected a uint8 RGB image [height, width, 3], got {image.dtype} {list(image.shape)}")

@@ -110,6 +110,13 @@ def uncrop(masks: NDArray[np.bool_], frame: Frame) -> NDArray[np.bool_]:
     return whole
 
 
+def check_image(image: NDArray[np.uint8]) -> None:
+    """Raises ValueError for all but a uint8 RGB image [H, W, 3], also for what is no array, such as a Pillow image."""
+    kind, shape = getattr(image, "dtype", type(image).__name__), np.shape(image)
+    if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        raise ValueError(f"expected a uint8 RGB image [height, width, 3], got {kind} {list(shape)}")
+
+
 def _scaled(length: int, scale: float) -> int:
     return max(1, int(length * scale + 0.5))
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam_core.geometry import Frame, boxes_to_input, frame_of, model_input, points_to_input
+from sam_core.geometry import Frame, boxes_to_input, check_image, frame_of, model_input, points_to_input
 from sam_core.masks.batch import MaskBatch
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.prompt_encoder import FOREGROUND, NOT_A_POINT, Prompts
@@ -45,8 +45,10 @@ def encode(
     images: uint8 RGB [H, W, 3], of any sizes. crop_boxes: x0, y0, x1, y1 in the original frame, end exclusive, one per
     image; repeat an image to take several crops of it. Raises ValueError for anything else.
     """
-    if not images:
+    if not len(images):
         raise ValueError("there is no image to encode")
+    for image in images:
+        check_image(image)
     boxes = [None] * len(images) if crop_boxes is None else crop_boxes
     if len(boxes) != len(images):
         raise ValueError(f"{len(images)} images need as many crop boxes, not {len(boxes)}")

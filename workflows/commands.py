@@ -254,6 +254,8 @@ class TrainCommand:
     """Engine round that the model belongs to."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.sources, str):  # from Python: each of its letters would be a source
+            raise ValueError(f"sources is {self.sources!r}; it must be a tuple of places: ({self.sources!r},)")
         require_positive(
             self, "workers", "threads", "accumulate", "save_every", "iterations", "images", "masks_per_image"
         )

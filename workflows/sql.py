@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TextIO
 
 import duckdb
@@ -68,10 +69,11 @@ def _with_unique_names(answer: pa.Table) -> pa.Table:
     return answer.rename_columns(names)
 
 
-def connect(dataset: str) -> duckdb.DuckDBPyConnection:
+def connect(dataset: str | Path) -> duckdb.DuckDBPyConnection:
     """A read-only connection to a data set, local or `s3://bucket/prefix`. Raises ValueError if there is none."""
-    require_no_secrets(dataset)
-    return catalog.connect(dataset, filesystem=s3_filesystem() if dataset.startswith(S3_SCHEME) else None)
+    root = str(dataset)
+    require_no_secrets(root)
+    return catalog.connect(root, filesystem=s3_filesystem() if root.startswith(S3_SCHEME) else None)
 
 
 def find_run(connection: duckdb.DuckDBPyConnection, wanted: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools import mask as coco
 from skimage.data import chelsea
 from torch import Tensor
@@ -20,7 +21,7 @@ from sam_core.geometry import points_to_input
 from sam_core.masks.batch import Generation, MaskBatch, Reason
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.sam import Sam
-from sam_core.predict import ImageEmbedding, Prompts
+from sam_core.predict import ImageEmbedding, Prompts, encode
 from sam_core.presets import at_image_size, vit_test
 from sam_core.recipes import Recipe, edges, reference, sa1b
 from tests.released import released_generator, released_sam
@@ -220,12 +221,28 @@ def test_nothing_survives(sam: Sam, photograph: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     "image",
-    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
-    ids=["grey", "alpha", "float", "no rows"],
+    [
+        *(
+            np.zeros((4, 4), np.uint8),
+            np.zeros((4, 4, 4), np.uint8),
+            np.zeros((4, 4, 3)),
+            np.zeros((0, 4, 3), np.uint8),
+        ),
+        *(Image.new("RGB", (4, 4)), "photo.jpg", None),
+    ],
+    ids=["grey", "alpha", "float", "no rows", "pillow", "path", "nothing"],
 )
-def test_refuses_other_arrays(sam: Sam, image: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"expected a uint8 RGB image \[height, width, 3\]"):
+def test_refuses_what_is_no_such_array(sam: Sam, image: Any) -> None:
+    refusal = r"expected a uint8 RGB image \[height, width, 3\]"
+    with pytest.raises(ValueError, match=refusal):
         MaskGenerator(sam, reference()).generate(image)
+    with pytest.raises(ValueError, match=refusal):
+        encode(sam, [image])
+
+
+def test_refuses_one_image_where_a_list_is_asked_for(sam: Sam) -> None:
+    with pytest.raises(ValueError, match=r"expected a uint8 RGB image \[height, width, 3\], got uint8 \[4, 3\]"):
+        encode(sam, np.zeros((4, 4, 3), np.uint8))
 
 
 def test_refuses_empty_batches(sam: Sam) -> None:

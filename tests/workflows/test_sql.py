@@ -45,6 +45,10 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_a_path_is_a_place_too(dataset: str) -> None:
+    assert connect(Path(dataset)).sql("SELECT count(*) FROM outcomes").fetchall() == [(1,)]
+
+
 def test_what_is_too_wide_for_a_terminal_is_a_list(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")

@@ -247,6 +247,11 @@ def test_a_seed_is_not_negative() -> None:
         TrainCommand(sources=("scenes",), seed=-1)
 
 
+def test_one_source_is_no_row_of_letters() -> None:
+    with pytest.raises(ValueError, match=r"sources is 'my_labels'; it must be a tuple of places: \('my_labels',\)"):
+        TrainCommand(sources="my_labels")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", ["window_share", "centre_share", "chosen"])
 def test_shares_lie_between_0_and_1(name: str) -> None:
     with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is 1.5; it must lie in 0..1"):
