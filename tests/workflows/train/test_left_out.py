@@ -117,7 +117,7 @@ def test_another_picture_stands_in_and_only_there(tmp_path: Path, kind: str, dam
 
 @pytest.mark.parametrize(
     ("kind", "ending", "reason"),
-    [("labels", "labels/{}.png", "not a grey label image"), ("sa1b", "{}.json", "not JSON")],
+    [("labels", "labels/{}.png", "not a label image"), ("sa1b", "{}.json", "not JSON")],
 )
 def test_masks_that_cannot_be_read_leave_their_picture_out(tmp_path: Path, kind: str, ending: str, reason: str) -> None:
     source = opened(kind, tmp_path)

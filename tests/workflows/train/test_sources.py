@@ -184,7 +184,7 @@ def test_labels_belong_to_the_picture_at_the_same_place(labelled: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no picture"])
 def test_label_files_that_are_none_are_named(labelled: Path, content: bytes) -> None:
     (labelled / "labels" / "0.png").write_bytes(content)
-    with pytest.raises(ValueError, match=r"labels/0.png: not a grey label image"):
+    with pytest.raises(ValueError, match=r"labels/0.png: not a label image"):
         masks_of(labelled)
 
 
