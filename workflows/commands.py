@@ -263,5 +263,7 @@ class TrainCommand:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must lie in 0..1")
+        if self.model and {".", "/"} & set(self.model):
+            raise ValueError(f"--model {self.model}: here a model's name, such as vit_n; weights go to --start")
         if self.seed is not None and self.seed < 0:
             raise ValueError(f"--seed is {self.seed}; it must be 0 or more")

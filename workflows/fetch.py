@@ -64,6 +64,8 @@ def fetch(name: str, folder: str | None, *, releases: Mapping[str, Release] = RE
         ValueError: no such model, nowhere to keep it, or a file of another hash, which is removed.
         OSError: the download failed, in one line; the same command goes on where it stopped.
     """
+    if not name:
+        raise ValueError(f"say which checkpoint: {', '.join(releases)}")
     if name not in releases:
         raise ValueError(f"no checkpoint is published for {name!r}; {did_you_mean(name, releases)}")
     place = folder or os.environ.get(CHECKPOINTS_VARIABLE)

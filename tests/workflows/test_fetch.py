@@ -94,6 +94,8 @@ def test_refusals(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch)
         fetch("vit_b", str(tmp_path), releases=release(address, "/gone"))
     with pytest.raises(ValueError, match="did you mean 'vit_b'"):
         fetch("vit_bb", str(tmp_path), releases=release(address))
+    with pytest.raises(ValueError, match=r"say which checkpoint: vit_b$"):
+        fetch("", str(tmp_path), releases=release(address))
     monkeypatch.delenv("SAM_ENGINE_CHECKPOINTS", raising=False)
     with pytest.raises(ValueError, match="--folder FOLDER, or set SAM_ENGINE_CHECKPOINTS"):
         fetch("vit_b", None, releases=release(address))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -13,6 +14,7 @@ from yaml.constructor import ConstructorError
 
 from sam_core.annotators import Costs, Habits
 from sam_core.detector import FitConfig
+from sam_core.presets import did_you_mean
 from sam_core.recipes import recipe
 from sam_core.training.presets import train_preset
 from schemas.tables import Stage
@@ -207,6 +209,20 @@ def _place(steps: Sequence[str | int]) -> str:
     )
 
 
+def _settings_at(steps: Sequence[str | int]) -> Any:
+    """The class of the mapping at a place in the file."""
+    found: Any = EngineConfig
+    for step in steps:
+        if isinstance(step, str):
+            found = _settings_in(get_type_hints(found)[step])
+    return found
+
+
+def _settings_in(hint: Any) -> Any:
+    """The class of settings in a type such as `Settings | None` or `tuple[Settings, ...]`."""
+    return hint if is_dataclass(hint) else next(filter(None, map(_settings_in, get_args(hint))), None)
+
+
 def _complaint(error: Any) -> str:
     """What is wrong, in the words of a file: pydantic speaks of tuples and of the classes here."""
     match error["type"]:
@@ -221,7 +237,8 @@ def _complaint(error: Any) -> str:
         case "dataclass_type":
             return f"must be a mapping of settings, not {error['input']!r}"
         case "unexpected_keyword_argument" | "extra_forbidden":
-            return "is not a setting"
+            name, mapping = error["loc"][-1], _settings_at(error["loc"][:-1])
+            return f"is not a setting; {did_you_mean(str(name), [field.name for field in fields(mapping)])}"
         case "value_error":
             return str(error["ctx"]["error"])
     return f"{error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"

@@ -33,7 +33,12 @@ def test_a_file_becomes_a_plan(tmp_path: Path) -> None:
         ({"training": {"also": "scenes"}}, "e.yaml: training.also: must be a list, not 'scenes'"),
         ({"dataset": None}, "e.yaml: dataset: has no value"),
         ({"gate": None}, "e.yaml: gate: has no value"),
-        ({"stage": 1}, "e.yaml: stage: is not a setting"),
+        ({"stage": 1}, "e.yaml: stage: is not a setting; did you mean 'stages'?"),
+        (
+            {"stages": [{"stage": "automatic", "polcy": "random"}]},
+            "stages[0].polcy: is not a setting; did you mean 'policy'",
+        ),
+        ({"gate": {"xyz": 1}}, "e.yaml: gate.xyz: is not a setting; known are least_gain, distrust_loss"),
         ({"dataset": 3}, "e.yaml: dataset: input should be a valid string, not 3"),
         ({"stages": [{"stage": "x"}]}, "e.yaml: stages[0].stage: input should be 'assisted_manual'"),
         (
@@ -45,7 +50,10 @@ def test_a_file_becomes_a_plan(tmp_path: Path) -> None:
         ({"training": {"chosen": 2}}, "e.yaml: training.chosen: input should be less than or equal to 1, not 2"),
         ({"stages": [{"stage": "assisted_manual", "policy": "best"}]}, "stages[0].policy: input should be 'random'"),
         ({"simulation": {}}, "e.yaml: simulation.truth: is missing"),
-        ({"simulation": {"truth": "x", "costs": {"fnd": 1}}}, "e.yaml: simulation.costs.fnd: is not a setting"),
+        (
+            {"simulation": {"truth": "x", "costs": {"fnd": 1}}},
+            "simulation.costs.fnd: is not a setting; did you mean 'find'",
+        ),
         ({"simulation": {"truth": "x", "costs": {"find": -1}}}, "working times are 0 or more"),
         ({"training": {"preset": "fine"}}, "e.yaml: training: no training preset is called 'fine'"),
         ({"evaluation": {"images": 0}}, "evaluation.images: input should be greater than or equal to 1, not 0"),

@@ -252,6 +252,14 @@ def test_one_source_is_no_row_of_letters() -> None:
         TrainCommand(sources="my_labels")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("weights", ["./vit_n.safetensors", "models/new", "s3://bucket/sam.pth"])
+def test_weights_are_no_name_of_a_model(weights: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"--model {weights}: here a model's name, such as vit_n; weights go to --start"
+    ):
+        TrainCommand(sources=("scenes",), model=weights)
+
+
 @pytest.mark.parametrize("name", ["window_share", "centre_share", "chosen"])
 def test_shares_lie_between_0_and_1(name: str) -> None:
     with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is 1.5; it must lie in 0..1"):
