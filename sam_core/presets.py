@@ -48,7 +48,8 @@ class ImageEncoderConfig:
         _require(_all_within(sizes, 1, _LARGEST_SIZE), f"a size is not in 1..{_LARGEST_SIZE}", self)
         _require(_all_within((self.depth,), 1, _DEEPEST), f"depth is not in 1..{_DEEPEST}", self)
         _require(0.0 < self.mlp_ratio <= _WIDEST, f"mlp_ratio is not in (0, {_WIDEST}]", self)
-        _require(self.image_size % self.patch_size == 0, "image_size is not a multiple of patch_size", self)
+        patches = f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+        _require(self.image_size % self.patch_size == 0, patches, self)
         _require(self.embed_dim % self.num_heads == 0, "embed_dim is not a multiple of num_heads", self)
         _require(all(0 <= i < self.depth for i in self.global_attn_indexes), "no such global_attn_indexes", self)
         _require(self.stem in ("patch", "conv"), 'stem is neither "patch" nor "conv"', self)
@@ -300,7 +301,7 @@ def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _require(holds: bool, complaint: str, config: object) -> None:
     if not holds:
-        raise ValueError(f"{complaint} in {config}")
+        raise ValueError(f"{complaint} in {type(config).__name__}")
 
 
 def _all_within(values: Collection[object], least: int, most: int) -> bool:

@@ -63,7 +63,7 @@ def test_unknown_name_suggests_the_nearest():
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"image_size": 1000}, "multiple of patch_size"),
+        ({"image_size": 1000}, r"^image_size 1000 is not a multiple of patch_size 16 in ImageEncoderConfig$"),
         ({"embed_dim": 770}, "multiple of num_heads"),
         ({"global_attn_indexes": (12,)}, "global_attn_indexes"),
         ({"window_size": 0}, "a size is not in 1..16384"),

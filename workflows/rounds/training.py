@@ -46,4 +46,4 @@ def require_trainings(config: EngineConfig, model: Model) -> None:
             try:
                 require_trainable(training_command(config, settings, model, number))
             except ValueError as error:
-                raise ValueError(f"engine.yaml, training of round {number}: {error}") from error
+                raise ValueError(f"the engine's training of round {number}: {error}") from error
