@@ -11,7 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from workflows.patience import patience_of
-from workflows.s3 import open_client, passes
+from workflows.s3 import open_client, open_session, passes
 from workflows.storage import StoreError
 
 
@@ -23,7 +23,7 @@ class S3AsBoto3(pafs.FileSystemHandler):  # type: ignore[misc]
     """
 
     def __init__(self) -> None:
-        self._session = boto3.session.Session()
+        self._session = open_session()
         self._patience = patience_of()
         self._client = open_client(self._patience, self._session)
         self._endpoint = configured_endpoint(self._session, self._client)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ResponseStreamingError
+from botocore.loaders import JSONFileLoader
 
 from workflows import patience, s3
 from workflows.patience import Patience
@@ -165,6 +166,21 @@ class TestLocalStore:
 
 
 class TestS3Store:
+    def test_services_are_read_about_once_in_a_process_and_keys_by_every_session(
+        self, s3_server: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        s3.S3Store("s3://bucket")
+        read: list[str] = []
+        monkeypatch.setattr(JSONFileLoader, "load_file", lambda _, path: read.append(path))
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "renewed")
+        sessions = [s3.open_session() for _ in range(2)]
+        assert [session.get_credentials().access_key for session in sessions] == ["renewed"] * 2
+        clients = [s3.open_client(Patience(), session) for session in sessions]
+        assert [client.meta.endpoint_url for client in clients] == [s3_server] * 2
+        assert not read
+        places = s3._descriptions().search_paths
+        assert len(places) == len(set(places))
+
     def test_listing_goes_page_by_page(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
         store = s3.S3Store(f"s3://{bucket}")
         for number in range(7):
