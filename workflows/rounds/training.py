@@ -25,7 +25,7 @@ def training_command(config: EngineConfig, settings: TrainingSettings, model: Mo
         start=first.path,
         run=f"round-{number}",
         round=number,
-        model=settings.model or model.name.removesuffix(STAGE_THREE),  # the preset says how many layers there are
+        model=first.name.removesuffix(STAGE_THREE),  # the preset says how many layers there are
         **given,
     )
 

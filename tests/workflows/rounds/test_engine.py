@@ -15,7 +15,7 @@ from PIL import Image
 
 from sam_core.model.checkpoint import CheckpointError, save_model
 from sam_core.model.sam import Sam
-from sam_core.presets import stage_three, vit_test
+from sam_core.presets import stage_three, vit_n, vit_test
 from schemas.catalog import connect
 from schemas.layout import annotations_key, events_key, snapshot_key
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
@@ -32,7 +32,7 @@ from workflows.rounds.detector_job import DetectorJob, train_detector
 from workflows.rounds.engine import Engine, Round, Step, Steps, WaitingError, run_rounds
 from workflows.rounds.outcomes import Annotated, Gated, Staged, from_details
 from workflows.rounds.steps import STEPS
-from workflows.rounds.training import training_command
+from workflows.rounds.training import require_trainings, training_command
 from workflows.storage import LocalStore, Store
 from workflows.train.job import require_trainable
 from workflows.train.loop import MachineError, NoRoomError
@@ -286,13 +286,14 @@ def test_a_training_that_cannot_begin_is_a_mistake_of_the_file(
 
 
 def test_a_stage_may_begin_with_another_model(document: Document, opened: Opened, tmp_path: Path) -> None:
-    other = Sam(replace(vit_test(), name="vit_n")).eval()
     path = tmp_path / "other.safetensors"
-    save_model(other, path)
+    save_model(Sam(vit_n()), path)
     config = parse_engine(document | {"training": document["training"] | {"model": str(path)}}, where="e")
     engine = opened(parse_engine(document, where="e"))
     commands = [training_command(config, each, engine.first_model, 4) for each in (config.training, TrainingSettings())]
     assert [command.start for command in commands] == [str(path), engine.first_model.path]
+    assert [command.model for command in commands] == ["vit_n", "vit_test"]
+    require_trainings(config, engine.first_model)
 
 
 @pytest.mark.parametrize(
