@@ -249,6 +249,20 @@ def test_an_image_that_changed_is_refused(client: TestClient, studio: Studio) ->
         path.write_bytes(before)
 
 
+def test_a_limit_on_pixels_is_one_on_bytes(config: AnnotateConfig) -> None:
+    studio = open_studio(replace(config, max_pixels=4000))
+    image = first(studio)
+    path = Path(studio.images[image].stored.uri)
+    before = path.read_bytes()
+    try:
+        os.truncate(path, 65 << 20)
+        answer = client_of(studio).get(f"/api/images/{image}/picture")
+        assert answer.status_code == 422
+        assert "68,157,440 bytes are more than the limit of 67,140,864 bytes" in answer.json()["detail"]
+    finally:
+        path.write_bytes(before)
+
+
 def test_a_queue_of_two_annotators_and_a_reviewer(client: TestClient) -> None:
     def take(name: str) -> dict[str, Any]:
         return client.post("/api/queue/next", json={"annotator": name}).json()
