@@ -93,14 +93,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     Raises ImageError (Empty, NotAnImage, TooManyPixels, Damaged); `max_pixels` is checked before decoding. Raises
     MemoryError when there is too little of it here and now, which is not the image's own property.
     """
-    image = _open(data, max_pixels)
-    try:
-        image.load()
-        return np.array(upright(to_rgb(image), orientation_left(image)), dtype=np.uint8)
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders of hostile bytes raise nearly everything
-        raise _damaged(image, error) from error
+    return _decoded(data, max_pixels, lambda image: upright(to_rgb(image), orientation_left(image)))
 
 
 def decode_with_alpha(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -108,17 +101,26 @@ def decode_with_alpha(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[n
 
     Raises ImageError and MemoryError as `decode`.
     """
+    return _decoded(data, max_pixels, lambda image: image.convert("RGBA"))
+
+
+def decode_indices(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode an image that has a palette to its indices, uint8 [height, width], not turned upright.
+
+    Raises ImageError and MemoryError as `decode`.
+    """
+    return _decoded(data, max_pixels, lambda image: image)
+
+
+def _decoded(data: bytes, max_pixels: int, pixels: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8]:
     image = _open(data, max_pixels)
     try:
-        return np.array(image.convert("RGBA"), dtype=np.uint8)
+        image.load()
+        return np.array(pixels(image), dtype=np.uint8)
     except MemoryError:
         raise
     except Exception as error:  # decoders of hostile bytes raise nearly everything
-        raise _damaged(image, error) from error
-
-
-def _damaged(image: Image.Image, error: Exception) -> ImageError:
-    return ImageError("Damaged", f"{image.format} cannot be decoded: {_first_line(error)}")
+        raise ImageError("Damaged", f"{image.format} cannot be decoded: {_first_line(error)}") from error
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

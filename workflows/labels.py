@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-import io
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-VOID = 255
+from workflows.images import ImageError, decode_indices
+
+_VOID = 255
 """What Pascal VOC, whose label images have palettes, gives to borders and to what is left open."""
-_COLOUR_TYPE, _PALETTE = 25, 3  # of a PNG: where its header says how colours are told, and that a palette tells them
+_SIGNATURE, _COLOUR_TYPE, _PALETTE = b"\x89PNG\r\n\x1a\n", 25, 3
+"""Of a PNG: how it begins, where it says how colours are told, and that a palette tells them."""
 
 
 def decode_labels(data: bytes, where: str) -> NDArray[np.integer]:
-    """Labels [H, W] of a PNG: the values of a grey one of any depth, the indices of one with a palette but VOID.
+    """Labels [H, W] of a PNG: the values of a grey one of any depth, the indices of one with a palette, but 255.
 
     Raises ValueError, one line, when it is something else.
     """
-    labels = _indices(data) if data[_COLOUR_TYPE : _COLOUR_TYPE + 1] == bytes([_PALETTE]) else _values(data)
+    try:
+        labels = _indices(data) if _has_palette(data) else _values(data)
+    except ImageError as error:
+        raise ValueError(f"{where}: {error}") from error
     if labels is None or labels.ndim != 2:
         raise ValueError(f"{where}: not a label image, which is grey or has a palette")
     return labels
+
+
+def _has_palette(data: bytes) -> bool:
+    return data.startswith(_SIGNATURE) and data[_COLOUR_TYPE : _COLOUR_TYPE + 1] == bytes([_PALETTE])
 
 
 def _values(data: bytes) -> NDArray[np.integer] | None:
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
 
 
-def _indices(data: bytes) -> NDArray[np.integer] | None:
+def _indices(data: bytes) -> NDArray[np.uint8]:
     """OpenCV gives the colours of a palette and forgets its indices."""
-    try:
-        indices = np.array(Image.open(io.BytesIO(data), formats=("PNG",)))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-    indices[indices == VOID] = 0
+    indices = decode_indices(data)
+    indices[indices == _VOID] = 0
     return indices

@@ -50,10 +50,17 @@ def test_what_voc_leaves_open_is_no_mask() -> None:
     assert 255 in decode_labels(grey.tobytes(), "a.png")
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", with_palette(labels(200, np.uint8), 8)[:60]])
+@pytest.mark.parametrize("data", [b"", b"no picture", b"no picture" + bytes([3] * 30)])
 def test_what_is_none_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"^a\.png: not a label image, which is grey or has a palette$"):
         decode_labels(data, "a.png")
+
+
+def test_damage_is_told() -> None:
+    whole = with_palette(labels(200, np.uint8), 8)
+    for damaged in (whole[:60], whole[:-200]):
+        with pytest.raises(ValueError, match=r"^a\.png: (PNG cannot be decoded|the header cannot be read): "):
+            decode_labels(damaged, "a.png")
 
 
 def test_colours_are_refused() -> None:
