@@ -84,7 +84,7 @@ def model_input(image: NDArray[np.uint8], frame: Frame, mean: Tensor, std: Tenso
 
 def resized_crop(image: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
     """The crop at the size of the model input before padding: uint8 RGB [*input_size, 3]."""
-    _check_image(image, frame)
+    check_image(image, frame.original_size)
     x0, y0, x1, y1 = frame.crop_box
     height, width = frame.input_size
     crop = Image.fromarray(np.ascontiguousarray(image[y0:y1, x0:x1]))
@@ -110,18 +110,14 @@ def uncrop(masks: NDArray[np.bool_], frame: Frame) -> NDArray[np.bool_]:
     return whole
 
 
-def check_image(image: NDArray[np.uint8]) -> None:
-    """Raises ValueError for all but a uint8 RGB image [H, W, 3], also for what is no array, such as a Pillow image."""
+def check_image(image: NDArray[np.uint8], size: tuple[int, int] | None = None) -> None:
+    """Raises ValueError for all but a uint8 RGB image [H, W, 3], of `size` where given; also for what is no array, such
+    as a Pillow image."""
     kind, shape = getattr(image, "dtype", type(image).__name__), np.shape(image)
-    if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-        raise ValueError(f"expected a uint8 RGB image [height, width, 3], got {kind} {list(shape)}")
+    if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape or size not in (None, shape[:2]):
+        height, width = size or ("height", "width")
+        raise ValueError(f"expected a uint8 RGB image [{height}, {width}, 3], got {kind} {list(shape)}")
 
 
 def _scaled(length: int, scale: float) -> int:
     return max(1, int(length * scale + 0.5))
-
-
-def _check_image(image: NDArray[np.uint8], frame: Frame) -> None:
-    if image.dtype != np.uint8 or image.shape != (*frame.original_size, 3):
-        height, width = frame.original_size
-        raise ValueError(f"expected a uint8 RGB image [{height}, {width}, 3], got {image.dtype} {list(image.shape)}")
