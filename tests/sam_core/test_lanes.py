@@ -18,7 +18,7 @@ from sam_core.model.checkpoint import load_model
 from sam_core.recipes import draft
 
 
-@pytest.fixture(params=[1, 3])
+@pytest.fixture(params=[2, 3])
 def threads_of_torch(request: pytest.FixtureRequest) -> Iterator[int]:
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
