@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from scipy.spatial import cKDTree
 
 from sam_core.scenes.kernels import Float32, Int8, UInt8
 
@@ -122,6 +121,8 @@ def _marble(rng: np.random.Generator) -> Float32:
 
 def _cells(rng: np.random.Generator) -> Float32:
     """Distances to the nearest two of random points: pebbles, skin, cracked earth, cell walls."""
+    from scipy.spatial import cKDTree  # 0.3 s, which every process that trains would wait for
+
     points = rng.uniform(0, SIDE, (int(rng.integers(60, 500)), 2))
     ticks = np.arange(0.0, SIDE, 2)
     grid = np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)

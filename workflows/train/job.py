@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import socket
 import tempfile
 import threading
@@ -320,7 +321,7 @@ class _Listener:
         while True:
             over = self._over.is_set()
             try:
-                said: Told = self._told.get(timeout=SECONDS_BETWEEN_LOOKS)
+                said: Told = pickle.loads(self._told.get(timeout=SECONDS_BETWEEN_LOOKS))
             except Empty:
                 if over:
                     return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ _LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 class TrainJob:
     """What a worker is handed: small, can be pickled.
 
-    told: what the command hears. over: not empty once no worker shall begin again.
+    told: what the command hears, of `tell`. over: not empty once no worker shall begin again.
 
     start: the model that training begins with, None for new weights; teacher: the one that is distilled. parts: pieces
     of a worker's share of a step whose gradients are added up. every: steps between checkpoints. sampler: in a list, so
@@ -61,6 +62,10 @@ class TrainJob:
     teacher: Model | None = None
     sharded: bool = False
     checkpoint_activations: bool = False
+
+    def tell(self, said: Told) -> None:
+        """Pickled here: the actor that keeps the queue would import torch to unpickle it, for seconds and 500 MB."""
+        self.told.put(pickle.dumps(said))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +94,15 @@ def work(settings: dict[str, TrainJob]) -> None:
     keep_freed_memory(any_size=True)
     torch.set_num_threads(job.threads)
     if team.rank == 0 and (advice := precision_advice(job.config, team.device)):
-        job.told.put(Told(advice=advice))
+        job.tell(Told(advice=advice))
     try:
         _train(job, team, open_store(job.root))
     except TrainingError as error:  # of all workers at once
-        job.told.put(Told(failure=str(error), passing=isinstance(error, MachineError)))
+        job.tell(Told(failure=str(error), passing=isinstance(error, MachineError)))
     except (RuntimeError, MemoryError, ValueError, OSError) as error:
         if not (why := lasting(error, job, team)):
             raise
-        job.told.put(Told(failure=why, passing=isinstance(error, OSError)))
+        job.tell(Told(failure=why, passing=isinstance(error, OSError)))
         if team.workers > 1:
             job.over.put(True)
             raise
@@ -179,7 +184,7 @@ class Notes:
         """Note a step; all workers call this together, because a sharded checkpoint is gathered from all."""
         self.rows.append(progress)
         if self.team.rank == 0:
-            self.job.told.put(Told(progress))
+            self.job.tell(Told(progress))
         if progress.step % self.job.every == 0 or progress.step == self.job.config.learning_rate.iterations:
             self.save()
 

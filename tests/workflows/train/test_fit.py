@@ -43,3 +43,5 @@ def test_too_little_memory_for_one_worker_ends_all(tmp_path: Path, labelled: Pat
     with pytest.raises(TrainingError, match=r"too little memory for 2 images of 64 px .*there was no checkpoint yet"):
         _fit(job, 2, gpus=False)
     assert signal.getsignal(signal.SIGINT) is ctrl_c  # Ray's own handler would swallow it from now on
+    has_torch = told.actor.__ray_call__.remote(lambda _: "torch" in __import__("sys").modules)
+    assert not ray.get(has_torch)  # which takes seconds and 500 MB, to pass words on
