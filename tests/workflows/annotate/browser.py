@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 _PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, _PROGRAMS)), None)
 """The browser: preferably the one without windows, whose empty page takes a tenth of the CPU time."""
+NEEDS_CHROMIUM = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs Chromium: apt-get install chromium-headless-shell, or chromium"
+)
 PATIENCE = 60_000
 """Milliseconds after which a wait counts as hung: far more than a busy machine takes for anything a test waits for."""
 _FLAGS = (

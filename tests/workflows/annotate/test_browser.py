@@ -24,14 +24,14 @@ pytest.importorskip("playwright", reason="needs playwright, which the extra `dev
 
 from playwright.sync_api import Browser, expect
 
-from tests.workflows.annotate.browser import CHROMIUM, Person, sit_down
+from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, sit_down
 from tests.workflows.annotate.conftest import Running, save_photo
 from workflows.annotate.assets import Runtime, find_runtime
 from workflows.annotate.commands import AnnotateConfig
 from workflows.cli import main
 from workflows.sql import connect
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = NEEDS_CHROMIUM
 AXE = "axe-core@4.14.1"
 HOSTILE = "<img src=x onerror=alert(1)> & 'x'.png"
 RING = ((0.2, 0.2), (0.4, 0.2), (0.4, 0.4), (0.2, 0.4), (0.2, 0.2))

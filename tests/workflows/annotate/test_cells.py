@@ -24,13 +24,13 @@ pytest.importorskip("playwright", reason="needs playwright, which the extra `dev
 
 from playwright.sync_api import Browser
 
-from tests.workflows.annotate.browser import CHROMIUM, new_page
+from tests.workflows.annotate.browser import NEEDS_CHROMIUM, new_page
 from tests.workflows.annotate.conftest import Running, ingest_photo
 from workflows.annotate.assets import find_runtime
 from workflows.annotate.commands import AnnotateConfig
 from workflows.models import find_model
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = NEEDS_CHROMIUM
 Start = Callable[..., Running]
 _SEEN = """async (cases) => {
   const [{ frameOf }, { cellsOf }] = await Promise.all(["frame", "cells"].map((name) => import(`/${name}.js`)));

@@ -12,12 +12,12 @@ pytest.importorskip("playwright", reason="needs playwright, which the extra `dev
 
 from playwright.sync_api import Browser, expect
 
-from tests.workflows.annotate.browser import CHROMIUM, Person, held, sit_down
+from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, held, sit_down
 from tests.workflows.annotate.conftest import Running, add_run
 from workflows.annotate.commands import AnnotateConfig
 from workflows.sql import connect
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = NEEDS_CHROMIUM
 ONE = "SELECT image_id FROM images ORDER BY uri LIMIT 1"
 THREE = "SELECT image_id FROM images ORDER BY uri LIMIT 3"
 FIRST, SECOND = "photo-000.png", "photo-001.png"

@@ -10,12 +10,12 @@ pytest.importorskip("playwright", reason="needs playwright, which the extra `dev
 
 from playwright.sync_api import Browser, expect
 
-from tests.workflows.annotate.browser import CHROMIUM, new_page, sit_down
+from tests.workflows.annotate.browser import NEEDS_CHROMIUM, new_page, sit_down
 from tests.workflows.annotate.conftest import Running
 from workflows.annotate.commands import AnnotateConfig
 from workflows.sql import connect
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = NEEDS_CHROMIUM
 TWO = "SELECT image_id FROM images ORDER BY uri LIMIT 2"
 FIRST, SECOND = "photo-000.png", "photo-001.png"
 Start = Callable[..., Running]

@@ -15,12 +15,12 @@ pytest.importorskip("playwright", reason="needs playwright, which the extra `dev
 from playwright.sync_api import Browser, expect
 
 from schemas.layout import DATASET_KEY
-from tests.workflows.annotate.browser import CHROMIUM, Person, sit_down
+from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, sit_down
 from tests.workflows.annotate.conftest import Running
 from workflows.annotate.commands import AnnotateConfig
 from workflows.sql import connect
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = NEEDS_CHROMIUM
 ONE = "SELECT image_id FROM images ORDER BY uri LIMIT 1"
 TWO = "SELECT image_id FROM images ORDER BY uri LIMIT 2"
 LAST = "SELECT image_id FROM images ORDER BY uri DESC LIMIT 1"

@@ -23,13 +23,13 @@ pytest.importorskip("playwright", reason="needs playwright, which the extra `dev
 
 from playwright.sync_api import Browser, Route, expect
 
-from tests.workflows.annotate.browser import CHROMIUM, Person, held, new_page, sit_down
+from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, held, new_page, sit_down
 from tests.workflows.annotate.conftest import Running, ingest_photo, servers
 from workflows.annotate.assets import Runtime, find_runtime
 from workflows.annotate.commands import AnnotateConfig
 from workflows.models import find_model
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = NEEDS_CHROMIUM
 Start = Callable[..., Running]
 WINDOWS = "**/embedding?window=*"
 WHOLE, PART = "sees the whole image", "sees 300 × 300 px"

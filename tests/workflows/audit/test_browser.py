@@ -11,11 +11,11 @@ pytest.importorskip("playwright", reason="needs Playwright")
 
 from playwright.sync_api import Page
 
-from tests.workflows.annotate.browser import CHROMIUM, chromium, new_page
+from tests.workflows.annotate.browser import NEEDS_CHROMIUM, chromium, new_page
 from tests.workflows.audit.conftest import Audited
 from workflows.cli import main
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from dataclasses import replace
 from schemas.layout import round_key
 from schemas.records import to_json
 from tests.schemas.rows import new_dataset, put
-from tests.workflows.annotate.browser import CHROMIUM, chromium, new_page
+from tests.workflows.annotate.browser import NEEDS_CHROMIUM, chromium, new_page
 from tests.workflows.report.test_rounds import ROUND
 from workflows.report import write_report
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = NEEDS_CHROMIUM
 _FRACTIONS = ("base_miou", "held_out_miou", "average_recall", "prefill_precision", "prefill_recall")
 _NUMBERS = ("masks_per_image", "clicks_per_mask", "seconds_per_mask", "clicks_to_090", "human_hours", "machine_hours")
 _HIDDEN = """() => {
