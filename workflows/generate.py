@@ -9,6 +9,8 @@ Nothing but files in the data set carries state from one command to the next.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -24,11 +26,15 @@ from workflows.models import GeneratorSpec, find_model, register_model, settings
 from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.progress import Progress
 from workflows.runs import new_run, open_dataset, settle_run
-from workflows.shard_worker import clear_markers
+from workflows.shard_worker import ShardSummary, clear_markers
+from workflows.sharing import Remaining
 from workflows.sizes import note_sizes
 from workflows.sources import list_images
 from workflows.sql import connect
 from workflows.storage import Store, open_store
+
+if TYPE_CHECKING:
+    from workflows.metrics import RunMetrics
 
 _TALLY = """
 SELECT count(*) AS images, coalesce(sum(n_masks), 0)::BIGINT AS masks, count(*) FILTER (status <> 'ok') AS errors,
@@ -82,13 +88,23 @@ def _work(config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorS
     pool = choose_pool(workers=config.workers, threads=config.threads, on_gpu=spec.device == "cuda")
     memory = int(config.image_memory * 1e9) if config.image_memory else None
     job = ShardJob(store.root, run, spec, config.max_pixels, config.image_timeout, pool.threads, memory)
-    images = sum(task.stop - task.start for task in tasks)
-    metrics = RunMetrics(run.run_id)
-    metrics.queue(len(tasks))
-    with Progress("masks", images) as progress:
-        for done, summary in enumerate(run_shards(job, tasks, pool), start=1):
-            metrics.queue(len(tasks) - done)
-            progress.add(images=summary.images, masks=summary.masks, errors=summary.errors)
+    remaining = Remaining(store, run.run_id, tasks)
+    _follow(run_shards(job, remaining, pool), remaining, tasks, RunMetrics(run.run_id))
+
+
+def _follow(
+    summaries: Iterator[ShardSummary], remaining: Remaining, tasks: list[ShardTask], metrics: RunMetrics
+) -> None:
+    """Tell how far the work is as shards are done, here and by other commands."""
+    left = len(tasks)
+    metrics.queue(left)
+    with Progress("masks", sum(task.images for task in tasks)) as progress:
+        for summary in summaries:
+            left_out = remaining.part_ways() if summary.by_another else []
+            left -= 1 + len(left_out)
+            metrics.queue(left)
+            images = summary.images + sum(task.images for task in left_out)
+            progress.add(images=images, masks=summary.masks, errors=summary.errors)
 
 
 def _spec(config: GenerateConfig) -> GeneratorSpec:

@@ -45,6 +45,11 @@ class ShardTask:
     start: int
     stop: int
 
+    @property
+    def images(self) -> int:
+        """How many images it has."""
+        return self.stop - self.start
+
 
 def settle_plan(
     store: Store, run_id: str, images: pa.Table | pa.RecordBatchReader, *, shard_size: int | None = None

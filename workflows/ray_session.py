@@ -63,8 +63,9 @@ def choose_pool(*, workers: int | None, threads: int | None, on_gpu: bool) -> Po
     return Pool(workers or max(1, cores // threads), threads, 0)
 
 
-def run_shards(job: ShardJob, tasks: list[ShardTask], pool: Pool) -> Iterator[ShardSummary]:
-    """Work on shards in a pool of actors, one shard per row; summaries in the order in which shards finish.
+def run_shards(job: ShardJob, tasks: Iterable[ShardTask], pool: Pool) -> Iterator[ShardSummary]:
+    """Work on shards in a pool of actors, one shard per row; summaries in the order in which shards finish. Shards are
+    taken from their source as they are worked on.
 
     A worker that dies is replaced and its shard repeated, within limits. Raises WorkerError when a worker tells that it
     cannot go on, or the limits are reached.

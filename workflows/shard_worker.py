@@ -11,9 +11,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from sam_core.ahead import ahead
 from schemas.layout import IN_FLIGHT_PREFIX, in_flight_key, masks_key, outcomes_key
-from schemas.parquet import to_parquet_bytes
+from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.tables import Status
 from schemas.validate import check_outcomes
 from workflows.convert import ImageResult, checked, mask_table, outcome_table
@@ -30,13 +32,14 @@ _NOT_READ = (REFUSED, "Unreadable")
 
 @dataclass(frozen=True, slots=True)
 class ShardSummary:
-    """What a finished shard tells the driver."""
+    """What a finished shard tells the driver. by_another: of another attempt, mostly of another command at this run."""
 
     shard: int
     images: int
     masks: int
     errors: int
     seconds: float
+    by_another: bool = False
 
 
 class ShardWorker:
@@ -65,17 +68,15 @@ class ShardWorker:
 
     def work(self, task: ShardTask) -> ShardSummary:
         """Make and commit the shard's masks. Raises OSError when the store fails for good, ValueError on a new plan."""
+        if done := self._done_by_another(task.shard):
+            return done
         start = time.perf_counter()
         log_event("shard_begun", run_id=self._job.run.run_id, shard=task.shard)
-        images = self._images(task)
         marker = in_flight_key(self._job.run.run_id, task.shard)
-        if self._died_before(marker):
-            results = self._apart(images)
-        else:
-            self._store.put(marker, json.dumps(identity(os.getpid())).encode())
-            results = self._together_or_not_at_all(images, marker)
-        self._check_access(images, results)
-        results = checked(self._job.run, results)
+        results = checked(self._job.run, self._attempt(self._images(task), marker))
+        if done := self._done_by_another(task.shard):
+            self._store.delete(marker)
+            return done
         self._commit(task.shard, results)
         self._store.delete(marker)
         errors = sum(result.status != Status.OK for result in results)
@@ -83,6 +84,15 @@ class ShardWorker:
         summary = ShardSummary(task.shard, len(results), masks, errors, time.perf_counter() - start)
         self._tell(summary, results)
         return summary
+
+    def _attempt(self, images: list[PlannedImage], marker: str) -> list[ImageResult]:
+        if self._died_before(marker):
+            results = self._apart(images)
+        else:
+            self._store.put(marker, json.dumps(identity(os.getpid())).encode())
+            results = self._together_or_not_at_all(images, marker)
+        self._check_access(images, results)
+        return results
 
     def _died_before(self, marker: str) -> bool:
         """Whether an attempt at the shard ended with its process; one that still lives on this machine did not."""
@@ -157,12 +167,22 @@ class ShardWorker:
             self._child.close()
             self._child = None
 
+    def _done_by_another(self, shard: int) -> ShardSummary | None:
+        """What another attempt has committed, which stays: on a GPU two attempts may differ, and masks must not stand
+        beside the counts of others."""
+        try:
+            outcomes = from_parquet_bytes(self._store.get(outcomes_key(self._job.run.run_id, shard)))
+        except FileNotFoundError:
+            return None
+        errors = pc.sum(pc.not_equal(outcomes["status"], Status.OK.value)).as_py()
+        masks = pc.sum(outcomes["n_masks"]).as_py()
+        summary = ShardSummary(shard, len(outcomes), masks, errors, 0.0, by_another=True)
+        log_event("shard_done", run_id=self._job.run.run_id, **asdict(summary))
+        return summary
+
     def _commit(self, shard: int, results: list[ImageResult]) -> None:
-        """Write masks, then outcomes. What another attempt has committed stays: on a GPU two attempts may differ, and
-        masks must not stand beside the counts of others."""
+        """Write masks, then outcomes."""
         run = self._job.run
-        if self._store.exists(outcomes_key(run.run_id, shard)):
-            return
         outcomes = outcome_table(run.run_id, shard, results)
         check_outcomes(outcomes)
         self._store.put(masks_key(run.run_id, shard), to_parquet_bytes(mask_table(run, results)))

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -158,7 +158,7 @@ def engine_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
     For what the command makes of its input; that Ray's workers do the same is for the tests that have a cluster.
     """
 
-    def run_shards_here(job: ShardJob, tasks: list[ShardTask], pool: Pool) -> Iterator[ShardSummary]:
+    def run_shards_here(job: ShardJob, tasks: Iterable[ShardTask], pool: Pool) -> Iterator[ShardSummary]:
         worker = ShardWorker(job)
         for task in tasks:
             answer = worker(asdict(task))

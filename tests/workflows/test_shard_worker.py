@@ -22,7 +22,7 @@ from sam_core.device_settings import DeviceSettings
 from sam_core.recipes import Recipe
 from schemas.catalog import connect, query
 from schemas.ids import image_id, unreadable_image_id
-from schemas.layout import in_flight_key
+from schemas.layout import in_flight_key, outcomes_key
 from tests.workflows import fakes
 from tests.workflows.conftest import no_more_files
 from tests.workflows.killers import endless_jpeg, memory_bomb
@@ -114,15 +114,41 @@ def test_a_repeated_shard_leaves_the_same_masks(tmp_path: Path, store: LocalStor
     worker = ShardWorker(fakes.shard_job(store.root))
     worker.work(task)
     first = store.get("masks/run=run/shard-00000000.parquet")
+    store.delete(outcomes_key("run", 0))  # as after a death between the two files
     worker.work(task)
     assert store.get("masks/run=run/shard-00000000.parquet") == first
 
 
-def test_what_another_attempt_has_committed_stays(tmp_path: Path, store: LocalStore) -> None:
+def test_a_shard_that_is_done_is_left_as_it_is(tmp_path: Path, store: LocalStore) -> None:
+    ends = (fakes.FINE, fakes.FAILS, fakes.FINE)
+    paths = [fakes.save_flat(tmp_path / f"{n}.png", end, size=(8 + n, 6)) for n, end in enumerate(ends)]
+    (task,) = plan(store, [planned(path) for path in paths], shard_size=3)
+    own = ShardWorker(fakes.shard_job(store.root)).work(task)
+    for path in paths:
+        path.unlink()
+    again = ShardWorker(fakes.shard_job(store.root)).work(task)
+    assert again == replace(own, seconds=0.0, by_another=True)
+    assert (own.images, own.masks, own.errors, own.by_another) == (3, 2, 1, False)
+
+
+def test_what_another_attempt_has_committed_meanwhile_stays(
+    tmp_path: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two attempts on a GPU may differ; masks of one beside the counts of the other would be neither's."""
     (task,) = plan(store, [planned(fakes.save_flat(tmp_path / "a.png", fakes.FINE))], shard_size=1)
-    for score in (0.9, 0.5):
-        ShardWorker(fakes.shard_job(store.root, source=fakes.FakeSource(score=score))).work(task)
+    first, second = (
+        ShardWorker(fakes.shard_job(store.root, source=fakes.FakeSource(score=score))) for score in (0.9, 0.5)
+    )
+    attempt = ShardWorker._attempt
+
+    def overtaken(self: ShardWorker, images: list[PlannedImage], marker: str) -> list[ImageResult]:
+        results = attempt(self, images, marker)
+        if self is second:
+            assert not first.work(task).by_another
+        return results
+
+    monkeypatch.setattr(ShardWorker, "_attempt", overtaken)
+    assert second.work(task).by_another
     assert query(connect(store.root), "SELECT predicted_iou FROM masks").to_pylist() == [
         {"predicted_iou": np.float32(0.9)}
     ]
