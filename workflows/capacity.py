@@ -22,9 +22,7 @@ from workflows.sql import connect, find_run
 
 MASKS_PER_IMAGE = 100
 BYTES_PER_MASK = 340
-REQUESTS_PER_SHARD = (
-    7  # look for outcomes, for a marker, write it, look again, write masks, outcomes, delete the marker
-)
+REQUESTS_PER_SHARD = 7  # look for outcomes, for a marker, write it, look again, write masks, outcomes, delete it
 _RUNS = "SELECT run_id, model_name, recipe_name, recipe FROM runs ORDER BY created_at DESC"
 # Reading and unpacking go on beside the model, in threads of their own.
 _ACTUAL = """
