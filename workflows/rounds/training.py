@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import fields
 
 from sam_core.presets import STAGE_THREE
+from sam_core.training.presets import train_preset
 from workflows.commands import TrainCommand
 from workflows.models import Model, find_model
 from workflows.rounds.config import EngineConfig, TrainingSettings
 from workflows.train.job import require_trainable
+
+SEEDS_APART = 100
+"""Between the seeds of two rounds: the stages of a preset have neighbouring ones."""
 
 
 def training_command(config: EngineConfig, settings: TrainingSettings, model: Model, number: int) -> TrainCommand:
@@ -16,7 +20,7 @@ def training_command(config: EngineConfig, settings: TrainingSettings, model: Mo
 
     Raises ValueError where that other one is not found.
     """
-    named = {field.name for field in fields(settings)} - {"also", "model"}
+    named = {field.name for field in fields(settings)} - {"also", "model", "seed"}
     given = {name: getattr(settings, name) for name in named}
     first = model if settings.model in (None, model.name) else find_model(str(settings.model))
     return TrainCommand(
@@ -26,8 +30,16 @@ def training_command(config: EngineConfig, settings: TrainingSettings, model: Mo
         run=f"round-{number}",
         round=number,
         model=first.name.removesuffix(STAGE_THREE),  # the preset says how many layers there are
+        seed=seed_of(settings, number),
         **given,
     )
+
+
+def seed_of(settings: TrainingSettings, number: int) -> int:
+    """The seed of a round's training, from round 1 on: of one seed every round would see the very scenes and clicks
+    of the rounds before, from a model that has seen them already."""
+    first = train_preset(settings.preset)[0].seed if settings.seed is None else settings.seed
+    return first + SEEDS_APART * (number - 1)
 
 
 def settings_of(config: EngineConfig, number: int) -> TrainingSettings | None:

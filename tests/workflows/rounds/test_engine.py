@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from sam_core.model.checkpoint import CheckpointError, save_model
 from sam_core.model.sam import Sam
 from sam_core.presets import stage_three, vit_n, vit_test
+from sam_core.training.presets import train_preset
 from schemas.catalog import connect
 from schemas.layout import annotations_key, events_key, snapshot_key
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
@@ -34,9 +36,11 @@ from workflows.rounds.outcomes import Annotated, Gated, Staged, from_details
 from workflows.rounds.steps import STEPS
 from workflows.rounds.training import require_trainings, training_command
 from workflows.storage import LocalStore, Store
-from workflows.train.job import require_trainable
+from workflows.train.job import adjusted, require_trainable
 from workflows.train.loop import MachineError, NoRoomError
 from workflows.train.register import Finished
+from workflows.train.samples import Sampler
+from workflows.train.sources import open_sources
 
 KILLS = 10
 
@@ -326,6 +330,21 @@ def test_a_model_of_the_automatic_stage_is_trained_on(config: EngineConfig, tmp_
     command = training_command(config, settings, find_model(str(path)), 2)
     require_trainable(command)
     assert (command.model, command.start) == ("vit_test", str(path))
+
+
+def test_every_round_trains_on_scenes_of_its_own(document: Document) -> None:
+    document["training"] |= {"preset": "fine_tune", "also": ["scenes"]}
+    config = parse_engine(document, where="e")
+    model = find_model(config.model)
+    settings = (config.training, replace(config.training, seed=7))
+    seeds = [[training_command(config, each, model, number).seed for number in (1, 2, 3)] for each in settings]
+    assert seeds == [[0, 100, 200], [7, 107, 207]]
+
+    scenes = open_sources(("scenes",), need_masks=True)
+    commands = [training_command(config, config.training, model, number) for number in (1, 2)]
+    (preset,) = train_preset("fine_tune")
+    first, second = (Sampler(scenes, adjusted(preset, command)).sample(0) for command in commands)
+    assert not torch.equal(first.images, second.images)
 
 
 def test_who_skips_an_image_is_not_waited_for(config: EngineConfig, opened: Opened) -> None:
