@@ -109,12 +109,17 @@ def _regions_at(labels: npt.NDArray[np.integer], clicks: Points) -> Masks:
 
 
 def _separated(side: Image, distance: float) -> npt.NDArray[np.integer]:
-    """Labels of the watershed basins of a binary image's distance transform, 0 outside it."""
+    """Labels of the watershed basins of a binary image's distance transform, 0 outside it.
+
+    A part that is too near to a deeper one for a seed of its own is a basin of its own all the same.
+    """
     depth = cv2.distanceTransform(side, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     seeds = peak_local_max(depth, min_distance=int(distance), labels=side.astype(np.int32), exclude_border=False)
     markers = np.zeros(side.shape, np.int32)
     markers[tuple(seeds.T)] = np.arange(1, len(seeds) + 1)
-    return watershed(-depth, markers, mask=side > 0)
+    basins = watershed(-depth, markers, mask=side > 0)
+    _, others = cv2.connectedComponents(((side > 0) & (basins == 0)).astype(np.uint8), connectivity=4)
+    return np.where(others > 0, others + len(seeds), basins)
 
 
 def _grabcut(image: Image, click: Floats, radius: float) -> Image:

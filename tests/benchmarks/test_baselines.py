@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.benchmarks.baselines import BASELINES, Baseline, best_triple, disc
+from sam_core.metrics.iou import mask_iou
+from tests.benchmarks.baselines import BASELINES, Baseline, best_triple, disc, otsu_watershed
 from tests.benchmarks.classical import baseline_iou, figure
 from tests.benchmarks.ground_truth import TrueImage
 
@@ -31,6 +32,14 @@ def test_masks_hold_their_click(baseline: Baseline) -> None:
     assert masks.shape == (3, 96, 128)
     assert masks.dtype == np.bool_
     assert [mask[y, x] for mask, (x, y) in zip(masks, clicks, strict=True)] == [True] * 3
+
+
+def test_a_small_cell_beside_a_large_one_is_a_cell() -> None:
+    y, x = np.mgrid[:96, :128]
+    cells = np.array([(x - 30) ** 2 + (y - 40) ** 2 <= 20**2, (x - 62) ** 2 + (y - 40) ** 2 <= 6**2])
+    image = np.where(cells.any(0)[..., None], np.uint8(220), np.uint8(20)).repeat(3, 2)
+    found = otsu_watershed(image, np.array([[30, 40], [62, 40]]), 40)
+    assert mask_iou(torch.from_numpy(found), torch.from_numpy(cells)).min() > 0.8
 
 
 def test_disc_radius_is_a_share_of_the_longest_side() -> None:
