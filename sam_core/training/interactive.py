@@ -21,7 +21,7 @@ from sam_core.training.losses import RoundLoss, round_loss
 from sam_core.training.presets import TrainConfig
 from sam_core.training.prompt_sampler import Clicks, correction_points, first_points, noised_boxes
 from sam_core.training.schedule import Round, interactive_rounds
-from sam_core.training.targets import TrainBatch, averaged, normalised, shown
+from sam_core.training.targets import TrainBatch, Truth, normalised, truth_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +116,15 @@ def first_prompts(batch: TrainBatch, config: TrainConfig, draws: Draws) -> Promp
 
 
 def run_round(
-    sam: Sam, features: ImageFeatures, prompts: PromptState, target: Tensor, config: TrainConfig
+    sam: Sam, features: ImageFeatures, prompts: PromptState, truth: Truth, config: TrainConfig
 ) -> tuple[RoundLoss, Tensor]:
     """Decode once; returns the losses and the chosen logits [N, 1, h, w], detached."""
-    with torch.autocast(target.device.type, torch.bfloat16, enabled=config.bfloat16):
+    with torch.autocast(truth.masks.device.type, torch.bfloat16, enabled=config.bfloat16):
         sparse, dense = prompt_tokens(sam, prompts)
         positions = sam.prompt_encoder.dense_positions()
         decoded = sam.mask_decoder(features, positions, sparse, dense, multimask=prompts.single)
-    loss = round_loss(decoded.logits, decoded.iou, target, config.losses)
-    chosen = decoded.logits[torch.arange(len(target)), loss.chosen][:, None]
+    loss = round_loss(decoded.logits, decoded.iou, truth, config.losses)
+    chosen = decoded.logits[torch.arange(len(truth.masks)), loss.chosen][:, None]
     return loss, chosen.detach().float()
 
 
@@ -149,15 +149,15 @@ def train_rounds(
     leaves = ImageFeatures(_leaf(encoded.embedding), tuple(_leaf(fine) for fine in encoded.fine))
     draws = prompt_draws(batch, config.seed)
     rounds = rounds_of(config, step)
-    target, seen = averaged(batch.masks, 4 * encoded.embedding.shape[-1]), shown(batch)[batch.image_of]
+    truth = truth_of(batch, 4 * encoded.embedding.shape[-1])
     prompts = first_prompts(batch, config, draws) if batch.text is None else text_prompts(batch, config, draws)
     losses: list[RoundLoss] = []
     for kind in rounds:
         if kind is Round.POINT:
             assert prompts.logits is not None, "a correction follows a prediction"
             prediction = F.interpolate(prompts.logits, batch.masks.shape[-2:], mode="bilinear") > 0
-            prompts = prompts.with_clicks(correction_points(prediction[:, 0], batch.masks, seen, draws))
-        loss, chosen = run_round(sam, leaves.take(batch.image_of), prompts, target, config)
+            prompts = prompts.with_clicks(correction_points(prediction[:, 0], truth.masks, truth.shown, draws))
+        loss, chosen = run_round(sam, leaves.take(batch.image_of), prompts, truth, config)
         (loss.total * (weight / len(rounds))).backward()
         prompts = replace(prompts, logits=chosen)
         losses.append(loss)

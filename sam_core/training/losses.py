@@ -4,7 +4,9 @@ What the paper leaves open is decided here:
 * focal alpha 0.25 and gamma 2 (the values of RetinaNet, and of the same laboratory's later training code);
 * the loss is taken on the low-resolution logits against the area-averaged ground truth, whose values between 0 and 1
   say where inside a coarse pixel the border runs;
-* every IoU output learns (mean squared error), not only the winner's, so that ranking three masks is trained directly.
+* every IoU output learns (mean squared error), not only the winner's, so that ranking three masks is trained directly;
+* the real IoU is that of the mask at the input's resolution, without padding: what people get. At a quarter of it two
+  masks of a small object differ by a pixel or two, and the head learned to prefer the wrong one.
 """
 
 from __future__ import annotations
@@ -14,6 +16,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from sam_core.training.targets import Truth
+
+MASKS_AT_ONCE = 8
+"""True masks whose predictions are at the input's resolution at any time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,32 +83,43 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def mask_iou(logits: Tensor, target: Tensor) -> Tensor:
-    """IoU of thresholded logits and target, shapes as in `focal_loss`; 0 where both are empty; returns [N, M]."""
-    mask, truth = logits > 0, target > 0.5
-    union = (mask | truth).sum((-2, -1))
-    return (mask & truth).sum((-2, -1)) / union.clamp(min=1)
+def mask_iou(logits: Tensor, masks: Tensor, shown: Tensor) -> Tensor:
+    """IoU [N, M] of predicted and true masks at the input's resolution; 0 where both are empty.
+
+    Args:
+        logits: [N, M, h, w] float, of lower resolution.
+        masks: bool [N, S, S], the truth.
+        shown: bool [N, S, S], what is image; padding counts for nothing.
+    """
+    parts = zip(*(each.split(MASKS_AT_ONCE) for each in (logits, masks, shown)), strict=True)
+    return torch.cat([_iou_of_some(some.float(), true[:, None], seen[:, None]) for some, true, seen in parts])
 
 
-def round_loss(logits: Tensor, predicted_iou: Tensor, target: Tensor, weights: LossWeights) -> RoundLoss:
+def _iou_of_some(logits: Tensor, truth: Tensor, shown: Tensor) -> Tensor:
+    found = (F.interpolate(logits, truth.shape[-2:], mode="bilinear") > 0) & shown
+    union = (found | truth).sum((-2, -1))
+    return (found & truth).sum((-2, -1)) / union.clamp(min=1)
+
+
+def round_loss(logits: Tensor, predicted_iou: Tensor, truth: Truth, weights: LossWeights) -> RoundLoss:
     """Loss of one interactive round: the mask term of the best output, shared with the chosen one by `weights`, and the
     IoU term of every output.
 
     Args:
         logits: [N, M, h, w], M = 3 for a single prompt and 1 otherwise.
         predicted_iou: [N, M].
-        target: [N, h, w] float in [0, 1], the ground truth averaged to the logits' resolution.
+        truth: the N true masks, averaged to the logits' resolution and at the input's.
         weights: weights of the terms.
 
     Returns:
         The losses, and which outputs were best and chosen.
     """
-    logits, predicted_iou, truth = logits.float(), predicted_iou.float(), target[:, None]
-    focal, dice = focal_loss(logits, truth, weights), dice_loss(logits, truth)
+    logits, predicted_iou, target = logits.float(), predicted_iou.float(), truth.averaged[:, None]
+    focal, dice = focal_loss(logits, target, weights), dice_loss(logits, target)
     mask_term = weights.focal * focal + weights.dice * dice
     best = mask_term.argmin(1, keepdim=True)
     chosen = predicted_iou.argmax(1, keepdim=True)
-    real_iou = mask_iou(logits, truth)
+    real_iou = mask_iou(logits, truth.masks, truth.shown)
     iou_term = F.mse_loss(predicted_iou, real_iou)
     shown = torch.lerp(mask_term.gather(1, best), mask_term.gather(1, chosen), weights.chosen)
     return RoundLoss(

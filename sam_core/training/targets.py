@@ -95,6 +95,24 @@ def averaged(masks: Tensor, size: int) -> Tensor:
     return F.avg_pool2d(masks[:, None].float(), step)[:, 0]
 
 
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """N true masks as losses want them.
+
+    averaged: [N, h, w] float32 in 0..1, at the logits' resolution. masks: bool [N, S, S]. shown: bool [N, S, S], what
+    is image.
+    """
+
+    averaged: Tensor
+    masks: Tensor
+    shown: Tensor
+
+
+def truth_of(batch: TrainBatch, size: int) -> Truth:
+    """The true masks of a batch for logits [..., size, size]."""
+    return Truth(averaged(batch.masks, size), batch.masks, shown(batch)[batch.image_of])
+
+
 def mirrored(batch: TrainBatch) -> TrainBatch:
     """The batch left to right; padding stays on the right."""
     side = torch.arange(batch.images.shape[2])

@@ -28,7 +28,7 @@ from sam_core.training.draws import prompt_draws
 from sam_core.training.interactive import first_prompts, prompt_tokens
 from sam_core.training.losses import mask_iou
 from sam_core.training.presets import TrainConfig, nano_things
-from sam_core.training.targets import TrainBatch, normalised
+from sam_core.training.targets import TrainBatch, normalised, shown
 from tests.benchmarks.gpu_training import supply
 from tests.benchmarks.train_vit_n import Scenes
 
@@ -93,9 +93,8 @@ def examples(sam: Sam, batches: Iterable[TrainBatch], config: TrainConfig) -> Ex
         prompts = prompt_tokens(sam, first_prompts(batch, config, prompt_draws(batch, config.seed)))
         decoded = decoder.attend(encoded.embedding, positions, prompts.sparse, prompts.dense)
         logits = decoder.predictions(decoded, encoded.fine, multimask=True).logits
-        masks = F.interpolate(logits, batch.masks.shape[-2:], mode="bilinear")
         tokens.append(decoded.iou)
-        real.append(mask_iou(masks, batch.masks[:, None].float()))
+        real.append(mask_iou(logits, batch.masks, shown(batch)[batch.image_of]))
     return Examples(torch.cat(tokens), torch.cat(real))
 
 

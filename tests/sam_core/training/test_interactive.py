@@ -20,7 +20,7 @@ from sam_core.training.interactive import (
 )
 from sam_core.training.presets import nano, nano_gpu
 from sam_core.training.prompt_sampler import first_points
-from sam_core.training.targets import TrainBatch, averaged, merge, normalised
+from sam_core.training.targets import TrainBatch, merge, normalised, truth_of
 
 CONFIG = replace(nano()[0], model="vit_test", image_size=64, points=2, refinements=2, bfloat16=False)
 
@@ -49,7 +49,7 @@ def test_gradients_through_the_features_equal_those_of_one_graph() -> None:
     data = batch()
     features = whole.image_encoder(normalised(data, whole.pixel_mean, whole.pixel_std))
     prompts = first_prompts(data, config, prompt_draws(data, config.seed))
-    loss, _ = run_round(whole, features.take(data.image_of), prompts, averaged(data.masks, 16), config)
+    loss, _ = run_round(whole, features.take(data.image_of), prompts, truth_of(data, 16), config)
     loss.total.backward()
     for (name, a), b in zip(stepped.named_parameters(), whole.parameters(), strict=True):
         if b.grad is not None:

@@ -4,12 +4,18 @@ import math
 
 import torch
 
-from sam_core.training.losses import LossWeights, dice_loss, focal_loss, mask_iou, round_loss
+from sam_core.training.losses import MASKS_AT_ONCE, LossWeights, dice_loss, focal_loss, mask_iou, round_loss
+from sam_core.training.targets import Truth, averaged
 
 
 def example() -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     return torch.randn(2, 3, 4, 5, generator=generator), torch.rand(2, 4, 5, generator=generator)
+
+
+def truth(target: torch.Tensor) -> Truth:
+    """Whole pictures whose logits are as large as they."""
+    return Truth(target, target > 0.5, torch.ones_like(target, dtype=torch.bool))
 
 
 def slow_focal(logits: list[float], target: list[float], alpha: float = 0.25, gamma: float = 2.0) -> float:
@@ -40,7 +46,7 @@ def test_only_the_best_output_carries_the_mask_gradient() -> None:
     logits, target = example()
     logits[0, 1] = 8 * (target[0] > 0.5) - 4.0
     logits.requires_grad_()
-    loss = round_loss(logits, torch.zeros(2, 3), target, LossWeights(iou=0.0))
+    loss = round_loss(logits, torch.zeros(2, 3), truth(target), LossWeights(iou=0.0))
     loss.total.backward()
     assert loss.best[0] == 1
     moved = logits.grad.abs().sum((-2, -1)) > 0
@@ -53,8 +59,8 @@ def test_the_output_that_is_shown_takes_its_share_of_the_mask_gradient() -> None
     logits[0, 1] = 8 * (target[0] > 0.5) - 4.0
     logits.requires_grad_()
     predicted = torch.tensor([[0.1, 0.2, 0.9], [0.5, 0.3, 0.1]])
-    alone = round_loss(logits, predicted, target, LossWeights(iou=0.0))
-    shared = round_loss(logits, predicted, target, LossWeights(iou=0.0, chosen=0.25))
+    alone = round_loss(logits, predicted, truth(target), LossWeights(iou=0.0))
+    shared = round_loss(logits, predicted, truth(target), LossWeights(iou=0.0, chosen=0.25))
     shared.total.backward()
     assert (logits.grad[0].abs().sum((-2, -1)) > 0).tolist() == [False, True, True]
     terms = 20 * focal_loss(logits, target[:, None], LossWeights()) + dice_loss(logits, target[:, None])
@@ -65,11 +71,35 @@ def test_the_output_that_is_shown_takes_its_share_of_the_mask_gradient() -> None
 def test_every_iou_output_learns_and_the_most_confident_goes_on() -> None:
     logits, target = example()
     predicted = torch.tensor([[0.1, 0.2, 0.9], [0.5, 0.3, 0.1]], requires_grad=True)
-    loss = round_loss(logits, predicted, target, LossWeights())
+    loss = round_loss(logits, predicted, truth(target), LossWeights())
     loss.total.backward()
     assert (predicted.grad != 0).all()
     assert loss.chosen.tolist() == [2, 0]
 
 
 def test_iou_of_two_empty_masks_is_zero() -> None:
-    assert mask_iou(torch.full((1, 1, 2, 2), -1.0), torch.zeros(1, 1, 2, 2)).item() == 0.0
+    nothing = torch.zeros(1, 8, 8, dtype=torch.bool)
+    assert mask_iou(torch.full((1, 1, 2, 2), -1.0), nothing, ~nothing).item() == 0.0
+
+
+def test_real_iou_is_that_of_the_mask_people_get() -> None:
+    """Two masks that are alike at the logits' resolution, of which one is right at the input's; padding aside."""
+    side, count = 64, MASKS_AT_ONCE + 1
+    masks = torch.zeros(count, side, side, dtype=torch.bool)
+    masks[:, 20:44, 21:45] = True
+    shown = torch.ones_like(masks)
+    shown[:, 48:] = False
+    right = 8 * averaged(masks, side // 4) - 4
+    logits = torch.stack([right, torch.where(right > 0, 4.0, -0.1)], 1)
+    logits[:, :, 14:] = 4.0  # what is drawn in the padding
+    assert torch.equal(logits[:, 0] > 0, logits[:, 1] > 0)
+
+    real = mask_iou(logits, masks, shown)
+    drawn = torch.nn.functional.interpolate(logits, (side, side), mode="bilinear") > 0
+    for output in (0, 1):
+        seen = drawn[0, output, :48]
+        wanted = (seen & masks[0, :48]).sum() / (seen | masks[0, :48]).sum()
+        assert torch.allclose(real[:, output], wanted.expand(count))
+    assert (real[:, 0] > real[:, 1] + 0.1).all()
+    loss = round_loss(logits, torch.zeros(count, 2), Truth(averaged(masks, side // 4), masks, shown), LossWeights())
+    assert torch.equal(loss.real_iou, real)
