@@ -143,6 +143,14 @@ class Listing:
         ((places, images, unreadable),) = self._tables.execute(query).fetchall()
         return places, images, unreadable
 
+    def count_others(self, images: pa.RecordBatchReader) -> int:
+        """How many of these images (a column image_id) the source does not have, or not any more."""
+        with self._tables.cursor() as cursor:
+            cursor.register("others", images)
+            query = f"SELECT count(*) FROM others ANTI JOIN ({_IMAGES}) USING (image_id)"
+            ((number,),) = cursor.execute(query).fetchall()
+        return int(number)
+
     def _append(self, table: str, pages: Iterable[pa.Table]) -> None:
         """Add rows to a table: many at once, as every insert waits for the disk, and not all in one transaction, which
         would keep every page in memory to its end."""

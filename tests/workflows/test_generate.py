@@ -173,7 +173,26 @@ def test_unreadable_files_get_their_row_and_another_try_once_they_can_be_read(
     save_photos(tmp_path / "more", 1, first=50)[0].rename(photos / "later.png")
     again = generate_alone(tmp_path / "list.parquet", tmp_path / "data")
     assert "masks: 1 of 1 images" in again.err
+    assert again.status == 0
     assert rows(tmp_path / "data", "SELECT count(*) AS n FROM outcomes WHERE status = 'ok'") == [{"n": 2}]
+
+
+def test_errors_of_files_that_were_replaced_or_removed_do_not_count(
+    generate_alone: Engine, photos: Path, tmp_path: Path
+) -> None:
+    whole = save_photos(tmp_path / "more", 1, first=50)[0].read_bytes()
+    for name in ("replaced.png", "removed.png", "stays.png"):
+        (photos / name).write_bytes(whole[: 100 + len(name)])
+    assert generate_alone(photos, tmp_path / "data").status == 1
+    (photos / "replaced.png").write_bytes(whole)
+    (photos / "removed.png").unlink()
+    again = generate_alone(photos, tmp_path / "data")
+    assert again.status == 1
+    assert f"errors that do not count in the exit status, as {photos} has other images now: 2\n" in again.out
+    (photos / "stays.png").unlink()
+    assert generate_alone(photos, tmp_path / "data").status == 0
+    counts = "SELECT count(*) FILTER (status = 'ok') AS ok, count(*) AS n FROM outcomes"
+    assert rows(tmp_path / "data", counts) == [{"ok": 7, "n": 10}]
 
 
 def test_s3_from_end_to_end(
