@@ -14,6 +14,7 @@ import duckdb
 
 from sam_core.recipes import Recipe, recipe, recommended_recipe, stored_recipe
 from workflows.commands import AUTO, PlanConfig
+from workflows.failures import tell_denied
 from workflows.plans import default_shard_size
 from workflows.progress import duration
 from workflows.rates import CPU, PEAK_TFLOPS, Rates, load_rates
@@ -65,7 +66,9 @@ def plan(config: PlanConfig) -> int:
     """The subcommand. Raises ValueError when the source, model, recipe or GPU is unknown."""
     if config.actual:
         return _compare(config)
-    images = config.images or sum(1 for _ in list_images(config.source))
+    denied: list[str] = []
+    images = config.images or sum(1 for _ in list_images(config.source, denied=denied))
+    tell_denied(denied)
     print("\n".join(_in_words(config, forecast(config, images, load_rates()))))
     return 0
 

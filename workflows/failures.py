@@ -38,3 +38,8 @@ def tell_left_out(lines: Sequence[str]) -> None:
         print(f"left out: {line}", file=sys.stderr)
     if len(lines) > _LINES_SHOWN:
         print(f"... and {len(lines) - _LINES_SHOWN:,} more", file=sys.stderr)
+
+
+def tell_denied(folders: Sequence[str]) -> None:
+    """As `tell_left_out`, of folders that may not be listed."""
+    tell_left_out([f"{folder}: it may not be listed" for folder in folders])

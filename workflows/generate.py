@@ -19,6 +19,7 @@ from sam_core.device_settings import DeviceSettings
 from schemas.records import RunRecord
 from workflows.commands import AUTO, GenerateConfig
 from workflows.devices import choose_device
+from workflows.failures import tell_denied
 from workflows.image_worker import ShardJob
 from workflows.ingest import ingest
 from workflows.licences import require_licences
@@ -50,14 +51,15 @@ _QUERIES = (
 
 
 def generate(config: GenerateConfig) -> int:
-    """The subcommand: exit status 0, or 1 when some images ended as errors.
+    """The subcommand: exit status 0, or 1 when some images ended as errors or folders may not be listed.
 
     Errors of earlier commands do not count for images that the source does not have any more, as after a damaged file
     was replaced.
 
     Raises ValueError or OSError, one line each, when the input cannot be used or a store fails for good.
     """
-    references = list_images(config.source, image_folder=config.image_folder)
+    denied: list[str] = []
+    references = list_images(config.source, image_folder=config.image_folder, denied=denied)
     spec = _spec(config)
     store = open_store(config.dataset)
     open_dataset(store)
@@ -74,7 +76,8 @@ def generate(config: GenerateConfig) -> int:
     clear_markers(store, run.run_id)
     if unread:
         note_sizes(store, run.run_id, max_pixels=config.max_pixels)
-    return _report(config, run.run_id, past)
+    tell_denied(denied)
+    return max(_report(config, run.run_id, past), 1 if denied else 0)
 
 
 def _allowed(config: GenerateConfig, listing: Listing) -> pa.RecordBatchReader:

@@ -19,6 +19,7 @@ from schemas.parquet import to_parquet_bytes
 from schemas.tables import IMAGES
 from schemas.validate import check_images
 from workflows.commands import IngestConfig
+from workflows.failures import tell_denied
 from workflows.image_rows import IMAGES_PER_PART, image_rows, now, on_each, show
 from workflows.listing import Listing
 from workflows.metadata import MetadataTable
@@ -31,8 +32,9 @@ STATED_PER_PART = 32_768
 
 
 def ingest_command(config: IngestConfig) -> int:
-    """The subcommand: exit status 0, or 1 when some of the images cannot be read."""
-    references = list_images(config.source, image_folder=config.image_folder)
+    """The subcommand: exit status 0, or 1 when some of the images cannot be read, or folders not be listed."""
+    denied: list[str] = []
+    references = list_images(config.source, image_folder=config.image_folder, denied=denied)
     said = MetadataTable(config.metadata) if config.metadata else None
     if said:
         references = said.add_to(references)
@@ -46,7 +48,8 @@ def ingest_command(config: IngestConfig) -> int:
         print(said.usage())
     if other:
         print(f"{other:,} images cannot be read, or are not what the hash in {config.source} says: they have no size")
-    return 1 if unreadable or other else 0
+    tell_denied(denied)
+    return 1 if unreadable or other or denied else 0
 
 
 def ingest(references: Iterable[ImageRef], store: Store, *, max_pixels: int) -> Listing:

@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +27,7 @@ from workflows.redact import redact, require_no_secrets
 from workflows.sql import s3_filesystem
 from workflows.storage import (
     S3_SCHEME,
+    Entry,
     LocalStore,
     Store,
     StoreError,
@@ -74,16 +75,19 @@ class ImageRef:
     bytes: int | None = None
 
 
-def list_images(source: str, *, image_folder: str | None = None) -> Iterator[ImageRef]:
+def list_images(source: str, *, image_folder: str | None = None, denied: list[str] | None = None) -> Iterator[ImageRef]:
     """The references of a source in a fixed order, page by page.
 
-    `image_folder` is where the pictures of a COCO JSON lie; its own folder, or `images` in it, when not given.
+    `image_folder` is where the pictures of a COCO JSON lie; its own folder, or `images` in it, when not given. Folders
+    in a folder that may not be listed are left out, and are in `denied` once all references were taken; without it they
+    raise PermissionError.
     Raises ValueError (one line) when the source is missing, empty, malformed or of an unknown kind.
     """
-    references = _reader(source, image_folder)(source)
+    references = _reader(source, image_folder, denied)(source)
     first = next(references, None)
     if first is None:
-        raise ValueError(f"{source}: no images found (looked for {' '.join(sorted(SUFFIXES))})")
+        not_seen = f"; {denied[0]} may not be listed" if denied else ""
+        raise ValueError(f"{source}: no images found (looked for {' '.join(sorted(SUFFIXES))}){not_seen}")
     return itertools.chain([first], references)
 
 
@@ -126,7 +130,7 @@ class UriReader:
         return self._stores[bucket]
 
 
-def _reader(source: str, image_folder: str | None) -> Callable[[str], Iterator[ImageRef]]:
+def _reader(source: str, image_folder: str | None, denied: list[str] | None) -> Callable[[str], Iterator[ImageRef]]:
     """The function that reads this kind of source."""
     remote = source.startswith(S3_SCHEME)
     require_no_secrets(source)
@@ -139,7 +143,7 @@ def _reader(source: str, image_folder: str | None) -> Callable[[str], Iterator[I
             raise ValueError("samples: a folder of that name lies here: say ./samples for it, or go elsewhere for ours")
         return _samples
     if not remote and Path(source).is_dir():
-        return _folder
+        return lambda folder: _folder(folder, denied)
     suffix = PurePosixPath(source).suffix.lower()
     if not remote and not glob.has_magic(source) and not Path(source).exists():
         raise ValueError(f"{source}: no such folder or file")
@@ -150,12 +154,17 @@ def _reader(source: str, image_folder: str | None) -> Callable[[str], Iterator[I
     return _s3 if remote else _local_glob
 
 
-def _folder(source: str) -> Iterator[ImageRef]:
-    """Every file with an image's ending in a folder or S3 prefix, recursively; hidden files are left out."""
-    store = open_store(source)
-    for entry in store.list():
+def _folder(source: str, denied: list[str] | None) -> Iterator[ImageRef]:
+    """Every picture in a folder, recursively."""
+    store = LocalStore(source)
+    return _pictures(store.root, store.list(denied=denied))
+
+
+def _pictures(root: str, entries: Iterable[Entry]) -> Iterator[ImageRef]:
+    """Every file with an image's ending in a listed folder or S3 prefix; hidden files are left out."""
+    for entry in entries:
         if PurePosixPath(entry.key).suffix.lower() in SUFFIXES and not _is_hidden(entry.key):
-            yield ImageRef(_join(store.root, entry.key), entry.stamp)
+            yield ImageRef(_join(root, entry.key), entry.stamp)
 
 
 def _local_glob(pattern: str) -> Iterator[ImageRef]:
@@ -171,7 +180,8 @@ def _s3(source: str) -> Iterator[ImageRef]:
     """The one object of that name, every image below that prefix, or, where none is, what it matches as a pattern."""
     if PurePosixPath(source).suffix.lower() in SUFFIXES and UriReader().exists(source):
         return iter([ImageRef(source)])
-    below = _folder(source)
+    store = open_store(source)
+    below = _pictures(store.root, store.list())
     if not glob.has_magic(source):
         return below
     first = next(below, None)

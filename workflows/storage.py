@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableSequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -102,10 +102,12 @@ class LocalStore:
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
 
-    def list(self, folder: str = "") -> Iterator[Entry]:
+    def list(self, folder: str = "", *, denied: MutableSequence[str] | None = None) -> Iterator[Entry]:
+        """As Store.list. Folders below that may not be listed are left out and noted in `denied`, where that is given;
+        else they raise PermissionError."""
         path = self._path(folder) if folder else Path(self.root)
         if path.is_dir():
-            yield from _walk(str(path), os.path.relpath(path, self.root))
+            yield from _walk(str(path), os.path.relpath(path, self.root), denied)
 
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
@@ -180,7 +182,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _walk(folder: str, prefix: str) -> Iterator[Entry]:
+def _walk(folder: str, prefix: str, denied: MutableSequence[str] | None) -> Iterator[Entry]:
     """Files under a folder, one folder in memory at a time.
 
     Hidden names (temporary files among them) are left out and linked folders are not entered, since links can circle.
@@ -191,10 +193,15 @@ def _walk(folder: str, prefix: str) -> Iterator[Entry]:
             visible = sorted((each for each in entries if not each.name.startswith(".")), key=lambda each: each.name)
     except FileNotFoundError:
         return
+    except PermissionError:
+        if denied is None or prefix == ".":
+            raise
+        denied.append(folder)
+        return
     for entry in visible:
         key = entry.name if prefix == "." else f"{prefix}/{entry.name}"
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path, key)
+            yield from _walk(entry.path, key, denied)
         elif stamp := _stamp_if_there(entry):
             yield Entry(key, stamp)
 

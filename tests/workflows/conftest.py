@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import resource
@@ -93,6 +94,22 @@ def no_more_files() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def may_not_be_listed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Makes a folder one that may not be listed, also for a superuser."""
+    scandir = os.scandir
+
+    def forbid(folder: Path) -> None:
+        def refuse(path: str) -> Any:
+            if path == str(folder):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return scandir(path)
+
+        monkeypatch.setattr("workflows.storage.os.scandir", refuse)
+
+    return forbid
 
 
 def mask_rows(dataset: Path | str) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,18 @@ def test_errors_of_files_that_were_replaced_or_removed_do_not_count(
     assert generate_alone(photos, tmp_path / "data").status == 0
     counts = "SELECT count(*) FILTER (status = 'ok') AS ok, count(*) AS n FROM outcomes"
     assert rows(tmp_path / "data", counts) == [{"ok": 7, "n": 10}]
+
+
+def test_what_lies_beside_a_folder_that_may_not_be_listed_is_done(
+    generate_alone: Engine, engine: Engine, photos: Path, tmp_path: Path, may_not_be_listed: Callable[[Path], None]
+) -> None:
+    save_photos(photos / "lost+found", 1, first=50)
+    may_not_be_listed(photos / "lost+found")
+    for done in (engine("ingest", photos, tmp_path / "noted"), generate_alone(photos, tmp_path / "data")):
+        assert done.status == 1
+        assert f"left out: {photos / 'lost+found'}: it may not be listed\n" in done.err
+    assert rows(tmp_path / "noted", "SELECT count(*) AS n FROM images") == [{"n": 6}]
+    assert rows(tmp_path / "data", "SELECT count(*) AS n FROM outcomes WHERE status = 'ok'") == [{"n": 6}]
 
 
 def test_s3_from_end_to_end(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import boto3
@@ -38,6 +40,29 @@ def test_folder_is_recursive_sorted_and_holds_images_only(tmp_path: Path) -> Non
         "c.tiff",
     ]
     assert all(reference.stamp for reference in found)
+
+
+def test_folders_that_may_not_be_listed_are_left_out_where_somebody_tells(
+    photos: Path, may_not_be_listed: Callable[[Path], None]
+) -> None:
+    closed = photos / "lost+found"
+    save_photos(closed, 1)
+    may_not_be_listed(closed)
+    denied: list[str] = []
+    assert len(list(list_images(str(photos), denied=denied))) == 6
+    assert denied == [str(closed)]
+    with pytest.raises(PermissionError):
+        listed(photos)
+    for photo in photos.glob("*.png"):
+        photo.unlink()
+    with pytest.raises(ValueError, match=rf"no images found .*; {re.escape(str(closed))} may not be listed"):
+        list_images(str(photos), denied=[])
+
+
+def test_a_source_that_may_not_be_listed_is_an_error(photos: Path, may_not_be_listed: Callable[[Path], None]) -> None:
+    may_not_be_listed(photos)
+    with pytest.raises(PermissionError):
+        list_images(str(photos), denied=[])
 
 
 def test_relative_folders_become_absolute(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.ids import canonical_json, content_hash, image_id_of_hash
-from workflows.failures import is_of_the_machine, one_line, tell_left_out
+from workflows.failures import is_of_the_machine, one_line, tell_denied, tell_left_out
 from workflows.images import ImageError, byte_limit, decode, has_more_frames, read_header
 from workflows.progress import Progress
 from workflows.protect.blur import Region, blur
@@ -108,9 +108,10 @@ class Blurrer:
 
 
 def protect(config: ProtectConfig) -> int:
-    """The subcommand: exit status 0, or 1 when pictures or rows of the table were left out."""
+    """The subcommand: exit status 0, or 1 when pictures, folders or rows of the table were left out."""
     _require_apart(config.source, config.out)
-    references = _apart(list_images(config.source, image_folder=config.image_folder), config.out)
+    denied: list[str] = []
+    references = _apart(list_images(config.source, image_folder=config.image_folder, denied=denied), config.out)
     detector = FaceDetector(config.detector, min_score=config.min_score) if config.detector else None
     table = BoxTable(config.boxes) if config.boxes else None
     if table and table.is_empty and not detector:
@@ -123,11 +124,12 @@ def protect(config: ProtectConfig) -> int:
     images, regions, errors = _write_manifest(blurrer.store, keys)
     unused = table.unused() if table else []
     tell_left_out([f"{row['source_uri']}: {row['error']}" for row in errors] + unused)
+    tell_denied(denied)
     print(
         f"{blurrer.store.root}: {images:,} pictures, {regions:,} regions blurred, {len(errors):,} left out; "
         f"the record, and a source for generate, is {MANIFEST_KEY}"
     )
-    return 1 if errors or unused else 0
+    return 1 if errors or unused or denied else 0
 
 
 def _require_apart(source: str, out: str) -> None:
