@@ -2,7 +2,8 @@
 
 Pictures in which nothing is to be blurred keep their bytes; the others are written upright, without EXIF, as JPEG where
 they were JPEG, else as PNG. A new picture is named by its own bytes, so no other one ever takes its place. A page of
-pictures is done when its part of the record is there and leaves none out. In the end the parts become
+pictures is done when its part of the record is there and leaves none out; where pages end follows from names, so that
+pictures that are added change their own pages alone. In the end the parts become
 `protected.parquet`, which is a source for `ingest` and `generate`. A folder belongs to one way of blurring, which
 `protect.json` says.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -173,13 +173,9 @@ def _way(blurrer: Blurrer) -> dict[str, object]:
 
 def _write_pages(blurrer: Blurrer, references: Iterable[ImageRef], way: dict[str, object]) -> Iterator[str]:
     """Do every page that is not done; the keys of the parts of the record, in order."""
-    iterator = iter(references)
     with Progress("protecting", 0) as progress, ThreadPoolExecutor(_THREADS) as workers:
-        for number in itertools.count():
-            page = list(itertools.islice(iterator, IMAGES_PER_PAGE))
-            if not page:
-                return
-            key = _part_key(way, number, page)
+        for page in _pages(references):
+            key = _part_key(way, page)
             errors = 0
             if blurrer.table:
                 blurrer.table.note(page)
@@ -191,15 +187,27 @@ def _write_pages(blurrer: Blurrer, references: Iterable[ImageRef], way: dict[str
             yield key
 
 
+def _pages(references: Iterable[ImageRef]) -> Iterator[list[ImageRef]]:
+    """The references in order, about IMAGES_PER_PAGE and at most twice as many at once."""
+    page: list[ImageRef] = []
+    for reference in references:
+        page.append(reference)
+        if len(page) == 2 * IMAGES_PER_PAGE or int(content_hash(reference.uri.encode())[:8], 16) % IMAGES_PER_PAGE == 0:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
 def _is_done(store: Store, key: str) -> bool:
     """Whether a page is there without a picture left out: one that was away may be back."""
     return store.exists(key) and not pq.read_table(pa.BufferReader(store.get(key)), columns=["uri"])["uri"].null_count
 
 
-def _part_key(way: dict[str, object], number: int, page: list[ImageRef]) -> str:
+def _part_key(way: dict[str, object], page: list[ImageRef]) -> str:
     """A page is the same page when its pictures, what finds regions, and what blurs them are the same."""
     listed = [[reference.uri, reference.stamp] for reference in page]
-    return f"record/part-{number:05d}-{content_hash(canonical_json([way, listed]).encode())[:16]}.parquet"
+    return f"record/part-{content_hash(canonical_json([way, listed]).encode())[:16]}.parquet"
 
 
 def _write_manifest(store: Store, keys: list[str]) -> tuple[int, int, list[dict[str, Any]]]:

@@ -129,6 +129,29 @@ def test_no_picture_takes_the_place_of_a_blurred_one(engine: Engine, pictures: P
         assert content_hash((out / str(row["uri"])).read_bytes()) == row["sha256"]
 
 
+def test_pictures_that_sort_early_leave_most_of_the_others_done(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workflows.protect.protect.IMAGES_PER_PAGE", 3)
+    pictures, out, table = tmp_path / "many", tmp_path / "out", tmp_path / "boxes.csv"
+    pictures.mkdir()
+    for number in range(100):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(pictures / f"{number:03d}.png")
+    table.write_text("file_name,x,y,w,h\n042.png,1,1,3,3\n")
+    assert engine("protect", pictures, out, "--boxes", table).status == 0
+    seen: list[str] = []
+    protect = Blurrer.protect
+    monkeypatch.setattr(Blurrer, "protect", lambda self, each: (seen.append(each.uri), protect(self, each))[1])
+    Image.new("RGB", (8, 8), (0, 9, 0)).save(pictures / "0.png")
+    assert engine("protect", pictures, out, "--boxes", table).status == 0
+    assert str(pictures / "0.png") in seen
+    assert len(seen) < 90
+    assert [Path(str(row["source_uri"])).name for row in rows_in(out)] == [
+        "0.png",
+        *(f"{n:03d}.png" for n in range(100)),
+    ]
+
+
 def test_rows_of_a_table_that_blur_nothing_are_said(engine: Engine, pictures: Path, tmp_path: Path) -> None:
     (pictures / "sub").mkdir()
     shutil.copy(pictures / "plain.jpg", pictures / "sub" / "plain.jpg")
