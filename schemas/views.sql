@@ -106,8 +106,9 @@ CREATE MACRO events_in(files) AS TABLE FROM read_parquet(files, hive_partitionin
 CREATE VIEW events AS FROM events_in('dataset://annotations/events/*.parquet');
 
 -- The work of each annotator by stage, round and model. A mask is worked on when it was clicked or brushed; one accepted
--- as proposed counts for masks_per_image, not for seconds_per_mask. `brushed` is the share of mask pixels that brush or
--- eraser changed, `reminded` the share of masks that took longer than the app thinks they should.
+-- as proposed counts for masks_per_image, not for seconds_per_mask. `brushed` is how many pixels brush or eraser changed
+-- for each pixel of the masks as they stand, so above 1 where more was erased or redrawn than stayed; `reminded` is the
+-- share of masks that took longer than the app thinks they should.
 CREATE VIEW annotation_work AS
 WITH work AS (
     SELECT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("playwright", reason="needs Playwright")
@@ -14,6 +15,7 @@ from schemas.layout import round_key
 from schemas.records import to_json
 from tests.schemas.rows import new_dataset, put
 from tests.workflows.annotate.browser import NEEDS_CHROMIUM, chromium, new_page
+from tests.workflows.report.data_sets import DataSet, photos
 from tests.workflows.report.test_rounds import ROUND
 from workflows.report import write_report
 
@@ -24,6 +26,10 @@ _HIDDEN = """() => {
   const table = document.querySelector("#rounds .card > .scroll");
   return table.scrollWidth - table.clientWidth;
 }"""
+
+_PLACES = """(side) =>
+  [...document.querySelectorAll("#gallery .shot label")].map((each) => each.getBoundingClientRect()[side])
+"""
 
 
 def test_the_table_of_rounds_is_not_cut_off(tmp_path: Path) -> None:
@@ -37,3 +43,15 @@ def test_the_table_of_rounds_is_not_cut_off(tmp_path: Path) -> None:
         for width in (800, 980, 1100, 1300):
             page.set_viewport_size({"width": width, "height": 700})
             assert page.evaluate(_HIDDEN) == 0, width
+
+
+def test_a_picture_alone_in_the_last_row_is_not_larger_than_others(empty_set: DataSet, tmp_path: Path) -> None:
+    empty_set.add_images(photos(tmp_path / "photos", 7, rng=np.random.default_rng(0)))
+    write_report(str(empty_set.root), tmp_path / "report.html")
+    with chromium() as browser:
+        page = new_page(browser)
+        page.goto((tmp_path / "report.html").as_uri())
+        page.set_viewport_size({"width": 1280, "height": 700})
+        tops, heights = (page.evaluate(_PLACES, side) for side in ("top", "height"))
+    assert tops[-1] > tops[-2]
+    assert 240 <= heights[-1] <= heights[0]

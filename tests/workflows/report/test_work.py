@@ -65,5 +65,6 @@ def test_the_report_shows_them(dataset: Path, tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     assert "<h2>Annotation</h2>" in page
     assert "by hand" in page
+    assert "<td>0.25</td>" in page  # brushed px for each px of her masks, which may be more than one
     assert '<a href="#work">Annotation</a>' in page
     assert "No automatic masks yet" in page
