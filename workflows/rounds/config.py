@@ -198,7 +198,7 @@ def parse_engine(document: dict[str, Any], *, where: str) -> EngineConfig:
         raise ValueError(f"{where}: {_place(first['loc'])}{_complaint(first)}") from error
 
 
-def as_document(config: EngineConfig | StageSettings) -> dict[str, Any]:
+def as_document(config: EngineConfig | StageSettings | SimulationSettings) -> dict[str, Any]:
     """A configuration as JSON can hold it."""
     return dict(TypeAdapter(type(config)).dump_python(config, mode="json"))
 

@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -24,7 +24,7 @@ import duckdb
 from schemas.layout import round_key, step_key
 from schemas.records import RoundRecord, from_json, to_json
 from workflows.models import Model, find_model, stored_model
-from workflows.rounds.config import EngineConfig, StageSettings, as_document
+from workflows.rounds.config import EngineConfig, SimulationSettings, StageSettings, as_document
 from workflows.rounds.detector_job import DetectorJob, train_on_ray
 from workflows.rounds.metrics import metrics_of
 from workflows.rounds.outcomes import Gated, Kind, Outcome, Queued, Staged, Trained, from_details, to_details
@@ -37,8 +37,9 @@ from workflows.train.register import Finished
 from workflows.train.sources import open_sources
 
 BEGUN, FINISHED = "begun", "finished"
-_WORK = ("workers", "threads", "save_every")
-"""Of a training: a round goes on with others, as where a cluster has no room for so many workers."""
+_FREE = ("workers", "threads", "save_every", "truth")
+"""A round goes on with others: of a training, as where a cluster has no room for so many workers; of the simulation, as
+where it was begun for people, and nobody looked whether the true masks are there."""
 
 
 class WaitingError(Exception):
@@ -267,28 +268,41 @@ def _require_same(current: Round) -> None:
         )
     if record.state == FINISHED or staged is None:
         return
-    now, begun = round_settings(current), _decisive(staged.settings)
-    changed = [name for name, value in begun.items() if now.get(name) != value]
-    if changed:
+    if changed := list(_changes(decisive(staged.settings), round_settings(current))):
         raise ValueError(
-            f"round {record.number} was begun with another {', '.join(changed)} than engine.yaml has now: put the old "
-            "values back until it is finished"
+            f"round {record.number} was begun with other settings than engine.yaml has now: {', '.join(changed)}; put "
+            "the old values back until it is finished"
         )
+
+
+def _changes(begun: Any, now: Any, place: str = "") -> Iterator[str]:
+    """In words, every setting of a round that has another value now; those that only one version knows are none."""
+    if isinstance(begun, Mapping) and isinstance(now, Mapping):
+        for name in (name for name in begun if name in now):
+            yield from _changes(begun[name], now[name], f"{place}.{name}".lstrip("."))
+    elif begun != now:
+        yield f"{place} was {json.dumps(begun)} and is {json.dumps(now)}"
 
 
 def round_settings(current: Round) -> dict[str, object]:
     """What of engine.yaml decides how a round goes on."""
     whole = as_document(current.engine.config)
     names = ("images", "held_out", "model", "training", "detector", "evaluation", "gate", "simulation", "seed")
-    return _decisive({name: whole[name] for name in names} | {"stage": as_document(current.settings)})
+    return decisive({name: whole[name] for name in names} | {"stage": as_document(current.settings)})
 
 
-def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without those that decide nothing but where and how fast the work is done."""
+def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a round without those that are free. A section `simulation` may come within a round: without
+    one, evaluations have the pace of one that says nothing."""
+    simulation = settings.get("simulation") or as_document(SimulationSettings(truth=""))
+    return _without_free({**settings, "simulation": simulation})
+
+
+def _without_free(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: _decisive(value) if isinstance(value, Mapping) else value
+        name: _without_free(value) if isinstance(value, Mapping) else value
         for name, value in settings.items()
-        if name not in _WORK
+        if name not in _FREE
     }
 
 

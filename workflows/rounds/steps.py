@@ -24,7 +24,16 @@ from workflows.rounds import people
 from workflows.rounds.candidates import annotated_held_out, choose_queue, note_held_out, note_images
 from workflows.rounds.config import SimulationSettings
 from workflows.rounds.detector_job import DetectorJob, load_detector
-from workflows.rounds.engine import Round, Step, Steps, WaitingError, next_queue, queue_settings, round_settings
+from workflows.rounds.engine import (
+    Round,
+    Step,
+    Steps,
+    WaitingError,
+    decisive,
+    next_queue,
+    queue_settings,
+    round_settings,
+)
 from workflows.rounds.evaluate import Pace, find_masks, measure, require_measurable, write_held_out
 from workflows.rounds.gate import gate
 from workflows.rounds.outcomes import (
@@ -260,7 +269,8 @@ def _measured(now: Round) -> Figures | None:
         found, staged = from_details(Evaluated, record.details), from_details(Staged, record.details)
         if found is None or staged is None or found.held_out != truth:
             continue
-        if any(staged.settings.get(name) != mine[name] for name in _MEASURED_BY):
+        then = decisive(staged.settings)
+        if any(then.get(name) != mine[name] for name in _MEASURED_BY):
             continue
         if record.promoted and record.model_after == now.record.model_before:
             return found.after

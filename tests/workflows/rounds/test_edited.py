@@ -14,7 +14,7 @@ from tests.workflows.rounds.state import state_of
 from tests.workflows.train.conftest import picture
 from workflows.rounds import steps
 from workflows.rounds.config import parse_engine
-from workflows.rounds.engine import run_rounds
+from workflows.rounds.engine import WaitingError, run_rounds
 from workflows.rounds.evaluate import measure
 from workflows.rounds.outcomes import Evaluated, Figures, Queued, Staged, from_details
 from workflows.rounds.steps import STEPS
@@ -24,7 +24,9 @@ def test_changes_in_the_middle_of_a_round_are_refused(document: Document, opened
     run_rounds(opened(parse_engine(document, where="e")), STEPS, most=1, tell=lambda _: None)
     document["training"]["iterations"] = 3
     changed = parse_engine(document, where="e")
-    with pytest.raises(ValueError, match="round 1 was begun with another training than"):
+    with pytest.raises(
+        ValueError, match=r"round 1 was begun with other .* now: training\.iterations was 2 and is 3; put"
+    ):
         finish(opened(changed))
 
 
@@ -131,6 +133,21 @@ def test_wrong_true_masks_can_be_mended(document: Document, opened: Opened, tmp_
     run_rounds(opened(parse_engine(document, where="e")), STEPS, most=2, tell=lambda _: None)
     annotated = "SELECT count(DISTINCT image_id) FROM annotations"
     assert connect(document["dataset"]).execute(annotated).fetchall() == [(2,)]
+
+
+@pytest.mark.parametrize("wrong", ["nowhere", None])
+def test_simulated_annotators_take_over_from_people_once_their_truth_is_mended(
+    document: Document, opened: Opened, tmp_path: Path, wrong: str | None
+) -> None:
+    document["stages"] = [{"stage": "assisted_manual", "images": 2}]
+    right = document.pop("simulation")
+    if wrong:
+        document["simulation"] = right | {"truth": str(tmp_path / wrong)}
+    for_people = opened(parse_engine(document, where="e"), simulate=False)
+    with pytest.raises(WaitingError):
+        run_rounds(for_people, STEPS, tell=lambda _: None)
+    document["simulation"] = {"truth": right["truth"]} if wrong is None else right
+    finish(opened(parse_engine(document, where="e")))
 
 
 def test_no_image_left(document: Document, opened: Opened) -> None:
