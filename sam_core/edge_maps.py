@@ -98,6 +98,8 @@ def edge_nms(edges: Map, *, smoothing: float = 2.0) -> Map:
 
     smoothing: standard deviation, px, of the neighbourhood in which the direction across a ridge is looked for.
     """
+    if min(edges.shape) < 3:  # all of it is border, and a line of pixels has no gradient across
+        return np.zeros_like(edges)
     across = _steepest_direction(edges, smoothing)
     dx, dy = np.cos(across).astype(np.float32), np.sin(across).astype(np.float32)
     y, x = np.indices(edges.shape, np.float32)

@@ -75,3 +75,11 @@ def test_masks_are_those_of_the_generator() -> None:
     edges = edge_map(sam, image, recipe)
     assert edges.shape == (48, 64)
     assert 0 < edges.max() <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 40), (40, 2)])
+def test_an_image_that_is_all_border_has_no_edges(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    edges = edge_map(Sam(vit_test()).eval(), image, Recipe(points_per_side=2))
+    assert edges.shape == size
+    assert not edges.any()
