@@ -80,7 +80,8 @@ def shard(model: Sam, team: Team) -> None:
     mesh = init_device_mesh(torch.device(team.device).type, (team.workers,))
     for block in encoder_blocks(model):
         fully_shard(block, mesh=mesh)
-    fully_shard(model.image_encoder, mesh=mesh)
+    # What is in no block would stay whole after the way forward, and for good where a frozen encoder has no way back.
+    fully_shard(model.image_encoder, mesh=mesh, reshard_after_forward=True)
 
 
 def join_encoder(model: Sam, team: Team, *, sharded: bool) -> TeamEncoder:

@@ -25,9 +25,9 @@ STEPS = 5
 PARTS = 2
 
 
-def train(team: Team, data: str, *, sharded: bool) -> tuple[list[Progress], dict[str, Any]]:
+def train(team: Team, data: str, *, sharded: bool, frozen: bool) -> tuple[list[Progress], dict[str, Any]]:
     """Five steps of four images in two parts; what happened and the state at the end."""
-    config = small_config(grad_clip=0.5)
+    config = small_config(grad_clip=0.5, freeze_encoder=frozen)
     model = first_model(config, None).train()
     state = TrainState.fresh(model, config, team, sharded=sharded)
     sampler = Sampler(open_sources((data,), need_masks=True), config)
@@ -44,26 +44,28 @@ def train(team: Team, data: str, *, sharded: bool) -> tuple[list[Progress], dict
     return seen, state.tensors()
 
 
-def _worker(rank: int, port: int, sharded: bool, data: str, out: str) -> None:
+def _worker(rank: int, port: int, sharded: bool, frozen: bool, data: str, out: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    seen, tensors = train(Team(rank, 2), data, sharded=sharded)
+    seen, tensors = train(Team(rank, 2), data, sharded=sharded, frozen=frozen)
     if rank == 0:
         torch.save({"seen": [asdict(progress) for progress in seen], **tensors}, out)
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp2"])
+@pytest.mark.parametrize(
+    ("sharded", "frozen"), [(False, False), (True, False), (True, True)], ids=["ddp", "fsdp2", "fsdp2-frozen"]
+)
 def test_two_workers_follow_the_curve_of_one_with_the_doubled_batch(
-    tmp_path: Path, labelled: Path, sharded: bool
+    tmp_path: Path, labelled: Path, sharded: bool, frozen: bool
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     mp.start_processes(
-        _worker, (port, sharded, str(labelled), str(tmp_path / "two.pt")), nprocs=2, start_method="forkserver"
+        _worker, (port, sharded, frozen, str(labelled), str(tmp_path / "two.pt")), nprocs=2, start_method="forkserver"
     )
     two = torch.load(tmp_path / "two.pt", weights_only=True)
-    seen, one = train(Team(), str(labelled), sharded=False)
+    seen, one = train(Team(), str(labelled), sharded=False, frozen=frozen)
     for ours, theirs in zip(seen, two["seen"], strict=True):
         assert ours.masks == theirs["masks"]
         assert dict(ours.values) == pytest.approx(theirs["values"], abs=1e-4)
