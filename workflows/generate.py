@@ -103,7 +103,11 @@ def _work(config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorS
     memory = int(config.image_memory * 1e9) if config.image_memory else None
     job = ShardJob(store.root, run, spec, config.max_pixels, config.image_timeout, pool.threads, memory)
     remaining = Remaining(store, run.run_id, tasks)
-    _follow(run_shards(job, remaining, pool), remaining, tasks, RunMetrics(run.run_id))
+    try:
+        _follow(run_shards(job, remaining, pool), remaining, tasks, RunMetrics(run.run_id))
+    except (KeyboardInterrupt, SystemExit):  # the workers end with the command: no image is at fault
+        remaining.give_back()
+        raise
 
 
 def _follow(
@@ -114,6 +118,7 @@ def _follow(
     metrics.queue(left)
     with Progress("masks", sum(task.images for task in tasks)) as progress:
         for summary in summaries:
+            remaining.came_back(summary.shard)
             left_out = remaining.part_ways() if summary.by_another else []
             left -= 1 + len(left_out)
             metrics.queue(left)

@@ -12,7 +12,7 @@ import random
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from schemas.layout import IN_FLIGHT_PREFIX
+from schemas.layout import IN_FLIGHT_PREFIX, in_flight_key
 from workflows.plans import ShardTask, finished_shards
 from workflows.storage import Store
 
@@ -31,13 +31,25 @@ class Remaining:
     ) -> None:
         self._store, self._run_id = store, run_id
         self._tasks = deque(tasks)
+        self._out: set[int] = set()
         self._dice = dice or random.Random()
         if next(iter(store.list(f"{IN_FLIGHT_PREFIX}run={run_id}")), None):
             self._go_elsewhere()
 
     def __iter__(self) -> Iterator[ShardTask]:
         while self._tasks:
-            yield self._tasks.popleft()
+            task = self._tasks.popleft()
+            self._out.add(task.shard)
+            yield task
+
+    def came_back(self, shard: int) -> None:
+        """Note that a shard which was handed out is done."""
+        self._out.discard(shard)
+
+    def give_back(self) -> None:
+        """Remove the markers of shards that are handed out and not done, as if nobody had begun them."""
+        for shard in self._out:
+            self._store.delete(in_flight_key(self._run_id, shard))
 
     def part_ways(self) -> list[ShardTask]:
         """After a shard that another command has done: go on elsewhere, without what is done, which is returned."""

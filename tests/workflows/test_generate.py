@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from schemas.layout import in_flight_key
 from tests.workflows.conftest import BIN, QUICK, Engine, Finished, mask_rows, save_photos
+from workflows import ray_session
+from workflows.plans import ShardTask
+from workflows.ray_session import Pool
+from workflows.shard_worker import ShardJob, ShardSummary
 from workflows.sql import connect
+from workflows.storage import open_store
 
 
 def rows(dataset: Path | str, query: str) -> list[dict[str, Any]]:
@@ -206,6 +213,25 @@ def test_what_lies_beside_a_folder_that_may_not_be_listed_is_done(
         assert f"left out: {photos / 'lost+found'}: it may not be listed\n" in done.err
     assert rows(tmp_path / "noted", "SELECT count(*) AS n FROM images") == [{"n": 6}]
     assert rows(tmp_path / "data", "SELECT count(*) AS n FROM outcomes WHERE status = 'ok'") == [{"n": 6}]
+
+
+@pytest.mark.parametrize("ended", [KeyboardInterrupt(), SystemExit(signal.SIGTERM)], ids=["Ctrl-C", "SIGTERM"])
+def test_workers_that_end_with_the_command_leave_no_blame(
+    generate_alone: Engine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: BaseException
+) -> None:
+    """Or the next command would do their shards image by image in child processes, as after a crash."""
+
+    def interrupted(job: ShardJob, tasks: Iterable[ShardTask], _: Pool) -> Iterator[ShardSummary]:
+        done, begun, *_ = [task.shard for task in tasks]
+        for shard in (begun, 99):  # the other is another command's
+            open_store(job.dataset).put(in_flight_key(job.run.run_id, shard), b"{}")
+        yield ShardSummary(done, 1, 0, 0, 0.0)
+        raise ended
+
+    monkeypatch.setattr(ray_session, "run_shards", interrupted)
+    assert generate_alone(photos, tmp_path / "data").status == (130 if isinstance(ended, KeyboardInterrupt) else 143)
+    (left,) = (tmp_path / "data" / "in_flight").rglob("*.json")
+    assert left.name == "shard-00000099.json"
 
 
 def test_s3_from_end_to_end(
