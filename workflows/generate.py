@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 _TALLY = """
 SELECT count(*) AS images, coalesce(sum(n_masks), 0)::BIGINT AS masks, count(*) FILTER (status <> 'ok') AS errors,
-    count(*) FILTER (status = 'crashed') AS crashed
+    count(*) FILTER (status = 'crashed') AS crashed,
+    count(*) FILTER (error_class IN ('TooManyPixels', 'TooManyBytes')) AS too_large
 FROM outcomes WHERE run_id = ?
 """
 _FAILED = "SELECT image_id FROM outcomes WHERE run_id = ? AND status <> 'ok'"
@@ -140,10 +141,14 @@ def _spec(config: GenerateConfig) -> GeneratorSpec:
 def _report(config: GenerateConfig, run_id: str, past: int) -> int:
     """Say where the data set is and what to ask it; the exit status."""
     dataset = config.dataset
-    images, masks, errors, crashed = connect(dataset).execute(_TALLY, [run_id]).fetchone()
+    images, masks, errors, crashed, too_large = connect(dataset).execute(_TALLY, [run_id]).fetchone()
     print(f"{dataset}: run {run_id} has {images:,} images, {masks:,} masks, {errors:,} errors")
     if past:
         print(f"errors that do not count in the exit status, as {config.source} has other images now: {past:,}")
+    if too_large:
+        print(
+            f"{too_large:,} images are too large for --max-pixels; another run, --run NAME with a larger one, does them"
+        )
     if crashed:
         print(f"{crashed:,} images took their process down and were left out: see status 'crashed' in outcomes")
     print("try:")

@@ -151,6 +151,7 @@ def test_every_kind_of_bad_image_costs_only_itself(generate_alone: Engine, photo
     done = generate_alone(photos, tmp_path / "data")
     assert done.status == 1
     assert "Traceback" not in done.err
+    assert "\n1 images are too large for --max-pixels; another run, --run NAME with a larger one" in done.out
     bad = rows(
         tmp_path / "data",
         "SELECT parse_filename(uri) AS name, error_class FROM outcomes JOIN images USING (image_id) "
