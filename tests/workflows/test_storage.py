@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError, ResponseStreamingError
 from botocore.loaders import JSONFileLoader
 
 from workflows import patience, s3
+from workflows.failures import one_line
 from workflows.patience import Patience
 from workflows.storage import LocalStore, Store, StoreError, open_store, split_place, write_file
 
@@ -129,6 +130,15 @@ class TestLocalStore:
             store.put("masks/shard", b"new")
         assert store.get("masks/shard") == b"old"
         assert len(list((tmp_path / "masks").iterdir())) == 2
+
+    def test_a_full_disk_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(_: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            LocalStore(tmp_path).put("masks/shard", b"new")
+        assert one_line(caught.value) == f"{tmp_path}/masks/shard: No space left on device"
 
     def test_a_folder_is_not_written_over(self, tmp_path: Path) -> None:
         (tmp_path / "taken").mkdir()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 
 from workflows.exchange.commands import ExportConfig, Format
 from workflows.exchange.selection import Selection
@@ -20,6 +18,7 @@ from workflows.exchange.writers.webdataset import WebDatasetWriter
 from workflows.failures import tell_left_out
 from workflows.images import byte_limit
 from workflows.progress import Progress
+from workflows.scratch import scratch_folder
 from workflows.sources import UriReader
 
 _WRITERS: Mapping[Format, Callable[[Job], Writer]] = {
@@ -44,8 +43,8 @@ def export(config: ExportConfig) -> int:
         require_scores(totals)
     asked = {name: value for name, value in asdict(config).items() if name in _DECIDES}
     asked |= {"licences": list(config.licences), "committed": selection.fingerprint()}
-    with tempfile.TemporaryDirectory(prefix="sam-engine-") as scratch:
-        target = open_target(config.out, Path(scratch), asked, OWNED, overwrite=config.overwrite)
+    with scratch_folder() as scratch:
+        target = open_target(config.out, scratch, asked, OWNED, overwrite=config.overwrite)
         pages = -(-totals.images // config.images_per_file)
         reader = UriReader(max_bytes=byte_limit(config.max_pixels))
         job = Job(target, totals, pages, config.pictures or config.format in _WITH_PICTURES, config.max_pixels, reader)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -34,6 +33,7 @@ from workflows.protect.blur import Region, blur
 from workflows.protect.commands import ProtectConfig
 from workflows.protect.detect import FaceDetector
 from workflows.protect.table import BoxTable
+from workflows.scratch import scratch_folder
 from workflows.sources import ImageRef, UriReader, list_images
 from workflows.storage import S3_SCHEME, Store, lies_in, open_store
 
@@ -214,8 +214,8 @@ def _write_manifest(store: Store, keys: list[str]) -> tuple[int, int, list[dict[
     """Join the parts of the record; how many pictures and regions there are, and the rows of what was left out."""
     images = regions = 0
     errors: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="sam-engine-") as scratch:
-        path = Path(scratch) / MANIFEST_KEY
+    with scratch_folder() as scratch:
+        path = scratch / MANIFEST_KEY
         with pq.ParquetWriter(path, RECORD, compression="zstd") as file:
             for key in keys:
                 table = pq.read_table(pa.BufferReader(store.get(key)))

@@ -6,7 +6,6 @@ again; the weights are written at the end, whole or not at all.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +19,7 @@ from schemas.layout import detector_key
 from workflows.failures import tell_left_out
 from workflows.models import Model
 from workflows.rounds.pictures import Desk
+from workflows.scratch import scratch_folder
 from workflows.sql import connect
 from workflows.storage import Store, open_store
 
@@ -56,13 +56,13 @@ def train_on_ray(job: DetectorJob) -> None:
 
     start_ray()
     gpus = has_gpus()
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         trainer = RayTrainer(
             lambda settings: train_detector(settings["job"]),
             train_loop_config={"job": job},
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
             scaling_config=ScalingConfig(num_workers=1, use_gpu=gpus),
-            run_config=RunConfig(name=f"detector-{job.number}", storage_path=scratch),
+            run_config=RunConfig(name=f"detector-{job.number}", storage_path=str(scratch)),
         )
         try:
             trainer.fit()

@@ -12,7 +12,6 @@ import json
 import os
 import pickle
 import socket
-import tempfile
 import threading
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -36,6 +35,7 @@ from workflows.devices import choose_device
 from workflows.models import Model, find_model
 from workflows.ray_session import CORES_PER_WORKER, start_ray
 from workflows.runs import open_dataset, package_versions
+from workflows.scratch import scratch_folder
 from workflows.storage import Store, open_store
 from workflows.torch_trainer import RayTrainer
 from workflows.train import checkpoints
@@ -262,7 +262,7 @@ def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:
 def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
     """Run the workers to the end. Raises TrainingError when they said why they stopped, MachineError where that is no
     matter of data, or where they died too often."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         trainer = RayTrainer(
             work,
             train_loop_config={"job": job},
@@ -273,7 +273,7 @@ def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
                 resources_per_worker={"GPU": 1} if gpus else {"CPU": WORKER_CORES},
             ),
             run_config=RunConfig(
-                name=job.run_id, storage_path=scratch, failure_config=FailureConfig(max_failures=RESTARTS)
+                name=job.run_id, storage_path=str(scratch), failure_config=FailureConfig(max_failures=RESTARTS)
             ),
         )
         last = job.config.learning_rate.iterations

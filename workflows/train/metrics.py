@@ -7,12 +7,11 @@ kill is not there twice.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from schemas.layout import training_events_key, training_metrics_key
+from workflows.scratch import scratch_folder
 from workflows.storage import Store
 
 
@@ -52,12 +51,12 @@ def read_metrics(store: Store, run_id: str) -> list[Progress]:
 def _events(rows: Sequence[Progress]) -> bytes:
     from tensorboardX import SummaryWriter
 
-    with tempfile.TemporaryDirectory() as folder:
-        with SummaryWriter(folder) as writer:
+    with scratch_folder() as folder:
+        with SummaryWriter(str(folder)) as writer:
             for row in rows:
                 plain = asdict(row) | {"left_out": len(row.left_out)}
                 others = {name: plain[name] for name in plain.keys() - {"values", "step"}}
                 for name, value in {**row.values, **others}.items():
                     writer.add_scalar(f"train/{name}", value, row.step)
-        (file,) = Path(folder).iterdir()
+        (file,) = folder.iterdir()
         return file.read_bytes()

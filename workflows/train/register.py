@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +22,7 @@ from schemas.records import ModelRecord, TrainingRecord, to_json
 from workflows.failures import tell_left_out
 from workflows.models import Model, stored_model
 from workflows.progress import Progress
+from workflows.scratch import scratch_folder
 from workflows.storage import Store
 from workflows.train import checkpoints
 from workflows.train.metrics import Progress as Step
@@ -195,8 +194,8 @@ def _file_of(sam: Sam, record: TrainingRecord, config: TrainConfig) -> bytes:
     said = {"training": record.run_id, "preset": record.preset}
     if config.text:
         said |= {CLIP_NAME: config.clip_name, CLIP_SHA256: config.clip_sha256}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
+    with scratch_folder() as folder:
+        path = folder / "model.safetensors"
         save_model(sam, path, said)
         load_model(path)
         return path.read_bytes()
