@@ -42,7 +42,7 @@ def export(config: ExportConfig) -> int:
     if config.format == "sa1b":
         require_scores(totals)
     asked = {name: value for name, value in asdict(config).items() if name in _DECIDES}
-    asked |= {"licences": list(config.licences), "committed": selection.fingerprint()}
+    asked |= {"dataset": selection.name, "licences": list(config.licences), "committed": selection.fingerprint()}
     with scratch_folder() as scratch:
         target = open_target(config.out, scratch, asked, OWNED, overwrite=config.overwrite)
         pages = -(-totals.images // config.images_per_file)

@@ -19,7 +19,7 @@ from schemas.tables import MASKS, Stage
 from workflows.exchange.commands import ExportConfig
 from workflows.report.queries import licence_condition, literal
 from workflows.sql import connect, find_run
-from workflows.storage import split_place
+from workflows.storage import open_store, split_place
 
 IMPORT_ACTION = "import"
 """Action of the event that keeps what the source of an imported mask said of it."""
@@ -139,6 +139,7 @@ class Selection:
 
     def __init__(self, config: ExportConfig) -> None:
         self.dataset, table = split_place(config.dataset)
+        self.name = "@".join(filter(None, (open_store(self.dataset).root, table)))  # however the place is spelt
         self._connection = connect(self.dataset)
         self._where = f"({config.where})"
         self._run = _run_condition(self._connection, table)
