@@ -13,7 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import duckdb
@@ -84,9 +84,9 @@ class WantedCrops:
 class Source:
     """One source and how often it is drawn from.
 
-    name: as the user wrote it, without the weight. weight: factor on its number of images. index: rows of INDEX; None
-    for procedural scenes alone, the pictures of things for scenes with cut-outs. Scenes have no end, and count as many
-    images as all other sources together.
+    name: as the user wrote it, without the weight and without what says nothing: `./labels/` is `labels`. weight:
+    factor on its number of images. index: rows of INDEX; None for procedural scenes alone, the pictures of things for
+    scenes with cut-outs. Scenes have no end, and count as many images as all other sources together.
     """
 
     name: str
@@ -141,8 +141,13 @@ def _weighted(text: str) -> tuple[str, float]:
     """`name=weight` or `name`; a path that has such a form is taken as it is."""
     match = _WEIGHTED.fullmatch(text)
     if match is None or (not text.startswith(S3_SCHEME) and Path(text).exists()):
-        return text, 1.0
-    return match[1], float(match[2])
+        return _plain(text), 1.0
+    return _plain(match[1]), float(match[2])
+
+
+def _plain(name: str) -> str:
+    """One spelling of a place, as another would begin another run: shells write a `/` behind a folder."""
+    return name.rstrip("/") if "://" in name or not name else str(PurePosixPath(name))
 
 
 def _open(name: str, weight: float, *, need_masks: bool, crops: WantedCrops | None) -> Source:

@@ -41,6 +41,17 @@ def test_label_pngs(labelled: Path) -> None:
     assert all(np.array_equal(masks, expected(seed)) for seed, masks in enumerate(found))
 
 
+def test_one_spelling_of_a_place(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a `/` that the shell writes behind a folder would begin another run."""
+    monkeypatch.chdir(labelled.parent)
+    spelt = [
+        open_sources((text,), need_masks=True)[0] for text in ("labelled", "labelled/", "./labelled", "labelled/=2")
+    ]
+    assert {source.name for source in spelt} == {"labelled"}
+    with pytest.raises(ValueError, match="labelled is named twice"):
+        open_sources(("labelled", "labelled/"), need_masks=True)
+
+
 def test_sa1b_folder_and_file(sa1b: Path) -> None:
     assert [np.array_equal(m, expected(seed)) for seed, m in enumerate(masks_of(sa1b))] == [True, True]
     assert np.array_equal(masks_of(sa1b / "sa_1.json")[0], expected(1))
