@@ -82,7 +82,7 @@ def train(command: TrainCommand) -> Finished:
     configs, clip = _configs(command)
     sources = open_sources(command.sources, need_masks=configs[0].aim == "segment", crops=_crops(configs[0]))
     if command.validate:
-        open_validation(command.validate)  # what is wrong with it shows now, not after training
+        open_validation(command.validate, lambda _: None)  # what is wrong with it shows now, not after training
     store = open_store(_place(command))
     start, teacher = _first_start(configs[0], command, clip), _teacher(configs[0])
     ended = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,7 +27,7 @@ from workflows.storage import Store
 from workflows.train import checkpoints
 from workflows.train.metrics import Progress as Step
 from workflows.train.metrics import read_metrics
-from workflows.train.samples import photographs
+from workflows.train.samples import Photograph, Tell, photographs
 from workflows.train.sources import Source, open_sources
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ LEFT_OUT_NAMED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a training run ended. weights: key of the model in its data set, or the whole path in a folder."""
+    """How a training run ended. weights: the whole path of the model's file."""
 
     run_id: str
     model_id: str
@@ -97,8 +97,7 @@ def register(
     store.put(model_weights_key(model_id), data)
     store.put(model_text_key(model_id), card(model).encode())
     store.put(model_card_key(model_id), to_json(model).encode())
-    weights = f"{store.root}/{model_weights_key(model_id)}"
-    ended = Finished(record.run_id, model_id, model.name, sha256, saved["step"], weights, metrics)
+    ended = Finished(record.run_id, model_id, model.name, sha256, saved["step"], _place(store, model_id), metrics)
     held = store.put_if_absent(training_end_key(record.run_id), json.dumps(asdict(ended)).encode())
     return Finished(**json.loads(held))
 
@@ -106,9 +105,15 @@ def register(
 def finished(store: Store, run_id: str) -> Finished | None:
     """How a run ended; None while it has not."""
     try:
-        return Finished(**json.loads(store.get(training_end_key(run_id))))
+        ended = Finished(**json.loads(store.get(training_end_key(run_id))))
     except FileNotFoundError:
         return None
+    return replace(ended, weights=_place(store, ended.model_id))  # the data set may have moved since
+
+
+def _place(store: Store, model_id: str) -> str:
+    """The whole path of a model's weights."""
+    return f"{store.root}/{model_weights_key(model_id)}"
 
 
 def training_metrics(rows: Sequence[Step]) -> dict[str, float]:
@@ -124,12 +129,18 @@ def left_out_of(rows: Sequence[Step]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def open_validation(source: str) -> Source:
-    """A source of images with masks. Raises ValueError or OSError (one line) when it is none."""
+def open_validation(source: str, tell: Tell) -> tuple[Source, Iterator[Photograph]]:
+    """A source of images with masks, and those of them that can be read, of which there is one; the others are told as
+    they are come to. Raises ValueError or OSError (one line) when it is no such source."""
     (opened,) = open_sources((source,), need_masks=True)
     if opened.procedural:
         raise ValueError(f"--validate {source}: procedural scenes have no end; validate on images")
-    return opened
+    seen = photographs(opened, tell)
+    if (first := next(seen, None)) is None:
+        raise ValueError(
+            f"--validate {source}: no image that can be read has a mask; name another place, or leave --validate out"
+        )
+    return opened, chain([first], seen)
 
 
 def validation(sam: Sam, source: str) -> dict[str, float]:
@@ -138,9 +149,8 @@ def validation(sam: Sam, source: str) -> dict[str, float]:
     Raises ValueError (one line) when there is none.
     """
     unread: list[str] = []
-    opened = open_validation(source)
-    seen = photographs(opened, lambda failure: unread.append(str(failure)))
     try:
+        opened, seen = open_validation(source, lambda failure: unread.append(str(failure)))
         with Progress("validating", min(len(opened), IMAGES_VALIDATED)) as progress:
             samples = (Sample(*found) for found in _counted(islice(seen, IMAGES_VALIDATED), progress))
             figures = evaluate_clicks(sam, samples, clicks=CLICKS)

@@ -26,6 +26,10 @@ from workflows.train.sources import Source
 
 TRIES = 50
 """Images drawn until one can be read and has a mask that can be used."""
+Photograph = tuple[NDArray[np.uint8], NDArray[np.bool_]]
+"""An image and all of its masks."""
+Tell = Callable[[UnreadableError], None]
+"""Hears what cannot be read."""
 
 
 class Sampler:
@@ -108,9 +112,7 @@ class Sampler:
         return photo_batch(image, self._reader.masks(entry, image), self._config, rng, number, texts=texts)
 
 
-def photographs(
-    source: Source, tell: Callable[[UnreadableError], None]
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+def photographs(source: Source, tell: Tell) -> Iterator[Photograph]:
     """Every image of a source with all its masks, uint8 [H, W, 3] and bool [N, H, W], in order; what cannot be read is
     told and left out. Raises OSError where its store fails."""
     if source.procedural or source.index is None:

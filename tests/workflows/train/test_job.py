@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -21,7 +22,8 @@ from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
 from sam_core.training.presets import fine_tune, nano
 from schemas.catalog import connect as connect_local
-from tests.workflows.conftest import Engine
+from tests.workflows.conftest import Engine, save_labelled
+from tests.workflows.train.conftest import picture
 from tests.workflows.train.here import train_here
 from workflows.cli import parse
 from workflows.commands import TrainCommand
@@ -233,6 +235,17 @@ def test_refusals_before_any_work(
     assert ran.status == 2
     assert complaint in ran.err
     assert len(ran.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_validation_without_a_mask_is_refused_before_training(
+    tmp_path: Path, labelled: Path, tiny_checkpoint: Path, engine: Engine
+) -> None:
+    save_labelled(tmp_path / "bare", {0: (picture(0)[0], np.zeros((48, 64), np.uint16))})
+    given = ("--start", tiny_checkpoint, "--validate", tmp_path / "bare", "--out", tmp_path / "out")
+    ran = engine("train", labelled, *SMALL, *given)
+    assert ran.status == 2
+    assert f"--validate {tmp_path}/bare: no image that can be read has a mask; name another place" in ran.err
     assert not (tmp_path / "out").exists()
 
 

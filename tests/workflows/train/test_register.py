@@ -20,7 +20,7 @@ from workflows.storage import LocalStore
 from workflows.train import checkpoints
 from workflows.train.first_model import first_model
 from workflows.train.metrics import Progress, save_metrics
-from workflows.train.register import Finished, register, training_metrics
+from workflows.train.register import Finished, finished, register, training_metrics
 from workflows.train.state import TrainState
 
 
@@ -79,6 +79,9 @@ def test_weights_record_and_card(tmp_path: Path, labelled: Path) -> None:
     checkpoints.save(store, "night-1", state.tensors())
     assert register(store, record(), config, validate=None) == found  # by another command of the same run
     assert len(list(tmp_path.glob("data/models/*"))) == 1
+
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert load_model(finished(LocalStore(tmp_path / "moved"), "night-1").weights).sha256 == found.sha256  # type: ignore[union-attr]
 
 
 def test_metrics_are_means_of_the_last_steps() -> None:
