@@ -70,8 +70,9 @@ def generate(config: GenerateConfig) -> int:
         run = settle_run(store, proposed)
         register_model(store, spec.model, run.created_at)
         shards = settle_plan(store, run.run_id, allowed, shard_size=config.shard_size)
-        unread, past = listing.states_hashes(), _count_past(store, run.run_id, listing)
-    tasks = pending_shards(store, run.run_id, shards)
+        unread = listing.states_hashes()
+        tasks = pending_shards(store, run.run_id, shards)
+        past = _count_past(store, run.run_id, listing) if len(tasks) < len(shards) else 0
     if tasks:
         _work(config, store, run, spec, tasks)
     clear_markers(store, run.run_id)
