@@ -55,11 +55,13 @@ def test_a_comparison_of_one_run_says_how_to_make_another(tmp_path: Path, monkey
 def test_quickstart(
     audited: Audited, tiny_checkpoint: Path, tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "photos").mkdir()
-    shutil.copy(audited.root.parent / "photos" / "photo-03.jpg", tmp_path / "photos")
-    said = execute(
-        NOTEBOOKS[0], monkeypatch, SAM_ENGINE_SOURCE=tmp_path / "photos", SAM_ENGINE_DATASET=tmp_path / "data"
-    )
+    """Of a folder as people have it: with a name of several words, and a file in it that is no picture."""
+    photos = tmp_path / "my photos, 'ü'"
+    photos.mkdir()
+    shutil.copy(audited.root.parent / "photos" / "photo-03.jpg", photos)
+    (photos / "0.jpg").write_bytes(b"no picture")
+    places = {"SAM_ENGINE_SOURCE": photos, "SAM_ENGINE_DATASET": tmp_path / "my masks"}
+    said = execute(NOTEBOOKS[0], monkeypatch, **places)
     assert any("vit_n" in text for text in said)
 
 
