@@ -54,7 +54,7 @@ def test_growth_is_the_slope_of_the_second_half() -> None:
 @pytest.mark.usefixtures("real_reader")
 def test_requests_do_not_grow_faster_than_shards(bucket: str, tmp_path: Path) -> None:  # noqa: F811
     phases = measure(64, 16, f"s3://{bucket}/data", tmp_path)
-    assert phases["work"] == {"PutObject": 12, "DeleteObject": 4, "GetObject": 9}
+    assert phases["work"] == {"PutObject": 12, "DeleteObject": 4, "GetObject": 13}
     assert phases["list_outcomes"] == {"ListObjectsV2": 1}
 
 

@@ -26,6 +26,7 @@ from schemas.layout import in_flight_key, outcomes_key
 from tests.workflows import fakes
 from tests.workflows.conftest import no_more_files
 from tests.workflows.killers import endless_jpeg, memory_bomb
+from workflows.commands import GenerateConfig
 from workflows.convert import ImageResult
 from workflows.failures import WorkerError
 from workflows.generate import _report
@@ -221,7 +222,7 @@ def test_files_that_take_memory_or_time_without_end_are_quarantined(
         endless.image_id: ("crashed", "the image took longer than 8 s"),
         fine.image_id: ("ok", None),
     }
-    assert _report(store.root, "run") == 1
+    assert _report(GenerateConfig(str(tmp_path), store.root), "run", past=0) == 1
     assert "3 images, 1 masks, 2 errors\n2 images took their process down" in capsys.readouterr().out
 
 
