@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -374,33 +369,3 @@ def test_wrong_use_is_said_in_one_line(config: AnnotateConfig, tmp_path: Path) -
         with pytest.raises(ValueError, match=complaint) as caught:
             open_studio(replace(config, **change))
         assert "\n" not in str(caught.value)
-
-
-def test_killed_while_twenty_people_save(config: AnnotateConfig) -> None:
-    """A real process is killed in the middle; what was acknowledged is there, what was sent again is there once."""
-    program = [sys.executable, "-m", "workflows.cli", "annotate", config.dataset, "--model", config.model]
-    command = [*program, "--port", "0", "--no-browser-decoder", "--threads", "1"]
-    image = next(iter(open_studio(config).images))
-    save = {f"s{n}": body(f"A{n}", masks=[mask_row(image, blob(48, 64, n), mask_id=f"m{n}")]) for n in range(20)}
-    acknowledged: list[str] = []
-
-    def send(address: str, session: str) -> None:
-        try:
-            httpx.put(f"{address}/api/sessions/{session}/parts/1", json=save[session], timeout=120).raise_for_status()
-            acknowledged.append(session)
-        except httpx.TransportError:
-            return
-
-    for kill in (True, False):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-            assert server.stdout is not None
-            address = next(line for line in server.stdout if line.startswith("open ")).split()[1].rstrip("/")
-            missing = [session for session in save if session not in acknowledged]
-            with ThreadPoolExecutor(4) as pool:
-                for number, session in enumerate(missing):
-                    if kill and number == 10:
-                        os.kill(server.pid, signal.SIGKILL)
-                    pool.submit(send, address, session)
-            server.kill()
-    assert sorted(acknowledged) == sorted(save)
-    assert rows(config, "SELECT count(*) AS n, count(DISTINCT mask_id) AS m FROM annotations") == [{"n": 20, "m": 20}]
