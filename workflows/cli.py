@@ -105,12 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     With SAM_ENGINE_TRACEBACK set, a failure shows where it came from.
     """
     given = sys.argv[1:] if arguments is None else arguments
-    if list(given) == ["--version"]:
-        print(f"sam-engine {version('sam-data-engine')}")
-        return DONE
     try:
         with _leaving_at_sigterm():
-            return run(parse(given))
+            status = _print_version() if list(given) == ["--version"] else run(parse(given))
+            sys.stdout.flush()  # here, where a full disk can be told
+            return status
     except KeyboardInterrupt:
         print("sam-engine: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return INTERRUPTED
@@ -120,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("sam-engine: ended by SIGTERM; the same command goes on where this one stopped", file=sys.stderr)
         return TERMINATED
     except BrokenPipeError:  # `sam-engine sql ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return DONE
     except (ValueError, OSError) as error:
         return _refused(one_line(error))
@@ -149,7 +148,21 @@ def _refused(line: str) -> int:
     if os.environ.get("SAM_ENGINE_TRACEBACK"):
         traceback.print_exc()
     print(f"sam-engine: {line}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
     return WRONG_USE
+
+
+def _drop_output() -> None:
+    """Send what nobody can take elsewhere, or Python would try once more when it ends, and say so in its own words."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print_version() -> int:
+    print(f"sam-engine {version('sam-data-engine')}")
+    return DONE
 
 
 def _is_of_the_disk(error: Exception) -> bool:

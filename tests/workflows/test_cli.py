@@ -270,6 +270,18 @@ def test_a_missing_extra_says_how_to_install_it() -> None:
         Subcommand("sql", SqlConfig, "no_such_web:serve").load()
 
 
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("words", [["--version"], ["models"]], ids=lambda words: words[0])
+def test_output_that_finds_no_room_is_one_line(words: list[str], buffered: bool) -> None:
+    unbuffered = {} if buffered else {"PYTHONUNBUFFERED": "1"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | unbuffered
+    with Path("/dev/full").open("wb") as full:
+        command = [str(BIN / "sam-engine"), *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert done.stderr == "sam-engine: No space left on device\n"
+    assert done.returncode == 2
+
+
 def test_a_closed_pipe_is_no_error(tmp_path: Path, photos: Path, engine: Engine) -> None:
     engine("ingest", photos, tmp_path / "data")
     command = f"{BIN / 'sam-engine'} sql {tmp_path / 'data'} 'SELECT * FROM range(200000)' --format csv | head -1"
