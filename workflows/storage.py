@@ -139,9 +139,10 @@ def _beside(path: Path, write: Callable[[BinaryIO], object]) -> Path:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C and SIGTERM, too: a file may be large, and nobody looks for hidden ones
         temporary.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)  # a full disk does not say where it is full
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)  # a full disk does not say where it is full
         raise
     return temporary
 
@@ -220,12 +221,20 @@ def _stamp_if_there(entry: os.DirEntry[str]) -> str | None:
 
 
 def write_file(path: str, data: bytes) -> None:
-    """Write one file, whole or not at all: a local path, or s3://bucket/key."""
+    """Write one file, whole or not at all: a local path, or s3://bucket/key.
+
+    A link stays one: what it leads to is written. What is neither file nor folder, as /dev/null or a pipe, gets the
+    bytes, for another file may not take its name.
+    """
     folder, _, name = path.rpartition("/")
     if path.startswith(S3_SCHEME):
         open_store(folder).put(name, data)
+        return
+    place = Path(os.path.realpath(path))
+    if Path(path).exists() and not place.is_file() and not place.is_dir():
+        Path(path).write_bytes(data)
     else:
-        LocalStore(Path(path).parent).put(Path(path).name, data)
+        LocalStore(place.parent).put(place.name, data)
 
 
 def split_place(text: str) -> tuple[str, str]:

@@ -131,6 +131,21 @@ class TestLocalStore:
         assert store.get("masks/shard") == b"old"
         assert len(list((tmp_path / "masks").iterdir())) == 2
 
+    def test_what_ctrl_c_breaks_off_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupted(_: int) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, "fsync", interrupted)
+        (tmp_path / "large").write_bytes(b"large")
+        for write in (
+            lambda: LocalStore(tmp_path / "out").put("file", b"data"),
+            lambda: LocalStore(tmp_path / "out").put_file("file", tmp_path / "large"),
+            lambda: LocalStore(tmp_path / "out").put_if_absent("file", b"data"),
+        ):
+            with pytest.raises(KeyboardInterrupt):
+                write()
+        assert not list((tmp_path / "out").iterdir())
+
     def test_a_full_disk_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(_: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -291,3 +306,25 @@ def test_a_file_is_written_locally_and_into_a_bucket(tmp_path: Path, bucket: str
     assert (tmp_path / "new" / "page.html").read_bytes() == b"page"
     write_file(f"s3://{bucket}/reports/page.html", b"page")
     assert open_store(f"s3://{bucket}/reports").get("page.html") == b"page"
+
+
+def test_what_is_no_file_gets_the_bytes_and_stays(tmp_path: Path) -> None:
+    """A page written to /dev/null by a superuser put a file in its place."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_file(str(pipe), b"page")
+        assert os.read(reader, 10) == b"page"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "latest.html").symlink_to("pages/page.html")
+    for page in (b"first", b"second"):
+        write_file(str(tmp_path / "latest.html"), page)
+        assert (tmp_path / "latest.html").is_symlink()
+        assert (tmp_path / "pages" / "page.html").read_bytes() == page
