@@ -12,6 +12,8 @@ from workflows.storage import Store, open_store
 
 RECORD_KEY = "export.record"
 """What was exported, as JSON. Not called .json, which readers of SA-1B would take for masks."""
+_DELETING = "deleting"
+"""The record while files are deleted: what is half deleted is no export that could be gone on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,13 @@ def open_target(
     """
     store = open_store(out)
     text = json.dumps(dict(asked), indent=2, sort_keys=True) + "\n"
-    if overwrite:
+    if not store.exists(RECORD_KEY):
+        if next(iter(store.list()), None) is not None:
+            instead = "nothing there is overwritten" if overwrite else "choose another place"
+            raise ValueError(f"{store.root} is not empty and holds no export; {instead}")
+    elif overwrite:
         _clear(store, owned)
-    elif not store.exists(RECORD_KEY) and next(iter(store.list()), None) is not None:
-        raise ValueError(f"{store.root} is not empty and holds no export; choose another place")
+        store.put(RECORD_KEY, text.encode())
     held = store.put_if_absent(RECORD_KEY, text.encode())
     if held != text.encode():
         raise ValueError(
@@ -54,20 +59,18 @@ def open_target(
 
 
 def _clear(store: Store, owned: re.Pattern[str]) -> None:
-    """Remove an earlier export, its record last, so that a deletion that is broken off can be repeated."""
-    if not store.exists(RECORD_KEY):
-        if next(iter(store.list()), None) is not None:
-            raise ValueError(f"{store.root} is not empty and holds no export; nothing there is overwritten")
-        return
+    """Remove an earlier export but for a record, so that a deletion that is broken off can be repeated."""
+    store.put(RECORD_KEY, json.dumps({_DELETING: True}).encode())
     for entry in store.list():
         if owned.fullmatch(entry.key):
             store.delete(entry.key)
-    store.delete(RECORD_KEY)
 
 
 def _difference(held: bytes, asked: Mapping[str, object]) -> str:
     try:
         before = json.loads(held)
+        if before.get(_DELETING):
+            return "which an --overwrite was deleting"
         names = [name for name in asked if before.get(name) != asked[name]]
     except (ValueError, AttributeError):
         return "its record cannot be read"
