@@ -15,7 +15,9 @@ import pyarrow as pa
 
 from schemas.catalog import query
 from schemas.ids import content_hash
+from schemas.layout import CROPS_PREFIX, RELATIONS_PREFIX, TAGS_PREFIX
 from schemas.tables import MASKS, Stage
+from schemas.window import SCHEME
 from workflows.exchange.commands import ExportConfig
 from workflows.report.queries import licence_condition, literal
 from workflows.sql import connect, find_run
@@ -25,6 +27,8 @@ IMPORT_ACTION = "import"
 """Action of the event that keeps what the source of an imported mask said of it."""
 
 _TABLES = ("", "masks", "annotations")
+_ALL = "(true)"
+"""The condition that leaves no mask out."""
 _COLUMNS = ", ".join(MASKS.names)
 _AUTOMATIC = f"""
 SELECT {_COLUMNS} FROM masks_in('dataset://masks/*.parquet{{files}}')
@@ -64,10 +68,10 @@ FROM glob('dataset://{table}/*.parquet')"""
 _NOT_RELATED = f"""
 SELECT count(*) AS shards
 FROM (FROM ({_SHARDS.format(table="masks")}) EXCEPT FROM ({_SHARDS.format(table="relations")})) WHERE {{run}}"""
-# `relate` with other thresholds writes files of the same names.
-_COPIES = """
-SELECT run_id, containment, duplicate_threshold, count(duplicate_of) AS copies FROM relations GROUP BY ALL ORDER BY ALL
-"""
+_DERIVED = tuple(f"{SCHEME}://{prefix}" for prefix in (RELATIONS_PREFIX, TAGS_PREFIX, CROPS_PREFIX))
+"""What `relate`, `tag` and `crops` write, also anew under the same names: an export has of it what a condition makes of
+it, as of copies."""
+_CHOSEN = "SELECT count(*) AS masks, bit_xor(md5_number_lower(mask_id)) AS which FROM ({masks}) WHERE {where}"
 _CATEGORIES = f"""
 SELECT mask_id, arg_max(details::JSON->>'category', happened_at) AS category
 FROM events_in('dataset://annotations/events/*.parquet{{files}}')
@@ -146,17 +150,18 @@ class Selection:
         self._tables = _tables(table)
         self._settled = "true" if len(self._tables) == 2 else "false"
         self._licence = licence_condition(self._connection, config.licences, "image_licences")
-        self._distinct = config.distinct
         if config.distinct and _AUTOMATIC in self._tables:
             self._require_related()
             self._where += " AND mask_id NOT IN (SELECT mask_id FROM relations WHERE duplicate_of IS NOT NULL)"
 
     def fingerprint(self) -> str:
-        """Of the committed files that it reads, and of what counts as a copy: another one means that the data set has
-        changed."""
-        files = query(self._connection, "SELECT file FROM glob('dataset://*') ORDER BY file")["file"].to_pylist()
-        copies = [repr(row) for row in self._rows(_COPIES)] if self._distinct else []
-        return content_hash("\0".join([*files, *copies]).encode())
+        """Of the committed files that it reads, and of which masks a condition chooses: another one means that the data
+        set has changed."""
+        listed = query(self._connection, "SELECT file FROM glob('dataset://*') ORDER BY file")["file"].to_pylist()
+        files = [file for file in listed if not file.startswith(_DERIVED)]
+        asked = _CHOSEN.format(masks=self._masks(_EVERYTHING), where=self._where)
+        chosen = self._rows(asked) if self._where != _ALL else []
+        return content_hash("\0".join([*files, *map(repr, chosen)]).encode())
 
     def totals(self) -> Totals:
         """Counts over everything, and the names that occur in it."""

@@ -115,6 +115,21 @@ def test_again_does_nothing_and_other_words_replace(config: TagConfig, tmp_path:
     assert ask(config, "SELECT DISTINCT word FROM tags ORDER BY 1") == [("green",), ("yellow",)]
 
 
+def test_an_export_knows_of_tags_what_it_asks_of_them(engine: Engine, config: TagConfig, tmp_path: Path) -> None:
+    """Tags are no part of an export, and other words may name other masks in files of the same names."""
+    everything = ("export", config.dataset, tmp_path / "all", "--format", "webdataset")
+    of_red = ("export", config.dataset, tmp_path / "red", "--format", "webdataset")
+    of_red += ("--where", "mask_id IN (SELECT mask_id FROM tags WHERE rank = 1 AND word = 'red')")
+    assert engine(*everything).status == 0
+    assert tag(config, pool=here) == 0
+    assert engine(*everything).status == 0
+    assert "2 masks" in engine(*of_red).out
+    (tmp_path / "words.txt").write_text("black\nred\nwhite\n")
+    assert tag(config, pool=here) == 0
+    refused = engine(*of_red)
+    assert (refused.status, "the data set has changed since" in refused.err) == (2, True), refused.out
+
+
 def test_a_killed_one_goes_on_with_the_rest(config: TagConfig) -> None:
     def killed(job: TagJob, rows: Iterator[dict[str, Any]], config: TagConfig) -> Iterator[dict[str, Any]]:
         yield TagWorker(job).work(next(rows))
