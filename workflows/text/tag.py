@@ -178,11 +178,12 @@ class TagWorker:
     def work(self, row: dict[str, Any]) -> dict[str, Any]:
         """Name and commit the masks of a shard. Raises OSError when the store is at fault."""
         masks = from_parquet_bytes(self._store.get(masks_key(row["run_id"], row["shard"])))
+        known = self._known(tags_key(row["run_id"], row["shard"]))
         tables, left_out = [TAGS.empty_table()], []
         for image in map(StoredImage, row["image_ids"], map(tuple, row["uris"])):
-            own = masks.filter(pc.equal(masks["image_id"], image.image_id))
+            own, named = (table.filter(pc.equal(table["image_id"], image.image_id)) for table in (masks, known))
             try:
-                tables.append(self._tags(image, own))
+                tables.append(named if _is_named(own, named) else self._tags(image, own))
             except ImageError as error:
                 left_out.append(str(error))
         tags = pa.concat_tables(tables)
@@ -190,11 +191,26 @@ class TagWorker:
         named = len(tags) // self._job.words.top
         return {"images": len(row["image_ids"]), "masks": named, "left_out": left_out}
 
+    def _known(self, key: str) -> pa.Table:
+        """What an earlier command has found with these words and this CLIP, where a picture was away; its own may be
+        away now."""
+        try:
+            found = from_parquet_bytes(self._store.get(key))
+        except FileNotFoundError:
+            return TAGS.empty_table()
+        same_words = pc.equal(found["words_id"], self._job.words.words_id)
+        return found.filter(pc.and_(same_words, pc.equal(found["clip_id"], self._job.clip.clip_id)))
+
     def _tags(self, image: StoredImage, masks: pa.Table) -> pa.Table:
         pixels = read_pixels(self._reader, image, max_pixels=self._job.max_pixels)
         with torch.inference_mode():
             crops = embed_masks(self._clip, pixels, masks["rle"].to_pylist())
         return tag_rows(masks, crops.numpy(), self._job.words, self._job.clip.clip_id)
+
+
+def _is_named(masks: pa.Table, tags: pa.Table) -> bool:
+    """Whether these are the tags of all of an image's masks."""
+    return set(tags["mask_id"].to_pylist()) == set(masks["mask_id"].to_pylist())
 
 
 def tag_rows(masks: pa.Table, crops: NDArray[np.float32], listed: WordList, clip_id: str) -> pa.Table:

@@ -156,6 +156,26 @@ def test_an_image_that_is_gone_is_named_and_tried_again(
     assert ask(config, "SELECT count(tag) FROM tagged_masks") == [(5,)]
 
 
+def test_what_is_named_stays_while_its_picture_is_away(config: TagConfig, tmp_path: Path) -> None:
+    """Two images of a shard, one on a disk that is away, then the other."""
+    data = DataSet(tmp_path / "data")
+    (first, _, third) = data.add_images([tmp_path / f"{number}.png" for number in range(3)])
+    rng = np.random.default_rng(0)
+    run = run_record("other")
+    data.add_run([done(image, [box(2), box(14)], rng=rng) for image in (first, third)], run)
+    config = replace(config, run="other")
+    one, other = tmp_path / "0.png", tmp_path / "2.png"
+    for away, named, status in ((one, 2, 1), (other, 4, 0)):
+        away.rename(tmp_path / "away")
+        assert tag(config, pool=here) == status
+        assert ask(config, "SELECT count(*) FROM tags WHERE rank = 1") == [(named,)]
+        (tmp_path / "away").rename(away)
+    (tmp_path / "words.txt").write_text("red\nblack\n")
+    other.unlink()
+    assert tag(config, pool=here) == 1  # what other words have found does not stay
+    assert ask(config, "SELECT count(*), count(DISTINCT words_id) FROM tags WHERE rank = 1") == [(2, 1)]
+
+
 def test_a_limit_on_pixels_is_one_on_bytes(
     config: TagConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
