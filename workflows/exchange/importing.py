@@ -29,7 +29,16 @@ from schemas.validate import RowError, check_outcomes
 from workflows.convert import ImageResult, checked, mask_table, outcome_table
 from workflows.exchange.commands import ImportConfig
 from workflows.exchange.imported_run import imported_run
-from workflows.exchange.incoming_rows import Rules, Taken, annotation_rows, automatic_result, event_rows, take
+from workflows.exchange.incoming_rows import (
+    BEGUN_PART,
+    Rules,
+    Taken,
+    annotation_rows,
+    automatic_result,
+    begun_rows,
+    event_rows,
+    take,
+)
 from workflows.exchange.readers import IncomingSource, merged
 from workflows.exchange.readers.opening import open_source
 from workflows.exchange.succession import Row, follow, note_earlier, session_of, standing_before
@@ -101,7 +110,9 @@ def import_command(config: ImportConfig) -> int:
             note_earlier(tables, catalog, store, rules.session)
             _note_sizes(tables, catalog)
             destination = Destination(store, run, rules, tables)
-            done = _take_all(source, destination, _pending(destination))
+            shards = _pending(destination)
+            _begin(destination, shards)
+            done = _take_all(source, destination, shards)
     left_out = [*source.lost, *done.refused]
     tell_left_out(left_out)
     removed = f", {done.removed:,} removed that it no longer holds" if done.removed else ""
@@ -145,6 +156,14 @@ def _pending(destination: Destination) -> list[Shard]:
     store, session = destination.store, destination.rules.session
     shards = _planned(destination) if destination.run else _chunks(destination.tables)
     return [shard for shard in shards if shard.run_lacks or not store.exists(events_key(session, shard.number + 1))]
+
+
+def _begin(destination: Destination, shards: Sequence[Shard]) -> None:
+    """Note an import that follows others. One that is killed before it commits a shard may have put revisions of that
+    one already: they are taken back where its source is turned back only if it is known."""
+    if shards and destination.tables.execute("FROM earlier LIMIT 1").fetchone():
+        rules = destination.rules
+        destination.store.put(events_key(rules.session, BEGUN_PART), to_parquet_bytes(begun_rows(rules)))
 
 
 def _planned(destination: Destination) -> Iterator[Shard]:

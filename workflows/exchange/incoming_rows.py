@@ -26,6 +26,8 @@ from workflows.exchange.selection import IMPORT_ACTION
 from workflows.redact import redact
 
 EVENTS_PER_SHARD = 10_000_000
+BEGUN_PART = 99_999_999
+"""The part of an import's events that says that it has begun; those of its shards never get that far."""
 _SAFE_KEY = re.compile(r"[A-Za-z0-9._-]{1,100}").fullmatch
 _AUTOMATIC_NEEDS = ("predicted_iou", "stability_score", "point_coords")
 
@@ -139,6 +141,18 @@ def event_rows(images: Sequence[Taken], rules: Rules, run_id: str | None, shard:
         ids = _ids(taken, rules, run_id)
         for mask, stage, name in zip(taken.masks, taken.stages, ids, strict=True):
             said.append(_event(taken.image_id, name, stage, mask.origin.annotator or rules.annotator, mask.details))
+    return _events(said, rules, shard)
+
+
+def begun_rows(rules: Rules) -> pa.Table:
+    """The row of EVENTS by which an import is known of which no shard is committed yet."""
+    noted = {"source": redact(rules.source), "begun": True}
+    event = _event(None, None, rules.default, rules.annotator, noted)
+    return _events([event], rules, BEGUN_PART - 1)
+
+
+def _events(said: Sequence[dict[str, object]], rules: Rules, shard: int) -> pa.Table:
+    """Rows of EVENTS of a shard."""
     first = shard * EVENTS_PER_SHARD + 1
     common = {"session": rules.session, "active": 0.0, "happened_at": rules.now, "action": IMPORT_ACTION}
     rows = [row | common | {"sequence": first + index} for index, row in enumerate(said)]
@@ -206,7 +220,9 @@ def _annotation(taken: Taken, index: int, rules: Rules) -> dict[str, object]:
     }
 
 
-def _event(image: str, mask: str | None, stage: Stage, who: str, details: Mapping[str, object]) -> dict[str, object]:
+def _event(
+    image: str | None, mask: str | None, stage: Stage, who: str, details: Mapping[str, object]
+) -> dict[str, object]:
     text = json.dumps(dict(details), sort_keys=True, ensure_ascii=False)
     return {"annotator": who, "image_id": image, "mask_id": mask, "stage": stage, "details": text}
 

@@ -196,6 +196,22 @@ def test_a_first_import_that_was_killed_before_its_events_is_followed(
     assert source.stands() == source.holds()
 
 
+def test_a_correction_that_was_killed_before_its_events_is_turned_back(
+    source: Source, monkeypatch: pytest.MonkeyPatch, engine: Engine, tmp_path: Path
+) -> None:
+    """Its masks stood, as nobody knew of it: the newest import that was known was the same as the source is now."""
+    source.bring(source.document)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(open_store(str(source.data))), "put", _dying("events", part=1))
+        source.path.write_text(json.dumps(source.corrected(12, 13, corner=44.0)))
+        assert source.engine("import", source.path, source.data).status == 130
+    source.bring(source.document)
+    assert source.stands() == source.holds()
+    assert "0 masks imported" in source.bring(source.document)
+    assert engine("export", source.data, tmp_path / "out", "--format", "coco").status == 0
+    assert len(COCO(str(tmp_path / "out" / "instances.json")).anns) == 4
+
+
 def _dying(table: str, *, part: int = 2) -> Any:
     """A `put` that dies at a part of a table of annotations."""
     put = type(open_store("/")).put
