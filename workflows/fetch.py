@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -74,17 +77,15 @@ def fetch(name: str, folder: str | None, *, releases: Mapping[str, Release] = RE
     release = releases[name]
     path = Path(place) / file_name(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and _hash(path) == release.sha256:
-        return path
     partial = path.with_name(f"{path.name}.partial")
-    try:
-        _download(release.url, partial, name)
-    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
-        raise OSError(f"{release.url} cannot be fetched: {error}; the same command goes on where it stopped") from error
-    if (found := _hash(partial)) != release.sha256:
-        partial.unlink()
-        raise ValueError(f"{release.url} has SHA-256 {found}, not {release.sha256}; it was removed")
-    partial.replace(path)
+    if _is_there(path, release):
+        return path
+    with _alone(partial) as file:
+        if _is_there(path, release):  # by another command, which was waited for
+            partial.unlink()
+        else:
+            _fill(file, partial, name, release)
+            partial.replace(path)
     return path
 
 
@@ -93,9 +94,61 @@ def file_name(name: str) -> str:
     return RELEASED_FILES.get(name) or RELEASES[name].url.rpartition("/")[2]
 
 
-def _download(url: str, partial: Path, name: str, *, stream: TextIO | None = None) -> None:
+def _is_there(path: Path, release: Release) -> bool:
+    return path.exists() and _hash(path) == release.sha256
+
+
+@contextmanager
+def _alone(partial: Path) -> Iterator[BinaryIO]:
+    """A file to append to, which no other command of this machine writes meanwhile. Two would put the same bytes behind
+    one another, and both lose what they have."""
+    while True:
+        with partial.open("ab") as file:
+            _lock(file, partial)
+            if not _is_at(partial, file):  # the command that had it is done
+                continue
+            try:
+                yield file
+            except OSError as error:
+                if error.errno:  # a full disk does not say where it is full
+                    error.filename = error.filename or str(partial)
+                raise
+            finally:
+                if not file.tell() and _is_at(partial, file):
+                    partial.unlink()
+            return
+
+
+def _lock(file: BinaryIO, partial: Path) -> None:
+    """Wait until nobody else has the file; at once on disks that know no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"another command fetches {partial}; waiting for it", file=sys.stderr)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:
+        return
+
+
+def _is_at(partial: Path, file: BinaryIO) -> bool:
+    return partial.exists() and os.path.samestat(partial.stat(), os.fstat(file.fileno()))
+
+
+def _fill(file: BinaryIO, partial: Path, name: str, release: Release) -> None:
+    """Fetch what is missing of a file. Raises as `fetch`."""
+    try:
+        _download(release.url, file, name)
+        file.flush()
+    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+        raise OSError(f"{release.url} cannot be fetched: {error}; the same command goes on where it stopped") from error
+    if (found := _hash(partial)) != release.sha256:
+        partial.unlink()
+        raise ValueError(f"{release.url} has SHA-256 {found}, not {release.sha256}; it was removed")
+
+
+def _download(url: str, file: BinaryIO, name: str, *, stream: TextIO | None = None) -> None:
     """Append what is missing to a file; from the beginning where the server cannot resume."""
-    have = partial.stat().st_size if partial.exists() else 0
+    have = file.seek(0, os.SEEK_END)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         answer = urllib.request.urlopen(request, timeout=SECONDS_WITHOUT_DATA)
@@ -103,16 +156,16 @@ def _download(url: str, partial: Path, name: str, *, stream: TextIO | None = Non
         if error.code == _NOTHING_LEFT and have:
             return
         raise
-    with answer, partial.open("ab" if answer.status == _PARTIAL else "wb") as file, _bar(stream) as bar:
-        start = have if answer.status == _PARTIAL else 0
+    with answer, _bar(stream) as bar:
+        start = have if answer.status == _PARTIAL else file.truncate(0)
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length else None
         task = bar.add_task(name, total=total, completed=start)
         while chunk := answer.read(CHUNK):
             file.write(chunk)
             bar.advance(task, len(chunk))
-    if total is not None and partial.stat().st_size < total:
-        raise ConnectionError(f"the connection ended after {partial.stat().st_size:,} of {total:,} bytes")
+    if total is not None and (size := file.tell()) < total:
+        raise ConnectionError(f"the connection ended after {size:,} of {total:,} bytes")
 
 
 def _bar(stream: TextIO | None) -> Progress:

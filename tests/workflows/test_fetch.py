@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import threading
+import urllib.request
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sam_core.model.checkpoint import RELEASED_FILES
 from workflows.cli import main
+from workflows.failures import one_line
 from workflows.fetch import RELEASES, Release, fetch, file_name
 
 DATA = bytes(range(256)) * 2000
@@ -78,6 +84,42 @@ def test_a_download_goes_on_where_it_stopped(tmp_path: Path, address: str, asked
     assert asked == [None, "bytes=1000-"]
 
 
+@pytest.mark.parametrize("ended", ["/whole", "/cut"])
+def test_two_at_once_are_one_after_the_other(
+    tmp_path: Path, address: str, asked: list[str | None], ended: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each put the same bytes behind those of the other, and what had been fetched was removed as of a wrong hash."""
+    (tmp_path / f"{RELEASED_FILES['vit_b']}.partial").write_bytes(DATA[:500])
+    waiting, found = threading.Event(), list[Path]()
+    second = threading.Thread(target=lambda: found.append(fetch("vit_b", str(tmp_path), releases=release(address))))
+    monkeypatch.setattr("workflows.fetch.print", lambda *_, **__: waiting.set(), raising=False)
+    opened = urllib.request.urlopen
+
+    def opened_while_another_waits(*request: Any, **limits: Any) -> Any:
+        if not second.ident:
+            second.start()
+            assert waiting.wait(60)
+        return opened(*request, **limits)
+
+    monkeypatch.setattr("urllib.request.urlopen", opened_while_another_waits)
+    with pytest.raises(OSError, match="ended after") if ended == "/cut" else nullcontext():
+        fetch("vit_b", str(tmp_path), releases=release(address, ended))
+    second.join()
+    assert found[0].read_bytes() == DATA
+    assert asked == (["bytes=500-", "bytes=1500-"] if ended == "/cut" else ["bytes=500-"])
+    assert [entry.name for entry in tmp_path.iterdir()] == [RELEASED_FILES["vit_b"]]
+
+
+def test_a_full_disk_is_named(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("rich.progress.Progress.advance", full)  # where a piece is written
+    with pytest.raises(OSError, match="No space left") as caught:
+        fetch("vit_b", str(tmp_path), releases=release(address))
+    assert one_line(caught.value) == f"{tmp_path}/{RELEASED_FILES['vit_b']}.partial: No space left on device"
+
+
 def test_a_download_that_was_only_not_renamed_is_kept(tmp_path: Path, address: str) -> None:
     (tmp_path / f"{RELEASED_FILES['vit_b']}.partial").write_bytes(DATA)
     assert fetch("vit_b", str(tmp_path), releases=release(address)).read_bytes() == DATA
@@ -92,6 +134,7 @@ def test_a_wrong_hash_is_refused_and_nothing_stays(tmp_path: Path, address: str)
 def test_refusals(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="cannot be fetched: HTTP Error 404"):
         fetch("vit_b", str(tmp_path), releases=release(address, "/gone"))
+    assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="did you mean 'vit_b'"):
         fetch("vit_bb", str(tmp_path), releases=release(address))
     with pytest.raises(ValueError, match=r"say which checkpoint: vit_b$"):
