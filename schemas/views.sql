@@ -114,7 +114,7 @@ WITH work AS (
     SELECT
         annotator, stage, coalesce(round, -1) AS round, coalesce(model_id, '') AS model_id,
         count(DISTINCT mask_id) FILTER (clicks > 0 OR brushed > 0) AS worked_on,
-        sum(seconds) AS seconds, sum(clicks) AS clicks, sum(brushed) AS brushed
+        sum(seconds) FILTER (clicks > 0 OR brushed > 0) AS seconds, sum(clicks) AS clicks, sum(brushed) AS brushed
     FROM annotation_revisions
     GROUP BY ALL
 ),

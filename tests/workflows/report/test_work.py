@@ -34,7 +34,7 @@ def annotation(mask_id: str, image: str, *, revision: int = 1, **other: object) 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """Ada: three masks on two images (one edited, one deleted) and a proposal; Bob: one by hand, without a round."""
+    """Ada: three masks on two images (one edited, one deleted) and a proposal looked at; Bob: one by hand, without a round."""
     store = open_store(tmp_path)
     open_dataset(store)
     rows = [
@@ -42,7 +42,7 @@ def dataset(tmp_path: Path) -> Path:
         annotation("a", "i1", revision=2, clicks=0, brushed=3, seconds=5.0),
         annotation("b", "i1", deleted=True),
         annotation("c", "i2", seconds=20.0),
-        annotation("proposal", "i2", clicks=0, seconds=0.0),
+        annotation("proposal", "i2", clicks=0, seconds=1.5),
         annotation("d", "i3", annotator="Bob", model_id=None, round=None, clicks=0, brushed=4, seconds=34.0),
     ]
     store.put(annotations_key("s", 1), to_parquet_bytes(pa.Table.from_pylist(rows, schema=ANNOTATIONS)))
