@@ -18,6 +18,7 @@ from workflows.ingest import ingest
 from workflows.models import Model
 from workflows.rounds import policies
 from workflows.rounds.config import StageSettings
+from workflows.rounds.covered import covered_shares
 from workflows.rounds.engine import Engine
 from workflows.rounds.pictures import Desk, Truth
 from workflows.runs import open_dataset
@@ -32,13 +33,6 @@ WHERE height IS NOT NULL ORDER BY image_id
 """
 _ANNOTATED = "SELECT image_id, bytes FROM images SEMI JOIN annotations USING (image_id)"
 _DONE = "SELECT DISTINCT image_id FROM events WHERE action = 'finish' ORDER BY image_id"
-_COVERED = """
-WITH shapes AS (
-    SELECT image_id, area FROM masks UNION ALL SELECT image_id, area FROM annotations WHERE stage <> 'audit'
-)
-SELECT image_id, least(1.0, sum(area) / any_value(height::BIGINT * width))::DOUBLE
-FROM shapes JOIN images USING (image_id) GROUP BY image_id
-"""
 
 
 def note_images(source: str, store: Store) -> None:
@@ -92,8 +86,7 @@ def _known(
     covered, uncertainty = np.zeros(len(image_ids)), np.zeros(len(image_ids))
     features, done = np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32)
     if policy == "least_covered":
-        found = dict(connection.execute(_COVERED).fetchall())
-        covered = np.array([found.get(image, 0.0) for image in image_ids])
+        covered = covered_shares(connection, image_ids)
     elif desk and policy == "most_uncertain":
         uncertainty = np.array([_uncertainty(desk, image) for image in image_ids])
     elif desk:
