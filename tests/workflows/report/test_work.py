@@ -34,7 +34,7 @@ def annotation(mask_id: str, image: str, *, revision: int = 1, **other: object) 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """Ada: three masks on two images (one edited, one deleted) and a proposal looked at; Bob: one by hand, without a round."""
+    """Ada: three masks on two images (one edited, one deleted) and a proposal seen; Bob: one by hand, without round."""
     store = open_store(tmp_path)
     open_dataset(store)
     rows = [
