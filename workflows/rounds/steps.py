@@ -84,8 +84,8 @@ def stage(now: Round) -> Staged:
         queue = choose_queue(engine, now.settings, engine.model(now.record.model_before), seed=seed)
     if not queue and now.settings.stage != "automatic":
         raise ValueError(
-            f"round {now.number}: no image is left to annotate: each is finished, held out, or left out as it cannot be "
-            "read; take fewer rounds, fewer images in each, or bring back what cannot be read"
+            f"round {now.number}: no image is left to annotate: each is finished, held out, or left out as it cannot "
+            "be read; take fewer rounds, fewer images in each, or bring back what cannot be read"
         )
     if engine.simulate and queue:
         true_rows(queue, engine.connect(), engine.truth)

@@ -280,7 +280,7 @@ def test_what_is_half_deleted_is_not_gone_on_with(
     with monkeypatch.context() as patch:
         left = iter(range(deleted))
         delete = LocalStore.delete
-        patch.setattr(LocalStore, "delete", lambda *key: next(left, None) is None and _killed() or delete(*key))
+        patch.setattr(LocalStore, "delete", lambda *key: (next(left, None) is None and _killed()) or delete(*key))
         assert engine(*command, "--overwrite").status == 130
     refused = engine(*command)
     assert refused.status == 2
