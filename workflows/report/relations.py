@@ -28,7 +28,10 @@ _SIDE = 640  # px, of the longest side
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """One run: masks that were related, how many are parts, have parts or repeat others, and the deepest."""
+    """One run: masks that were related, how many are parts, have parts or repeat others, and the deepest.
+
+    A run has one for each pair of thresholds: several where `relate` has not come to its end with the newest.
+    """
 
     run_id: str
     masks: int
@@ -72,8 +75,9 @@ def relations_figure(connection: duckdb.DuckDBPyConnection, runs: Sequence[Run])
     """Counts of the runs, and images of the newest that nest most; None where `sam-engine relate` has not been."""
     sql = f"""SELECT run_id, count(*) AS masks, count(parent_mask_id) AS parts,
     count(*) FILTER (parts > 0) AS with_parts, count(duplicate_of) AS copies, max(depth) AS deepest,
-    any_value(containment) AS containment, any_value(duplicate_threshold) AS duplicate_threshold
-FROM relations WHERE {of_runs([run.run_id for run in runs])} GROUP BY run_id ORDER BY run_id"""
+    containment, duplicate_threshold
+FROM relations WHERE {of_runs([run.run_id for run in runs])} GROUP BY run_id, containment, duplicate_threshold
+ORDER BY run_id, containment, duplicate_threshold"""
     trees = tuple(Tree(**row) for row in rows(connection, sql))
     if not trees:
         return None

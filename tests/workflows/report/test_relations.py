@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from tests.workflows.report.data_sets import DataSet, done, photos, run_record
 from workflows.cli import main
+from workflows.relate import relate_shards
 from workflows.report import write_report
 from workflows.report.overlays import paint
 from workflows.report.relations import DEPTH_COLOURS, depth_palette, relations_figure
@@ -53,6 +55,25 @@ def test_counts_and_a_picture_coloured_by_depth(tmp_path: Path) -> None:
     figure = relations_figure(connection, read_runs(connection))
     assert figure is not None
     assert not figure.pictures
+
+
+def test_thresholds_of_which_one_was_broken_off_are_told_apart(tmp_path: Path) -> None:
+    """Masks that were compared by either were counted together, under the thresholds of any."""
+    rng = np.random.default_rng(0)
+    data = DataSet(tmp_path / "data")
+    whole, part = np.zeros((2, 24, 36), bool)
+    whole[2:20, 3:30] = True
+    part[5:9, 1:7] = True  # two thirds of it lie in the whole
+    run = run_record("one")
+    for shard, image_id in enumerate(data.add_images(photos(tmp_path / "photos", 3, rng=rng))):
+        data.add_run([done(image_id, [whole, part], rng=rng)], run, shard)
+    relate_shards(str(data.root), 0.9, 0.9, pa.table({"run_id": [run.run_id] * 3, "shard": [0, 1, 2]}))
+    relate_shards(str(data.root), 0.6, 0.9, pa.table({"run_id": [run.run_id], "shard": [0]}))
+    connection = connect(str(data.root))
+    figure = relations_figure(connection, read_runs(connection))
+    assert figure is not None
+    found = [(round(tree.containment, 2), tree.masks, tree.parts) for tree in figure.trees]
+    assert found == [(0.6, 2, 1), (0.9, 4, 0)]
 
 
 def test_the_palette_follows_the_masks_whatever_their_size(tmp_path: Path) -> None:
