@@ -31,6 +31,7 @@ from schemas.ids import model_id
 from schemas.layout import model_card_key, model_weights_key
 from schemas.records import ModelRecord, from_json, to_json
 from workflows.commands import ModelsConfig
+from workflows.scratch import scratch_folder
 from workflows.storage import S3_SCHEME, Store, open_store
 
 
@@ -181,8 +182,8 @@ def _fetched(address: str, sha256: str | None = None) -> Path:
         raise CheckpointError(f"{address} is not the checkpoint any more that the run began with")
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / found / name
-    with tempfile.TemporaryDirectory(dir=folder) as beside:
-        partial = Path(beside, name)
+    with scratch_folder() as beside:
+        partial = beside / name
         partial.write_bytes(data)
         path.parent.mkdir(exist_ok=True)
         partial.replace(path)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from schemas.layout import model_card_key, model_weights_key
 from schemas.records import ModelRecord, from_json
 from tests.workflows.fakes import run_record
 from workflows.cli import parse
+from workflows.failures import one_line
 from workflows.models import (
     GeneratorSpec,
     find_model,
@@ -138,6 +142,20 @@ def test_a_model_in_a_bucket_is_known_by_its_address(
     shutil.rmtree(model.here().parent)
     with pytest.raises(CheckpointError, match="is not the checkpoint any more that the run began with"):
         model.here()
+
+
+def test_no_room_for_a_model_of_a_bucket_names_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("workflows.models.open_store", lambda _: SimpleNamespace(get=lambda _: b"weights"))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        find_model("s3://bucket/model.safetensors")
+    assert one_line(caught.value).startswith(f"{tmp_path}: No space left on device (temporary files lie there; TMPDIR")
 
 
 @pytest.mark.parametrize("address", ["s3://bucket", "s3://", "s3://bucket/folder/"])
