@@ -141,8 +141,8 @@ def _beside(path: Path, write: Callable[[BinaryIO], object]) -> Path:
             os.fsync(file.fileno())
     except BaseException as error:  # Ctrl-C and SIGTERM, too: a file may be large, and nobody looks for hidden ones
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = error.filename or str(path)  # a full disk does not say where it is full
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # a full disk does not say where it is full, and nobody knows the hidden name
         raise
     return temporary
 

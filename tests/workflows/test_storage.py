@@ -155,6 +155,17 @@ class TestLocalStore:
             LocalStore(tmp_path).put("masks/shard", b"new")
         assert one_line(caught.value) == f"{tmp_path}/masks/shard: No space left on device"
 
+    def test_a_folder_that_is_read_only_is_named_by_what_was_to_be_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(path: Path, _: str) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+        monkeypatch.setattr(Path, "open", refuse)
+        with pytest.raises(OSError, match="Read-only") as caught:
+            LocalStore(tmp_path).put("masks/shard", b"new")
+        assert one_line(caught.value) == f"{tmp_path}/masks/shard: Read-only file system"
+
     def test_a_folder_is_not_written_over(self, tmp_path: Path) -> None:
         (tmp_path / "taken").mkdir()
         with pytest.raises(IsADirectoryError, match=r"is a folder; give the name of a file.*/taken"):
