@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -278,9 +278,7 @@ def test_what_is_half_deleted_is_not_gone_on_with(
     whole = contents(out)
     (out / "notes.txt").write_text("mine")
     with monkeypatch.context() as patch:
-        left = iter(range(deleted))
-        delete = LocalStore.delete
-        patch.setattr(LocalStore, "delete", lambda *key: (next(left, None) is None and _killed()) or delete(*key))
+        patch.setattr(LocalStore, "delete", _dying_after(deleted))
         assert engine(*command, "--overwrite").status == 130
     refused = engine(*command)
     assert refused.status == 2
@@ -296,14 +294,22 @@ def test_an_overwrite_that_ended_before_its_first_file_goes_on(
     export(engine, masked, out, "coco")
     (out / "notes.txt").write_text("mine")
     with monkeypatch.context() as patch:
-        patch.setattr(LocalStore, "put_if_absent", lambda *_: _killed())
+        patch.setattr(LocalStore, "put_if_absent", _dying_after(0))
         assert engine("export", masked.root, out, "--format", "sa1b", "--overwrite").status == 130
     export(engine, masked, out, "sa1b")
     assert sorted(path.name for path in out.glob("sa_*.json")) == ["sa_1.json", "sa_2.json", "sa_3.json", "sa_4.json"]
 
 
-def _killed() -> None:
-    raise KeyboardInterrupt
+def _dying_after(deleted: int) -> Callable[..., None]:
+    """A `delete` that works so many times."""
+    left, delete = iter(range(deleted)), LocalStore.delete
+
+    def dies(store: LocalStore, key: str, *_: bytes) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        delete(store, key)
+
+    return dies
 
 
 def test_a_folder_of_others_is_left_alone(engine: Engine, masked: Masked, tmp_path: Path) -> None:
