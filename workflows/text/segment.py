@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -38,7 +39,7 @@ from workflows.images import decode as decode_image
 from workflows.models import checkpoint_here
 from workflows.report.overlays import overlay
 from workflows.sources import UriReader
-from workflows.storage import S3_SCHEME, TooLargeError
+from workflows.storage import S3_SCHEME, TooLargeError, write_file
 from workflows.text.clips import cut_off, open_clip
 from workflows.text.commands import SegmentConfig
 
@@ -219,10 +220,16 @@ def _document(
 
 
 def _write(config: SegmentConfig, image: NDArray[np.uint8], best: MaskRecords, document: dict[str, object]) -> None:
-    mask, picture, text = outputs(config.out)
-    Pillow.fromarray(rle.decode(best.rle[0], best.size).astype(np.uint8) * 255).save(mask)
-    Pillow.fromarray(overlay(image, best)).save(picture)
-    text.write_text(json.dumps(document, indent=1) + "\n")
+    mask, picture, text = map(str, outputs(config.out))
+    write_file(mask, _png(rle.decode(best.rle[0], best.size).astype(np.uint8) * 255))
+    write_file(picture, _png(overlay(image, best)))
+    write_file(text, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Pillow.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue()
 
 
 def outputs(out: str) -> tuple[Path, Path, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -218,6 +219,21 @@ def test_the_picture_is_not_written_over(engine: Engine, picture: Path, tiny_che
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_full_disk_is_named_and_what_was_there_stays(
+    engine: Engine, picture: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / "out" / "mask.png"
+    out.parent.mkdir()
+    out.write_bytes(b"an earlier mask")
+    monkeypatch.setattr(os, "fsync", full)
+    ran = engine("segment", picture, "--point", "20,10", "--model", tiny_checkpoint, "--out", out)
+    assert (ran.status, ran.err) == (2, f"sam-engine: {out}: No space left on device\n")
+    assert {path.name: path.read_bytes() for path in out.parent.iterdir()} == {"mask.png": b"an earlier mask"}
+
+
 def test_a_gpu_that_is_not_there(engine: Engine, picture: Path, tiny_checkpoint: Path, monkeypatch) -> None:
     """Whatever a cluster may have: the work is here."""
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where nobody answers
