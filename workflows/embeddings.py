@@ -72,7 +72,7 @@ def embed_image(sam: Sam, model: Model, image_id: str, pixels: NDArray[np.uint8]
 
 
 def pack(features: ImageFeatures, label: EmbeddingLabel) -> bytes:
-    """The bytes of a file; equal for equal features."""
+    """The bytes of a file; equal for equal features but for the order of fields in the header, which is drawn."""
     tensors = {"embedding": features.embedding} | {f"fine_{level}": fine for level, fine in enumerate(features.fine)}
     halves = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in tensors.items()}
     return save(halves, label.fields())
