@@ -218,7 +218,6 @@ def test_the_picture_is_not_written_over(engine: Engine, picture: Path, tiny_che
     assert (ran.status, "there is no folder" in ran.err) == (2, True)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_full_disk_is_named_and_what_was_there_stays(
     engine: Engine, picture: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +233,7 @@ def test_a_full_disk_is_named_and_what_was_there_stays(
     assert {path.name: path.read_bytes() for path in out.parent.iterdir()} == {"mask.png": b"an earlier mask"}
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(engine: Engine, picture: Path, tiny_checkpoint: Path, monkeypatch) -> None:
     """Whatever a cluster may have: the work is here."""
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where nobody answers
