@@ -191,7 +191,7 @@ def test_a_shard_that_died_before_quarantines_the_killer_and_does_the_rest(tmp_p
     }
     (task,) = plan(store, list(images.values()), shard_size=10)
     store.put(in_flight_key("run", 0), b"{}")
-    worker = ShardWorker(fakes.shard_job(store.root, timeout=3))
+    worker = ShardWorker(fakes.shard_job(store.root, timeout=8))
     worker.work(task)
     found = outcomes(store)
     assert {name: found[image.image_id][:2] for name, image in images.items()} == {
