@@ -17,6 +17,7 @@ from pycocotools import mask as coco_mask
 
 from schemas.tables import MASKS
 from tests.schemas.rows import discs
+from tests.workflows.conftest import Engine
 from tests.workflows.report.data_sets import DataSet, done, run_record
 from workflows.cli import main
 from workflows.sql import connect
@@ -111,3 +112,14 @@ def coco_document(photos: list[Path]) -> dict[str, Any]:
         for n, segmentation in enumerate(segmentations)
     ]
     return {"images": images, "annotations": masks, "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]}
+
+
+def export(engine: Engine, masked: Masked, out: Path | str, kind: str, *more: str) -> None:
+    """The command, to a good end."""
+    finished = engine("export", masked.root, out, "--format", kind, *more)
+    assert finished.status == 0, finished.err
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from schemas.window import CommittedFiles
 from tests.schemas import rows as made
 from tests.schemas.rows import discs
 from tests.workflows.conftest import Engine
-from tests.workflows.exchange.conftest import SIZE, Masked, replaced
+from tests.workflows.exchange.conftest import SIZE, Masked, contents, export, replaced
 from tests.workflows.report.data_sets import DataSet, boxes, done, photos, run_record
 from workflows.exchange.commands import ExportConfig
 from workflows.exchange.selection import Selection
@@ -36,11 +36,6 @@ from workflows.storage import LocalStore
 
 Mask = NDArray[np.bool_]
 Row = dict[str, Any]
-
-
-def export(engine: Engine, masked: Masked, out: Path | str, kind: str, *more: str) -> None:
-    finished = engine("export", masked.root, out, "--format", kind, *more)
-    assert finished.status == 0, finished.err
 
 
 def decoded(row: dict[str, Any]) -> Mask:
@@ -233,10 +228,6 @@ def test_an_export_that_was_broken_off_goes_on(
     assert not list((tmp_path / "out").rglob("*.tmp"))
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_a_page_opens_the_files_of_its_own_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If each page opened all, time would grow with the square of the data set."""
     rng = np.random.default_rng(0)
@@ -251,73 +242,6 @@ def test_a_page_opens_the_files_of_its_own_images_alone(tmp_path: Path, monkeypa
         opened.clear()
         assert [len(image.masks) for image in selection.load(page)] == [2]
         assert {path[-9] for path in opened if "/shard-" in path} == {str(number)}
-
-
-def test_another_export_is_not_mixed_in(engine: Engine, masked: Masked, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    export(engine, masked, out, "coco")
-    refused = engine("export", masked.root, out, "--format", "sa1b")
-    assert refused.status == 2
-    assert "holds another export (of another format); --overwrite begins anew" in refused.err
-    (out / "notes.txt").write_text("mine")
-    export(engine, masked, out, "sa1b", "--overwrite")
-    assert (out / "notes.txt").read_text() == "mine"
-    assert not (out / "instances.json").exists()
-    assert not list((out / "images").iterdir())
-    assert (out / "sa_1.json").exists()
-
-
-@pytest.mark.parametrize("kind", ["sa1b", "labels"])
-@pytest.mark.parametrize("deleted", [1, 6])
-def test_what_is_half_deleted_is_not_gone_on_with(
-    engine: Engine, masked: Masked, tmp_path: Path, kind: str, deleted: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The last file of a page, which commits it, was there still; a file of somebody else's is no hindrance."""
-    out, command = tmp_path / "out", ("export", masked.root, tmp_path / "out", "--format", kind)
-    assert engine(*command).status == 0
-    whole = contents(out)
-    (out / "notes.txt").write_text("mine")
-    with monkeypatch.context() as patch:
-        patch.setattr(LocalStore, "delete", _dying_after(deleted))
-        assert engine(*command, "--overwrite").status == 130
-    refused = engine(*command)
-    assert refused.status == 2
-    assert "holds another export (which an --overwrite was deleting); --overwrite begins anew" in refused.err
-    assert engine(*command, "--overwrite").status == 0
-    assert contents(out) == whole | {"notes.txt": b"mine"}
-
-
-def test_an_overwrite_that_ended_before_its_first_file_goes_on(
-    engine: Engine, masked: Masked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    export(engine, masked, out, "coco")
-    (out / "notes.txt").write_text("mine")
-    with monkeypatch.context() as patch:
-        patch.setattr(LocalStore, "put_if_absent", _dying_after(0))
-        assert engine("export", masked.root, out, "--format", "sa1b", "--overwrite").status == 130
-    export(engine, masked, out, "sa1b")
-    assert sorted(path.name for path in out.glob("sa_*.json")) == ["sa_1.json", "sa_2.json", "sa_3.json", "sa_4.json"]
-
-
-def _dying_after(deleted: int) -> Callable[..., None]:
-    """A `delete` that works so many times."""
-    left, delete = iter(range(deleted)), LocalStore.delete
-
-    def dies(store: LocalStore, key: str, *_: bytes) -> None:
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        delete(store, key)
-
-    return dies
-
-
-def test_a_folder_of_others_is_left_alone(engine: Engine, masked: Masked, tmp_path: Path) -> None:
-    for more in ((), ("--overwrite",)):
-        refused = engine("export", masked.root, masked.photos, "--format", "coco", *more)
-        assert refused.status == 2
-        assert "is not empty and holds no export" in refused.err
-    assert len(list(masked.photos.iterdir())) == 4
 
 
 def test_conditions_that_are_none_are_refused_in_one_line(engine: Engine, masked: Masked, tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""What lies where an export goes: another one, half of one, files of somebody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.workflows.conftest import Engine
+from tests.workflows.exchange.conftest import Masked, contents, export
+from workflows.storage import LocalStore
+
+
+def test_another_export_is_not_mixed_in(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(engine, masked, out, "coco")
+    refused = engine("export", masked.root, out, "--format", "sa1b")
+    assert refused.status == 2
+    assert "holds another export (of another format); --overwrite begins anew" in refused.err
+    (out / "notes.txt").write_text("mine")
+    export(engine, masked, out, "sa1b", "--overwrite")
+    assert (out / "notes.txt").read_text() == "mine"
+    assert not (out / "instances.json").exists()
+    assert not list((out / "images").iterdir())
+    assert (out / "sa_1.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["sa1b", "labels"])
+@pytest.mark.parametrize("deleted", [1, 6])
+def test_what_is_half_deleted_is_not_gone_on_with(
+    engine: Engine, masked: Masked, tmp_path: Path, kind: str, deleted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last file of a page, which commits it, was there still; a file of somebody else's is no hindrance."""
+    out, command = tmp_path / "out", ("export", masked.root, tmp_path / "out", "--format", kind)
+    assert engine(*command).status == 0
+    whole = contents(out)
+    (out / "notes.txt").write_text("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "delete", _dying_after(deleted))
+        assert engine(*command, "--overwrite").status == 130
+    refused = engine(*command)
+    assert refused.status == 2
+    assert "holds another export (which an --overwrite was deleting); --overwrite begins anew" in refused.err
+    assert engine(*command, "--overwrite").status == 0
+    assert contents(out) == whole | {"notes.txt": b"mine"}
+
+
+def test_an_overwrite_that_ended_before_its_first_file_goes_on(
+    engine: Engine, masked: Masked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    export(engine, masked, out, "coco")
+    (out / "notes.txt").write_text("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "put_if_absent", _dying_after(0))
+        assert engine("export", masked.root, out, "--format", "sa1b", "--overwrite").status == 130
+    export(engine, masked, out, "sa1b")
+    assert sorted(path.name for path in out.glob("sa_*.json")) == ["sa_1.json", "sa_2.json", "sa_3.json", "sa_4.json"]
+
+
+def _dying_after(deleted: int) -> Callable[..., None]:
+    """A `delete` that works so many times."""
+    left, delete = iter(range(deleted)), LocalStore.delete
+
+    def dies(store: LocalStore, key: str, *_: bytes) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        delete(store, key)
+
+    return dies
+
+
+def test_a_folder_of_others_is_left_alone(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    for more in ((), ("--overwrite",)):
+        refused = engine("export", masked.root, masked.photos, "--format", "coco", *more)
+        assert refused.status == 2
+        assert "is not empty and holds no export" in refused.err
+    assert len(list(masked.photos.iterdir())) == 4
