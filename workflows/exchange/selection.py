@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from schemas.catalog import query
 from schemas.ids import content_hash
-from schemas.layout import CROPS_PREFIX, RELATIONS_PREFIX, TAGS_PREFIX
+from schemas.layout import ANNOTATIONS_PREFIX, IMAGES_PREFIX, MASKS_PREFIX, OUTCOMES_PREFIX
 from schemas.tables import MASKS, Stage
 from schemas.window import SCHEME
 from workflows.exchange.commands import ExportConfig
@@ -68,10 +68,8 @@ FROM glob('dataset://{table}/*.parquet')"""
 _NOT_RELATED = f"""
 SELECT count(*) AS shards
 FROM (FROM ({_SHARDS.format(table="masks")}) EXCEPT FROM ({_SHARDS.format(table="relations")})) WHERE {{run}}"""
-_DERIVED = tuple(f"{SCHEME}://{prefix}" for prefix in (RELATIONS_PREFIX, TAGS_PREFIX, CROPS_PREFIX))
-"""What `relate`, `tag` and `crops` write, also anew under the same names: an export has of it what a condition makes of
-it, as of copies."""
 _CHOSEN = "SELECT count(*) AS masks, bit_xor(md5_number_lower(mask_id)) AS which FROM ({masks}) WHERE {where}"
+_NAMED = "SELECT count(*) AS masks, bit_xor(md5_number_lower(concat(mask_id, category))) AS names FROM ({categories})"
 _CATEGORIES = f"""
 SELECT mask_id, arg_max(details::JSON->>'category', happened_at) AS category
 FROM events_in('dataset://annotations/events/*.parquet{{files}}')
@@ -146,7 +144,9 @@ class Selection:
         self.name = "@".join(filter(None, (open_store(self.dataset).root, table)))  # however the place is spelt
         self._connection = connect(self.dataset)
         self._where = f"({config.where})"
-        self._run = _run_condition(self._connection, table)
+        run_id = _run_of(self._connection, table)
+        self._run = "true" if run_id is None else f"run_id = {literal(run_id)}"
+        self._of_run = "" if run_id is None else f"run={run_id}/"
         self._tables = _tables(table)
         self._settled = "true" if len(self._tables) == 2 else "false"
         self._licence = licence_condition(self._connection, config.licences, "image_licences")
@@ -155,13 +155,14 @@ class Selection:
             self._where += " AND mask_id NOT IN (SELECT mask_id FROM relations WHERE duplicate_of IS NOT NULL)"
 
     def fingerprint(self) -> str:
-        """Of the committed files that it reads, and of which masks a condition chooses: another one means that the data
-        set has changed."""
+        """Of the committed files that its masks and images come from, the names that imports gave, and which masks a
+        condition chooses: another one means that the data set has changed, in what is asked for."""
         listed = query(self._connection, "SELECT file FROM glob('dataset://*') ORDER BY file")["file"].to_pylist()
-        files = [file for file in listed if not file.startswith(_DERIVED)]
-        asked = _CHOSEN.format(masks=self._masks(_EVERYTHING), where=self._where)
-        chosen = self._rows(asked) if self._where != _ALL else []
-        return content_hash("\0".join([*files, *map(repr, chosen)]).encode())
+        read = filter(self._reads, (file.removeprefix(f"{SCHEME}://") for file in listed))
+        found = self._rows(_NAMED.format(categories=_CATEGORIES.format(**_EVERYTHING._asdict())))
+        if self._where != _ALL:
+            found += self._rows(_CHOSEN.format(masks=self._masks(_EVERYTHING), where=self._where))
+        return content_hash("\0".join([*read, *map(repr, found)]).encode())
 
     def totals(self) -> Totals:
         """Counts over everything, and the names that occur in it."""
@@ -229,6 +230,13 @@ class Selection:
             first_mask += row["n_masks"]
         return images
 
+    def _reads(self, key: str) -> bool:
+        """Whether a file decides by itself. What `relate`, `tag` and `crops` write, also anew under the same names,
+        does not: an export has of it what a condition makes of it."""
+        if key.startswith((MASKS_PREFIX, OUTCOMES_PREFIX)):
+            return _AUTOMATIC in self._tables and self._of_run in key
+        return key.startswith(IMAGES_PREFIX) or (_HUMAN in self._tables and key.startswith(ANNOTATIONS_PREFIX))
+
     def _require_related(self) -> None:
         """Masks that were not compared, or by another measure than others, may be copies of each other."""
         (missing,) = self._rows(_NOT_RELATED.format(run=self._run))
@@ -278,13 +286,13 @@ def _common_folder(first: str, last: str) -> str:
     return first[:same].rpartition("/")[0]
 
 
-def _run_condition(connection: duckdb.DuckDBPyConnection, table: str) -> str:
-    """The condition on run_id that the text after @ asks for; raises ValueError when there is no such run."""
+def _run_of(connection: duckdb.DuckDBPyConnection, table: str) -> str | None:
+    """The id of the one run that the text after @ asks for; raises ValueError when there is no such run."""
     if table in _TABLES:
-        return "true"
+        return None
     if not re.fullmatch(r"[A-Za-z0-9._-]+", table):
         raise ValueError(f"@{table}: after @ stands masks, annotations, or the name or id of a run")
     run_id = find_run(connection, table)
     if run_id is None:
         raise ValueError(f"@{table}: no such run; see SELECT run_id, name FROM runs")
-    return f"run_id = {literal(run_id)}"
+    return run_id

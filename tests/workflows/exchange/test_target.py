@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from schemas import layout
+from tests.schemas import rows
+from tests.schemas.rows import discs
 from tests.workflows.conftest import Engine
 from tests.workflows.exchange.conftest import Masked, contents, export
+from tests.workflows.report.data_sets import DataSet, done, run_record
 from workflows.storage import LocalStore
 
 
@@ -57,6 +63,30 @@ def test_an_overwrite_that_ended_before_its_first_file_goes_on(
         assert engine("export", masked.root, out, "--format", "sa1b", "--overwrite").status == 130
     export(engine, masked, out, "sa1b")
     assert sorted(path.name for path in out.glob("sa_*.json")) == ["sa_1.json", "sa_2.json", "sa_3.json", "sa_4.json"]
+
+
+def test_what_an_export_is_not_of_may_grow(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    """Another run and a person's mask change what is exported of everything, and nothing of one run."""
+    root = shutil.copytree(masked.root, tmp_path / "dataset")
+    image_id = masked.masks["image_id"][0].as_py()
+
+    def exported() -> dict[str, int]:
+        outs = {name: tmp_path / f"out{name}" for name in ("@first", "@annotations", "@masks", "")}
+        command = ("--format", "coco", "--no-pictures")
+        return {name: engine("export", f"{root}{name}", out, *command).status for name, out in outs.items()}
+
+    def draw(session: str) -> None:
+        drawn = rows.annotation(f"{session}.1", 1, discs(1)[0], image_id=image_id, session=session)
+        rows.put(root, layout.annotations_key(session, 1), drawn)
+
+    draw("ada")
+    assert exported() == {"@first": 0, "@annotations": 0, "@masks": 0, "": 0}
+    whole = contents(tmp_path / "out@first")
+    DataSet(root).add_run([done(image_id, discs(2, seed=9), rng=np.random.default_rng(0))], run_record("two"))
+    assert exported() == {"@first": 0, "@annotations": 0, "@masks": 2, "": 2}
+    draw("bo")
+    assert exported() == {"@first": 0, "@annotations": 2, "@masks": 2, "": 2}
+    assert contents(tmp_path / "out@first") == whole
 
 
 def _dying_after(deleted: int) -> Callable[..., None]:
