@@ -58,11 +58,11 @@ class ActorPool:
     """Rows go to actors that have started, one row to each at a time; an actor that dies is replaced, wherever there is
     room, and its row is the next to be handed out."""
 
-    def __init__(self, start: Callable[[], ActorHandle], size: int) -> None:
+    def __init__(self, start: Callable[[], ActorHandle[Any]], size: int) -> None:
         self._start = start
-        self._starting: dict[ray.ObjectRef, ActorHandle] = {}
-        self._idle: list[ActorHandle] = []
-        self._working: dict[ray.ObjectRef, tuple[ActorHandle, _Task]] = {}
+        self._starting: dict[ray.ObjectRef[Any], ActorHandle[Any]] = {}
+        self._idle: list[ActorHandle[Any]] = []
+        self._working: dict[ray.ObjectRef[Any], tuple[ActorHandle[Any], _Task]] = {}
         self._deaths = 0
         for _ in range(size):
             self._replace()
@@ -95,7 +95,7 @@ class ActorPool:
             actor, task = self._idle.pop(), waiting.take()
             self._working[actor.__call__.remote(task.row)] = (actor, task)
 
-    def _next_done(self) -> ray.ObjectRef:
+    def _next_done(self) -> ray.ObjectRef[Any]:
         """Waits for a row or the start of an actor to end; says so where no actor is ready for a while."""
         everything = [*self._working, *self._starting]
         done, _ = ray.wait(everything, num_returns=1, timeout=None if self._working else SILENCE)
@@ -105,7 +105,7 @@ class ActorPool:
             done, _ = ray.wait(everything, num_returns=1)
         return done[0]
 
-    def _started(self, ready: ray.ObjectRef) -> None:
+    def _started(self, ready: ray.ObjectRef[Any]) -> None:
         actor = self._starting.pop(ready)
         try:
             ray.get(ready)
@@ -118,7 +118,7 @@ class ActorPool:
             self._deaths = 0
             self._idle.append(actor)
 
-    def _answers(self, done: ray.ObjectRef, waiting: _Waiting) -> Iterator[Any]:
+    def _answers(self, done: ray.ObjectRef[Any], waiting: _Waiting) -> Iterator[Any]:
         """The answer, after its actor has got the next row; nothing if the actor is dead, which is replaced."""
         actor, task = self._working.pop(done)
         try:

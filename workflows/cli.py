@@ -218,7 +218,7 @@ def _parse(arguments: Sequence[str], **default: object) -> object:
 
 
 def _tyro(arguments: Sequence[str], **default: object) -> object:
-    return tyro.cli(  # type: ignore[call-overload, no-any-return]
+    return tyro.cli(  # type: ignore[call-overload]
         Union[tuple(Annotated[known.config, subcommand(known.name)] for known in SUBCOMMANDS)],  # noqa: UP007
         prog="sam-engine",
         description=__doc__,

@@ -37,7 +37,7 @@ class GenerateConfig:
     """Where the pictures of a COCO JSON lie, if not beside it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; auto takes a GPU when there is one."""
-    dtype: Literal["auto", "float32", "bfloat16"] = AUTO
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the model's products; auto is bfloat16 on a GPU and float32 on a CPU."""
     gpu_memory: float = 12.0
     """GB of a GPU's memory that its worker may use, which sets how many images go through it at once."""

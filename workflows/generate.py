@@ -11,13 +11,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
 from sam_core.device_settings import DeviceSettings
 from schemas.records import RunRecord
-from workflows.commands import AUTO, GenerateConfig
+from workflows.commands import GenerateConfig
 from workflows.devices import choose_device
 from workflows.failures import tell_denied
 from workflows.image_worker import ShardJob
@@ -131,7 +131,7 @@ def _follow(
 def _spec(config: GenerateConfig) -> GeneratorSpec:
     """The generator that the command asks for. Raises ValueError when the device or model cannot do it."""
     model, device = find_model(config.model), choose_device(config.device)
-    dtype = "bfloat16" if config.dtype == AUTO else config.dtype
+    dtype: Literal["float32", "bfloat16"] = "bfloat16" if config.dtype == "auto" else config.dtype
     wanted = DeviceSettings(memory_bytes=int(config.gpu_memory * 1e9), dtype=dtype)
     settings = settings_for(model, device, wanted, exact_reference=config.exact_reference)
     if config.dtype == "bfloat16" and not settings:
@@ -142,7 +142,7 @@ def _spec(config: GenerateConfig) -> GeneratorSpec:
 def _report(config: GenerateConfig, run_id: str, past: int) -> int:
     """Say where the data set is and what to ask it; the exit status."""
     dataset = config.dataset
-    images, masks, errors, crashed, too_large = connect(dataset).execute(_TALLY, [run_id]).fetchone()
+    ((images, masks, errors, crashed, too_large),) = connect(dataset).execute(_TALLY, [run_id]).fetchall()
     print(f"{dataset}: run {run_id} has {images:,} images, {masks:,} masks, {errors:,} errors")
     if past:
         print(f"errors that do not count in the exit status, as {config.source} has other images now: {past:,}")

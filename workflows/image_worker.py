@@ -185,7 +185,7 @@ def time_limit(seconds: float) -> Iterator[Callable[[], None]]:
         if begun and now - begun < seconds / RESTARTS_PER_LIMIT:
             return  # a new clock is a new thread, which thousands of quick images need not pay for
         begun = now
-        faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
 
     restart()
     try:

@@ -201,7 +201,7 @@ def _stretch(values: NDArray[np.int32] | NDArray[np.float32]) -> NDArray[np.uint
     low, high = np.fmin.reduce(wide, axis=None), np.fmax.reduce(wide, axis=None)  # which pass over NaN
     if not high > low:
         return np.zeros(values.shape, np.uint8)
-    return np.nan_to_num((wide - low) * (255.0 / (high - low))).round().astype(np.uint8)
+    return np.asarray(np.nan_to_num((wide - low) * (255.0 / (high - low))).round(), np.uint8)
 
 
 def _first_line(error: Exception) -> str:

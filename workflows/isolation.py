@@ -38,7 +38,7 @@ class IsolatedWorker:
         started_at, start = datetime.now(UTC), time.monotonic()
         try:
             self._pipe.send(planned)
-            answer = self._pipe.recv()
+            answer: ImageResult | BaseException = self._pipe.recv()
         except (EOFError, ConnectionError):
             self._process.join()
             message = self._cause(time.monotonic() - start)
@@ -60,7 +60,7 @@ class IsolatedWorker:
         self._process.start()
         theirs.close()
         try:
-            answer = self._pipe.recv()
+            answer: str = self._pipe.recv()
         except (EOFError, ConnectionError):
             self._process.join()
             answer = f"a process for one image ended with status {self._process.exitcode} before it began"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TextIO
+from typing import Self, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -32,7 +32,7 @@ class Progress:
         self._live: Live | None = None
         self._begun = self._clock_start = self._last_line = time.monotonic()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         if self._stream.isatty():
             self._live = Live(self._view(), console=Console(file=self._stream), refresh_per_second=4)
             self._live.start()

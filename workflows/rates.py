@@ -24,8 +24,8 @@ class Work:
 
     def macs(self, recipe: Recipe) -> int:
         """For one image, all of whose prompts are drawn: an upper bound."""
-        crops = sum(4**layer for layer in range(recipe.crop_layers + 1))
-        prompts = sum(4**layer * recipe.points_in_layer(layer) ** 2 for layer in range(recipe.crop_layers + 1))
+        crops = sum(1 << 2 * layer for layer in range(recipe.crop_layers + 1))
+        prompts = sum((1 << 2 * layer) * recipe.points_in_layer(layer) ** 2 for layer in range(recipe.crop_layers + 1))
         return crops * (self.encode + self.share) + prompts * (self.ask + self.draw)
 
 

@@ -16,8 +16,9 @@ from ray.exceptions import AuthenticationError, RayError
 
 from workflows.actor_pool import ActorPool
 from workflows.failures import WorkerError, one_line
+from workflows.image_worker import ShardJob
 from workflows.plans import ShardTask
-from workflows.shard_worker import ShardJob, ShardSummary, ShardWorker
+from workflows.shard_worker import ShardSummary, ShardWorker
 
 OBJECT_STORE_BYTES = 256 << 20  # shards travel as row ranges: nothing large passes through Ray
 CORES_PER_WORKER = 2
@@ -46,7 +47,7 @@ class Pool:
 
 def has_gpus() -> bool:
     """Whether any node of the cluster has a GPU."""
-    return ray.cluster_resources().get("GPU", 0) >= 1
+    return bool(ray.cluster_resources().get("GPU", 0) >= 1)
 
 
 def choose_pool(*, workers: int | None, threads: int | None, on_gpu: bool) -> Pool:
@@ -83,7 +84,7 @@ def map_actors(worker: type, job: object, rows: Iterable[dict[str, Any]], pool: 
     """
     coming = iter(rows)
     first = list(islice(coming, pool.workers))
-    actor = ray.remote(num_cpus=pool.threads, num_gpus=pool.gpus, scheduling_strategy="SPREAD")(worker)
+    actor: Any = ray.remote(num_cpus=pool.threads, num_gpus=pool.gpus, scheduling_strategy="SPREAD")(worker)
     for answer in ActorPool(lambda: actor.remote(job), len(first)).map(chain(first, coming)):
         if "failure" in answer:
             raise WorkerError(answer["failure"])
@@ -104,7 +105,7 @@ def map_chunks(function: Callable[[pa.Table], pa.Table], chunks: Iterable[pa.Tab
             return one_line(error)
 
     task = ray.remote(attempt)
-    waiting: list[ray.ObjectRef] = []
+    waiting: list[ray.ObjectRef[Any]] = []
     for chunk in chunks:
         waiting.append(task.remote(chunk))
         if len(waiting) >= max(CHUNKS_AHEAD, 2 * int(ray.cluster_resources().get("CPU", 1))):
@@ -113,7 +114,7 @@ def map_chunks(function: Callable[[pa.Table], pa.Table], chunks: Iterable[pa.Tab
         yield _first_answer(waiting)
 
 
-def _first_answer(waiting: list[ray.ObjectRef]) -> pa.Table:
+def _first_answer(waiting: list[ray.ObjectRef[Any]]) -> pa.Table:
     """The answer of whichever task ends first, which leaves the list. Raises WorkerError for one that failed."""
     (done,), waiting[:] = ray.wait(waiting, num_returns=1)
     try:

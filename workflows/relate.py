@@ -126,6 +126,6 @@ def _is_made(store: Store, key: str, masks: int, containment: float, duplicate_i
     if not store.exists(key):
         return False
     file = pq.read_table(pa.BufferReader(store.get(key)), columns=["containment", "duplicate_threshold"])
-    wanted = np.float32([containment, duplicate_iou]).tolist()
+    wanted = np.array([containment, duplicate_iou], np.float32).tolist()
     used = file.group_by(file.column_names).aggregate([]).to_pylist()
     return len(file) == masks and all([*row.values()] == wanted for row in used)

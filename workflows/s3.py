@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -119,7 +119,7 @@ class S3Store:
         prefix = self._prefix + (f"{folder.rstrip('/')}/" if folder else "")
         position: dict[str, str] = {}
         while True:
-            page = self._try("list", folder, lambda at=position: self._page(prefix, at))
+            page = self._try("list", folder, partial(self._page, prefix, position))
             for item in page.get("Contents", []):
                 yield Entry(item["Key"].removeprefix(self._prefix), item["ETag"].strip('"'))
             if not page.get("IsTruncated"):

@@ -86,7 +86,7 @@ class S3AsBoto3(pafs.FileSystemHandler):  # type: ignore[misc]
     def _region(self, bucket: str) -> str | None:
         """Stores other than AWS take any region, and need not know the request that tells it."""
         if self._endpoint:
-            return self._session.region_name
+            return str(name) if (name := self._session.region_name) else None
         try:
             return self._patience.keep_trying(lambda: bucket_region(self._client, bucket), passes)
         except BotoCoreError as error:

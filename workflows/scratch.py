@@ -35,9 +35,13 @@ def scratch_folder() -> Iterator[Path]:
 def open_scratch() -> Iterator[duckdb.DuckDBPyConnection]:
     """An empty database that holds at most MEMORY_BYTES in memory and the rest in a folder under TMPDIR: it spills
     instead of growing."""
-    with scratch_folder() as folder:
-        limits = {"memory_limit": f"{MEMORY_BYTES}B", "temp_directory": str(folder), "threads": 2}
-        with duckdb.connect(f"{folder}/scratch.duckdb", config=limits) as connection:
-            connection.execute("SET preserve_insertion_order = false")
-            connection.execute("SET enable_external_access = false")
-            yield connection
+    with (
+        scratch_folder() as folder,
+        duckdb.connect(
+            f"{folder}/scratch.duckdb",
+            config={"memory_limit": f"{MEMORY_BYTES}B", "temp_directory": str(folder), "threads": 2},
+        ) as connection,
+    ):
+        connection.execute("SET preserve_insertion_order = false")
+        connection.execute("SET enable_external_access = false")
+        yield connection

@@ -74,8 +74,10 @@ class Decoder:
                 shared = _run(prepare, inputs)
             else:
                 shared = _run(prepare_with_mask, inputs | {"mask_logits": as_logits(mask, frame)})
-            said = _run(decode, {"points": points, "labels": labels} | shared)
-        return Answer(said["logits"], said["iou"], prompt.single, frame)
+            asked: Tensors = {"points": points, "labels": labels}
+            said = _run(decode, asked | shared)
+        logits, iou = (np.asarray(said[name], np.float32) for name in ("logits", "iou"))
+        return Answer(logits, iou, prompt.single, frame)
 
 
 def require_inside(prompt: Prompt, mask: NDArray[np.bool_] | None, frame: Frame) -> None:
@@ -98,7 +100,8 @@ def _run(session: onnxruntime.InferenceSession, inputs: Tensors) -> Tensors:
 def _tokens(prompt: Prompt, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Points [1, P, 2] in px of the model input and labels [1, P], in the order of the prompt encoder."""
     clicks = torch.tensor([point[:2] for point in prompt.points], dtype=torch.float32).view(-1, 2)
-    points, labels = [points_to_input(clicks, frame)], [point[2] for point in prompt.points]
+    points = [points_to_input(clicks, frame)]
+    labels: list[int] = [point[2] for point in prompt.points]
     if prompt.box is not None:
         points.append(boxes_to_input(torch.tensor([prompt.box]), frame).view(2, 2))
         labels += [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]

@@ -184,9 +184,10 @@ class Journal:
             raise ConflictError(f"{key} is there already, with other content; begin a new session")
 
     def _index(self, key: str, table: pa.Table) -> None:
-        names = ("image_id", "mask_id", "revision", "created_at", "session", "deleted", "stage", "round")
-        for image, mask, *state in zip(*(table[name].to_pylist() for name in names), strict=True):
-            held, new = self._masks.setdefault(image, {}), MaskState(*state, key)
+        names = ("revision", "created_at", "session", "deleted", "stage", "round")
+        for row in table.select(["image_id", "mask_id", *names]).to_pylist():
+            held, mask = self._masks.setdefault(row["image_id"], {}), row["mask_id"]
+            new = MaskState(**{name: row[name] for name in names}, key=key)
             if mask not in held or new.rank >= held[mask].rank:
                 held[mask] = new
 

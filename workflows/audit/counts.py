@@ -99,5 +99,5 @@ def _counted(subject: Subject, number: str, parts: int, relation: str) -> Counte
     sql = "SELECT {number} AS part, count(*) AS times FROM {relation} GROUP BY part ORDER BY part"
     values = np.zeros(parts)
     for row in subject.rows(sql.format(number=number, relation=relation)):
-        values[int(str(row["part"]))] = row["times"]
+        values[int(str(row["part"]))] = int(str(row["times"]))
     return Counted(values, sql.format(number=number, relation=shown))

@@ -128,7 +128,7 @@ def _examined(chunk: _Chunk, table: pa.Table, duplicate_iou: float) -> Examined:
         images=len(chunk.ids),
         masks=len(table),
         concavity=np.bincount(place[seen], minlength=_STRATA * CONCAVITY_BINS).reshape(_STRATA, -1).astype(np.float64),
-        concavity_sums=np.bincount(stratum[seen], weights=concavity[seen], minlength=_STRATA),
+        concavity_sums=np.bincount(stratum[seen], weights=concavity[seen], minlength=_STRATA).astype(np.float64),
         coverage=_histogram(covered, COVERAGE_BINS),
         covered=float(covered.sum()),
         duplicates=count_duplicates(runs, image, areas, duplicate_iou),

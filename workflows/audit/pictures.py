@@ -109,7 +109,7 @@ def near_pairs(hashes: NDArray[np.uint64], bits: int) -> tuple[NDArray[np.int64]
 
 def _apart(hashes: NDArray[np.uint64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
     """In how many bits the hashes of each pair differ."""
-    return np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).astype(np.int64)
+    return np.asarray(np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]), np.int64)
 
 
 def exif_position(image: Image.Image) -> tuple[float, float] | None:

@@ -121,7 +121,7 @@ def helpers_of(config: Measurable, model: Model | None) -> Helpers:
 
 def task_name(config: Measurable) -> str:
     """As the command line spells it."""
-    names = {SinglePointConfig: "single-point"}
+    names: dict[type, str] = {SinglePointConfig: "single-point"}
     return names.get(type(config), type(config).__name__.removesuffix("Config").lower())
 
 

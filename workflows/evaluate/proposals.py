@@ -98,7 +98,7 @@ def proposal_overlaps(
 
 def rank_scores(found: MaskRecords) -> NDArray[np.float32]:
     """Mean of predicted IoU and stability: float32 [N]."""
-    return (found.predicted_iou + np.nan_to_num(found.stability_score)) / 2
+    return np.asarray((found.predicted_iou + np.nan_to_num(found.stability_score)) / 2, np.float32)
 
 
 def _by_subset(overlaps: Overlaps, masks: TrueMasks, limit: int) -> dict[str, RecallCounts]:

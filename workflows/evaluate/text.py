@@ -142,7 +142,7 @@ def _ambiguous(clicks: Clicks, masks: TrueMasks, dense: NDArray[np.bool_]) -> ND
     first = [masks.rles.index(counts) == place for place, counts in enumerate(masks.rles)]
     kept = dense[np.array(first) & ~masks.crowd]
     x, y = clicks.xy.astype(np.int64).T
-    return kept[:, y, x].sum(0) > 1
+    return np.asarray(kept[:, y, x].sum(0) > 1)
 
 
 def _rivals(image: NDArray[np.uint8], masks: TrueMasks, asked: _Asked, bench: Bench) -> Iterator[WayScores]:

@@ -13,7 +13,7 @@ OBJECT = "object"
 _ORIGIN = ("mask_id", "stage", "annotator", "run_id", "model_id", "predicted_iou", "stability_score")
 
 
-def annotations(image: ExportImage, categories: Mapping[str, int]) -> Iterator[coco.Annotation]:
+def coco_annotations(image: ExportImage, categories: Mapping[str, int]) -> Iterator[coco.Annotation]:
     """The masks of an image, numbered through the export.
 
     Args:

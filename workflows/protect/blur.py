@@ -79,4 +79,4 @@ def _clipped(start: float, size: float, margin: float, most: int) -> tuple[int, 
 def _opacity(pixels: NDArray[np.int64], start: float, size: float, margin: float) -> NDArray[np.float64]:
     """1 wherever a pixel touches the region, from there down to 0 at the end of the margin."""
     outside = np.maximum(np.maximum(start - (pixels + 1), pixels - (start + size)), 0)
-    return np.clip(1 - outside / max(margin * size, 1e-6), 0, 1)
+    return np.asarray(np.clip(1 - outside / max(margin * size, 1e-6), 0, 1))

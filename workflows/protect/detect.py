@@ -56,7 +56,11 @@ class FaceDetector:
             raise ValueError(f"{self._path}: no face detector like YuNet ({_first_line(error)})") from error
         scale = small.shape[1] / image.shape[1]
         rows = [] if faces is None else faces.tolist()
-        return [Region(*(value / scale for value in row[:4]), kind="face", score=row[-1]) for row in rows]
+        return [
+            Region(x / scale, y / scale, w / scale, h / scale, "face", row[-1])
+            for row in rows
+            for x, y, w, h in [row[:4]]
+        ]
 
     def _detector(self) -> cv2.FaceDetectorYN:
         if not hasattr(self._here, "detector"):

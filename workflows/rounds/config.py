@@ -179,7 +179,7 @@ def read_engine(path: str | Path) -> EngineConfig:
     return parse_engine(document, where=str(path))
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # which states no types
     """Refuses a mapping that gives a key twice, of which the last would count silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -158,7 +158,8 @@ def run_rounds(engine: Engine, steps: Steps, *, most: int | None = None, tell: C
 
     Raises WaitingError where people have to work first; ValueError or OSError, one line, when a step cannot be done.
     """
-    done, earlier = 0, []
+    done = 0
+    earlier: list[RoundRecord] = []
     for number, settings in enumerate(engine.config.plan, start=1):
         current = _begun(engine, number, settings, earlier)
         if current.record.state == FINISHED:

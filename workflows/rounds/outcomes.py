@@ -132,7 +132,7 @@ class Generated:
 
 
 Outcome = Staged | Prefilled | Annotated | Snapshot | Trained | Evaluated | Gated | Queued | Generated
-Kind = TypeVar("Kind", Staged, Prefilled, Annotated, Snapshot, Trained, Evaluated, Gated, Queued, Generated)
+Kind = TypeVar("Kind", bound=Outcome)
 
 
 def to_details(outcome: Outcome) -> dict[str, object]:

@@ -52,7 +52,8 @@ def told(connection: duckdb.DuckDBPyConnection, work: Assignment) -> Annotated:
     """What was done in a round, out of the annotation tables."""
     answer = connection.execute(_TOLD, {"round": work.number, "stage": str(work.stage)})
     names = [column[0] for column in answer.description]
-    return Annotated(**dict(zip(names, answer.fetchone(), strict=True)))
+    (row,) = answer.fetchall()
+    return Annotated(**dict(zip(names, row, strict=True)))
 
 
 def invitation(dataset: str, model_path: str, work: Assignment) -> str:

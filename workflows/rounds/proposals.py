@@ -115,7 +115,7 @@ def as_generation(found: Proposals, threshold: float | None, size: tuple[int, in
     """Proposals as a generator's masks: those below the threshold are rejections for their predicted IoU."""
     keep = found.confidence >= (np.inf if threshold is None else threshold)
     masks = found.masks[keep]
-    middles = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
+    middles = ((found.boxes[:, :2] + found.boxes[:, 2:]) / 2).astype(np.float32)
     crop = np.array([[0, 0, size[1], size[0]]], np.int32)
     records = MaskRecords(
         size=size,

@@ -232,10 +232,9 @@ def make_all(now: Round) -> Generated:
         )
     )
     connection = engine.connect()
-    (run_id,) = connection.execute(
-        "SELECT run_id FROM runs WHERE name = ? AND model_id = ?", [name, model_id]
-    ).fetchone()
-    images, masks = connection.execute(_GENERATED, [run_id]).fetchone()
+    named = "SELECT run_id FROM runs WHERE name = ? AND model_id = ?"
+    ((run_id,),) = connection.execute(named, [name, model_id]).fetchall()
+    ((images, masks),) = connection.execute(_GENERATED, [run_id]).fetchall()
     return Generated(run_id=run_id, images=images, masks=masks)
 
 

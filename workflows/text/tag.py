@@ -103,7 +103,7 @@ def tag(config: TagConfig, *, pool: Pool) -> int:
         raise ValueError(f"{config.dataset}: no masks to name; `sam-engine generate` makes some")
     words, clip = read_words(config.words), find_clip(config.clip)
     listed = embed_words(words, clip, config)
-    asked = {"clip": clip.clip_id, "words": listed.words_id, "runs": runs}
+    asked: dict[str, object] = {"clip": clip.clip_id, "words": listed.words_id, "runs": runs}
     ((pending,),) = connection.execute(_IMAGES_PENDING, asked).fetchall()
     job = TagJob(open_store(config.dataset).root, listed, clip, "cpu", config.threads or 2, config.max_pixels)
     left_out: list[str] = []

@@ -81,7 +81,9 @@ class Sampler:
 
     @staticmethod
     def _name(source: Source, row: int) -> str:
-        return source.name if source.procedural else str(source.index["uris"][row].as_py()[0])
+        if source.procedural or source.index is None:
+            return source.name
+        return str(source.index["uris"][row].as_py()[0])
 
     def _attempt(
         self, source: Source, row: int, rng: np.random.Generator, number: int
@@ -144,13 +146,13 @@ def _shares(sources: tuple[Source, ...]) -> NDArray[np.float64]:
     """Probability of each source: weight times images; procedural ones count as many as all others together."""
     images = sum(map(len, sources)) or 1
     sizes = np.array([source.weight * (images if source.procedural else len(source)) for source in sources])
-    return sizes / sizes.sum()
+    return np.asarray(sizes / sizes.sum())
 
 
 def _bare_batch(image: NDArray[np.uint8], config: TrainConfig, rng: np.random.Generator, number: int) -> TrainBatch:
     """An image without masks."""
     side = config.image_size
-    framing = draw_framing(*image.shape[:2], config, rng)
+    framing = draw_framing(image.shape[0], image.shape[1], config, rng)
     return TrainBatch(
         images=torch.from_numpy(frame_image(image, framing, side))[None],
         sizes=torch.tensor([framing.size]),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,9 @@ from torch.utils.checkpoint import checkpoint
 
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.sam import Sam
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 Said = TypeVar("Said")
 
@@ -114,7 +117,8 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> float:
     """The norm of all gradients, sharded and whole ones, which are scaled so that it is at most `limit` (0: any)."""
     learning = [p for p in parameters if p.grad is not None]
     groups = [[p for p in learning if is_sharded(p) is kind] for kind in (False, True)]
-    norms = [whole(torch.nn.utils.get_total_norm([p.grad for p in group])) for group in groups if group]
+    gradients = ([p.grad for p in group if p.grad is not None] for group in groups)
+    norms = [whole(torch.nn.utils.get_total_norm(group)) for group in gradients if group]
     norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
     if limit:
         for group in filter(None, groups):
@@ -122,7 +126,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> float:
     return float(norm)
 
 
-def is_sharded(tensor: Tensor) -> bool:
+def is_sharded(tensor: Tensor) -> TypeGuard[DTensor]:
     """Whether each worker has a part of it: a DTensor, known by the method that no other tensor has."""
     return hasattr(tensor, "full_tensor")
 
@@ -149,7 +153,7 @@ def checkpoint_activations(model: Sam) -> None:
 
 def encoder_blocks(model: Sam) -> Iterator[nn.Module]:
     """The transformer blocks of an encoder (of TinyViT, of all its stages)."""
-    encoder = model.image_encoder
+    encoder: Any = model.image_encoder
     stages = [encoder] if hasattr(encoder, "blocks") else encoder.layers
     return (block for stage in stages for block in stage.blocks)
 
@@ -158,7 +162,8 @@ class _sharded_sync:  # noqa: N801 - a context manager, used as a function
     """Add gradients up locally until the last part."""
 
     def __init__(self, encoder: nn.Module, last: bool) -> None:
-        self._encoder, self._last = encoder, last
+        self._encoder: Any = encoder  # which FSDP2 gave methods
+        self._last = last
 
     def __enter__(self) -> None:
         self._encoder.set_requires_gradient_sync(self._last)

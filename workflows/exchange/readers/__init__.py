@@ -55,7 +55,9 @@ class IncomingSource(Protocol):
     kind: str
     digest: str
     automatic: bool
-    lost: Sequence[str]
+
+    @property
+    def lost(self) -> Sequence[str]: ...
 
     def references(self) -> Iterator[ImageRef]:
         """The pictures that the source has masks for."""

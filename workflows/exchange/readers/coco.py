@@ -64,5 +64,5 @@ class CocoSource:
 
     def _details(self, annotation: coco.Annotation) -> dict[str, object]:
         known = {"category": self._categories.get(annotation.category_id), "mask_id": annotation.origin.mask_id}
-        crowd = {"iscrowd": 1} if annotation.iscrowd else {}
-        return {"id": annotation.id} | {name: value for name, value in known.items() if value} | crowd
+        said = known | {"iscrowd": int(annotation.iscrowd)}
+        return {"id": annotation.id, **{name: value for name, value in said.items() if value}}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.coco import annotation_entry
-from workflows.exchange.entries import OBJECT, annotations, numbered
+from workflows.exchange.entries import OBJECT, coco_annotations, numbered
 from workflows.exchange.selection import ExportImage, Page
 from workflows.exchange.writers import Job
 
@@ -37,7 +37,7 @@ class CocoWriter:
         for image in images:
             here = Counter(name or OBJECT for name in image.masks["category"].to_pylist())
             self._images.add(self._image(image, names[image.image_id], here))
-            for annotation in annotations(image, self._categories):
+            for annotation in coco_annotations(image, self._categories):
                 self._annotations.add(self._annotation(annotation_entry(annotation)))
             for name, masks in here.items():
                 self._counts[name][0] += 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sam_core.ahead import ahead
 from schemas.coco import annotation_entry
-from workflows.exchange.entries import annotations, numbered
+from workflows.exchange.entries import coco_annotations, numbered
 from workflows.exchange.pictures import Picture
 from workflows.exchange.selection import ExportImage, Page
 from workflows.exchange.writers import AT_ONCE, Job
@@ -50,7 +50,9 @@ def _key(page: Page) -> str:
 def _document(image: ExportImage, picture: Picture, categories: dict[str, int], names: dict[int, str]) -> bytes:
     info = {"id": image.number, "image_id": image.image_id, "height": image.height, "width": image.width}
     info |= {"file_name": f"{image.image_id}{picture.suffix}", "licence": image.licence}
-    masks = [annotation_entry(mask) | {"category": names[mask.category_id]} for mask in annotations(image, categories)]
+    masks = [
+        annotation_entry(mask) | {"category": names[mask.category_id]} for mask in coco_annotations(image, categories)
+    ]
     return json.dumps({"image": info, "annotations": masks}, separators=(",", ":"), allow_nan=False).encode()
 
 
