@@ -40,7 +40,7 @@ class Training:
 
 
 Curve = Callable[[Sequence[Progress], NDArray[np.int64], int], NDArray[np.float64]]
-"""The height of each bin, from a run's steps, the bin of each, and how many bins there are."""
+"""The height of each bin, from a run's steps, the bin of each, and how many bins there are; NaN where it has none."""
 
 
 def read_training(store: Store) -> Training | None:
@@ -66,34 +66,42 @@ def curves(runs: Sequence[TrainingRun]) -> list[Figure]:
 def _relative_loss(rows: Sequence[Progress], bins: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     values = [sum(_WEIGHTS.get(name, 0.0) * value for name, value in row.values.items()) for row in rows]
     means = _means(np.array(values), bins, count)
-    return np.asarray(100 * means / means[np.flatnonzero(means)[0]] if means.any() else means)
+    said = means[means > 0]
+    return np.asarray(100 * means / said[0] if len(said) else means)
 
 
 def _last_iou(rows: Sequence[Progress], bins: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    return 100 * _means(np.array([row.values.get("last_iou", 0.0) for row in rows]), bins, count)
+    return 100 * _means(np.array([row.values.get("last_iou", np.nan) for row in rows]), bins, count)
 
 
 def _means(values: NDArray[np.float64], bins: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """Mean of the values in each bin, 0 in empty ones."""
-    sums = np.bincount(bins, values, minlength=count)
-    return np.asarray(sums / np.maximum(np.bincount(bins, minlength=count), 1))
+    """Mean of the values in each bin, NaN in empty ones, as behind the last step of a shorter run."""
+    sums, steps = np.bincount(bins, values, minlength=count), np.bincount(bins, minlength=count)
+    return np.asarray(np.divide(sums, steps, out=np.full(count, np.nan), where=steps > 0))
 
 
 def _curve(title: str, note: str, unit: str, runs: Sequence[TrainingRun], of: Curve) -> Figure:
     last = max(run.rows[-1].step for run in runs)
     count = min(BINS, last)  # narrower bins than a step would leave gaps
-    edges = np.linspace(0, last, count + 1)
-    binned = [np.array([min(count - 1, (row.step - 1) * count // last) for row in run.rows]) for run in runs]
+    edges = np.arange(count + 1) * last // count
+    binned = [np.searchsorted(edges, [row.step - 1 for row in run.rows], side="right") - 1 for run in runs]
     heights = np.array([of(run.rows, bins, count) for run, bins in zip(runs, binned, strict=True)])
-    names = [f"steps {round(low) + 1}–{round(high)}" for low, high in pairwise(edges)]
+    names = [f"steps {low + 1}–{high}" for low, high in pairwise(edges)]
+    columns = [[_percent(height) for height in column] for column in heights.T]
     titles = [
-        "\n".join([name, *(f"{run.label}: {height:.1f} %" for run, height in zip(runs, column, strict=True))])
-        for name, column in zip(names, heights.T, strict=True)
+        "\n".join([name, *(f"{run.label}: {height}" for run, height in zip(runs, column, strict=True))])
+        for name, column in zip(names, columns, strict=True)
     ]
-    rows = tuple((name, *(f"{value:.1f} %" for value in column)) for name, column in zip(names, heights.T, strict=True))
-    plot = charts.histogram(edges, heights, titles=titles, x_label="step", y_label=unit)
+    rows = tuple((name, *column) for name, column in zip(names, columns, strict=True))
+    plot = charts.histogram(
+        edges.astype(np.float64), np.nan_to_num(heights), titles=titles, x_label="step", y_label=unit
+    )
     source = "\n".join(f"-- training/run={run.record.run_id}/metrics/*.json" for run in runs)
     return Figure(title, note, plot, Table(("steps", *(run.label for run in runs)), rows), source)
+
+
+def _percent(height: float) -> str:
+    return "–" if np.isnan(height) else f"{height:.1f} %"
 
 
 def _label(record: TrainingRecord) -> str:

@@ -11,6 +11,7 @@ import pytest
 from schemas.layout import training_key
 from schemas.records import TrainingRecord, to_json
 from workflows.report import write_report
+from workflows.report.charts import Chart
 from workflows.report.training import read_training
 from workflows.runs import open_dataset
 from workflows.storage import LocalStore
@@ -81,7 +82,28 @@ def test_runs_beside_each_other_and_runs_without_steps(store: LocalStore) -> Non
     assert training is not None
     assert [run.label for run in training.runs] == ["night · fine_tune", "late-1 · distill"]
     assert training.figures[0].table.rows[0] == ("steps 1–2", "100.0 %", "100.0 %")
-    assert training.figures[0].table.rows[-1][2] == "0.0 %"  # the shorter run has no steps there
+    loss, iou = training.figures
+    assert loss.table.rows[-1][2] == "–", "the shorter run has no steps there"
+    assert isinstance(loss.plot, Chart)
+    assert loss.plot.columns[-1].title.endswith("late-1 · distill: –")
+    assert {row[2] for row in iou.table.rows} == {"–"}, "distillation has no masks"
+
+
+@pytest.mark.parametrize("last", [41, 50, 79, 97, 1003])
+def test_names_of_bins_are_the_steps_they_hold(tmp_path: Path, last: int) -> None:
+    store = LocalStore(tmp_path / "data")
+    open_dataset(store)
+    store.put(training_key(RECORD.run_id), to_json(RECORD).encode())
+    rows = [Progress(n, {"dice": 1.0, "last_iou": n / 100}, 8, 1e-3, 1.0, 0.1) for n in range(1, last + 1)]
+    save_metrics(store, RECORD.run_id, rows)
+    training = read_training(store)
+    assert training is not None
+    spans = []
+    for name, share in training.figures[1].table.rows:
+        low, high = map(int, name.removeprefix("steps ").split("–"))
+        assert share == f"{(low + high) / 2:.1f} %", "the mean of the steps that it names"
+        spans += range(low, high + 1)
+    assert spans == list(range(1, last + 1))
 
 
 def test_the_page_shows_them(store: LocalStore, tmp_path: Path) -> None:
