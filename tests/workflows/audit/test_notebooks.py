@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import boto3
+import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.workflows.audit.conftest import Audited
-from tests.workflows.report.data_sets import DataSet, run_record
+from tests.workflows.audit.conftest import Audited, blobs, pictures
+from tests.workflows.report.data_sets import DataSet, done, failed, run_record
 
 nbformat = pytest.importorskip("nbformat", reason="needs the extra `notebooks`")
 nbclient = pytest.importorskip("nbclient", reason="needs the extra `notebooks`")
@@ -68,6 +70,26 @@ def test_quickstart(
 @pytest.mark.parametrize("number", [1, 2])
 def test_questions_to_a_local_data_set(audited: Audited, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert execute(NOTEBOOKS[number], monkeypatch, SAM_ENGINE_DATASET=audited.root)
+
+
+def test_masks_of_an_image_where_the_other_run_found_none_are_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    data = DataSet(tmp_path / "data")
+    one, other, unfinished = data.add_images(pictures(tmp_path / "photos")[:3])
+    rng = np.random.default_rng(3)
+    found = blobs(2, rng)
+    data.add_run([done(image, found, rng=rng) for image in (one, other, unfinished)], run_record("before"))
+    empty = [done(other, [], rng=rng), failed(unfinished, "Damaged", "cut off")]
+    data.add_run([done(one, found, rng=rng), *empty], run_record("after", minute=5))
+    monkeypatch.setenv("SAM_ENGINE_DATASET", str(data.root))
+    names: dict[str, Any] = {}
+    for cell in nbformat.read(NOTEBOOKS[2], as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+    assert names["lost"].tolist() == [1, 1, 0, 0]
+    assert names["gained"].tolist() == [1, 1]
 
 
 def test_quality(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
