@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
+import shutil
+from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from schemas import layout
+from schemas.parquet import from_parquet_bytes, to_parquet_bytes
+from schemas.tables import ANNOTATIONS
 from tests.conftest import REPOSITORY
 from tests.workflows.audit.conftest import IMAGES, LICENCES, Audited
 from workflows.report.queries import rows
 from workflows.sql import connect
+from workflows.storage import LocalStore
 
 PAGE = (REPOSITORY / "docs" / "queries.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"^## (\d+)\. .*?^```sql\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
@@ -46,12 +54,30 @@ def test_answers_agree_with_one_another(answers: dict[int, Rows], audited: Audit
     assert {row["licence"] for row in answers[15]} == {name or "none stated" for name in LICENCES}
     assert answers[19] == [
         {
+            "run_id": audited.first,
             "masks": audited.masks,
             "deleted": audited.deleted,
             "untouched": int((audited.ious == 1).sum()),
             "changed": int(((audited.ious > 0) & (audited.ious < 1)).sum()),
         }
     ]
+
+
+def test_a_mask_that_was_saved_twice_counts_as_it_was_left(
+    answers: dict[int, Rows], audited: Audited, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(audited.root, root)
+    store, query = LocalStore(root), dict(QUERIES)["19"]
+    key = layout.annotations_key("audit-1", 1)
+    first = from_parquet_bytes(store.get(key)).to_pylist()[0]
+    again = first | {"revision": 2, "deleted": True, "created_at": first["created_at"] + timedelta(hours=1)}
+    store.put(layout.annotations_key("audit-1", 2), to_parquet_bytes(pa.Table.from_pylist([again], schema=ANNOTATIONS)))
+    (before,), (after,) = answers[19], rows(connect(str(root)), query)
+    assert after == before | {
+        "deleted": int(str(before["deleted"])) + 1,
+        "untouched": int(str(before["untouched"])) - 1,
+    }
 
 
 def test_higher_thresholds_keep_fewer(answers: dict[int, Rows]) -> None:
