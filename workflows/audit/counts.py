@@ -54,7 +54,7 @@ def totals(subject: Subject) -> Totals:
         " median(n_masks) AS median_masks_per_image, sum(files - 1)::BIGINT AS repeated_files FROM audit_images"
     )[0]
     masks = subject.rows(
-        f"SELECT approx_quantile({_RELATIVE}, 0.5) AS median_relative_size, avg({_RING}) AS border,"
+        f"SELECT median({_RELATIVE}) AS median_relative_size, avg({_RING}) AS border,"
         " count(*) FILTER (area < 32 * 32) AS small,"
         " count(*) FILTER (area >= 32 * 32 AND area < 96 * 96) AS medium,"
         " count(*) FILTER (area >= 96 * 96) AS large FROM audit_masks"

@@ -72,6 +72,16 @@ def test_sizes_and_places(subject: Subject) -> None:
     assert counts.totals(subject).border == pytest.approx(rings.mean())
 
 
+def test_the_median_of_many_sizes_is_exact(coco: Path) -> None:
+    areas = np.random.default_rng(4).integers(1, 64 * 48, 5001)
+    square = {"image_id": 2, "category_id": 1, "bbox": [0, 0, 1, 1], "segmentation": [[0, 0, 1, 0, 1, 1, 0, 1]]}
+    document = json.loads(coco.read_text())
+    document["annotations"] = [square | {"id": n, "area": area} for n, area in enumerate(areas.tolist())]
+    coco.write_text(json.dumps(document))
+    found = counts.totals(open_coco(str(coco))).median_relative_size
+    assert found == pytest.approx(np.sqrt(np.median(areas) / (64 * 48)), rel=1e-12)
+
+
 def test_evenly_spread_masks_have_no_bias() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.random((2, 200_000))
