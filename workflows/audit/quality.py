@@ -212,7 +212,12 @@ def _curve(
 
 
 def command(subject: Subject, images: int = 500) -> str:
-    """How to begin the protocol, as lines of a shell; people correct the masks of data sets alone."""
+    """How to begin the protocol, as lines of a shell; people correct the masks of data sets alone.
+
+    "" where it cannot be: masks without scores are not imported as automatic ones.
+    """
+    if not subject.scored:
+        return ""
     if subject.place.endswith(".json"):
         taken = f"sam-engine import {shlex.quote(subject.place)} DATASET --stage automatic"
         return f"{taken}\nsam-engine annotate DATASET --stage audit --sample {images}\nsam-engine audit DATASET"

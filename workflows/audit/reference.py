@@ -55,7 +55,8 @@ def open_coco(path: str, *, licences: Sequence[str] = ()) -> Subject:
 
     whole = PurePosixPath(absolute(path))
     label = f"{whole.parent.name} · {whole.stem}"
-    return Subject(label, path, connection, "audit_masks", "audit_images", shapes)
+    scored = any(_is_scored(one.origin) for one in annotations)
+    return Subject(label, path, connection, "audit_masks", "audit_images", shapes, scored=scored)
 
 
 _SHAPES = pa.schema(
@@ -70,6 +71,11 @@ _SHAPES = pa.schema(
         ("stability_score", pa.float32()),
     ]
 )
+
+
+def _is_scored(origin: coco.Origin) -> bool:
+    """Whether a mask can be imported as an automatic one."""
+    return None not in (origin.predicted_iou, origin.stability_score, origin.point_coords)
 
 
 def _create(connection: duckdb.DuckDBPyConnection, sql: str, table: pa.Table) -> None:

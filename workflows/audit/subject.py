@@ -49,7 +49,7 @@ class Subject:
     """One data set under audit. `masks_sql` and `images_sql` are its relations as anybody can ask for them.
 
     `shapes` gives rows mask_id, image_id, height, width, area, rle and scores of the masks of images whose ids lie
-    between two, both counted, in the order of image_id.
+    between two, both counted, in the order of image_id. `scored`: whether masks have what an automatic mask has.
     """
 
     label: str
@@ -59,6 +59,7 @@ class Subject:
     images_sql: str
     shapes: Callable[[str, str], pa.Table]
     run_id: str | None = None
+    scored: bool = True
 
     def rows(self, sql: str) -> list[dict[str, object]]:
         """The answer to a query, one dict per row."""

@@ -15,9 +15,11 @@ from tests.workflows.conftest import Engine
 
 @pytest.fixture
 def coco(tmp_path: Path) -> Path:
-    """A file with a square in each picture; the pictures lie in `images` beside it, every other one is free."""
+    """A file with a square, scored as by a model, in each picture; these lie in `images` beside it, every other one is
+    free."""
     names = [path.name for path in pictures(tmp_path / "coco" / "images")]
     square = {"category_id": 1, "bbox": [4, 5, 10, 10], "area": 100, "segmentation": [[4, 5, 14, 5, 14, 15, 4, 15]]}
+    square |= {"predicted_iou": 0.9, "stability_score": 0.95, "point_coords": [[9, 10]]}
     document = {
         "images": [
             {"id": n, "file_name": name, "height": SIZE[0], "width": SIZE[1], "license": n % 2}

@@ -53,6 +53,24 @@ def test_every_place_has_its_plot(page: str) -> None:
             assert len(plot["edges"]) == len(plot["parts"]) + 1
 
 
+def test_masks_that_cannot_be_imported_as_automatic_ones_have_no_protocol(tmp_path: Path) -> None:
+    from workflows.cli import main
+
+    square = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 4, 4], "area": 16}
+    square |= {"segmentation": [[1, 1, 5, 1, 5, 5, 1, 5]]}
+    image = {"id": 1, "file_name": "a.jpg", "height": 9, "width": 9}
+    path, out = tmp_path / "instances.json", tmp_path / "audit.html"
+    for more, said in (
+        ({}, "those of this file have no predicted IoU"),
+        ({"predicted_iou": 0.9, "stability_score": 0.9, "point_coords": [[2, 2]]}, "DATASET --stage automatic"),
+    ):
+        path.write_text(json.dumps({"images": [image], "annotations": [square | more], "categories": []}))
+        assert main(["audit", str(path), "--out", str(out)]) == 0
+        page = out.read_text(encoding="utf-8")
+        assert said in page
+        assert ("sam-engine import" in page) == bool(more)
+
+
 def test_every_group_has_its_examples(page: str) -> None:
     counts = [int(count) for count in re.findall(r"(\d+) masks? · photo-\d+.jpg", page)]
     assert 4 <= len(counts) <= 8  # of images with up to 10 and with up to 14 masks
