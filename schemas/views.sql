@@ -212,7 +212,8 @@ FROM rounds
 WHERE (details -> '$.snapshot') IS NOT NULL
 ORDER BY number;
 
--- One line per run, the newest last. `images` counts those that are done; seconds are those of the steps, summed.
+-- One line per run, the newest last. `images` counts those that are done; seconds are those of the steps, summed over
+-- all threads of a worker.
 CREATE VIEW summary AS
 SELECT
     coalesce(runs.run_id, done.run_id) AS run_id,

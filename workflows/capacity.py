@@ -25,12 +25,25 @@ MASKS_PER_IMAGE = 100
 BYTES_PER_MASK = 340
 REQUESTS_PER_SHARD = 7  # look for outcomes, for a marker, write it, look again, write masks, outcomes, delete it
 _RUNS = "SELECT run_id, model_name, recipe_name, recipe FROM runs ORDER BY created_at DESC"
-# Reading and unpacking go on beside the model, in threads of their own.
+# A worker's model is at work while an image that was read and unpacked is not finished. The steps' seconds do not say
+# so: they are those of all threads together. Reading and unpacking go on beside the model, in threads of their own.
 _ACTUAL = """
-SELECT count(*), coalesce(sum(n_masks), 0)::BIGINT, coalesce(sum(seconds), 0),
-    coalesce(sum(seconds - seconds_read - seconds_decode_image), 0),
+WITH spans AS (
+    SELECT *, epoch(finished_at) AS ended,
+        CASE WHEN status = 'crashed' THEN ended
+        ELSE epoch(started_at) + seconds_read + seconds_decode_image END AS begun
+    FROM outcomes WHERE run_id = ?
+),
+behind AS (
+    SELECT *, max(ended) OVER (
+        PARTITION BY host, worker ORDER BY begun, image_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS reached
+    FROM spans
+)
+SELECT count(*), count(*) FILTER (status = 'ok'), coalesce(sum(n_masks), 0)::BIGINT,
+    coalesce(sum(greatest(ended - greatest(begun, coalesce(reached, begun)), 0)), 0),
     coalesce(epoch(max(finished_at) - min(started_at)), 0), count(DISTINCT (host, worker)), count(DISTINCT shard)
-FROM outcomes WHERE run_id = ?
+FROM behind
 """
 
 
@@ -137,14 +150,14 @@ def _compare(config: PlanConfig) -> int:
     """Foretold and found, side by side, for a run that has outcomes."""
     connection, rates = connect(config.source), load_rates()
     run = _past_run(config, connection, rates)
-    images, masks, seconds, busy, wall, workers, shards = connection.execute(_ACTUAL, [run.run_id]).fetchall()[0]
+    images, done, masks, busy, wall, workers, shards = connection.execute(_ACTUAL, [run.run_id]).fetchall()[0]
     if not images:
         raise ValueError(f"{config.source}: run {run.run_id} has no outcomes yet")
     told = forecast(_as_run(config, run, workers), images, rates, run.values)
     rows = [
         ("", "foretold", "found"),
-        ("worker seconds per image", f"{told.seconds:.3g}", f"{seconds / images:.3g}"),
-        ("masks per image", f"{told.masks:.1f}", f"{masks / images:.1f}"),
+        ("worker seconds per image", f"{told.seconds:.3g}", f"{busy / images:.3g}"),
+        ("masks per image", f"{told.masks:.1f}", f"{masks / max(1, done):.1f}"),
         ("wall-clock", duration(3600 * told.hours), duration(wall)),
         ("busy share of the workers", "100 %", f"{100 * busy / (wall * workers):.0f} %" if wall else ""),
         ("shards", f"{math.ceil(images / default_shard_size(images)):,}", f"{shards:,}"),

@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from schemas.tables import Status
@@ -26,12 +26,11 @@ COUNTERS = {
     "sam_engine_masks_total": ("masks kept", ("run_id",)),
     "sam_engine_errors_total": ("images that ended as errors, by class", ("run_id", "error_class")),
     "sam_engine_shards_total": ("shards committed", ("run_id",)),
-    "sam_engine_step_seconds_total": ("time spent on images, by step", ("run_id", "step")),
+    "sam_engine_step_seconds_total": ("time spent on images, by step, of all threads together", ("run_id", "step")),
     "sam_engine_busy_seconds_total": ("time in which the model of a worker worked", ("run_id",)),
 }
 GAUGES = {"sam_engine_queue_shards": ("shards that no worker has finished yet", ("run_id",))}
 NAMES = (*COUNTERS, *GAUGES)
-_BEFORE_THE_MODEL = ("read", "decode_image")
 
 
 class RunMetrics:
@@ -39,6 +38,7 @@ class RunMetrics:
 
     def __init__(self, run_id: str) -> None:
         self._run = {"run_id": run_id}
+        self._reached = datetime.min.replace(tzinfo=UTC)
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         if "ray" in sys.modules and sys.modules["ray"].is_initialized():
@@ -57,18 +57,33 @@ class RunMetrics:
             self._add("errors", count, error_class=name)
         for step, seconds in step_seconds(results).items():
             self._add("step_seconds", seconds, step=step)
-            if step not in _BEFORE_THE_MODEL:
-                self._add("busy_seconds", seconds)
+        self._add("busy_seconds", self._busy(results))
 
     def queue(self, shards: int) -> None:
         """Say how many shards are not finished."""
         for gauge in self._gauges.values():
             gauge.set(shards, tags=self._run)
 
+    def _busy(self, results: Sequence[ImageResult]) -> float:
+        """Seconds in which an image that was loaded was not finished: what threads do side by side counts once."""
+        seconds = 0.0
+        for begun, ended in sorted((_loaded_at(each), each.finished_at) for each in results if not _is_crash(each)):
+            seconds += max(0.0, (ended - max(begun, self._reached)).total_seconds())
+            self._reached = max(self._reached, ended)
+        return seconds
+
     def _add(self, name: str, amount: float, **tags: str) -> None:
         counter = self._counters.get(f"sam_engine_{name}_total")
         if counter and amount > 0:
             counter.inc(amount, tags=self._run | tags)
+
+
+def _loaded_at(result: ImageResult) -> datetime:
+    return result.started_at + timedelta(seconds=result.read_seconds + result.decode_seconds)
+
+
+def _is_crash(result: ImageResult) -> bool:
+    return result.status is Status.CRASHED  # of another process than the one that says so
 
 
 def log_event(event: str, *, run_id: str, shard: int, **fields: object) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from sam_core.recipes import draft, recipe
-from schemas.layout import run_key
+from schemas.layout import outcomes_key, run_key
+from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.records import RunRecord, from_json, to_json
 from tests.workflows.conftest import Engine, save_photos
 from tests.workflows.test_status import half_done
@@ -19,6 +21,7 @@ from workflows.capacity import forecast
 from workflows.cli import parse
 from workflows.commands import PlanConfig
 from workflows.rates import load_rates
+from workflows.sql import connect
 from workflows.storage import LocalStore
 
 
@@ -75,6 +78,25 @@ def test_foretold_beside_found(engine: Engine, tmp_path: Path) -> None:
         True,
         True,
     )
+
+
+def test_steps_of_threads_side_by_side_take_a_workers_time_once(engine: Engine, tmp_path: Path) -> None:
+    """Two threads: the steps of an image are as long together as twice the time that the worker had for it."""
+    store = LocalStore(tmp_path / "data")
+    half_done(store, tmp_path, model="vit_n")
+    begun = datetime(2026, 1, 2)
+    for shard in (0, 1):
+        table = from_parquet_bytes(store.get(outcomes_key("run", shard)))
+        for number, row in enumerate(rows := table.to_pylist()):
+            place = 2 * shard + number
+            row |= {"started_at": begun + timedelta(seconds=4 * max(0, place - 1)), "seconds_read": 1.0}
+            row |= {"finished_at": begun + timedelta(seconds=4 * place + 5), "seconds_decode": 8.0, "host": "here"}
+        store.put(outcomes_key("run", shard), to_parquet_bytes(pa.Table.from_pylist(rows, table.schema)))
+    masks = connect(str(store.root)).execute("SELECT count(*) FROM masks").fetchall()[0][0]
+    found = dict(re.findall(r"^(\S[a-z -]+?) {2,}.*?(\S+(?: %)?)$", engine("plan", store.root, "--actual").out, re.M))
+    assert found["worker seconds per image"] == "4"  # from 1 s, when the first is read, to 17 s
+    assert found["busy share of the workers"] == "94 %"
+    assert found["masks per image"] == f"{masks / 3:.1f}"  # the fourth failed
 
 
 def test_a_run_is_foretold_by_its_own_recipe_and_imports_are_passed_over(engine: Engine, tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import urllib.request
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import ray
 
+from sam_core.masks.batch import StepSeconds
 from schemas.tables import Status
 from tests.workflows import fakes
 from workflows.convert import ImageResult
@@ -20,7 +22,7 @@ from workflows.patience import Patience
 DASHBOARD = Path(__file__).parents[2] / "cluster" / "grafana.json"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RESULTS = [
-    ImageResult("a", Status.OK, NOW, NOW, 0.5, 0.25, fakes.half_mask((4, 4))),
+    ImageResult("a", Status.OK, NOW, NOW + timedelta(seconds=3), 0.5, 0.25, fakes.half_mask((4, 4))),
     ImageResult("b", Status.ERROR, NOW, NOW, error_class="Damaged", error_message="a JPEG without an end"),
 ]
 
@@ -78,7 +80,20 @@ def test_a_scrape_holds_every_metric_with_its_value(cluster: str) -> None:
     assert found["ray_sam_engine_masks_total", ""] == 1
     assert found["ray_sam_engine_queue_shards", ""] == 7
     assert found["ray_sam_engine_step_seconds_total", "read"] == 0.5
-    assert found["ray_sam_engine_busy_seconds_total", ""] == 0.75
+    assert found["ray_sam_engine_busy_seconds_total", ""] == 2.25, "from when it was loaded to its end"
+
+
+def test_a_worker_is_busy_once_whatever_its_threads_do_side_by_side() -> None:
+    """Images loaded ahead wait for the model; a shard's last is worked on while the next shard's first is loaded."""
+
+    def image(name: str, begun: float, ended: float, status: Status = Status.OK) -> ImageResult:
+        generation = replace(fakes.half_mask((4, 4)), seconds=StepSeconds(decode=2 * (ended - begun)))
+        return ImageResult(name, status, *(NOW + timedelta(seconds=at) for at in (begun, ended)), 1, 0, generation)
+
+    metrics = RunMetrics("r")
+    assert metrics._busy([image("a", 0, 4), image("b", 0, 6)]) == 5
+    assert metrics._busy([image("c", 3, 9), image("d", 11, 13)]) == 3 + 1
+    assert metrics._busy([image("e", 0, 60, Status.CRASHED)]) == 0
 
 
 def test_the_dashboard_asks_for_what_is_exported_and_for_all_of_it() -> None:

@@ -96,7 +96,10 @@ _CANDIDATES = Question(
     "candidates",
 )
 _SECONDS = Question(
-    "Seconds per image, by step", "Mean over finished images, by the clock of their worker.", "step", "seconds"
+    "Seconds per image, by step",
+    "Mean over finished images, of all threads of their worker together.",
+    "step",
+    "seconds",
 )
 
 
