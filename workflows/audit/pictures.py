@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 
 from workflows.audit.neighbours import pairs_until
 from workflows.audit.subject import Subject
-from workflows.images import MAX_PIXELS, byte_limit, orientation_left, read_header, to_rgb, upright
+from workflows.images import MAX_PIXELS, byte_limit, decode, orientation_left, read_header, to_rgb, upright
 from workflows.report.gallery import data_uri, resized, small_size
 from workflows.report.queries import literal
 from workflows.sources import UriReader
@@ -163,7 +163,5 @@ def _pair(reader: UriReader, one: Glance, other: Glance, bits: int) -> Pair:
 
 
 def _thumbnail(reader: UriReader, uri: str) -> str:
-    image = Image.open(io.BytesIO(reader.read(uri)))
-    image.draft("RGB", (_THUMBNAIL, _THUMBNAIL))
-    pixels = np.asarray(image.convert("RGB"))
+    pixels = decode(reader.read(uri))
     return data_uri(resized(pixels, small_size(pixels.shape[0], pixels.shape[1], _THUMBNAIL)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 from pathlib import Path
@@ -87,6 +88,23 @@ def test_a_turned_tiff_is_the_same_picture_upright(tmp_path: Path, photo: np.nda
     assert lying is not None
     assert plain is not None
     assert lying.hash == plain.hash
+
+
+def test_twins_are_shown_upright_and_with_all_their_greys(tmp_path: Path, photo: np.ndarray) -> None:
+    grey = Image.fromarray(photo).convert("L")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    grey.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.png", exif=turned)
+    Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(tmp_path / "b.png")
+    data_set, rng = DataSet(tmp_path / "data"), np.random.default_rng(1)
+    images = data_set.add_images([tmp_path / "a.png", tmp_path / "b.png"])
+    data_set.add_run([done(image, blobs(1, rng), rng=rng) for image in images], run_record("first"))
+    (pair,) = look(open_data_set(str(data_set.root)), images=9, seed=0).pairs
+    shown = [Image.open(io.BytesIO(base64.b64decode(one.partition(",")[2]))).convert("L") for one in pair.thumbnails]
+    assert {one.size for one in shown} == {shown[0].size}
+    small = np.asarray(grey.resize(shown[0].size), float)
+    for one in shown:
+        assert np.abs(np.asarray(one, float) - small).mean() < 8
 
 
 def test_no_files_are_opened_when_none_are_wanted(audited: Audited) -> None:
