@@ -63,8 +63,10 @@ ORDER BY mine.image_id, mine.mask_id
 _ADDED = f"""
 WITH {_CORRECTED}
 SELECT count(*) AS added FROM latest
-WHERE source_mask_id IS NULL AND NOT deleted
-AND image_id IN (FROM looked_at) AND session IN (SELECT session FROM corrected)
+WHERE source_mask_id IS NULL AND NOT deleted AND image_id IN (FROM looked_at) AND EXISTS (
+    -- Another round's audit is that of another run. Sessions do not tell: a page that was loaded again has a new one.
+    FROM corrected WHERE corrected.image_id = latest.image_id AND corrected.round IS NOT DISTINCT FROM latest.round
+)
 """
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.workflows.audit.conftest import AUDITED, Audited
+from tests.workflows.audit.conftest import AUDITED, SIZE, Audited
 from tests.workflows.audit.corrections import correct
 from workflows.audit import quality
 from workflows.audit.intervals import share
@@ -92,6 +92,18 @@ def test_interval_is_that_of_a_bootstrap_over_images() -> None:
     assert (found.low, found.high) == (pytest.approx(low, abs=0.012), pytest.approx(high, abs=0.012))
     naive = share(good, np.arange(len(image)))
     assert naive.high - naive.low < 0.6 * (found.high - found.low)
+
+
+def test_a_mask_that_was_added_before_the_page_was_loaded_again_counts(audited: Audited, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(audited.root, root)
+    none = connect(str(root)).sql("FROM masks LIMIT 0").to_arrow_table()
+    extra = np.zeros(SIZE, bool)
+    extra[5:9, 5:9] = True
+    correct(LocalStore(root), none, {}, added=[(audited.images[1], extra)], session="audit-0")
+    found = quality.quality(open_data_set(f"{root}@first"), target=0.9, target_iou=0.9)
+    assert found is not None
+    assert found.added == audited.added + 1
 
 
 def test_interval_of_a_perfect_score_counts_images() -> None:
