@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workflows.audit.subject import Subject
-from workflows.licences import allowed_licences
 
 UNKNOWN = "none stated"
 
@@ -22,10 +21,13 @@ class Licence:
 
 
 def licences(subject: Subject, patterns: Sequence[str]) -> list[Licence]:
-    """Every licence of the images that were worked on, allowed or not, the most frequent first."""
+    """Every licence of the images that were worked on, allowed or not, the most frequent first.
+
+    Images whose copies come under several have a line of their own, which is allowed when each of these is.
+    """
     found = subject.rows(
         f"SELECT coalesce(nullif(licence, ''), '{UNKNOWN}') AS name, count(*) AS images,"
-        " sum(n_masks)::BIGINT AS masks FROM audit_all_images GROUP BY name ORDER BY images DESC, name"
+        " sum(n_masks)::BIGINT AS masks, bool_and(image_id IN (SELECT image_id FROM audit_images)) AS allowed"
+        " FROM audit_all_images GROUP BY name ORDER BY images DESC, name"
     )
-    fitting = allowed_licences((str(row["name"]) for row in found if row["name"] != UNKNOWN), patterns)
-    return [Licence(**row, allowed=row["name"] in fitting if patterns else None) for row in found]  # type: ignore[arg-type]
+    return [Licence(**(row | ({} if patterns else {"allowed": None}))) for row in found]  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """What is audited: a data set of ours or a COCO JSON, brought to the same relations in DuckDB.
 
-    audit_all_images   image_id, uri, uris, files, height, width, licence, metadata, n_masks: the images worked on
+    audit_all_images   image_id, uri, uris, files, height, width, licence, metadata, n_masks: the images worked on;
+                       licence names all that the places of an image state
     audit_images       those of them whose licence is allowed
     audit_masks        their masks: image_id, height, width, area, bbox_x, bbox_y, bbox_w, bbox_h
 
@@ -37,8 +38,12 @@ SELECT image_id, count(mask_id) AS n_masks FROM (
 """
 _IMAGES = """
 CREATE TEMP TABLE audit_all_images AS
-SELECT image_id, uri, uris, len(uris) AS files, height, width, licence, metadata, n_masks
+SELECT image_id, uri, uris, len(uris) AS files, height, width, stated.licence, metadata, n_masks
 FROM images JOIN ({worked_on}) USING (image_id)
+LEFT JOIN (
+    SELECT image_id, string_agg(DISTINCT licence, ' and ' ORDER BY licence) AS licence
+    FROM image_licences WHERE licence <> '' GROUP BY image_id
+) AS stated USING (image_id)
 WHERE height::BIGINT * width > 0
 ORDER BY image_id
 """

@@ -121,6 +121,9 @@ def test_a_copy_under_another_licence_leaves_an_image_out(audited: Audited, tmp_
     one = open_data_set(f"{root}@first", licences=["cc by 4*"])
     assert counts.totals(one).images == allowed - 1
     assert first["image_id"] not in {row["image_id"] for row in one.rows("SELECT image_id FROM audit_images")}
+    shown = licences(one, ["cc by 4*"])
+    assert sum(licence.images for licence in shown if licence.allowed) == allowed - 1
+    assert [licence.images for licence in shown if " and CC BY 4.0" in licence.name] == [1]
 
 
 def test_a_licence_rule_leaves_masks_of_a_reference_out(coco: Path) -> None:
