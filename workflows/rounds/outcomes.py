@@ -36,8 +36,9 @@ class Prefilled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotated:
-    """What people, or those who stand for them, did. masks: that stand on the images they finished. kept, deleted:
-    prefilled ones. worked_on: masks that were clicked or brushed; clicks and seconds of these; all seconds."""
+    """What people, or those who stand for them, did. masks: that stand on the images they finished. kept: prefilled
+    ones that stand as proposed. deleted: prefilled ones. worked_on: masks that were clicked or brushed; clicks
+    and seconds of these; all seconds."""
 
     step: ClassVar[str] = "annotate"
     images: int

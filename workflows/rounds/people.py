@@ -11,15 +11,23 @@ import duckdb
 from schemas.tables import Stage
 from workflows.rounds.outcomes import Annotated
 
-_SETTLED = "SELECT DISTINCT image_id FROM events WHERE round = ? AND stage = ? AND action IN ('finish', 'skip')"
+_SETTLED = """
+SELECT image_id FROM events WHERE round = ? AND stage = ? AND action IN ('finish', 'skip', 'accept', 'send_back')
+GROUP BY image_id
+HAVING arg_max(action, {happened_at: happened_at, session: session, sequence: sequence}) <> 'send_back'
+"""
 _TOLD = """
 WITH mine AS (FROM annotation_revisions WHERE round = $round AND stage = $stage),
+latest AS (
+    FROM mine
+    QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC, session DESC) = 1
+),
 finished AS (SELECT DISTINCT image_id FROM events WHERE round = $round AND stage = $stage AND action = 'finish')
 SELECT
     (SELECT count(*) FROM finished) AS images,
     (SELECT count(*) FROM annotations SEMI JOIN finished USING (image_id) WHERE stage <> 'audit') AS masks,
-    count(*) FILTER (revision = 1 AND source_mask_id IS NOT NULL AND NOT deleted) AS kept,
-    count(*) FILTER (revision = 1 AND source_mask_id IS NOT NULL AND deleted) AS deleted,
+    (SELECT count(*) FROM latest WHERE source_mask_id IS NOT NULL AND NOT deleted AND revision = 1) AS kept,
+    (SELECT count(*) FROM latest WHERE source_mask_id IS NOT NULL AND deleted) AS deleted,
     count(DISTINCT mask_id) FILTER (clicks > 0 OR brushed > 0) AS worked_on,
     coalesce(sum(clicks), 0)::BIGINT AS clicks,
     coalesce(sum(seconds) FILTER (clicks > 0 OR brushed > 0), 0)::DOUBLE AS drawing_seconds,
@@ -40,7 +48,7 @@ class Assignment:
 
 
 def unfinished(connection: duckdb.DuckDBPyConnection, work: Assignment) -> int:
-    """How many images of the queue nobody has finished or skipped.
+    """How many images of the queue nobody has finished or skipped since a reviewer sent them back, if one did.
 
     The app skips those that cannot be opened, and offers a skipped one to others alone, of whom there may be none.
     """
