@@ -27,7 +27,18 @@ from workflows.models import Model, find_model, stored_model
 from workflows.rounds.config import EngineConfig, SimulationSettings, StageSettings, as_document
 from workflows.rounds.detector_job import DetectorJob, train_on_ray
 from workflows.rounds.metrics import metrics_of
-from workflows.rounds.outcomes import Gated, Kind, Outcome, Queued, Staged, Trained, from_details, to_details
+from workflows.rounds.outcomes import (
+    Annotated,
+    Gated,
+    Kind,
+    Outcome,
+    Prefilled,
+    Queued,
+    Staged,
+    Trained,
+    from_details,
+    to_details,
+)
 from workflows.rounds.pictures import Truth
 from workflows.rounds.simulated import SimulationJob, simulate_on_ray
 from workflows.rounds.training import require_trainings
@@ -234,7 +245,7 @@ def _begun(engine: Engine, number: int, settings: StageSettings, earlier: Sequen
         record = replace(record, stage=settings.stage)  # nothing was settled, as where no image was left
         engine.write(record)
     current = Round(engine, settings, record, tuple(earlier))
-    _require_same(current)
+    require_same(current)
     return current
 
 
@@ -260,7 +271,8 @@ def last_model(engine: Engine, earlier: Sequence[RoundRecord]) -> str:
     return promoted[-1] if promoted else engine.first_model.model_id
 
 
-def _require_same(current: Round) -> None:
+def require_same(current: Round) -> None:
+    """Raises ValueError where engine.yaml changed in the middle of a round."""
     staged, record = current.find(Staged), current.record
     if record.stage != current.settings.stage:
         raise ValueError(
@@ -324,6 +336,12 @@ def _remark(current: Round, step: Step) -> str:
     if step.kind is Gated:
         gated = current.outcome(Gated)
         return f": {'promoted' if gated.promoted else 'not promoted'}, {gated.reason}"
+    if step.kind is Prefilled:
+        prefilled = current.outcome(Prefilled)
+        return f": {prefilled.masks} masks" if prefilled.threshold is not None else ": nothing, no mask is sure enough"
+    if step.kind is Annotated:
+        annotated = current.outcome(Annotated)
+        return f": {annotated.masks} masks on {annotated.images} images"
     return ""
 
 

@@ -6,7 +6,8 @@ from schemas.layout import DATASET_KEY
 from workflows.commands import SqlConfig
 from workflows.rounds.commands import RoundsConfig
 from workflows.rounds.config import EngineConfig, read_engine
-from workflows.rounds.engine import Means, WaitingError, open_engine, run_rounds
+from workflows.rounds.engine import Engine, Means, WaitingError, open_engine, run_rounds
+from workflows.rounds.outlook import after_people, outlook
 from workflows.rounds.steps import STEPS
 from workflows.sql import sql
 from workflows.storage import open_store
@@ -30,8 +31,18 @@ def rounds(config: RoundsConfig) -> int:
     if config.action == "status":
         if not open_store(described.dataset).exists(DATASET_KEY):
             raise ValueError(f"{described.dataset}: no round has begun; `sam-engine rounds run` begins the first")
-        return sql(SqlConfig(described.dataset, _STATUS, format="json" if config.json else "table"))
+        return _tell_status(config, described)
     return _go_on(config, described)
+
+
+def _tell_status(config: RoundsConfig, described: EngineConfig) -> int:
+    status = sql(SqlConfig(described.dataset, _STATUS, format="json" if config.json else "table"))
+    if not config.json:
+        from workflows.train.job import train
+
+        engine = Engine(described, open_store(described.dataset), Means(train), simulate=False)
+        print(f"\n{outlook(engine, STEPS, config.engine)}")
+    return status
 
 
 def _go_on(config: RoundsConfig, described: EngineConfig) -> int:
@@ -43,7 +54,7 @@ def _go_on(config: RoundsConfig, described: EngineConfig) -> int:
     try:
         over = run_rounds(engine, STEPS, most=config.steps)
     except WaitingError as waiting:
-        print(waiting)
+        print(f"{waiting}\n{after_people(config.engine)}")
         return 0
     print(f"{described.dataset}: {'all rounds are done' if over else 'stopped; the same command goes on'}")
     return 0

@@ -131,22 +131,37 @@ def prefill(now: Round) -> Prefilled:
 
 def annotate(now: Round) -> Annotated:
     """Let simulated annotators do the queue, or see whether people have. Raises WaitingError while they have not."""
-    engine, prefilled = now.engine, now.find(Prefilled)
-    run_id = prefilled.run_id if prefilled else None
-    queue, begun = now.outcome(Staged).queue, now.record.started_at
-    work = people.Assignment(now.number, now.settings.table_stage, queue, run_id, begun)
-    model = engine.model(now.record.model_before)
-    connection = engine.connect()
+    engine, work = now.engine, assignment(now)
     if engine.simulate:
         assert engine.config.simulation, "checked when the engine was opened"
+        model = engine.model(now.record.model_before)
         job = SimulationJob(engine.store.root, model, engine.config.simulation, work, engine.config.threads)
-        if todo := left_to_do(job, engine.store, connection, engine.truth):
+        if todo := left_to_do(job, engine.store, engine.connect(), engine.truth):
             engine.means.annotate(job, todo)
-        connection = engine.connect()
-    if left := people.unfinished(connection, work):
-        command = people.invitation(engine.config.dataset, model.path, work)
-        raise WaitingError(f"round {now.number} waits for {left} of {len(queue)} images to be annotated:\n  {command}")
-    return people.told(connection, work)
+    elif wanted := what_people_do(now):
+        raise WaitingError(wanted)
+    return people.told(engine.connect(), work)
+
+
+def assignment(now: Round) -> people.Assignment:
+    """What the annotators of a round that has been staged, and prefilled where it is to be, are given."""
+    prefilled = now.find(Prefilled)
+    run_id = prefilled.run_id if prefilled else None
+    queue, begun = now.outcome(Staged).queue, now.record.started_at
+    return people.Assignment(now.number, now.settings.table_stage, queue, run_id, begun)
+
+
+def what_people_do(now: Round) -> str:
+    """How many images a round waits for, and the command that lets people annotate them; empty when none is left."""
+    engine, work = now.engine, assignment(now)
+    left = people.unfinished(engine.connect(), work)
+    if not left:
+        return ""
+    command = people.invitation(engine.config.dataset, engine.model(now.record.model_before).path, work)
+    return (
+        f"round {now.number} waits for {left} of {len(work.queue)} images to be annotated; people do it in the app of "
+        f"this command:\n  {command}"
+    )
 
 
 def snapshot(now: Round) -> Snapshot:
