@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import secrets
 import socket
 import sys
@@ -47,7 +49,10 @@ def _listen(config: AnnotateConfig) -> socket.socket:
             (config.host, config.port), family=socket.AF_INET6 if ":" in config.host else socket.AF_INET, backlog=256
         )
     except OSError as error:
-        raise OSError(f"cannot listen on {config.host} port {config.port}: {error.strerror}") from error
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        taken = "; end what listens there, as the app of an earlier round, or take another --port"
+        hint = taken if error.errno == errno.EADDRINUSE else ""
+        raise OSError(f"cannot listen on {config.host} port {config.port}: {why}{hint}") from error
 
 
 def address_of(config: AnnotateConfig, port: int, token: str | None) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+from dataclasses import replace
 from math import inf
 
 import pytest
 
 from workflows.annotate.commands import AnnotateConfig, EmbedConfig
+from workflows.annotate.serve import annotate
 
 
 @pytest.mark.parametrize(
@@ -33,3 +36,11 @@ def test_refusals(name: str, value: object, complaint: str) -> None:
 def test_embedding_takes_positive_numbers_alone(name: str) -> None:
     with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} is -1; it must be positive"):
         EmbedConfig(dataset="data", **{name: -1})  # type: ignore[arg-type]
+
+
+def test_a_port_that_is_taken_is_said_once_with_what_to_do(config: AnnotateConfig) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OSError, match=f"127.0.0.1 port {port}: Address already in use; end what listens") as told:
+            annotate(replace(config, port=port, browser_decoder=False))
+    assert str(told.value).count("ddress already in use") == 1
