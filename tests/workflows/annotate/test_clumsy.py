@@ -26,6 +26,11 @@ _FINGER = """([kind, id, x, y]) => document.getElementById("viewport").dispatchE
   pointerId: id, pointerType: "touch", clientX: x, clientY: y, button: 0, buttons: 1, bubbles: true,
 }))"""
 
+_SHOWN_BELOW = """() => {
+  const canvas = document.getElementById("saved-layer");
+  return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean);
+}"""
+
 
 def told(config: AnnotateConfig, sql: str) -> list[tuple[Any, ...]]:
     return connect(config.dataset).execute(sql).fetchall()
@@ -119,6 +124,22 @@ def test_an_edit_that_was_reloaded_is_not_thrown_away(browser: Browser, running:
     ada.ready().press("j")
     expect(ada.page.locator("#message")).to_have_text("Save (Enter) or discard (Esc) the mask in work first.")
     assert (ada.seen() == edited).all()
+
+
+def test_what_was_erased_before_a_reload_does_not_show_below(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = sit_down(browser, running(config, images=ONE).address, "Ada")
+    draw(ada, (0.1, 0.5), (0.9, 0.5))
+    ada.press("Enter", "j", "e")
+    ada.drag((0.1, 0.5), (0.5, 0.5))
+    ada.kept()
+    assert not ada.page.evaluate(_SHOWN_BELOW)
+    ada.page.reload()
+    ada.ready()
+    assert not ada.page.evaluate(_SHOWN_BELOW)
+    ada.press("Escape")
+    assert ada.page.evaluate(_SHOWN_BELOW)
 
 
 def test_what_was_undone_is_in_nobodys_way(browser: Browser, running: Start, config: AnnotateConfig) -> None:

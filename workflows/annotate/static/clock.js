@@ -50,6 +50,11 @@ export class Clock {
     this.#reminded = false;
   }
 
+  /** Seconds since a person did something. */
+  get silence() {
+    return (performance.now() - this.#last) / 1000;
+  }
+
   get maskSeconds() {
     return this.#sinceMask + Math.min(SILENCE, (performance.now() - this.#last) / 1000);
   }

@@ -6,6 +6,8 @@ import { fromServer, idOf } from "./masks.js";
 import { $, complain, say, showImage, showQueue } from "./panel.js";
 
 const HEARTBEAT = 60_000; // milliseconds
+const LOOK_AGAIN = 10_000;
+const NOTHING = "Nothing left to do";
 const RETRY = 3000;
 /** What the server answers where an image cannot be opened; while a store is away (503) one only has to wait. */
 const NOT_AN_IMAGE = [400, 404, 422, 500];
@@ -15,6 +17,7 @@ export class Images {
   #desk;
   #saved;
   #turns = Promise.resolve();
+  #resting = false; // whether nothing was left for this person
 
   constructor(desk, saved) {
     [this.#desk, this.#saved] = [desk, saved];
@@ -23,6 +26,8 @@ export class Images {
   /** Opens the first image, as soon as the server can be reached. */
   async begin() {
     setInterval(() => this.#heartbeat(), HEARTBEAT);
+    setInterval(() => this.#lookAgain(), LOOK_AGAIN);
+    addEventListener("focus", () => this.#lookAgain());
     if (!(await this.#turn(() => this.#advance()))) this.#advanceLater();
   }
 
@@ -98,6 +103,7 @@ export class Images {
     const desk = this.#desk;
     document.documentElement.dataset.image = "";
     desk.clear();
+    this.#resting = false;
     desk.item = item;
     showImage(item, reviewing);
     if (item.note) complain(`Sent back: ${item.note}`);
@@ -108,7 +114,7 @@ export class Images {
     for (const mask of await desk.outbox.pendingMasks(item.image_id)) this.#merge(mask);
     desk.view.setMasks(desk.masks);
     const draft = await desk.outbox.draft(item.image_id);
-    if (draft) editor.restore(draft);
+    if (draft) this.#takeUp(draft, editor);
     editor.onChange = () => desk.changed();
     desk.editor = editor;
     desk.view.onMove(); // by whom zoomed in while it opened
@@ -120,6 +126,14 @@ export class Images {
     say(`${item.name}, ${desk.masks.length} masks`);
   }
 
+  /** Goes on with a mask in work. The saved one that it is an edit of does not lie below: erased pixels would seem to stay. */
+  #takeUp(draft, editor) {
+    const { view, masks } = this.#desk;
+    editor.restore(draft);
+    const edited = masks.find(({ id }) => id === draft.origin?.id);
+    if (edited) view.setMask({ ...edited, hidden: true });
+  }
+
   /** A mask that waits in the outbox takes the place of what the server knew. */
   #merge(saved) {
     const desk = this.#desk;
@@ -128,9 +142,20 @@ export class Images {
   }
 
   #close(why) {
+    this.#resting = why === NOTHING;
     this.#desk.clear();
     showImage(null, false, why);
     say(why);
+  }
+
+  /** Asks again where nothing was left: an image may be sent back or given up, and another task may begin. Whoever has
+   * gone away gets none, for others would wait for it. */
+  async #lookAgain() {
+    const { clock, project } = this.#desk;
+    if (document.hidden || clock.silence > project.lease_seconds) return;
+    await this.#turn(async () => {
+      if (this.#resting && !(await this.#advance()) && !this.#resting) this.#wait();
+    });
   }
 
   /** Takes the next image, after the server knows all that was done to this one; whether it could be reached. */
@@ -142,7 +167,7 @@ export class Images {
     try {
       const item = await api.nextImage(desk.annotator);
       if (item) await this.#open(item, false);
-      else this.#close("Nothing left to do");
+      else if (!this.#resting) this.#close(NOTHING);
       return true;
     } catch (error) {
       return this.#notOpened(error, "skip");
@@ -178,10 +203,10 @@ export class Images {
     }, RETRY);
   }
 
-  /** Says that the image is still being worked on. */
+  /** Says that the image is still being worked on, if it is: a page that was left open holds none for ever. */
   async #heartbeat() {
-    const { item, annotator } = this.#desk;
-    if (!item || document.hidden) return;
+    const { item, annotator, clock } = this.#desk;
+    if (!item || document.hidden || clock.silence > HEARTBEAT / 1000) return;
     try {
       await api.hold(item.image_id, annotator);
     } catch (error) {
