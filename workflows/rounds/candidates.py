@@ -49,9 +49,13 @@ def note_held_out(truth: Truth, count: int, store: Store) -> None:
 
 
 def choose_queue(engine: Engine, settings: StageSettings, model: Model, *, seed: int) -> tuple[str, ...]:
-    """The images of a round by its policy: of those that nobody has finished and that are not held out."""
+    """The images of a round by its policy: of those that nobody has finished and that are not held out.
+
+    What the source has by now is noted first, so that images which were added since the last round are among them.
+    """
     if settings.stage == "automatic":
         return ()
+    note_images(engine.config.images, engine.store)
     connection = engine.connect()
     unfinished = dict(connection.execute(_FRESH).fetchall())
     held_out = engine.held_out.find(unfinished)

@@ -322,7 +322,12 @@ def _without_free(settings: Mapping[str, Any]) -> dict[str, Any]:
 def queue_settings(config: EngineConfig, settings: StageSettings) -> dict[str, object]:
     """What of engine.yaml decides which images a round gets."""
     asked = {"images": settings.images, "policy": settings.policy}
-    return asked | {"held_out": config.held_out, "candidates": config.candidates, "seed": config.seed}
+    return asked | {
+        "source": config.images,
+        "held_out": config.held_out,
+        "candidates": config.candidates,
+        "seed": config.seed,
+    }
 
 
 def next_queue(now: Round) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from workflows.failures import one_line, tell_left_out
 from workflows.generate import generate
 from workflows.images import ImageError
 from workflows.rounds import people
-from workflows.rounds.candidates import annotated_held_out, choose_queue, note_held_out, note_images
+from workflows.rounds.candidates import annotated_held_out, choose_queue, note_held_out
 from workflows.rounds.config import SimulationSettings
 from workflows.rounds.detector_job import DetectorJob, load_detector
 from workflows.rounds.engine import (
@@ -54,7 +54,7 @@ from workflows.rounds.proposals import Judged, as_generation, choose_threshold, 
 from workflows.rounds.simulated import SimulationJob, left_to_do, true_rows
 from workflows.rounds.small_run import write_run
 from workflows.rounds.training import settings_of, training_command
-from workflows.runs import run_record
+from workflows.runs import open_dataset, run_record
 from workflows.train.loop import MachineError, NoRoomError
 
 _STANDING = """
@@ -71,13 +71,13 @@ SELECT count(*) FILTER (status = 'ok'), coalesce(sum(n_masks), 0)::BIGINT FROM o
 
 
 def stage(now: Round) -> Staged:
-    """Settle model and queue. The first round also notes the images of the source in the data set, and looks whether
-    models can be measured on the held-out ones, before anybody works for it. That simulated annotators have true masks
-    is seen here too: engine.yaml could not be mended any more in the middle of the round."""
+    """Settle model and queue. The first round also looks whether models can be measured on the held-out images, before
+    anybody works for it. That simulated annotators have true masks is seen here too: engine.yaml could not be mended in
+    the middle of the round any more."""
     engine = now.engine
     if now.number == 1:
         require_measurable(engine.held_out, engine.config.evaluation)
-        note_images(engine.config.images, engine.store)
+        open_dataset(engine.store)
     queue = next_queue(now)
     if not queue and now.settings.stage != "automatic":
         seed = engine.config.seed + now.number - 1
@@ -85,7 +85,8 @@ def stage(now: Round) -> Staged:
     if not queue and now.settings.stage != "automatic":
         raise ValueError(
             f"round {now.number}: no image is left to annotate: each is finished, held out, or left out as it cannot "
-            "be read; take fewer rounds, fewer images in each, or bring back what cannot be read"
+            f"be read; add images to {engine.config.images}, bring back what cannot be read, or "
+            "take fewer rounds, fewer images in each"
         )
     if engine.simulate and queue:
         true_rows(queue, engine.connect(), engine.truth)

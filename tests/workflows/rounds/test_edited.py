@@ -14,7 +14,7 @@ from tests.workflows.rounds.state import state_of
 from tests.workflows.train.conftest import picture
 from workflows.rounds import steps
 from workflows.rounds.config import parse_engine
-from workflows.rounds.engine import WaitingError, run_rounds
+from workflows.rounds.engine import Engine, WaitingError, run_rounds
 from workflows.rounds.evaluate import measure
 from workflows.rounds.outcomes import Evaluated, Figures, Queued, Staged, from_details
 from workflows.rounds.steps import STEPS
@@ -47,6 +47,30 @@ def test_a_finished_engine_goes_on_with_another_round(document: Document, opened
     queues = [from_details(Staged, engine.read(number).details).queue for number in (1, 2)]
     assert [len(queue) for queue in queues] == [2, 2]
     assert not set(queues[0]) & set(queues[1])
+
+
+def test_images_that_were_added_are_annotated_too(document: Document, opened: Opened, tmp_path: Path) -> None:
+    """In the folder, or in another one that engine.yaml names since: also where none was left without them."""
+    document["stages"] = [{"stage": "assisted_manual", "images": 4, "rounds": 4}]
+    config = parse_engine(document, where="e")
+    run_rounds(opened(config), STEPS, most=14, tell=lambda _: None)  # 6 images in two rounds
+    with pytest.raises(ValueError, match=r"round 3: no image is left to annotate: .*; add images to .*/pool/images, "):
+        finish(opened(config, simulate=False))
+    for added in save_pictures(tmp_path / "added", (20, 21)).glob("*/*"):
+        added.rename(tmp_path / "pool" / added.parent.name / added.name)
+    assert _names_of_round(opened(config, simulate=False), 3) == {"20.png", "21.png"}
+    run_rounds(opened(config), STEPS, most=6, tell=lambda _: None)
+    document |= {"images": str(tmp_path / "second" / "images")}
+    document["simulation"]["truth"] = str(save_pictures(tmp_path / "second", (22,)))
+    assert _names_of_round(opened(parse_engine(document, where="e"), simulate=False), 4) == {"22.png"}
+
+
+def _names_of_round(engine: Engine, number: int) -> set[str]:
+    """File names of the images that a round gets, which is about to begin."""
+    run_rounds(engine, STEPS, most=1, tell=lambda _: None)
+    queue = from_details(Staged, engine.read(number).details).queue
+    names = dict(engine.connect().execute("SELECT image_id, uris[1] FROM images").fetchall())
+    return {Path(names[image]).name for image in queue}
 
 
 @pytest.mark.parametrize("change", ["images", "held_out"])
