@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from workflows.rounds.engine import FINISHED, Engine, Round, Step, Steps, require_same
+from workflows.rounds.engine import FINISHED, Engine, Round, Steps, require_same
 from workflows.rounds.outcomes import Annotated
 from workflows.rounds.steps import what_people_do
 
@@ -37,10 +37,9 @@ def _within(now: Round, steps: Steps, path: str) -> str:
     except ValueError as error:
         return str(error)
     left = [step for step in steps[now.settings.stage] if step.name not in now.record.details]
-    if left and left[0].kind is Annotated and (wanted := what_people_do(now)):
-        return f"{wanted}\n{after_people(path)}"
-    return f"round {now.number} goes on with {_name(left)}: {command_of(path)} does it, if none is at work already"
-
-
-def _name(left: list[Step]) -> str:
-    return left[0].name if left else "its end"
+    if left and left[0].kind is Annotated:
+        if wanted := what_people_do(now):
+            return f"{wanted}\n{after_people(path)}"
+        return f"round {now.number}: all images are finished or skipped, {command_of(path)} goes on"
+    does = left[0].name if left else "its end"
+    return f"round {now.number} goes on with {does}: {command_of(path)} does it, if none is at work already"

@@ -19,6 +19,7 @@ from tests.workflows.rounds.conftest import Document, Opened, finish
 from workflows.rounds.config import EngineConfig, parse_engine
 from workflows.rounds.engine import Engine, WaitingError, run_rounds
 from workflows.rounds.outcomes import Annotated, Staged, from_details
+from workflows.rounds.outlook import outlook
 from workflows.rounds.steps import STEPS
 
 BITMAP = discs(1)[0]
@@ -62,8 +63,11 @@ def test_an_image_that_a_reviewer_sent_back_is_waited_for(waiting: Engine, do: D
     do(0, "send_back", "bob")
     with pytest.raises(WaitingError, match="waits for 1 of 2 images"):
         finish(waiting)
+    assert outlook(waiting, STEPS, "e").startswith("round 1 waits for 1 of 2 images")
     do(0, "finish")
     do(1, "accept", "bob")
+    ready = "round 1: all images are finished or skipped, `sam-engine rounds run e` goes on"
+    assert outlook(waiting, STEPS, "e") == ready
     assert run_rounds(waiting, STEPS, most=1, tell=lambda _: None) is False
 
 
