@@ -47,13 +47,13 @@ class Assignment:
     begun: datetime
 
 
-def unfinished(connection: duckdb.DuckDBPyConnection, work: Assignment) -> int:
-    """How many images of the queue nobody has finished or skipped since a reviewer sent them back, if one did.
+def unfinished(connection: duckdb.DuckDBPyConnection, work: Assignment) -> set[str]:
+    """The images of the queue that nobody has finished or skipped since a reviewer sent them back, if one did.
 
     The app skips those that cannot be opened, and offers a skipped one to others alone, of whom there may be none.
     """
     done = {row[0] for row in connection.execute(_SETTLED, [work.number, str(work.stage)]).fetchall()}
-    return sum(image not in done for image in work.queue)
+    return set(work.queue) - done
 
 
 def told(connection: duckdb.DuckDBPyConnection, work: Assignment) -> Annotated:

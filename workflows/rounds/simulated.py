@@ -27,7 +27,7 @@ from workflows.annotate.journal import Journal, Task
 from workflows.failures import one_line
 from workflows.models import Model
 from workflows.rounds.config import SimulationSettings
-from workflows.rounds.people import Assignment
+from workflows.rounds.people import Assignment, unfinished
 from workflows.rounds.pictures import Desk, Truth
 from workflows.sql import connect
 from workflows.storage import Store, open_store
@@ -36,7 +36,14 @@ SIMULATED = "simulated"
 Masks = NDArray[np.bool_]
 _DRAWN_ALREADY = 0.5  # IoU from which an object counts as drawn
 _EVENTS_PER_PART = 1_000_000
-_PROPOSED = "SELECT mask_id, rle, height, width FROM masks WHERE run_id = ? AND image_id = ? ORDER BY mask_id"
+_PROPOSED = """
+WITH decided AS (
+    FROM annotation_revisions WHERE image_id = $image AND round = $round AND stage = $stage AND session <> $session
+)
+SELECT mask_id, rle, height, width FROM masks
+ANTI JOIN decided ON decided.source_mask_id = masks.mask_id
+WHERE masks.run_id = $run AND masks.image_id = $image ORDER BY mask_id
+"""
 _SIZES = "SELECT image_id, bytes FROM images WHERE list_contains(?::TEXT[], image_id)"
 
 
@@ -59,11 +66,14 @@ class SimulationJob:
 def left_to_do(
     job: SimulationJob, store: Store, connection: duckdb.DuckDBPyConnection, truth: Truth
 ) -> list[dict[str, Any]]:
-    """Images of the queue that are not saved: `place` in the queue, `image_id`, and the `row` of their true masks.
+    """Images of the queue that nobody has finished or skipped, and that are not saved: `place` there, `image_id`,
+    and the `row` of their true masks.
 
     Raises ValueError for an image that the true masks say nothing of.
     """
-    todo = [(place, image) for place, image in enumerate(job.work.queue) if not _is_saved(job, store, place)]
+    left = unfinished(connection, job.work)
+    queue = [(place, image) for place, image in enumerate(job.work.queue) if image in left]
+    todo = [(place, image) for place, image in queue if not _is_saved(job, store, place)]
     rows = true_rows([image for _, image in todo], connection, truth)
     return [{"place": place, "image_id": image, "row": rows[image]} for place, image in todo]
 
@@ -117,7 +127,7 @@ class SimulatedAnnotator:
         job, settings = self._job, self._job.settings
         # What this very save left behind before it was killed does not count as standing.
         found = [other for other in self._journal.masks_of(image_id) if other["session"] != job.session]
-        proposed = _proposed(self._connection, job.work.run_id, image_id)
+        proposed = _proposed(self._connection, job, image_id)
         begun = job.work.begun + place * timedelta(seconds=2 * settings.seconds_per_image)
         sitting = _Sitting(self._desk, self._truth.read(row).masks, settings, image_id, begun, job.work.number)
         save = sitting.save([_decoded(other) for other in found], proposed, first=place * _EVENTS_PER_PART + 1)
@@ -230,10 +240,13 @@ def _actions(mask: SavedMask) -> list[str]:
     return ["click"] * mask.clicks + (["brush"] if mask.brushed else []) + ["save_mask"]
 
 
-def _proposed(connection: duckdb.DuckDBPyConnection, run_id: str | None, image_id: str) -> list[Proposal]:
-    if run_id is None:
+def _proposed(connection: duckdb.DuckDBPyConnection, job: SimulationJob, image_id: str) -> list[Proposal]:
+    """What is prefilled on an image, and no person has accepted, changed or deleted."""
+    work = job.work
+    if work.run_id is None:
         return []
-    rows = connection.execute(_PROPOSED, [run_id, image_id]).fetchall()
+    asked = {"run": work.run_id, "image": image_id, "round": work.number, "stage": str(work.stage)}
+    rows = connection.execute(_PROPOSED, asked | {"session": job.session}).fetchall()
     return [Proposal(mask_id, rle.decode(counts, (height, width))) for mask_id, counts, height, width in rows]
 
 

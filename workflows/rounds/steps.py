@@ -155,7 +155,7 @@ def assignment(now: Round) -> people.Assignment:
 def what_people_do(now: Round) -> str:
     """How many images a round waits for, and the command that lets people annotate them; empty when none is left."""
     engine, work = now.engine, assignment(now)
-    left = people.unfinished(engine.connect(), work)
+    left = len(people.unfinished(engine.connect(), work))
     if not left:
         return ""
     command = people.invitation(engine.config.dataset, engine.model(now.record.model_before).path, work)
