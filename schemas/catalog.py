@@ -4,8 +4,11 @@ A connection is a snapshot of the files that were committed when it was made. It
 nothing else, and write nowhere, whoever wrote it.
 """
 
+import re
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -67,7 +70,8 @@ def connect(root: str | Path, *, filesystem: pafs.FileSystem | None = None) -> d
     _create(connection, "run_records", records_table(RunRecord, run_records(place)))
     _create(connection, "model_records", records_table(ModelRecord, model_records(place)))
     _create(connection, "round_records", records_table(RoundRecord, round_records(place)))
-    connection.execute(files("schemas").joinpath("views.sql").read_text(encoding="utf-8"))
+    with _complaints():
+        connection.execute(files("schemas").joinpath("views.sql").read_text(encoding="utf-8"))
     connection.execute(_CLOSE)
     return connection
 
@@ -78,9 +82,16 @@ def query(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     Raises:
         QueryError: DuckDB's complaint in one line.
     """
-    try:
+    with _complaints():
         answer = connection.sql(sql)
         return pa.table({}) if answer is None else answer.to_arrow_table()
+
+
+@contextmanager
+def _complaints() -> Iterator[None]:
+    """Raises QueryError for what DuckDB, or the files that it reads, complain about."""
+    try:
+        yield
     except (duckdb.Error, PermissionError, FileNotFoundError) as error:
         raise QueryError(_one_line(str(error))) from error
 
@@ -97,7 +108,7 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -
 
 
 def _one_line(message: str) -> str:
-    """What DuckDB complains about, without the quoted statement; of a Python traceback its last line."""
+    """What DuckDB complains about, without the quoted statement; of a Python traceback what was said in the end."""
     if "Traceback" in message:
-        return message.strip().splitlines()[-1]
+        return re.sub(r"^[\w.]+: ", "", message.strip().splitlines()[-1])
     return " ".join(message.split("\n\nLINE ")[0].split())

@@ -92,7 +92,8 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
 
         Raises:
             PermissionError: `mode` asks to write.
-            FileNotFoundError: the key is not a committed file of this data set.
+            FileNotFoundError: the key is not a committed file of this data set, or, at the first read, is another one
+                by now.
         """
         key = _key(path)
         if mode != "rb":
@@ -100,7 +101,20 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
         self._size(key)
         if key in self._built_in:
             return _File(lambda: pa.BufferReader(self._built_in[key]))
-        return _File(lambda: self._filesystem.open_input_file(f"{self._root}/{key}"))
+        return _File(lambda: self._open_listed(key))
+
+    def _open_listed(self, key: str) -> pa.NativeFile:
+        """A file as it was listed. What derives from masks (relations, tags) is replaced under the same names, and the
+        footer that DuckDB has read of one is none of the other's.
+
+        Raises:
+            FileNotFoundError: another one has taken its place.
+        """
+        file = self._filesystem.open_input_file(f"{self._root}/{key}")
+        if file.size() != self._sizes[key]:
+            file.close()
+            raise FileNotFoundError(f"{key}: another command has written it anew just now; ask again")
+        return file
 
     def _read_spans(self, keys: list[str]) -> None:
         """Reads the footers that were not read yet, side by side: in an object store each is a request."""

@@ -16,7 +16,7 @@ import pytest
 from schemas import layout
 from schemas.catalog import QueryError, connect, query
 from schemas.records import ModelRecord, RoundRecord, to_json
-from schemas.tables import ANNOTATIONS, EVENTS, MASKS, OUTCOMES
+from schemas.tables import ANNOTATIONS, EVENTS, MASKS, OUTCOMES, RELATIONS
 from tests.schemas import rows
 
 OTHER_RUN = "other-0123456789ab"
@@ -345,6 +345,18 @@ def test_other_files_of_the_data_set_do_not_exist(connection: duckdb.DuckDBPyCon
         assert answer(connection, f"SELECT * FROM read_text('dataset://{path}')") == []
     unfinished = layout.masks_key(rows.RUN, 2)
     assert answer(connection, f"SELECT * FROM glob('dataset://{unfinished}')") == []
+
+
+def test_what_is_written_anew_while_it_is_asked_for_is_said_in_words(root: Path) -> None:
+    """`relate` and `tag` replace files under their names; such bytes mean nothing with the footer of before."""
+    key, row = layout.relations_key(rows.RUN, 0), {"run_id": rows.RUN, "image_id": rows.image("a"), "mask_id": "m"}
+    row |= {"depth": 0, "parts": 0, "containment": 0.9, "duplicate_threshold": 0.9}
+    table = pa.Table.from_pylist([row], schema=RELATIONS)
+    rows.put(root, key, table)
+    connection = connect(root)
+    rows.put(root, key, pa.Table.from_pylist([row, row | {"mask_id": "another mask"}], schema=RELATIONS))
+    with pytest.raises(QueryError, match=f"^{key}: another command has written it anew just now; ask again$"):
+        query(connection, "SELECT * FROM relations")
 
 
 def test_complaints_are_one_line(connection: duckdb.DuckDBPyConnection) -> None:

@@ -46,6 +46,19 @@ def test_a_file_that_is_never_read_is_never_opened(window: CommittedFiles, tmp_p
     window.open("masks/a.txt").close()
 
 
+def test_a_file_that_another_took_the_place_of_is_not_read(window: CommittedFiles, tmp_path: Path) -> None:
+    early, late = window.open("masks/a.txt"), window.open("masks/a.txt")
+    assert early.read(4) == b"this"
+    other = tmp_path / "other"
+    other.write_text("this is another file")
+    other.replace(tmp_path / "masks" / "a.txt")
+    assert early.read() == b" is a.txt"
+    with pytest.raises(
+        FileNotFoundError, match=r"masks/a\.txt: another command has written it anew"
+    ):
+        late.read(4)
+
+
 @pytest.mark.parametrize("key", ["masks/unfinished.txt", "../secret", "/etc/passwd", "masks/../masks/a.txt", ""])
 def test_nothing_else_is_there(window: CommittedFiles, key: str) -> None:
     with pytest.raises(FileNotFoundError, match="not a committed file of this data set"):
