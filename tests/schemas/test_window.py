@@ -53,9 +53,7 @@ def test_a_file_that_another_took_the_place_of_is_not_read(window: CommittedFile
     other.write_text("this is another file")
     other.replace(tmp_path / "masks" / "a.txt")
     assert early.read() == b" is a.txt"
-    with pytest.raises(
-        FileNotFoundError, match=r"masks/a\.txt: another command has written it anew"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"masks/a\.txt: another command has written it anew"):
         late.read(4)
 
 
