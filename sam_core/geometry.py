@@ -6,6 +6,7 @@ Coordinates are xy, sizes are (height, width), both in px. Rules: `ResizeLongest
 """
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -46,10 +47,13 @@ def frame_of(
     """The frame of a crop (by default the whole image) for a model with square inputs of `image_size` px.
 
     The longest side becomes `image_size`, the other is rounded half up; at least one pixel remains of it, where the
-    released code would ask for an empty image. Raises ValueError for a crop that is empty or leaves the image.
+    released code would ask for an empty image. Raises ValueError for a crop that is empty, leaves the image or
+    ends within a pixel.
     """
     height, width = original_size
     x0, y0, x1, y1 = crop_box = crop_box or (0, 0, width, height)
+    if not all(isinstance(edge, Integral) for edge in crop_box):
+        raise ValueError(f"crop {crop_box} must be whole px")
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
         raise ValueError(f"crop {crop_box} does not lie in an image of {width}x{height} px")
     scale = image_size / max(y1 - y0, x1 - x0)

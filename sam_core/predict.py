@@ -90,6 +90,7 @@ def _to_input(prompts: Prompts, frame: Frame, sam: Sam) -> Prompts:
         None if part is None else part.to(sam.device)
         for part in (prompts.points, prompts.labels, prompts.boxes, prompts.mask_logits, prompts.text)
     )
+    _require_places(points, boxes)
     _require_labels(labels)
     _require_mask_size(mask_logits, sam.config.low_res_size)
     return Prompts(
@@ -99,6 +100,14 @@ def _to_input(prompts: Prompts, frame: Frame, sam: Sam) -> Prompts:
         mask_logits=mask_logits,
         text=text,
     )
+
+
+def _require_places(points: Tensor | None, boxes: Tensor | None) -> None:
+    """Outside of the image is a place, too, as for the released code."""
+    if not all(places.isfinite().all() for places in (points, boxes) if places is not None):
+        raise ValueError("coordinates of a prompt must be finite numbers")
+    if boxes is not None and not (boxes[:, :2] <= boxes[:, 2:]).all():
+        raise ValueError("boxes of a prompt are x0, y0, x1, y1, with x0 <= x1 and y0 <= y1")
 
 
 def _require_labels(labels: Tensor | None) -> None:

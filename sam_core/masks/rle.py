@@ -31,15 +31,17 @@ _LONGEST = 13  # groups of any int64
 
 
 def encode(mask: Mask) -> bytes:
-    """COCO compressed counts of a bool mask [H, W]."""
+    """COCO compressed counts of a bool mask [H, W]. Raises ValueError for any other array."""
     return compress(run_lengths(mask))
 
 
 def decode(rle: bytes, size: tuple[int, int]) -> Mask:
     """The bool mask [H, W] of COCO compressed counts; size is (height, width).
 
-    Raises ValueError when the runs do not add up to the pixels of that size.
+    Raises ValueError when the runs do not add up to the pixels of that size, or are no bytes.
     """
+    if not isinstance(rle, bytes):
+        raise ValueError(f"compressed counts are bytes, not {type(rle).__name__}; those of a JSON need .encode()")
     height, width = size
     runs, _ = decompress_all([rle], size)
     inside = np.arange(len(runs)) % 2 == 1
@@ -52,7 +54,9 @@ def area(rle: bytes) -> int:
 
 
 def run_lengths(mask: Mask) -> Runs:
-    """int64 run lengths of a bool mask [H, W]."""
+    """int64 run lengths of a bool mask [H, W]. Raises ValueError for any other array."""
+    if mask.ndim != 2 or mask.dtype != np.bool_:
+        raise ValueError(f"a mask is bool [H, W], not {mask.dtype} {list(mask.shape)}")
     pixels = mask.ravel(order="F")
     starts = np.flatnonzero(np.diff(pixels, prepend=False))
     return np.diff(starts, prepend=0, append=pixels.size)

@@ -162,6 +162,8 @@ def _as_points(prompts: Prompts) -> tuple[Tensor, Tensor]:
 def _check(name: str, part: Tensor | None, shape: tuple[int | None, ...]) -> None:
     if part is None:
         return
+    if not isinstance(part, Tensor):
+        raise ValueError(f"{name} of a prompt are a tensor, not {type(part).__name__}; torch.as_tensor makes one")
     fits = part.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, part.shape, strict=True))
     if not fits:
         wanted = ", ".join("*" if want is None else str(want) for want in shape)

@@ -48,6 +48,12 @@ def test_crops_that_leave_the_image_or_are_empty_are_refused(box):
         frame_of((300, 451), image_size=64, crop_box=box)
 
 
+def test_crops_begin_and_end_between_pixels():
+    assert frame_of((300, 451), image_size=64, crop_box=tuple(np.array([0, 0, 9, 9]))).crop_size == (9, 9)
+    with pytest.raises(ValueError, match=r"crop \(0, 0, 9.5, 9\) must be whole px"):
+        frame_of((300, 451), image_size=64, crop_box=(0, 0, 9.5, 9))
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_points_and_boxes_move_as_in_the_released_code(size):
     rng = np.random.default_rng(0)

@@ -74,6 +74,17 @@ def test_no_runs_are_no_text() -> None:
     assert rle.compress_all(*rle.joined(runs)) == [b"4", b"", b"04"]
 
 
+@pytest.mark.parametrize("mask", [np.zeros((2, 3, 4), bool), np.zeros((3, 4), np.uint8), np.zeros(4, bool)])
+def test_what_is_no_mask_is_refused(mask: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"a mask is bool \[H, W\], not (bool|uint8) \["):
+        rle.encode(mask)
+
+
+def test_counts_of_a_json_are_text() -> None:
+    with pytest.raises(ValueError, match=r"counts are bytes, not str; those of a JSON need \.encode\(\)"):
+        rle.decode("04", (2, 2))  # type: ignore[arg-type]
+
+
 def test_runs_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match="run lengths of 12 px do not fit a mask of 5x3 px"):
         rle.decode(rle.encode(np.ones((3, 4), bool)), (3, 5))

@@ -32,7 +32,8 @@ def prompts_of_every_kind(config: SamConfig, *, n: int) -> dict[str, Prompts]:
     """N random prompts in each combination of points, boxes and masks; coordinates inside the model input."""
     side, low = config.image_size, config.low_res_size
     points, labels = torch.rand(n, 3, 2) * side, torch.randint(-1, 2, (n, 3))
-    boxes, masks = torch.rand(n, 4) * side, torch.randn(n, 1, low, low) * 8
+    corners, masks = torch.rand(n, 2, 2) * side, torch.randn(n, 1, low, low) * 8
+    boxes = corners.sort(1).values.flatten(1)
     return {
         "click": Prompts(points[:, :1], torch.ones(n, 1, dtype=torch.int64)),
         "points": Prompts(points, labels),

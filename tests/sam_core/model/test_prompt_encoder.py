@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,6 +75,8 @@ POINTS, LABELS = torch.zeros(2, 3, 2), torch.zeros(2, 3, dtype=torch.int64)
         ({}, "it has none"),
         ({"points": POINTS}, "come together"),
         ({"labels": LABELS}, "come together"),
+        ({"points": POINTS.tolist(), "labels": LABELS}, "points of a prompt are a tensor, not list; torch.as_tensor"),
+        ({"boxes": np.zeros((1, 4))}, "boxes of a prompt are a tensor, not ndarray"),
         ({"points": POINTS[0], "labels": LABELS}, r"points of a prompt must have shape \[\*, \*, 2\], not \[3, 2\]"),
         ({"points": POINTS, "labels": LABELS[:, :2]}, "need labels of shape"),
         ({"points": POINTS.long(), "labels": LABELS}, "floating-point"),
