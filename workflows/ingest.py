@@ -24,7 +24,7 @@ from workflows.image_rows import IMAGES_PER_PART, image_rows, now, on_each, show
 from workflows.listing import Listing
 from workflows.metadata import MetadataTable
 from workflows.runs import open_dataset
-from workflows.sizes import read_unread
+from workflows.sizes import count_unopened, read_unread
 from workflows.sources import ImageRef, list_images
 from workflows.storage import Store, open_store
 
@@ -43,13 +43,16 @@ def ingest_command(config: IngestConfig) -> int:
     with ingest(references, store, max_pixels=config.max_pixels) as listing:
         places, distinct, unreadable = listing.counts()
         other = read_unread(store, listing, max_pixels=config.max_pixels)
+        unopened = count_unopened(store, listing)
     print(f"{store.root}: {distinct:,} images at {places:,} places, {unreadable:,} unreadable")
     if said:
         print(said.usage())
     if other:
         print(f"{other:,} images cannot be read, or are not what the hash in {config.source} says: they have no size")
+    if unopened:
+        print(f"{unopened:,} images cannot be opened, and have no size; `sam-engine generate` tells why of each")
     tell_denied(denied)
-    return 1 if unreadable or other or denied else 0
+    return 1 if unreadable or other or unopened or denied else 0
 
 
 def ingest(references: Iterable[ImageRef], store: Store, *, max_pixels: int) -> Listing:

@@ -38,6 +38,10 @@ LEFT JOIN (
 ) AS seen ON seen.image_id = images.image_id
 ORDER BY images.image_id
 """
+_UNOPENED = """
+SELECT count(*) FROM (FROM images WHERE height IS NULL AND content_sha256 IS NOT NULL)
+SEMI JOIN wanted USING (image_id) ANTI JOIN unread_images USING (image_id)
+"""
 
 
 def read_unread(store: Store, listing: Listing, *, max_pixels: int) -> int:
@@ -57,6 +61,14 @@ def read_unread(store: Store, listing: Listing, *, max_pixels: int) -> int:
         batches = connection.sql("FROM unread ORDER BY image_id").to_arrow_reader(IMAGES_PER_PART)
         chunks = (pa.Table.from_batches([batch]) for batch in batches)
         return show(count, on_each(partial(read_chunk, store.root, max_pixels), chunks))
+
+
+def count_unopened(store: Store, listing: Listing) -> int:
+    """How many images of a source were read and have no size all the same: text, damaged files, too many pixels."""
+    with closing(connect(store.root)) as connection:
+        connection.register("wanted", listing.images())
+        ((count,),) = connection.execute(_UNOPENED).fetchall()
+    return int(count)
 
 
 def read_chunk(root: str, max_pixels: int, chunk: pa.Table) -> pa.Table:

@@ -92,6 +92,17 @@ def test_the_command_ingest_reads_what_a_source_names_by_hash(engine: Engine, ph
     assert [entry.key for entry in LocalStore(data).list("images")] == before
 
 
+def test_ingest_tells_of_files_that_are_no_images(engine: Engine, photos: Path, tmp_path: Path) -> None:
+    """Listed or stated by hash: they were counted as images, without a word."""
+    (photos / "photo-000.png").write_text("text")
+    (photos / "photo-001.png").write_bytes((photos / "photo-002.png").read_bytes()[:20])
+    for source, data in ((photos, tmp_path / "listed"), (write_list(photos), tmp_path / "stated")):
+        for _ in range(2):
+            done = engine("ingest", source, data)
+            assert done.status == 1
+            assert "6 places, 0 unreadable\n2 images cannot be opened, and have no size" in done.out
+
+
 def test_ingest_tells_of_files_that_are_not_what_their_hash_says(
     engine: Engine, photos: Path, tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
@@ -107,7 +118,7 @@ def test_ingest_tells_of_files_that_are_not_what_their_hash_says(
 def test_images_that_cannot_be_decoded_count_as_read(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "none.png").write_bytes(b"none")
-    assert engine("ingest", write_list(tmp_path / "photos"), tmp_path / "data").status == 0
+    assert engine("ingest", write_list(tmp_path / "photos"), tmp_path / "data").status == 1
     assert images(tmp_path / "data") == {"none.png": (None, None)}
     assert query(connect(str(tmp_path / "data")), "FROM unread_images").num_rows == 0
 
