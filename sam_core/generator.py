@@ -138,7 +138,7 @@ class MaskGenerator:
     ) -> Iterator[tuple[NDArray[np.uint8], Crop]]:
         """Every crop of every image; an image whose crops are about to follow is appended to `coming`."""
         for image in images:
-            work = _ImageWork(image, crop_plan((image.shape[0], image.shape[1]), self.recipe))
+            work = _ImageWork(image, _crops_of(image, self.recipe))
             coming.append(work)
             yield from ((image, crop) for crop in work.crops)
 
@@ -199,6 +199,15 @@ class MaskGenerator:
         autocast = torch.autocast(self.sam.device.type, self._dtype, enabled=self._dtype != torch.float32)
         with torch.inference_mode(), autocast:
             yield
+
+
+def _crops_of(image: NDArray[np.uint8], recipe: Recipe) -> Sequence[Crop]:
+    """The crop plan of an image; of what is no image one crop, whose encoding says what it is instead."""
+    try:
+        check_image(image)
+    except ValueError:
+        return crop_plan((1, 1), recipe)[:1]
+    return crop_plan((image.shape[0], image.shape[1]), recipe)
 
 
 def _batch_on_cpu(sam: Sam) -> int:

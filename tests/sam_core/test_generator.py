@@ -278,6 +278,16 @@ def test_an_image_that_fails_costs_no_other_its_masks(sam: Sam, photograph: np.n
     assert first.masks.rle == last.masks.rle
 
 
+@pytest.mark.parametrize("other", [Image.new("RGB", (9, 9)), None, np.zeros((0, 9, 3), np.uint8)])
+def test_what_is_no_image_costs_no_other_its_masks(sam: Sam, photograph: np.ndarray, other: Any) -> None:
+    generator = MaskGenerator(sam, replace(sa1b(), points_per_side=4), threads=2)
+    first, failed, last = generator.attempt_many([photograph[:60], other, photograph[:60]])
+    assert isinstance(first, Generation)
+    assert isinstance(last, Generation)
+    assert isinstance(failed, ValueError)
+    assert "expected a uint8 RGB image" in str(failed)
+
+
 def test_two_images_are_begun_before_one_is_finished(sam: Sam, photograph: np.ndarray) -> None:
     taken: list[int] = []
     images = (taken.append(number) or photograph[:60, :60] for number in range(4))
