@@ -72,6 +72,8 @@ def windows_of(size: tuple[int, int], prompts: Prompts) -> list[Box]:
     if {len(part) for part in (prompts.points, prompts.boxes) if part is not None} != {1}:
         raise ValueError("a closer look takes one prompt that has a place: clicks, a box or both")
     clicks = _clicks(prompts)
+    if prompts.boxes is not None and not prompts.boxes.isfinite().all():
+        raise ValueError("coordinates of a prompt must be finite numbers")
     if prompts.boxes is not None:
         windows = [window_around(size, outline(prompts.boxes[0].tolist()))]
     elif clicks:

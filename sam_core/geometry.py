@@ -51,9 +51,10 @@ def frame_of(
     ends within a pixel.
     """
     height, width = original_size
-    x0, y0, x1, y1 = crop_box = crop_box or (0, 0, width, height)
-    if not all(isinstance(edge, Integral) for edge in crop_box):
+    x0, y0, x1, y1 = (0, 0, width, height) if crop_box is None else crop_box
+    if not all(isinstance(edge, Integral) for edge in (x0, y0, x1, y1)):
         raise ValueError(f"crop {crop_box} must be whole px")
+    crop_box = int(x0), int(y0), int(x1), int(y1)  # of a list or a row of an array, too
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
         raise ValueError(f"crop {crop_box} does not lie in an image of {width}x{height} px")
     scale = image_size / max(y1 - y0, x1 - x0)

@@ -97,7 +97,7 @@ def _to_input(prompts: Prompts, frame: Frame, sam: Sam) -> Prompts:
         points=None if points is None else points_to_input(points, frame),
         labels=labels,
         boxes=None if boxes is None else boxes_to_input(boxes, frame),
-        mask_logits=mask_logits,
+        mask_logits=None if mask_logits is None else mask_logits.to(sam.pixel_mean.dtype),
         text=text,
     )
 

@@ -41,8 +41,9 @@ class Prompts:
         _check("boxes", self.boxes, (None, 4))
         _check("mask_logits", self.mask_logits, (None, 1, None, None))
         _check("text", self.text, (None, None))
-        if any(part is not None and not part.is_floating_point() for part in (self.points, self.boxes, self.text)):
-            raise ValueError("points, boxes and text embeddings of a prompt are floating-point tensors")
+        floats = self.points, self.boxes, self.mask_logits, self.text
+        if any(part is not None and not part.is_floating_point() for part in floats):
+            raise ValueError("points, boxes, mask logits and text embeddings of a prompt are floating-point tensors")
         if self.points is not None and self.labels is not None and self.labels.shape != self.points.shape[:2]:
             raise ValueError(f"{tuple(self.points.shape)} points need labels of shape {tuple(self.points.shape[:2])}")
         if len({len(part) for part in self.parts}) > 1:

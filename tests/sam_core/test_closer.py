@@ -203,3 +203,8 @@ def test_a_prompt_without_a_place_is_refused() -> None:
         windows_of((10, 10), Prompts(boxes=torch.tensor([[2.0, 2.0, 11.0, 5.0]])))
     with pytest.raises(ValueError, match="does not lie in an image of 10x10 px"):
         windows_of((10, 10), click((11.0, 3.0)))
+
+
+def test_a_box_that_goes_on_forever_is_refused() -> None:
+    with pytest.raises(ValueError, match="coordinates of a prompt must be finite"):
+        windows_of((100, 100), Prompts(boxes=torch.tensor([[0.0, 0.0, float("inf"), 30.0]])))

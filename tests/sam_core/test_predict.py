@@ -160,6 +160,22 @@ def test_prompts_that_do_not_fit_the_model_are_refused(photo, prompts, complaint
         decode(sam, encode(sam, [photo]), prompts)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_mask_logits_may_be_of_any_floating_type(photo, dtype):
+    sam = Sam(vit_test())
+    embedding = encode(sam, [photo])
+    logits = torch.linspace(-4, 4, 256).reshape(1, 1, 16, 16).to(dtype)
+    given = decode(sam, embedding, Prompts(mask_logits=logits))
+    assert torch.equal(given.logits, decode(sam, embedding, Prompts(mask_logits=logits.float())).logits)
+
+
+def test_a_crop_box_may_be_a_list_or_a_row_of_an_array(photo):
+    sam, boxes = Sam(vit_test()), [(1, 2, 31, 42)]
+    frames = encode(sam, [photo], crop_boxes=boxes).frames
+    for other in (np.array(boxes), [list(boxes[0])]):
+        assert encode(sam, [photo], crop_boxes=other).frames == frames
+
+
 @pytest.mark.parametrize("image", [-1, 1])
 def test_an_image_outside_the_embedding_is_refused(photo, image):
     sam = Sam(vit_test())

@@ -82,6 +82,7 @@ POINTS, LABELS = torch.zeros(2, 3, 2), torch.zeros(2, 3, dtype=torch.int64)
         ({"points": POINTS.long(), "labels": LABELS}, "floating-point"),
         ({"boxes": torch.zeros(4)}, r"boxes of a prompt must have shape \[\*, 4\]"),
         ({"boxes": torch.zeros(2, 4, dtype=torch.int32)}, "floating-point"),
+        ({"mask_logits": torch.zeros(2, 1, 16, 16) > 0}, "floating-point"),
         ({"mask_logits": torch.zeros(2, 16, 16)}, "mask_logits of a prompt"),
         ({"points": POINTS, "labels": LABELS, "boxes": torch.zeros(3, 4)}, "differ in number"),
         ({"boxes": torch.zeros(0, 4)}, "there are no prompts"),
