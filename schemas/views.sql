@@ -228,7 +228,8 @@ SELECT
     round(kept.predicted_iou, 3) AS mean_predicted_iou,
     round(kept.stability_score, 3) AS mean_stability,
     round(done.seconds_per_image, 2) AS seconds_per_image,
-    date_trunc('second', runs.created_at) AS created_at
+    date_trunc('second', runs.created_at) AS created_at,
+    runs.model_id -- which tells a fine-tuned model from the one that it began with
 FROM runs
 FULL JOIN (
     SELECT

@@ -112,7 +112,8 @@ def test_a_connection_is_a_snapshot(root: Path, connection: duckdb.DuckDBPyConne
 def test_summary_has_a_line_per_run(connection: duckdb.DuckDBPyConnection) -> None:
     by_run = {row["run_id"]: row for row in query(connection, "FROM summary").to_pylist()}
     ours, other = by_run[rows.RUN], by_run[OTHER_RUN]
-    assert (ours["model"], ours["recipe"], other["model"]) == ("vit_test", "reference", None)
+    assert (ours["model"], ours["model_id"], ours["recipe"]) == ("vit_test", "vit_test-0", "reference")
+    assert (other["model"], other["model_id"]) == (None, None)
     assert (ours["images"], ours["errors"], ours["crashed"], ours["masks"]) == (3, 1, 0, 8)
     assert ours["masks_per_image"] == pytest.approx(8 / 3, abs=0.05)
     scores = [0.9 + index / 1000 for index in (*range(3), *range(5))]

@@ -17,7 +17,7 @@ from workflows.report.queries import rows
 _SQL = """\
 SELECT
     summary.*,
-    runs.name, runs.model_id, runs.round, runs.seed, runs.dtype, runs.device, runs.kernels,
+    runs.name, runs.round, runs.seed, runs.dtype, runs.device, runs.kernels,
     runs.recipe AS recipe_settings, runs.config, runs.versions
 FROM summary LEFT JOIN runs USING (run_id)
 ORDER BY created_at NULLS FIRST, run_id"""
