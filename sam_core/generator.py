@@ -89,6 +89,11 @@ class MaskGenerator:
         threads: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        if not isinstance(sam, torch.nn.Module) or not isinstance(recipe, Recipe):
+            raise ValueError(
+                "a generator takes a model and a recipe, such as load_model(NAME).sam and draft(), not "
+                f"{type(sam).__name__} and {type(recipe).__name__}"
+            )
         for name, value in (("points_per_batch", points_per_batch), ("threads", threads)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")

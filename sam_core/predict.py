@@ -14,7 +14,7 @@ from torch import Tensor
 from sam_core.geometry import Frame, boxes_to_input, check_image, frame_of, model_input, points_to_input
 from sam_core.masks.batch import MaskBatch
 from sam_core.model.image_encoder import ImageFeatures
-from sam_core.model.prompt_encoder import FOREGROUND, NOT_A_POINT, Prompts
+from sam_core.model.prompt_encoder import BACKGROUND, FOREGROUND, NOT_A_POINT, Prompts
 from sam_core.model.sam import Sam
 from sam_core.windows import Box
 
@@ -111,7 +111,9 @@ def _require_places(points: Tensor | None, boxes: Tensor | None) -> None:
 
 
 def _require_labels(labels: Tensor | None) -> None:
-    if labels is not None and not ((labels >= NOT_A_POINT) & (labels <= FOREGROUND)).all():
+    if labels is None:
+        return
+    if not ((labels == FOREGROUND) | (labels == BACKGROUND) | (labels == NOT_A_POINT)).all():
         raise ValueError("labels of points are 1 (foreground), 0 (background) and -1 (padding)")
 
 

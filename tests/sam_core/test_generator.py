@@ -19,6 +19,7 @@ from sam_core import prompting
 from sam_core.generator import MaskGenerator
 from sam_core.geometry import points_to_input
 from sam_core.masks.batch import Generation, MaskBatch, Reason
+from sam_core.model.checkpoint import load_model
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, Prompts, encode
@@ -243,6 +244,13 @@ def test_refuses_what_is_no_such_array(sam: Sam, image: Any) -> None:
 def test_refuses_one_image_where_a_list_is_asked_for(sam: Sam) -> None:
     with pytest.raises(ValueError, match=r"expected a uint8 RGB image \[height, width, 3\], got uint8 \[4, 3\]"):
         encode(sam, np.zeros((4, 4, 3), np.uint8))
+
+
+def test_refuses_what_is_no_model_or_no_recipe(sam: Sam) -> None:
+    """What comes of a `.sam` or of brackets that were forgotten."""
+    for model, recipe in ((load_model("vit_n"), reference()), (sam, reference), (sam, "reference")):
+        with pytest.raises(ValueError, match=r"load_model\(NAME\)\.sam and draft\(\), not (LoadedModel|Sam) and"):
+            MaskGenerator(model, recipe)  # type: ignore[arg-type]
 
 
 def test_refuses_empty_batches(sam: Sam) -> None:

@@ -148,6 +148,7 @@ def test_images_that_cannot_be_encoded_are_refused(photo):
     ("prompts", "complaint"),
     [
         (Prompts(torch.zeros(1, 1, 2), torch.tensor([[2]])), "labels of points are 1"),
+        (Prompts(torch.zeros(1, 1, 2), torch.tensor([[0.5]])), "labels of points are 1"),
         (Prompts(torch.full((1, 1, 2), torch.nan), torch.tensor([[1]])), "must be finite"),
         (Prompts(boxes=torch.tensor([[0, 0, torch.inf, 1]])), "must be finite"),
         (Prompts(boxes=torch.tensor([[9.0, 0, 4, 5]])), "x0, y0, x1, y1"),
