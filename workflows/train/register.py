@@ -186,11 +186,11 @@ def card(model: ModelRecord) -> str:
     }
     about = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value != "")
     measured = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in model.metrics.items())
-    settings = json.dumps(training["config"], indent=2)
+    settings, averaged = json.dumps(training["config"], indent=2), min(STEPS_AVERAGED, training["steps"])
     return (
         f"# Model card: {model.model_id}\n\n| | |\n|---|---|\n{about}\n\n## Measured\n\n"
-        "`train` figures are means over the last 50 steps on training data; `validation` ones are of images that "
-        f"training did not see, if the user kept them apart.\n\n| figure | value |\n|---|---|\n{measured}\n\n"
+        f"`train` figures are means over the last {averaged} steps on training data; `validation` ones are of images "
+        f"that training did not see, if the user kept them apart.\n\n| figure | value |\n|---|---|\n{measured}\n\n"
         f"## Configuration\n\n```json\n{settings}\n```\n"
     )
 

@@ -65,6 +65,7 @@ def test_weights_record_and_card(tmp_path: Path, labelled: Path) -> None:
         "vit_test-0123",
         "photos (6 images, weight 2)",
         "nano, stage 2, 7 steps",
+        "means over the last 7 steps",
         "| flop utilisation | 0.25 |",
     ):
         assert words in card
