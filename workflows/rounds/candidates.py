@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sam_core.masks.crops import point_grid
 from sam_core.model.prompt_encoder import FOREGROUND
 from sam_core.predict import ImageEmbedding, Prompts, decode
+from schemas.tables import Stage
 from workflows.failures import tell_left_out
 from workflows.images import MAX_PIXELS
 from workflows.ingest import ingest
@@ -27,12 +28,13 @@ from workflows.sources import ImageRef, list_images
 from workflows.storage import Store
 
 _GRID = 6
-_FRESH = """
-SELECT image_id, bytes FROM images ANTI JOIN (FROM events WHERE action = 'finish') AS finished USING (image_id)
+_DONE = f"SELECT DISTINCT image_id FROM events WHERE action = 'finish' AND stage <> '{Stage.AUDIT}' ORDER BY image_id"
+# Who audits an image judges masks that a model made; nobody has annotated it by that.
+_FRESH = f"""
+SELECT image_id, bytes FROM images ANTI JOIN ({_DONE}) AS finished USING (image_id)
 WHERE height IS NOT NULL ORDER BY image_id
 """
 _ANNOTATED = "SELECT image_id, bytes FROM images SEMI JOIN annotations USING (image_id)"
-_DONE = "SELECT DISTINCT image_id FROM events WHERE action = 'finish' ORDER BY image_id"
 
 
 def note_images(source: str, store: Store) -> None:

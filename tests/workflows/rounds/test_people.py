@@ -16,6 +16,7 @@ from schemas.tables import EVENTS
 from tests.schemas.rows import NAIVE_START, annotation, discs
 from tests.workflows.conftest import Engine as Command
 from tests.workflows.rounds.conftest import Document, Opened, finish
+from workflows.rounds.candidates import note_images
 from workflows.rounds.config import EngineConfig, parse_engine
 from workflows.rounds.engine import Engine, WaitingError, run_rounds
 from workflows.rounds.outcomes import Annotated, Staged, from_details
@@ -76,6 +77,20 @@ def test_who_skips_what_was_sent_back_is_not_waited_for(waiting: Engine, do: Do)
     for action in ("finish", "send_back", "skip"):
         do(1, action)
     assert run_rounds(waiting, STEPS, most=1, tell=lambda _: None) is False
+
+
+def test_an_image_that_was_audited_is_not_annotated_by_that(document: Document, opened: Opened) -> None:
+    document["stages"] = [{"stage": "assisted_manual", "images": 6}]
+    config = parse_engine(document, where="engine.yaml")
+    engine = opened(config, simulate=False)
+    note_images(config.images, engine.store)
+    everything = [image for (image,) in engine.connect().execute("SELECT image_id FROM images").fetchall()]
+    for part, (image, stage) in enumerate(zip(everything[:2], ("audit", "assisted_manual"), strict=True), start=1):
+        row = {"session": "ada", "sequence": part, "annotator": "ada", "image_id": image, "stage": stage}
+        row |= {"action": "finish", "active": 0.0, "happened_at": NAIVE_START}
+        engine.store.put(events_key("ada", part), to_parquet_bytes(pa.Table.from_pylist([row], schema=EVENTS)))
+    run_rounds(engine, STEPS, most=1, tell=lambda _: None)
+    assert set(queue_of(engine)) == set(everything) - {everything[1]}
 
 
 def test_what_becomes_of_proposals_is_counted(waiting: Engine, do: Do) -> None:
