@@ -68,7 +68,7 @@ def test_a_model_without_text_prompts_refuses_texts() -> None:
 def test_texts_are_rows_of_numbers() -> None:
     with pytest.raises(ValueError, match="text of a prompt must have shape"):
         Prompts(text=TEXT[0])
-    with pytest.raises(ValueError, match="points, boxes and text embeddings of a prompt are floating-point"):
+    with pytest.raises(ValueError, match="mask logits and text embeddings of a prompt are floating-point"):
         Prompts(text=TEXT.long())
     with pytest.raises(ValueError, match="parts of the prompts differ in number"):
         Prompts(POINT, LABEL, text=TEXT[:1])
