@@ -24,7 +24,7 @@ from sam_core.masks.batch import MaskBatch
 from sam_core.mirror import mirror_logits, mirror_prompts, mirror_window
 from sam_core.model.prompt_encoder import NOT_A_POINT
 from sam_core.model.sam import Sam
-from sam_core.predict import Look, Prompts
+from sam_core.predict import Look, Prompts, require_places
 from sam_core.windows import Box, outline, window_around, windows_over
 
 Masks = npt.NDArray[np.bool_]
@@ -71,9 +71,8 @@ def windows_of(size: tuple[int, int], prompts: Prompts) -> list[Box]:
     """Where to look for the object of one prompt; for clicks level by level, while all of them lie in the window."""
     if {len(part) for part in (prompts.points, prompts.boxes) if part is not None} != {1}:
         raise ValueError("a closer look takes one prompt that has a place: clicks, a box or both")
+    require_places(prompts)
     clicks = _clicks(prompts)
-    if prompts.boxes is not None and not prompts.boxes.isfinite().all():
-        raise ValueError("coordinates of a prompt must be finite numbers")
     if prompts.boxes is not None:
         windows = [window_around(size, outline(prompts.boxes[0].tolist()))]
     elif clicks:

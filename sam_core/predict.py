@@ -86,13 +86,13 @@ def decode(
 
 def _to_input(prompts: Prompts, frame: Frame, sam: Sam) -> Prompts:
     """The prompts on the model's device, coordinates in the frame of the model input."""
+    require_places(prompts)  # all before they go to a device, which would be waited for
+    _require_labels(prompts.labels)
+    _require_mask_size(prompts.mask_logits, sam.config.low_res_size)
     points, labels, boxes, mask_logits, text = (
         None if part is None else part.to(sam.device)
         for part in (prompts.points, prompts.labels, prompts.boxes, prompts.mask_logits, prompts.text)
     )
-    _require_places(points, boxes)
-    _require_labels(labels)
-    _require_mask_size(mask_logits, sam.config.low_res_size)
     return Prompts(
         points=None if points is None else points_to_input(points, frame),
         labels=labels,
@@ -102,9 +102,10 @@ def _to_input(prompts: Prompts, frame: Frame, sam: Sam) -> Prompts:
     )
 
 
-def _require_places(points: Tensor | None, boxes: Tensor | None) -> None:
-    """Outside of the image is a place, too, as for the released code."""
-    if not all(places.isfinite().all() for places in (points, boxes) if places is not None):
+def require_places(prompts: Prompts) -> None:
+    """Raises ValueError for coordinates that are none. Outside of the image is a place, as for the released code."""
+    boxes = prompts.boxes
+    if not all(places.isfinite().all() for places in (prompts.points, boxes) if places is not None):
         raise ValueError("coordinates of a prompt must be finite numbers")
     if boxes is not None and not (boxes[:, :2] <= boxes[:, 2:]).all():
         raise ValueError("boxes of a prompt are x0, y0, x1, y1, with x0 <= x1 and y0 <= y1")
