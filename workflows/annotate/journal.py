@@ -184,10 +184,11 @@ class Journal:
             raise ConflictError(f"{key} is there already, with other content; begin a new session")
 
     def _index(self, key: str, table: pa.Table) -> None:
-        names = ("revision", "created_at", "session", "deleted", "stage", "round")
-        for row in table.select(["image_id", "mask_id", *names]).to_pylist():
-            held, mask = self._masks.setdefault(row["image_id"], {}), row["mask_id"]
-            new = MaskState(**{name: row[name] for name in names}, key=key)
+        names = ("image_id", "mask_id", "revision", "created_at", "session", "deleted", "stage", "round")
+        columns = (table[name].to_pylist() for name in names)
+        for image, mask, revision, created_at, session, deleted, stage, round in zip(*columns, strict=True):
+            held = self._masks.setdefault(image, {})
+            new = MaskState(revision, created_at, session, deleted, stage, round, key)
             if mask not in held or new.rank >= held[mask].rank:
                 held[mask] = new
 
