@@ -9,7 +9,7 @@ from workflows.rounds.config import EngineConfig, read_engine
 from workflows.rounds.engine import Engine, Means, WaitingError, open_engine, run_rounds
 from workflows.rounds.outlook import after_people, outlook
 from workflows.rounds.steps import STEPS
-from workflows.sql import sql
+from workflows.sql import connect, sql
 from workflows.storage import open_store
 
 _STATUS = """
@@ -20,6 +20,16 @@ SELECT round, stage, state, promoted, masks_per_image, round(clicks_per_mask, 1)
     model_before, model_after, reason
 FROM round_summary
 """
+_TABLE = """
+SELECT round, stage,
+    CASE WHEN state <> 'finished' THEN state WHEN promoted THEN 'promoted' ELSE 'not promoted' END AS state,
+    round(masks_per_image, 1) AS "masks/image", round(clicks_per_mask, 1) AS "clicks/mask",
+    round(seconds_per_mask, 1) AS "s/mask", round(100 * prefill_precision) AS "prefill %",
+    round(100 * held_out_miou, 1) AS "one click", round(clicks_to_090, 1) AS "to 0.9"
+FROM round_summary
+"""
+"""What fits on a terminal."""
+_REASONS = "SELECT round, reason FROM round_summary WHERE reason IS NOT NULL"
 
 
 def rounds(config: RoundsConfig) -> int:
@@ -36,13 +46,16 @@ def rounds(config: RoundsConfig) -> int:
 
 
 def _tell_status(config: RoundsConfig, described: EngineConfig) -> int:
-    status = sql(SqlConfig(described.dataset, _STATUS, format="json" if config.json else "table"))
-    if not config.json:
-        from workflows.train.job import train
+    if config.json:
+        return sql(SqlConfig(described.dataset, _STATUS, format="json"))
+    from workflows.train.job import train
 
-        engine = Engine(described, open_store(described.dataset), Means(train), simulate=False)
-        print(f"\n{outlook(engine, STEPS, config.engine)}")
-    return status
+    sql(SqlConfig(described.dataset, _TABLE))
+    print()
+    for number, reason in connect(described.dataset).execute(_REASONS).fetchall():
+        print(f"round {number}: {reason}")
+    print(outlook(Engine(described, open_store(described.dataset), Means(train), simulate=False), STEPS, config.engine))
+    return 0
 
 
 def _go_on(config: RoundsConfig, described: EngineConfig) -> int:

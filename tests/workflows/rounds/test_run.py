@@ -49,6 +49,14 @@ def test_every_kind_of_work_on_ray(
         ("semi_automatic", "finished", True),
         ("automatic", "finished", True),
     ]
+    shown = engine("rounds", "status", tmp_path / "engine.yaml").out.splitlines()
+    assert len(shown[0]) < 110
+    assert [line.split()[:3] for line in shown[1:3]] == [
+        ["1", "semi_automatic", "promoted"],
+        ["2", "automatic", "promoted"],
+    ]
+    assert f"round 2: {lines[1]['reason']}" in shown
+    assert shown[-1] == "all rounds are done"
     connection = connect(document["dataset"])
     made = connection.sql("SELECT model_id, round, recipe_name FROM runs WHERE name = 'round-2'").fetchall()
     assert made == [(lines[1]["model_after"], 2, "draft")]
