@@ -51,6 +51,8 @@ LOOKED_AT = 100
 _WEIGHTED = re.compile(r"(.+)=(\d+(?:\.\d+)?)")
 _SNAPSHOT = re.compile(r"round-(\d+)")
 _TABLES = ("masks", "annotations")
+_WORDS = (SCENES, "samples")
+"""Sources that are no places."""
 _OF_TABLE = """
 SELECT images.image_id AS image_id, images.uris AS uris, drawn.height AS height, drawn.width AS width,
     list(drawn.rle ORDER BY drawn.mask_id) AS rles{vectors}
@@ -128,8 +130,9 @@ def open_sources(texts: tuple[str, ...], *, need_masks: bool, crops: WantedCrops
 
 def is_data_set(text: str) -> bool:
     """Whether a source is a data set of this program."""
-    place = place_of(text)
-    return place != SCENES and _is_folder(place) and open_store(place).exists(DATASET_KEY)
+    name = _weighted(text)[0]
+    place = split_place(name)[0]
+    return name != SCENES and _is_folder(place) and open_store(place).exists(DATASET_KEY)
 
 
 def place_of(text: str) -> str:
@@ -146,8 +149,10 @@ def _weighted(text: str) -> tuple[str, float]:
 
 
 def _plain(name: str) -> str:
-    """One spelling of a place, as another would begin another run: shells write a `/` behind a folder."""
-    return name.rstrip("/") if "://" in name or not name else str(PurePosixPath(name))
+    """One spelling of a place, as another would begin another run: shells write a `/` behind a folder. Where a word
+    means something else, a folder of its name keeps the `./` that tells the two apart."""
+    short = str(PurePosixPath(name))
+    return name.rstrip("/") if "://" in name or not name or short in _WORDS else short
 
 
 def _open(name: str, weight: float, *, need_masks: bool, crops: WantedCrops | None) -> Source:
@@ -156,6 +161,10 @@ def _open(name: str, weight: float, *, need_masks: bool, crops: WantedCrops | No
     if crops and not is_data_set(name):
         raise ValueError(f"{name}: text prompts are trained on data sets, whose crops `sam-engine crops` embeds")
     if name == SCENES:
+        if Path(name).is_dir():
+            raise ValueError(
+                f"{SCENES}: a folder of that name lies here: say ./{SCENES} for it, or go elsewhere for ours"
+            )
         return Source(name, weight, None)
     if name.startswith(CUTOUTS):
         return Source(name, weight, _cutouts(name))

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sam_core.scenes.textures import texture_bank
+from schemas.layout import DATASET_KEY
 from tests.workflows.conftest import QUICK, Engine, save_photos
 from tests.workflows.report.data_sets import DataSet, done, failed, photos, run_record
 from tests.workflows.train.conftest import picture, small_config
@@ -18,7 +19,7 @@ from workflows.originals import MOVED
 from workflows.sql import connect
 from workflows.train.left_out import UnreadableError
 from workflows.train.samples import Sampler, numbers_of, photographs
-from workflows.train.sources import open_sources
+from workflows.train.sources import is_data_set, open_sources
 
 
 def masks_of(source: str | Path) -> list[np.ndarray]:
@@ -50,6 +51,31 @@ def test_one_spelling_of_a_place(labelled: Path, monkeypatch: pytest.MonkeyPatch
     assert {source.name for source in spelt} == {"labelled"}
     with pytest.raises(ValueError, match="labelled is named twice"):
         open_sources(("labelled", "labelled/"), need_masks=True)
+
+
+def test_a_folder_called_scenes_is_a_folder(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Procedural scenes would be trained on in its place."""
+    monkeypatch.chdir(labelled.parent)
+    labelled.rename("scenes")
+    with pytest.raises(ValueError, match=r"scenes: a folder of that name lies here: say \./scenes for it"):
+        open_sources(("scenes/",), need_masks=True)
+    (opened,) = open_sources(("./scenes/=2",), need_masks=True)
+    assert (opened.name, opened.weight, len(opened), opened.procedural) == ("./scenes", 2, 6, False)
+    (Path("scenes") / DATASET_KEY).write_text("{}")
+    assert [is_data_set(text) for text in ("scenes", "./scenes", "scenes@masks", "./scenes@masks=2")] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
+def test_a_folder_called_samples_is_a_folder(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(labelled / "images")
+    Path("samples").mkdir()
+    shutil.move("0.png", "samples")
+    (opened,) = open_sources(("./samples",), need_masks=False)
+    assert len(opened) == 1
 
 
 def test_sa1b_folder_and_file(sa1b: Path) -> None:
