@@ -233,11 +233,11 @@ def names_of(uris: list[str]) -> list[str]:
     """File names without their endings; where two images share one, the paths below the folder that holds all, with
     their endings where nothing else tells two apart."""
     stems = [PurePosixPath(uri).stem for uri in uris]
-    if len(set(stems)) == len(stems):
+    if len(set(stems)) == len(set(uris)):  # a data set lists an image once for its masks, and once for those of people
         return stems
     whole = [PurePosixPath(uri) for uri in uris]
     short = [path.with_suffix("") for path in whole]
-    parts = [path.parts for path in (short if len(set(short)) == len(short) else whole)]
+    parts = [path.parts for path in (short if len(set(short)) == len(set(whole)) else whole)]
     above = next(depth for depth, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1)
     return ["/".join(each[above:]) for each in parts]
 

@@ -64,6 +64,13 @@ def test_pictures_that_only_their_endings_tell_apart() -> None:
     assert names_of(["/p/a/cat.jpg", "/p/b/cat.png"]) == ["a/cat", "b/cat"]
 
 
+def test_an_image_that_is_listed_twice_has_one_name() -> None:
+    """As in a data set in which both a run and people have masks of it."""
+    assert names_of(["/p/cat.jpg", "/p/cat.jpg"]) == ["cat", "cat"]
+    assert names_of(["/p/cat.jpg", "/p/dog.jpg", "/p/cat.jpg"]) == ["cat", "dog", "cat"]
+    assert names_of(["/p/a/cat.jpg", "/p/b/cat.jpg", "/p/a/cat.jpg"]) == ["a/cat", "b/cat", "a/cat"]
+
+
 def test_annotations_without_an_image_or_an_area(coco: Path) -> None:
     content = json.loads(coco.read_text())
     content["images"] = [image for image in content["images"] if image["file_name"] != "1.png"]
