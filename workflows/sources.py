@@ -163,7 +163,7 @@ def _folder(source: str, denied: list[str] | None) -> Iterator[ImageRef]:
 def _pictures(root: str, entries: Iterable[Entry]) -> Iterator[ImageRef]:
     """Every file with an image's ending in a listed folder or S3 prefix; hidden files are left out."""
     for entry in entries:
-        if PurePosixPath(entry.key).suffix.lower() in SUFFIXES and not _is_hidden(entry.key):
+        if PurePosixPath(entry.key).suffix.lower() in SUFFIXES and not is_hidden(entry.key):
             yield ImageRef(_join(root, entry.key), entry.stamp)
 
 
@@ -194,11 +194,11 @@ def _s3_glob(pattern: str) -> Iterator[ImageRef]:
     store = open_store(fixed)
     for entry in store.list():
         uri = _join(store.root, entry.key)
-        if fnmatch.fnmatchcase(uri, pattern) and ("/." in pattern or not _is_hidden(entry.key)):
+        if fnmatch.fnmatchcase(uri, pattern) and ("/." in pattern or not is_hidden(entry.key)):
             yield ImageRef(uri, entry.stamp)
 
 
-def _is_hidden(key: str) -> bool:
+def is_hidden(key: str) -> bool:
     """Whether a name on the way to an object begins with a dot, as hidden files do on disks."""
     return any(part.startswith(".") for part in key.split("/"))
 

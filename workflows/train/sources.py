@@ -24,7 +24,7 @@ from schemas.ids import content_hash
 from schemas.layout import DATASET_KEY, snapshot_key
 from schemas.parquet import from_parquet_bytes
 from workflows.sizes import tell_unread
-from workflows.sources import ImageRef, UriReader, list_images
+from workflows.sources import SUFFIXES, ImageRef, UriReader, is_hidden, list_images
 from workflows.sql import connect, find_run
 from workflows.storage import S3_SCHEME, open_store, split_place
 from workflows.train.cutouts import read_cutout
@@ -310,10 +310,11 @@ def _folder(name: str) -> Iterator[dict[str, Any]]:
     if not _is_folder(name):
         raise ValueError(f"{name}: no such data set, folder or file")
     store = open_store(name)
-    keys = [entry.key for entry in store.list()]
-    labels = _below("labels", [key for key in keys if key.endswith(".png")], name)
+    keys = [entry.key for entry in store.list() if not is_hidden(entry.key)]
+    shown = [key for key in keys if PurePosixPath(key).suffix.lower() in SUFFIXES]
+    labels = _below("labels", [key for key in shown if key.lower().endswith(".png")], name)
     if labels:
-        pictures = _below("images", keys, name)
+        pictures = _below("images", shown, name)
         for place, key in labels.items():
             if place not in pictures:
                 raise ValueError(f"{name}: {key} has no picture images/{place}.*")
@@ -325,9 +326,9 @@ def _folder(name: str) -> Iterator[dict[str, Any]]:
     documents = [key for key in keys if key.endswith(".json")]
     if not documents:
         raise ValueError(f"{name}: no masks found; expected a data set, labels/*.png with images/, or SA-1B's *.json")
-    known = set(keys)
+    beside = {key.rpartition(".")[0]: key for key in reversed(shown)}
     for key in documents:
-        picture = next((f"{key[:-5]}{end}" for end in (".jpg", ".png") if f"{key[:-5]}{end}" in known), None)
+        picture = beside.get(key[:-5])
         if picture is None:
             raise ValueError(f"{name}: {key} has no picture {key[:-5]}.jpg beside it")
         yield _row([f"{store.root}/{picture}"], masks_uri=f"{store.root}/{key}")

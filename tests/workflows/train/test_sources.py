@@ -218,6 +218,17 @@ def test_labels_belong_to_the_picture_at_the_same_place(labelled: Path) -> None:
         open_sources((str(labelled),), need_masks=True)
 
 
+def test_notes_beside_pictures_and_what_a_mac_leaves_are_no_pictures(labelled: Path, sa1b: Path) -> None:
+    (labelled / "images" / "0.json").write_text("{}")
+    (labelled / "images" / "1.xml").write_text("<annotation/>")
+    (labelled / "labels" / "._0.png").write_bytes(b"Mac OS X")
+    (labelled / "labels" / "5.png").rename(labelled / "labels" / "5.PNG")
+    assert len(masks_of(labelled)) == 6
+    (sa1b / "._sa_0.json").write_bytes(b"Mac OS X")
+    (sa1b / "sa_0.png").rename(sa1b / "sa_0.PNG")
+    assert len(masks_of(sa1b)) == 2
+
+
 @pytest.mark.parametrize("content", [b"", b"no picture"])
 def test_label_files_that_are_none_are_named(labelled: Path, content: bytes) -> None:
     (labelled / "labels" / "0.png").write_bytes(content)
