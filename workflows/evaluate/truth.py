@@ -29,7 +29,7 @@ from schemas.evaluation import PLAN
 from workflows.images import MAX_PIXELS, decode
 from workflows.labels import decode_labels
 from workflows.originals import read_original
-from workflows.sources import UriReader, list_images, read_manifest, stamp_of
+from workflows.sources import UriReader, list_images, read_manifest
 from workflows.storage import S3_SCHEME, open_store
 from workflows.train.sources import coco_rle, open_sources
 
@@ -222,7 +222,7 @@ def _source(place: str) -> Iterator[dict[str, Any]]:
             row["uris"],
             picture=row["image_id"],
             truth_uri=row["masks_uri"],
-            stamp="" if row["masks_uri"] is None else _stamps(row["uris"][0], row["masks_uri"]),
+            stamp=row["stamp"] or "",
             height=row["height"],
             width=row["width"],
             annotations=inside,
@@ -240,11 +240,6 @@ def names_of(uris: list[str]) -> list[str]:
     parts = [path.parts for path in (short if len(set(short)) == len(set(whole)) else whole)]
     above = next(depth for depth, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1)
     return ["/".join(each[above:]) for each in parts]
-
-
-def _stamps(*uris: str) -> str:
-    """What changes when one of these local files does; objects of a store are taken not to."""
-    return " ".join("" if uri.startswith(S3_SCHEME) else stamp_of(uri) for uri in uris)
 
 
 def _annotation(number: int, counts: bytes) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from schemas.ids import content_hash
 from schemas.layout import DATASET_KEY, snapshot_key
 from schemas.parquet import from_parquet_bytes
 from workflows.sizes import tell_unread
-from workflows.sources import SUFFIXES, ImageRef, UriReader, is_hidden, list_images
+from workflows.sources import SUFFIXES, ImageRef, UriReader, absolute, is_hidden, list_images, stamp_of
 from workflows.sql import connect, find_run
 from workflows.storage import S3_SCHEME, open_store, split_place
 from workflows.train.cutouts import read_cutout
@@ -44,6 +44,7 @@ INDEX = pa.schema(
         pa.field("width", pa.int32()),
         pa.field("rles", pa.list_(pa.binary())),
         pa.field("vectors", pa.list_(pa.list_(pa.binary()))),  # float16 embeddings of each mask's crops, for text
+        pa.field("stamp", pa.string()),  # changes with the files that are named; null where their content is known
     ]
 )
 LOOKED_AT = 100
@@ -102,7 +103,7 @@ class Source:
 
     @property
     def sha256(self) -> str:
-        """Of what the source lists: pictures and masks, or the names of the files that hold the masks."""
+        """Of what the source lists: pictures and masks, or the names and stamps of the files that hold them."""
         if self.index is None:
             return content_hash(b"scenes")
         sink = pa.BufferOutputStream()
@@ -183,7 +184,7 @@ def _open(name: str, weight: float, *, need_masks: bool, crops: WantedCrops | No
 
 def _cutouts(name: str) -> pa.Table:
     """The pictures of a source of things. Raises ValueError when none of the first ones shows such a thing."""
-    rows = [_row([reference.uri]) for reference in list_images(name.removeprefix(CUTOUTS))]
+    rows = [_bare(reference) for reference in list_images(name.removeprefix(CUTOUTS))]
     uris = [row["uris"][0] for row in rows]
     reader = UriReader()
     if not any(_shows_a_thing(reader, uri) for uri in uris[:LOOKED_AT]):
@@ -206,9 +207,9 @@ def _rows(name: str, need_masks: bool, crops: WantedCrops | None) -> Iterator[di
     if is_data_set(name):
         return _data_set(place, table, need_masks, crops)
     if not need_masks:
-        return (_row([reference.uri]) for reference in list_images(name))
+        return map(_bare, list_images(name))
     if name.endswith(".json"):
-        return _json_file(_absolute(name))
+        return _json_file(absolute(name))
     return _folder(name)
 
 
@@ -260,11 +261,12 @@ def _json_file(source: str) -> Iterator[dict[str, Any]]:
     data = UriReader().read(source)
     kind = _json_kind(data, source)
     if kind == "sa1b":
-        yield _row([_sa1b_picture(source, data)], masks_uri=source)
+        beside = f"{source.rpartition('/')[0]}/{json.loads(data)['image']['file_name']}"
+        yield _row([beside], masks_uri=source, stamp=f"{stamp_of(beside)} {content_hash(data)}")
         return
     document = coco.from_json(data, where=source)
-    uris = {_coco_id(reference): reference.uri for reference in list_images(source)}
-    if len(uris) < len(document.images):
+    pictures = {_coco_id(reference): reference for reference in list_images(source)}
+    if len(pictures) < len(document.images):
         raise ValueError(f"{source}: two images have the same id, so whose the masks are cannot be told")
     by_image: dict[int, list[coco.Annotation]] = defaultdict(list)
     for annotation in document.annotations:
@@ -272,7 +274,8 @@ def _json_file(source: str) -> Iterator[dict[str, Any]]:
             by_image[annotation.image_id].append(annotation)
     for image in document.images:
         rles = [coco_rle(annotation, image, source) for annotation in by_image[image.id]]
-        yield _row([uris[image.id]], height=image.height, width=image.width, rles=[rle for rle in rles if rle])
+        masks, picture = [rle for rle in rles if rle], pictures[image.id]
+        yield _row([picture.uri], height=image.height, width=image.width, rles=masks, stamp=picture.stamp)
 
 
 def coco_rle(annotation: coco.Annotation, image: coco.Image, source: str) -> bytes | None:
@@ -301,16 +304,13 @@ def _json_kind(data: bytes, source: str) -> str:
     raise ValueError(f"{source}: neither a COCO instances JSON nor one of SA-1B")
 
 
-def _sa1b_picture(source: str, data: bytes) -> str:
-    return f"{source.rpartition('/')[0]}/{json.loads(data)['image']['file_name']}"
-
-
 def _folder(name: str) -> Iterator[dict[str, Any]]:
     """`images/` beside `labels/`, a COCO `instances.json`, or pictures beside the JSON of each, as SA-1B comes."""
     if not _is_folder(name):
         raise ValueError(f"{name}: no such data set, folder or file")
     store = open_store(name)
-    keys = [entry.key for entry in store.list() if not is_hidden(entry.key)]
+    stamps = {entry.key: entry.stamp for entry in store.list() if not is_hidden(entry.key)}
+    keys = list(stamps)
     shown = [key for key in keys if PurePosixPath(key).suffix.lower() in SUFFIXES]
     labels = _below("labels", [key for key in shown if key.lower().endswith(".png")], name)
     if labels:
@@ -318,7 +318,7 @@ def _folder(name: str) -> Iterator[dict[str, Any]]:
         for place, key in labels.items():
             if place not in pictures:
                 raise ValueError(f"{name}: {key} has no picture images/{place}.*")
-            yield _row([f"{store.root}/{pictures[place]}"], masks_uri=f"{store.root}/{key}")
+            yield _beside(store.root, pictures[place], key, stamps)
         return
     if INSTANCES in keys:
         yield from _json_file(f"{store.root}/{INSTANCES}")
@@ -331,7 +331,17 @@ def _folder(name: str) -> Iterator[dict[str, Any]]:
         picture = beside.get(key[:-5])
         if picture is None:
             raise ValueError(f"{name}: {key} has no picture {key[:-5]}.jpg beside it")
-        yield _row([f"{store.root}/{picture}"], masks_uri=f"{store.root}/{key}")
+        yield _beside(store.root, picture, key, stamps)
+
+
+def _beside(root: str, picture: str, masks: str, stamps: dict[str, str]) -> dict[str, Any]:
+    """The row of a picture and the file of its masks, by their keys."""
+    return _row([f"{root}/{picture}"], masks_uri=f"{root}/{masks}", stamp=f"{stamps[picture]} {stamps[masks]}")
+
+
+def _bare(reference: ImageRef) -> dict[str, Any]:
+    """The row of a picture without masks."""
+    return _row([reference.uri], stamp=reference.stamp)
 
 
 def _require_there(name: str, index: pa.Table) -> None:
@@ -366,9 +376,10 @@ def _row(
     rles: list[bytes] | None = None,
     vectors: list[list[bytes]] | None = None,
     image_id: str | None = None,
+    stamp: str | None = None,
 ) -> dict[str, Any]:
-    sized = {"height": height, "width": width}
-    return {"uris": uris, "image_id": image_id, "masks_uri": masks_uri, **sized, "rles": rles, "vectors": vectors}
+    named = {"uris": uris, "image_id": image_id, "masks_uri": masks_uri, "stamp": stamp}
+    return {**named, "height": height, "width": width, "rles": rles, "vectors": vectors}
 
 
 def _below(folder: str, keys: list[str], name: str) -> dict[str, str]:
@@ -385,7 +396,3 @@ def _below(folder: str, keys: list[str], name: str) -> dict[str, str]:
 
 def _is_folder(place: str) -> bool:
     return place.startswith(S3_SCHEME) or Path(place).is_dir()
-
-
-def _absolute(address: str) -> str:
-    return address if address.startswith(S3_SCHEME) else str(Path(address).absolute())

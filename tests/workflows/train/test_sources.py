@@ -218,6 +218,24 @@ def test_labels_belong_to_the_picture_at_the_same_place(labelled: Path) -> None:
         open_sources((str(labelled),), need_masks=True)
 
 
+@pytest.mark.parametrize(
+    "changed", ["labelled/labels/0.png", "labelled/images/0.png", "sa1b/sa_0.json", "sa1b/sa_0.png"]
+)
+def test_files_that_were_corrected_are_other_data(labelled: Path, sa1b: Path, changed: str) -> None:
+    """A run of them that has ended would be shown again instead of training on what was corrected."""
+
+    def sha256(folder: Path) -> str:
+        return open_sources((str(folder),), need_masks=True)[0].sha256
+
+    before = {folder: sha256(folder) for folder in (labelled, sa1b)}
+    assert before == {folder: sha256(folder) for folder in before}
+    path = labelled.parent / changed
+    path.write_bytes(path.read_bytes() + b" ")
+    assert [sha256(folder) == known for folder, known in before.items()] == [
+        not changed.startswith(folder.name) for folder in before
+    ]
+
+
 def test_notes_beside_pictures_and_what_a_mac_leaves_are_no_pictures(labelled: Path, sa1b: Path) -> None:
     (labelled / "images" / "0.json").write_text("{}")
     (labelled / "images" / "1.xml").write_text("<annotation/>")
