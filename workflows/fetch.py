@@ -18,7 +18,7 @@ from typing import BinaryIO, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from sam_core.model.checkpoint import CHECKPOINTS_VARIABLE, RELEASED_FILES
+from sam_core.model.checkpoint import CHECKPOINTS_VARIABLE, PACKAGED_WEIGHTS, RELEASED_FILES
 from sam_core.presets import did_you_mean
 
 CHUNK = 1 << 20
@@ -69,6 +69,8 @@ def fetch(name: str, folder: str | None, *, releases: Mapping[str, Release] = RE
     """
     if not name:
         raise ValueError(f"say which checkpoint: {', '.join(releases)}")
+    if (PACKAGED_WEIGHTS / f"{name}.safetensors").exists():
+        raise ValueError(f"{name} ships inside the package: there is nothing to fetch")
     if name not in releases:
         raise ValueError(f"no checkpoint is published for {name!r}; {did_you_mean(name, releases)}")
     place = folder or os.environ.get(CHECKPOINTS_VARIABLE)

@@ -137,6 +137,8 @@ def test_refusals(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="did you mean 'vit_b'"):
         fetch("vit_bb", str(tmp_path), releases=release(address))
+    with pytest.raises(ValueError, match="vit_n ships inside the package: there is nothing to fetch"):
+        fetch("vit_n", str(tmp_path), releases=release(address))
     with pytest.raises(ValueError, match=r"say which checkpoint: vit_b$"):
         fetch("", str(tmp_path), releases=release(address))
     monkeypatch.delenv("SAM_ENGINE_CHECKPOINTS", raising=False)
