@@ -270,7 +270,7 @@ def _coco(source: str, image_folder: str | None) -> Iterator[ImageRef]:
     try:
         images = [dict(image) for image in document["images"]]
         names = [_file_name(source, image) for image in images]
-        licences = {str(licence["id"]): licence["name"] for licence in document.get("licenses", [])}
+        licences = {str(licence["id"]): licence["name"] for licence in document.get("licenses") or []}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{source}: not a COCO JSON with `images` that have a `file_name`") from error
     base = absolute(image_folder) if image_folder else coco_folder(absolute(source), names)

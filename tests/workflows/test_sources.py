@@ -28,6 +28,13 @@ def write_coco(path: Path, file_names: list[str]) -> Path:
     return path
 
 
+def test_licences_may_be_null(tmp_path: Path) -> None:
+    source = write_coco(tmp_path / "instances.json", ["a.jpg"])
+    source.write_text(json.dumps(json.loads(source.read_text()) | {"licenses": None}))
+    (found,) = list_images(str(source))
+    assert found.licence == "7"
+
+
 def test_folder_is_recursive_sorted_and_holds_images_only(tmp_path: Path) -> None:
     for name in ("b.JPG", "a/z.png", "a/b/c.webp", "README.txt", ".hidden.png", "c.tiff"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
