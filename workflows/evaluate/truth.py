@@ -87,7 +87,11 @@ def open_set(text: str, *, image_folder: str | None = None, split: str = "val") 
     split: which part of BSDS500.
     """
     name, place = _named(text)
-    rows = pa.Table.from_pylist([row | {"set": name} for row in _rows(place, image_folder, split)], PLAN)
+    found = [row | {"set": name} for row in _rows(place, image_folder, split)]
+    try:
+        rows = pa.Table.from_pylist(found, PLAN)
+    except OverflowError as error:
+        raise ValueError(f"{place}: an id has more than 64 bits; number images and annotations") from error
     if not len(rows):
         raise ValueError(f"{place}: no images with true masks")
     return TruthSet(name, place, rows)

@@ -91,6 +91,15 @@ def test_two_images_of_one_id_are_refused(coco: Path) -> None:
         open_set(str(coco))
 
 
+def test_ids_that_no_table_holds_are_refused(coco: Path) -> None:
+    """As identifiers of 128 bits, written as numbers, are."""
+    content = json.loads(coco.read_text())
+    content["annotations"][0]["id"] = 2**127
+    coco.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"instances\.json: an id has more than 64 bits"):
+        open_set(str(coco))
+
+
 def test_lvis_names_pictures_by_url_and_has_frequencies(lvis: Path) -> None:
     row = first(open_set(str(lvis), image_folder=str(lvis.parent)))
     assert (row["name"], row["uris"]) == ("images/0.png", [str(lvis.parent / "images" / "0.png")])
