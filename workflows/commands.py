@@ -219,7 +219,7 @@ class TrainCommand:
     save_every: int = 100
     """Steps between checkpoints."""
     validate: str | None = None
-    """Source of images with masks that one-click mIoU is measured on, after the training."""
+    """Source whose first 200 images with masks one-click mIoU is measured on, after the training."""
     model: str | None = None
     """Another model than the preset's."""
     teacher: str | None = None
