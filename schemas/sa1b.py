@@ -77,6 +77,22 @@ def from_json(text: str | bytes, *, where: str) -> Document:
     return Document(info, tuple(_annotation(entry) for entry in root.children("annotations")))
 
 
+def rles_of(document: Document, *, where: str) -> list[bytes]:
+    """The compressed counts of all masks.
+
+    Raises:
+        ValueError: one is of another size than the image, so that its counts would give another mask.
+    """
+    size = (document.image.height, document.image.width)
+    for annotation in document.annotations:
+        if annotation.segmentation.size != size:
+            own = list(annotation.segmentation.size)
+            raise ValueError(
+                f"{where}: annotation {annotation.id}: the RLE's size {own} is not the image's {list(size)}"
+            )
+    return [annotation.segmentation.counts.encode() for annotation in document.annotations]
+
+
 def document_of(image: ImageInfo, masks: pa.Table, *, first_id: int = 1) -> Document:
     """Rows of the masks table of one image as a document; SA-1B wants whole numbers as ids, so masks are counted.
 

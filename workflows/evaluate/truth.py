@@ -115,7 +115,7 @@ def read_masks(row: dict[str, Any], reader: UriReader) -> TrueMasks:
     if row["truth_uri"].endswith(".json"):
         document = sa1b.from_json(data, where=row["truth_uri"])
         size = (document.image.height, document.image.width)
-        return _plain(size, [annotation.segmentation.counts.encode() for annotation in document.annotations])
+        return _plain(size, sa1b.rles_of(document, where=row["truth_uri"]))
     labels = _first_regions(data) if row["truth_uri"].endswith(".mat") else decode_labels(data, row["truth_uri"])
     values = np.unique(labels[labels != 0])
     masks = _plain(labels.shape, [rle.encode(labels == value) for value in values])

@@ -44,7 +44,7 @@ class PhotoReader:
         if entry["masks_uri"].endswith(".json"):
             document = sa1b.from_json(data, where=entry["masks_uri"])
             _require_size(size, (document.image.height, document.image.width))
-            return [_reader_of(found.segmentation.counts.encode(), size, uri) for found in document.annotations]
+            return [_reader_of(counts, size, uri) for counts in sa1b.rles_of(document, where=entry["masks_uri"])]
         labels = decode_labels(data, entry["masks_uri"])
         _require_size(size, labels.shape)
         return [_label_of(labels, value) for value in np.unique(labels) if value]

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from schemas import coco
 from schemas.ids import content_hash
+from schemas.json_fields import parse_object
 from schemas.layout import DATASET_KEY, snapshot_key
 from schemas.parquet import from_parquet_bytes
 from workflows.sizes import tell_unread
@@ -261,7 +262,7 @@ def _json_file(source: str) -> Iterator[dict[str, Any]]:
     data = UriReader().read(source)
     kind = _json_kind(data, source)
     if kind == "sa1b":
-        beside = f"{source.rpartition('/')[0]}/{json.loads(data)['image']['file_name']}"
+        beside = f"{source.rpartition('/')[0]}/{parse_object(data, source).child('image').text('file_name')}"
         yield _row([beside], masks_uri=source, stamp=f"{stamp_of(beside)} {content_hash(data)}")
         return
     document = coco.from_json(data, where=source)

@@ -15,7 +15,9 @@ from schemas.layout import DATASET_KEY
 from tests.workflows.conftest import QUICK, Engine, save_photos
 from tests.workflows.report.data_sets import DataSet, done, failed, photos, run_record
 from tests.workflows.train.conftest import picture, small_config
+from workflows.evaluate.truth import open_set, read_masks
 from workflows.originals import MOVED
+from workflows.sources import UriReader
 from workflows.sql import connect
 from workflows.train.left_out import UnreadableError
 from workflows.train.samples import Sampler, numbers_of, photographs
@@ -81,6 +83,19 @@ def test_a_folder_called_samples_is_a_folder(labelled: Path, monkeypatch: pytest
 def test_sa1b_folder_and_file(sa1b: Path) -> None:
     assert [np.array_equal(m, expected(seed)) for seed, m in enumerate(masks_of(sa1b))] == [True, True]
     assert np.array_equal(masks_of(sa1b / "sa_1.json")[0], expected(1))
+
+
+def test_run_lengths_of_another_size_are_no_masks(sa1b: Path) -> None:
+    """Height and width in the wrong order would be other masks, and nobody would see it."""
+    path = sa1b / "sa_0.json"
+    document = json.loads(path.read_text())
+    document["annotations"][1]["segmentation"]["size"].reverse()
+    path.write_text(json.dumps(document))
+    complaint = r"sa_0.json: annotation 2: the RLE's size \[64, 48\] is not the image's \[48, 64\]"
+    with pytest.raises(ValueError, match=complaint):
+        masks_of(sa1b)
+    with pytest.raises(ValueError, match=complaint):
+        read_masks(open_set(str(sa1b)).rows.to_pylist()[0], UriReader())
 
 
 def test_coco_polygons_and_crowds(labelled: Path) -> None:
@@ -177,6 +192,7 @@ def test_masks_of_a_data_set_and_images_that_moved(tmp_path: Path, tiny_checkpoi
         ("scenes=0", "weight of a source is positive"),
         ("other.json", "neither a COCO instances JSON nor one of SA-1B"),
         ("deep.json", "deep.json: not JSON"),
+        ("nameless.json", "nameless.json: image has no file_name"),
         ("twice.json", "twice.json: two images have the same id, so whose the masks are cannot be told"),
     ],
 )
@@ -185,6 +201,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, co
     (tmp_path / "empty").mkdir()
     (tmp_path / "other.json").write_text("{}")
     (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "nameless.json").write_text(json.dumps({"image": {}, "annotations": []}))
     images = [{"id": 1, "file_name": name, "width": 64, "height": 48} for name in ("a.png", "b.png")]
     (tmp_path / "twice.json").write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
     with pytest.raises(ValueError, match=complaint):
