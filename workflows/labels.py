@@ -24,7 +24,7 @@ def decode_labels(data: bytes, where: str) -> NDArray[np.integer]:
     except ImageError as error:
         raise ValueError(f"{where}: {error}") from error
     if labels is None or labels.ndim != 2:
-        raise ValueError(f"{where}: not a label image, which is grey or has a palette")
+        raise ValueError(f"{where}: not a label image, a PNG that is grey or has a palette")
     return labels
 
 
@@ -33,7 +33,8 @@ def _has_palette(data: bytes) -> bool:
 
 
 def _values(data: bytes) -> NDArray[np.integer] | None:
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    """None for what is no PNG: a JPEG makes up values along every border, each of which would be a label."""
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data.startswith(_SIGNATURE) else None
 
 
 def _indices(data: bytes) -> NDArray[np.uint8]:

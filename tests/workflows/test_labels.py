@@ -52,7 +52,7 @@ def test_what_voc_leaves_open_is_no_mask() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"no picture" + bytes([3] * 30)])
 def test_what_is_none_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"^a\.png: not a label image, which is grey or has a palette$"):
+    with pytest.raises(ValueError, match=r"^a\.png: not a label image, a PNG that is grey or has a palette$"):
         decode_labels(data, "a.png")
 
 
@@ -66,4 +66,13 @@ def test_damage_is_told() -> None:
 def test_colours_are_refused() -> None:
     _, data = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(ValueError, match="not a label image"):
+        decode_labels(data.tobytes(), "a.png")
+
+
+def test_a_jpeg_called_png_holds_no_labels() -> None:
+    """Its compression makes up values along every border, each of which would be a mask."""
+    labels = np.zeros((64, 64), np.uint8)
+    labels[9:40, 9:40] = 200
+    data = cv2.imencode(".jpg", labels)[1]
+    with pytest.raises(ValueError, match=r"a\.png: not a label image, a PNG that is grey or has a palette"):
         decode_labels(data.tobytes(), "a.png")
