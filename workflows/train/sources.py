@@ -221,7 +221,10 @@ def _data_set(place: str, table: str, need_masks: bool, crops: WantedCrops | Non
         raise ValueError(f"{place}@{table}: images without masks are all of a data set; leave @{table} out")
     connection = connect(place)
     if frozen := _SNAPSHOT.fullmatch(table):
-        connection.register("snapshot", from_parquet_bytes(open_store(place).get(snapshot_key(int(frozen[1])))))
+        store, key = open_store(place), snapshot_key(int(frozen[1]))
+        if not store.exists(key):
+            raise ValueError(f"{place}@{table}: no engine round of that number has frozen masks there")
+        connection.register("snapshot", from_parquet_bytes(store.get(key)))
     if not need_masks:
         tell_unread(connection)
         for uris, image_id in connection.execute(_PICTURES).fetchall():
@@ -266,7 +269,7 @@ def _json_file(source: str) -> Iterator[dict[str, Any]]:
         yield _row([beside], masks_uri=source, stamp=f"{stamp_of(beside)} {content_hash(data)}")
         return
     document = coco.from_json(data, where=source)
-    pictures = {_coco_id(reference): reference for reference in list_images(source)}
+    pictures = {int(json.loads(found.metadata)["id"]): found for found in list_images(source)}
     if len(pictures) < len(document.images):
         raise ValueError(f"{source}: two images have the same id, so whose the masks are cannot be told")
     by_image: dict[int, list[coco.Annotation]] = defaultdict(list)
@@ -287,10 +290,6 @@ def coco_rle(annotation: coco.Annotation, image: coco.Image, source: str) -> byt
         if isinstance(annotation.segmentation, tuple) and "three corners" in str(error):
             return None
         raise ValueError(f"{source}: annotation {annotation.id} of {image.file_name}: {error}") from error
-
-
-def _coco_id(reference: ImageRef) -> int:
-    return int(json.loads(reference.metadata)["id"])
 
 
 def _json_kind(data: bytes, source: str) -> str:

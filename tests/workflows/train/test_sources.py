@@ -171,6 +171,8 @@ def test_masks_of_a_data_set_and_images_that_moved(tmp_path: Path, tiny_checkpoi
         masks_of(f"{data}@annotations")
     with pytest.raises(ValueError, match="@sweep: no such run"):
         masks_of(f"{data}@sweep")
+    with pytest.raises(ValueError, match="@round-3: no engine round of that number has frozen masks there"):
+        masks_of(f"{data}@round-3")
     ((run_id,),) = connect(str(data)).sql("SELECT run_id FROM runs").fetchall()
     assert len(masks_of(f"{data}@{run_id}")) == len(masks_of(f"{data}@first")) == 2
     (opened,) = open_sources((f"{data}@masks",), need_masks=True)
