@@ -44,6 +44,7 @@ from workflows.models import Model, find_model
 from workflows.plans import default_shard_size
 from workflows.progress import Progress
 from workflows.runs import package_versions
+from workflows.sources import absolute
 from workflows.storage import Store, open_store
 from workflows.text.clips import find_clip
 
@@ -78,6 +79,7 @@ def evaluate(config: Measurable, *, pool: Pool | None = None) -> Evaluated:
     """
     task, store = task_of(config), open_store(config.out)
     plan = task.plan()
+    _require_used(config.image_folder, plan)
     model = find_model(config.model) if task.needs_model else None
     device = choose_device(config.device) if task.needs_model else "cpu"
     helpers = helpers_of(config, model)
@@ -92,6 +94,15 @@ def evaluate(config: Measurable, *, pool: Pool | None = None) -> Evaluated:
             for done in answers:
                 progress.add(images=done["images"], errors=done["errors"])
     return _finish(config, store, evaluation, task)
+
+
+def _require_used(image_folder: str | None, plan: pa.Table) -> None:
+    """Raises ValueError when no picture lies in the folder that was named: figures of others would pass for theirs."""
+    if image_folder is None:
+        return
+    inside = f"{absolute(image_folder).rstrip('/')}/"
+    if not any(uri.startswith(inside) for uris in plan["uris"].to_pylist() for uri in uris):
+        raise ValueError(f"--image-folder {image_folder}: no set looks there; it is for a COCO or LVIS JSON alone")
 
 
 def task_of(config: Measurable) -> Task:

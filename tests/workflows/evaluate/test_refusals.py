@@ -44,6 +44,10 @@ def test_the_command_prints_ours_above_the_papers(
         (("edges", "--data", "LABELS"), "edges are measured on BSDS500"),
         (("single-point", "--data", "LABELS", "LABELS"), "two data sets are called 'labelled'"),
         (("single-point", "--data", "nowhere"), "nowhere: no such"),
+        (
+            ("single-point", "--data", "LABELS", "--image-folder", "blurred"),
+            "--image-folder blurred: no set looks there",
+        ),
         (("single-point", "--data", "LABELS", "--model", "vit_q"), "no model is called 'vit_q'"),
     ],
 )
