@@ -14,11 +14,11 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from schemas.layout import OUTCOMES_PREFIX, parse_plan_key, parse_shard_key, plan_key
-from schemas.parquet import from_parquet_bytes, to_parquet_bytes
+from schemas.parquet import to_parquet_bytes
 from schemas.tables import PLAN
 from workflows.scratch import open_scratch
 from workflows.sources import open_parquet
-from workflows.storage import Store
+from workflows.storage import Store, parse_table
 
 IMAGES_PER_PART = 65_536
 SHARDS_WANTED = 64
@@ -78,7 +78,7 @@ def _settle(store: Store, run_id: str, tables: DuckDBPyConnection, shard_size: i
             first_shard = shards[-1].shard + 1 if shards else 0
             proposed = _part_bytes(rows, first_shard, size)
             settled = store.put_if_absent(plan_key(run_id, parts), proposed)
-            shards += _note(tables, _parse(parts, settled))
+            shards += _note(tables, _parse(store, run_id, parts, settled))
             if settled != proposed:
                 break  # another driver was first: look again at what is still missing
     return shards
@@ -106,7 +106,7 @@ def planned_shards(store: Store, run_id: str) -> dict[int, int]:
 
 def read_part(store: Store, run_id: str, number: int) -> PlanPart:
     """One part of a run's plan."""
-    return _parse(number, store.get(plan_key(run_id, number)))
+    return _parse(store, run_id, number, store.get(plan_key(run_id, number)))
 
 
 def pending_shards(store: Store, run_id: str, shards: Sequence[ShardTask]) -> list[ShardTask]:
@@ -126,8 +126,9 @@ def default_shard_size(images: int) -> int:
     return max(1, min(LARGEST_SHARD, images // SHARDS_WANTED))
 
 
-def _parse(number: int, data: bytes) -> PlanPart:
-    return PlanPart(number, hashlib.sha256(data).hexdigest(), from_parquet_bytes(data))
+def _parse(store: Store, run_id: str, number: int, data: bytes) -> PlanPart:
+    table = parse_table(data, where=f"{store.root}/{plan_key(run_id, number)}")
+    return PlanPart(number, hashlib.sha256(data).hexdigest(), table)
 
 
 def _part_bytes(rows: pa.RecordBatch, first_shard: int, shard_size: int) -> bytes:

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from sam_core.masks.relations import NONE, Ints, Relations, relate
 from schemas.layout import OUTCOMES_PREFIX, masks_key, outcomes_key, parse_shard_key, relations_key
-from schemas.parquet import from_parquet_bytes, to_parquet_bytes
+from schemas.parquet import to_parquet_bytes
 from schemas.tables import RELATIONS
 from workflows.exchange.commands import RelateConfig
 from workflows.image_rows import on_each
 from workflows.progress import Progress
 from workflows.sql import connect
-from workflows.storage import Store, open_store
+from workflows.storage import Store, get_table, open_store
 
 _SHARDS_AT_ONCE = 8
 _TALLY = """
@@ -58,7 +58,7 @@ def relate_shards(root: str, containment: float, duplicate_iou: float, shards: p
         count = pc.sum(kept, min_count=0).as_py()
         key = relations_key(shard["run_id"], shard["shard"])
         if not _is_made(store, key, count, containment, duplicate_iou):
-            masks = from_parquet_bytes(store.get(masks_key(shard["run_id"], shard["shard"])))
+            masks = get_table(store, masks_key(shard["run_id"], shard["shard"]))
             made = relation_rows(masks, containment=containment, duplicate_iou=duplicate_iou)
             store.put(key, to_parquet_bytes(made))
         counts.append({"images": len(kept), "masks": count})

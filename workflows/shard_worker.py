@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from sam_core.ahead import ahead
 from schemas.layout import IN_FLIGHT_PREFIX, in_flight_key, masks_key, outcomes_key
-from schemas.parquet import from_parquet_bytes, to_parquet_bytes
+from schemas.parquet import to_parquet_bytes
 from schemas.tables import Status
 from schemas.validate import check_outcomes
 from workflows.convert import ImageResult, checked, mask_table, outcome_table
@@ -24,7 +24,7 @@ from workflows.image_worker import REFUSED, ImageWorker, PlannedImage, ShardJob,
 from workflows.isolation import IsolatedWorker
 from workflows.metrics import RunMetrics, log_event, log_failures
 from workflows.plans import PlanPart, ShardTask, read_part
-from workflows.storage import Store, StoreError, open_store
+from workflows.storage import Store, StoreError, get_table, open_store
 
 _READERS = 4
 _NOT_READ = (REFUSED, "Unreadable")
@@ -171,7 +171,7 @@ class ShardWorker:
         """What another attempt has committed, which stays: on a GPU two attempts may differ, and masks must not stand
         beside the counts of others."""
         try:
-            outcomes = from_parquet_bytes(self._store.get(outcomes_key(self._job.run.run_id, shard)))
+            outcomes = get_table(self._store, outcomes_key(self._job.run.run_id, shard))
         except FileNotFoundError:
             return None
         errors = pc.sum(pc.not_equal(outcomes["status"], Status.OK.value)).as_py()

@@ -24,12 +24,12 @@ from schemas.layout import (
     events_key,
     parse_session_key,
 )
-from schemas.parquet import from_parquet_bytes, to_parquet_bytes
+from schemas.parquet import to_parquet_bytes
 from schemas.rle import RleError, parse_runs
 from schemas.tables import ANNOTATIONS, EVENTS, Stage
 from schemas.validate import check_annotations
 from workflows.annotate.contract import Save, SavedMask
-from workflows.storage import Store
+from workflows.storage import Store, get_table
 
 _READERS = 16
 
@@ -143,7 +143,7 @@ class Journal:
             states = {mask: state for mask, state in self._masks.get(image_id, {}).items() if self._shows(state)}
         keys = sorted({state.key for state in states.values()})
         with ThreadPoolExecutor(_READERS) as readers:
-            tables = list(readers.map(lambda key: from_parquet_bytes(self._store.get(key)), keys))
+            tables = list(readers.map(lambda key: get_table(self._store, key), keys))
         rows = [(key, row) for key, table in zip(keys, tables, strict=True) for row in table.to_pylist()]
         latest = {(mask, state.revision): state.key for mask, state in states.items()}
         standing = [row for key, row in rows if latest.get((row["mask_id"], row["revision"])) == key]
@@ -159,7 +159,7 @@ class Journal:
         with self._lock:
             states = self._masks.get(image_id, {}).values()
             keys = {s.key for s in states if s.stage == self._task.stage and self._is_of_this_audit(s)}
-        tables = (from_parquet_bytes(self._store.get(key)) for key in keys)
+        tables = (get_table(self._store, key) for key in keys)
         return {source for table in tables for source in table["source_mask_id"].to_pylist() if source}
 
     def past_events(self) -> list[PastEvent]:
@@ -194,7 +194,7 @@ class Journal:
 
     def _read_all(self, prefix: str) -> Iterator[tuple[str, pa.Table]]:
         keys = [entry.key for entry in self._store.list(prefix.rstrip("/")) if parse_session_key(entry.key)]
-        read: Callable[[str], pa.Table] = lambda key: from_parquet_bytes(self._store.get(key))  # noqa: E731
+        read: Callable[[str], pa.Table] = lambda key: get_table(self._store, key)  # noqa: E731
         with ThreadPoolExecutor(_READERS) as readers:
             yield from zip(keys, readers.map(read, keys), strict=True)
 

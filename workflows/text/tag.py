@@ -23,7 +23,7 @@ from sam_core.clip_masks import embed_masks, nearness
 from sam_core.phrases import embed_phrases
 from schemas.ids import canonical_json, content_hash
 from schemas.layout import masks_key, tags_key
-from schemas.parquet import from_parquet_bytes, to_parquet_bytes
+from schemas.parquet import to_parquet_bytes
 from schemas.tables import TAGS
 from workflows.devices import choose_device
 from workflows.failures import one_line, tell_left_out
@@ -33,7 +33,7 @@ from workflows.progress import Progress
 from workflows.report.scope import read_runs
 from workflows.sources import UriReader
 from workflows.sql import connect
-from workflows.storage import open_store
+from workflows.storage import get_table, open_store
 from workflows.text.clips import ClipSource, cut_off, find_clip
 from workflows.text.commands import TagConfig
 
@@ -177,7 +177,7 @@ class TagWorker:
 
     def work(self, row: dict[str, Any]) -> dict[str, Any]:
         """Name and commit the masks of a shard. Raises OSError when the store is at fault."""
-        masks = from_parquet_bytes(self._store.get(masks_key(row["run_id"], row["shard"])))
+        masks = get_table(self._store, masks_key(row["run_id"], row["shard"]))
         known = self._known(tags_key(row["run_id"], row["shard"]))
         tables, left_out = [TAGS.empty_table()], []
         for image in map(StoredImage, row["image_ids"], map(tuple, row["uris"])):
@@ -195,7 +195,7 @@ class TagWorker:
         """What an earlier command has found with these words and this CLIP, where a picture was away; its own may be
         away now."""
         try:
-            found = from_parquet_bytes(self._store.get(key))
+            found = get_table(self._store, key)
         except FileNotFoundError:
             return TAGS.empty_table()
         same_words = pc.equal(found["words_id"], self._job.words.words_id)

@@ -23,11 +23,10 @@ from schemas import coco
 from schemas.ids import content_hash
 from schemas.json_fields import parse_object
 from schemas.layout import DATASET_KEY, snapshot_key
-from schemas.parquet import from_parquet_bytes
 from workflows.sizes import tell_unread
 from workflows.sources import SUFFIXES, ImageRef, UriReader, absolute, is_hidden, list_images, stamp_of
 from workflows.sql import connect, find_run
-from workflows.storage import S3_SCHEME, open_store, split_place
+from workflows.storage import S3_SCHEME, get_table, open_store, split_place
 from workflows.train.cutouts import read_cutout
 from workflows.train.left_out import UnreadableError
 
@@ -224,7 +223,7 @@ def _data_set(place: str, table: str, need_masks: bool, crops: WantedCrops | Non
         store, key = open_store(place), snapshot_key(int(frozen[1]))
         if not store.exists(key):
             raise ValueError(f"{place}@{table}: no engine round of that number has frozen masks there")
-        connection.register("snapshot", from_parquet_bytes(store.get(key)))
+        connection.register("snapshot", get_table(store, key))
     if not need_masks:
         tell_unread(connection)
         for uris, image_id in connection.execute(_PICTURES).fetchall():
