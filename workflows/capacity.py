@@ -9,6 +9,7 @@ import json
 import math
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 import duckdb
 
@@ -16,7 +17,7 @@ from sam_core.recipes import Recipe, recipe, recommended_recipe, stored_recipe
 from workflows.commands import AUTO, PlanConfig
 from workflows.failures import tell_denied
 from workflows.plans import default_shard_size
-from workflows.progress import duration
+from workflows.progress import duration, most_at_once, seconds_covered
 from workflows.rates import CPU, PEAK_TFLOPS, Rates, load_rates
 from workflows.sources import list_images
 from workflows.sql import connect, find_run
@@ -42,9 +43,10 @@ behind AS (
 )
 SELECT count(*), count(*) FILTER (status = 'ok'), coalesce(sum(n_masks), 0)::BIGINT,
     coalesce(sum(greatest(ended - greatest(begun, coalesce(reached, begun)), 0)), 0),
-    coalesce(epoch(max(finished_at) - min(started_at)), 0), count(DISTINCT (host, worker)), count(DISTINCT shard)
+    count(DISTINCT shard)
 FROM behind
 """
+_LIVES = "SELECT min(started_at), max(finished_at) FROM outcomes WHERE run_id = ? GROUP BY host, worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,20 +152,23 @@ def _compare(config: PlanConfig) -> int:
     """Foretold and found, side by side, for a run that has outcomes."""
     connection, rates = connect(config.source), load_rates()
     run = _past_run(config, connection, rates)
-    images, done, masks, busy, wall, workers, shards = connection.execute(_ACTUAL, [run.run_id]).fetchall()[0]
+    images, done, masks, busy, shards = connection.execute(_ACTUAL, [run.run_id]).fetchall()[0]
     if not images:
         raise ValueError(f"{config.source}: run {run.run_id} has no outcomes yet")
+    lives: list[tuple[datetime, datetime]] = connection.execute(_LIVES, [run.run_id]).fetchall()
+    wall, workers = seconds_covered(lives), most_at_once(lives)  # a night between two commands is nobody's time
+    alive = sum((ended - begun).total_seconds() for begun, ended in lives)
     told = forecast(_as_run(config, run, workers), images, rates, run.values)
     rows = [
         ("", "foretold", "found"),
         ("worker seconds per image", f"{told.seconds:.3g}", f"{busy / images:.3g}"),
         ("masks per image", f"{told.masks:.1f}", f"{masks / max(1, done):.1f}"),
         ("wall-clock", duration(3600 * told.hours), duration(wall)),
-        ("busy share of the workers", "100 %", f"{100 * busy / (wall * workers):.0f} %" if wall else ""),
+        ("busy share of the workers", "100 %", f"{100 * busy / alive:.0f} %" if alive else ""),
         ("shards", f"{math.ceil(images / default_shard_size(images)):,}", f"{shards:,}"),
     ]
     changed = "" if run.values == recipe(run.recipe_name) else " with other values"
-    print(f"run {run.run_id}: {run.model}, {run.recipe_name}{changed}, {images:,} images, {workers:,} workers seen")
+    print(f"run {run.run_id}: {run.model}, {run.recipe_name}{changed}, {images:,} images, {workers:,} workers at once")
     print("\n".join(f"{what:26}{foretold:>12}{found:>12}" for what, foretold, found in rows))
     print("\n".join(["assumed:", *(f"  - {sentence}" for sentence in told.assumptions)]))
     return 0

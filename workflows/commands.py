@@ -184,6 +184,12 @@ class PlanConfig:
         require_positive(self, "gpus", "hours", "price", "utilisation", "images")
         if self.gpus and self.hours:
             raise ValueError("--gpus and --hours exclude each other: one follows from the other")
+        if self.utilisation > 1:
+            raise ValueError(f"--utilisation is {self.utilisation}; it is a share of the peak, at most 1")
+        for name in ("gpus", "hours", "price", "images") if self.actual else ("run",):
+            if getattr(self, name) is not None:
+                other = "does not go with" if self.actual else "goes only with"
+                raise ValueError(f"--{name} {other} --actual, which looks at a run that was made")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import accumulate
 from typing import Self, TextIO
 
 from rich.console import Console
@@ -110,3 +113,18 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}h {minutes:02d}m"
     return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
+
+
+def seconds_covered(spans: Iterable[tuple[datetime, datetime]]) -> float:
+    """How long at least one of the spans, begin and end, lasted: what lies side by side counts once, gaps do not."""
+    seconds, reached = 0.0, datetime.min
+    for begun, ended in sorted(spans):
+        seconds += max(0.0, (ended - max(begun, reached)).total_seconds())
+        reached = max(reached, ended)
+    return seconds
+
+
+def most_at_once(spans: Iterable[tuple[datetime, datetime]]) -> int:
+    """How many of the spans lie side by side, at most."""
+    changes = sorted(change for begun, ended in spans for change in ((begun, 0, 1), (ended, 1, -1)))
+    return max(accumulate(change for *_, change in changes), default=0)

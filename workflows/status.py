@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -14,13 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.layout import IN_FLIGHT_PREFIX, RUNS_PREFIX, outcomes_key, parse_run_key
-from schemas.parquet import from_parquet_bytes
 from schemas.records import RunRecord, from_json
 from schemas.tables import OUTCOMES, Status
 from workflows.commands import StatusConfig
 from workflows.plans import finished_shards, planned_shards
-from workflows.progress import duration
-from workflows.storage import Store, open_store
+from workflows.progress import duration, most_at_once, seconds_covered
+from workflows.storage import Store, get_table, open_store
 
 SHARDS_READ = 64
 _READERS = 16
@@ -31,9 +31,10 @@ class RunStatus:
     """One run. Counts of images and shards are of the whole run, from listings; what `read` images say is of the last
     finished shards alone, which are all of them while there are at most SHARDS_READ.
 
-    rate      images per second between the first start and the last end in the shards read; 0 if unknown
+    rate      images per second while any process of the shards read was at work, so that a night between two commands
+              does not count; 0 if unknown
     idle      seconds since the last of them ended; None when none did
-    workers   distinct processes in the shards read
+    workers   processes that were at work at once, at most, in the shards read
     """
 
     run_id: str
@@ -71,7 +72,8 @@ def status(config: StatusConfig) -> int:
     while True:
         found = run_statuses(store)
         if not found:
-            raise ValueError(f"{store.root}: no runs here; `sam-engine generate SOURCE {store.root}` begins one")
+            begin = f"sam-engine generate SOURCE {shlex.quote(store.root)}"
+            raise ValueError(f"{store.root}: no runs here; `{begin}` begins one")
         print(
             json.dumps([_plain(run) for run in found]) if config.json else "\n".join(map(in_words, found)), flush=True
         )
@@ -97,8 +99,10 @@ def run_status(store: Store, run: RunRecord) -> RunStatus:
     rows = _read(store, run.run_id, done[-SHARDS_READ:])
     sizes = sizes or dict(Counter(rows["shard"].to_pylist()))
     failed = rows.filter(pc.not_equal(rows["status"], Status.OK))
-    begin, end = pc.min(rows["started_at"]).as_py(), pc.max(rows["finished_at"]).as_py()
-    seconds = (end - begin).total_seconds() if end else 0.0
+    end = pc.max(rows["finished_at"]).as_py()
+    processes = rows.group_by(["host", "worker"]).aggregate([("started_at", "min"), ("finished_at", "max")])
+    lives = [*zip(processes["started_at_min"].to_pylist(), processes["finished_at_max"].to_pylist(), strict=True)]
+    seconds = seconds_covered(lives)
     return RunStatus(
         run_id=run.run_id,
         model=run.model_name,
@@ -115,7 +119,7 @@ def run_status(store: Store, run: RunRecord) -> RunStatus:
         crashed=pc.sum(pc.equal(rows["status"], Status.CRASHED)).as_py() or 0,
         rate=len(rows) / seconds if seconds else 0.0,
         idle=(datetime.now(UTC).replace(tzinfo=None) - end).total_seconds() if end else None,
-        workers=rows.group_by(["host", "worker"]).aggregate([]).num_rows,
+        workers=most_at_once(lives),
         hosts=tuple(sorted(rows["host"].unique().to_pylist())),
     )
 
@@ -138,17 +142,16 @@ def in_words(run: RunStatus) -> str:
         )
         lines.append(f"  in {where}: {run.masks:,} masks, {errors}")
     if run.idle is not None:
-        left = "" if run.finished or run.seconds_left is None else f", {duration(run.seconds_left)} left at this rate"
-        lines.append(
-            f"  {run.rate:.3g} images/s by {run.workers:,} workers on {len(run.hosts):,} hosts{left}; "
-            f"the last shard ended {duration(run.idle)} ago"
-        )
+        pace = f"{run.rate:.3g} images/s by {run.workers:,} workers on {len(run.hosts):,} hosts" if run.rate else ""
+        if run.seconds_left is not None and not run.finished:
+            pace += f", {duration(run.seconds_left)} left at this rate"
+        lines.append(f"  {pace}{'; ' if pace else ''}the last shard ended {duration(run.idle)} ago")
     return "\n".join(lines)
 
 
 def _read(store: Store, run_id: str, shards: Sequence[int]) -> pa.Table:
     with ThreadPoolExecutor(_READERS) as readers:
-        files = readers.map(lambda shard: from_parquet_bytes(store.get(outcomes_key(run_id, shard))), shards)
+        files = readers.map(lambda shard: get_table(store, outcomes_key(run_id, shard)), shards)
         return pa.concat_tables([OUTCOMES.empty_table(), *files])
 
 

@@ -16,7 +16,7 @@ from schemas.layout import outcomes_key, run_key
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.records import RunRecord, from_json, to_json
 from tests.workflows.conftest import Engine, save_photos
-from tests.workflows.test_status import half_done
+from tests.workflows.test_status import half_done, spread_over_a_night
 from workflows.capacity import forecast
 from workflows.cli import parse
 from workflows.commands import PlanConfig
@@ -99,6 +99,18 @@ def test_steps_of_threads_side_by_side_take_a_workers_time_once(engine: Engine, 
     assert found["masks per image"] == f"{masks / 3:.1f}"  # the fourth failed
 
 
+def test_a_night_between_two_commands_is_nobodys_time(engine: Engine, tmp_path: Path) -> None:
+    """One worker for 20 s in the evening and another for 20 s in the morning, each at work for 16 of them."""
+    store = LocalStore(tmp_path / "data")
+    half_done(store, tmp_path, model="vit_n")
+    spread_over_a_night(store)
+    said = engine("plan", store.root, "--actual", "--gpu", "cpu").out
+    assert "4 images, 1 workers at once" in said
+    found = dict(re.findall(r"^(\S[a-z -]+?) {2,}.*?(\S+(?: %)?)$", said, re.M))
+    assert (found["wall-clock"], found["worker seconds per image"]) == ("40s", "8")
+    assert found["busy share of the workers"] == "80 %"
+
+
 def test_a_run_is_foretold_by_its_own_recipe_and_imports_are_passed_over(engine: Engine, tmp_path: Path) -> None:
     """A run of 8 x 8 prompts, and a newer one whose masks somebody else made."""
     store = LocalStore(tmp_path / "data")
@@ -143,6 +155,9 @@ def test_refusals(engine: Engine, flags: tuple[str, ...], words: str) -> None:
     [
         (("--gpus", "2", "--hours", "3"), "--gpus and --hours exclude each"),
         (("--utilisation", "0"), "--utilisation is 0.0; it must be positive"),
+        (("--utilisation", "35"), "--utilisation is 35.0; it is a share of the peak, at most 1"),
+        (("--run", "first"), "--run goes only with --actual"),
+        (("--actual", "--price", "3.5"), "--price does not go with --actual"),
     ],
 )
 def test_flags_without_sense(flags: tuple[str, ...], words: str) -> None:

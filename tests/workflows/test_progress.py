@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import io
+from datetime import datetime, timedelta
 
 import pytest
 
 from workflows import progress as module
-from workflows.progress import Progress
+from workflows.progress import Progress, most_at_once, seconds_covered
 
 
 class Terminal(io.StringIO):
@@ -92,3 +93,10 @@ def test_work_whose_size_nobody_knows() -> None:
     assert first == "protecting: 0 images, 0 errors"
     assert last.startswith("protecting: 3 images, 0 errors")
     assert "left" not in last
+
+
+def test_spans_side_by_side_count_once_and_gaps_do_not() -> None:
+    noon, seconds = datetime(2026, 1, 31, 12), ((100, 103), (0, 10), (2, 4), (5, 9), (200, 200))
+    spans = [(noon + timedelta(seconds=begun), noon + timedelta(seconds=ended)) for begun, ended in seconds]
+    assert (seconds_covered(spans), most_at_once(spans)) == (13, 2)
+    assert (seconds_covered(()), most_at_once(())) == (0, 0)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from sam_core.recipes import draft
-from schemas.layout import in_flight_key, run_key
+from schemas.layout import in_flight_key, outcomes_key, run_key
+from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.records import to_json
 from tests.workflows import fakes
 from tests.workflows.conftest import Engine
@@ -38,6 +43,17 @@ def half_done(store: Store, folder: Path, *, model: str = "fake") -> ShardTask:
     return tasks[2]
 
 
+def spread_over_a_night(store: Store) -> None:
+    """The two shards that are done are of two commands, 12 hours apart, 20 s each, 10 for each image, 2 to read it."""
+    for shard in (0, 1):
+        table = from_parquet_bytes(store.get(outcomes_key("run", shard)))
+        for number, row in enumerate(rows := table.to_pylist()):
+            begun = datetime(2026, 1, 2) + timedelta(hours=12 * shard, seconds=10 * number)
+            row |= {"started_at": begun, "finished_at": begun + timedelta(seconds=10), "seconds_read": 2.0}
+            row |= {"seconds_decode_image": 0.0, "host": "here", "worker": str(shard)}
+        store.put(outcomes_key("run", shard), to_parquet_bytes(pa.Table.from_pylist(rows, table.schema)))
+
+
 @pytest.mark.parametrize("place", ["local", "s3"])
 def test_a_run_half_way(place: str, tmp_path: Path, engine: Engine, request: pytest.FixtureRequest) -> None:
     root = str(tmp_path / "data") if place == "local" else f"s3://{request.getfixturevalue('bucket')}/data"
@@ -53,6 +69,23 @@ def test_a_run_half_way(place: str, tmp_path: Path, engine: Engine, request: pyt
     assert "left at this rate" in said.out
     (document,) = json.loads(engine("status", root, "--json").out)
     assert document["images_done"] == 4
+
+
+def test_a_night_between_two_commands_is_not_in_the_rate(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "data")
+    half_done(store, tmp_path)
+    spread_over_a_night(store)
+    (run,) = run_statuses(store)
+    assert (run.rate, run.seconds_left, run.workers) == (0.1, 20, 1)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path, engine: Engine) -> None:
+    store = LocalStore(tmp_path / "data")
+    half_done(store, tmp_path)
+    store.put(outcomes_key("run", 1), b"PAR1")
+    said = engine("status", store.root)
+    assert said.status == 2
+    assert f"{store.root}/{outcomes_key('run', 1)}: not a readable Parquet file" in said.err
 
 
 def test_it_reads_a_bounded_number_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,12 +132,15 @@ def test_a_run_without_a_plan_is_what_it_holds(tmp_path: Path, engine: Engine) -
     assert said.status == 0
     assert "2 of 2 images, 1 of 1 shards; finished" in said.out
     assert "in all of them: 6 masks" in said.out
+    assert "images/s" not in said.out  # all began and ended at noon
 
 
-def test_no_runs_is_said_in_one_line(tmp_path: Path, engine: Engine) -> None:
-    said = engine("status", tmp_path)
+def test_no_runs_is_said_in_one_line_with_a_command_to_paste(tmp_path: Path, engine: Engine) -> None:
+    said = engine("status", tmp_path / "Ann's masks")
     assert said.status == 2
     assert "no runs here" in said.err
+    (command,) = re.findall(r"`(.*)`", said.err)
+    assert shlex.split(command)[-1] == str(tmp_path / "Ann's masks")
 
 
 def test_a_watch_without_a_pause_is_refused() -> None:
