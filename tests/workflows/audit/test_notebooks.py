@@ -50,7 +50,7 @@ def test_without_a_word_they_read_what_make_demo_makes(monkeypatch: pytest.Monke
 def test_a_comparison_of_one_run_says_how_to_make_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = DataSet(tmp_path / "data")
     data.add_run([], run_record("only"))
-    with pytest.raises(nbclient.exceptions.CellExecutionError, match="one run: make another"):
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="fewer than two runs with masks: make another"):
         execute(NOTEBOOKS[2], monkeypatch, SAM_ENGINE_DATASET=data.root)
 
 
@@ -90,6 +90,44 @@ def test_masks_of_an_image_where_the_other_run_found_none_are_lost(
             exec(cell.source, names)
     assert names["lost"].tolist() == [1, 1, 0, 0]
     assert names["gained"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_data_set_without_masks_is_told_in_one_line(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all images failed, every notebook that needs masks says so, before it divides by their number."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    data = DataSet(tmp_path / "data")
+    images = data.add_images(pictures(tmp_path / "photos")[:3])
+    data.add_run([failed(image, "Damaged", "cut off") for image in images], run_record("failed"))
+    monkeypatch.setenv("SAM_ENGINE_DATASET", str(data.root))
+    monkeypatch.setenv("SAM_ENGINE_AUDITED", str(data.root))
+    cells = [cell.source for cell in nbformat.read(NOTEBOOKS[number], as_version=4).cells if cell.cell_type == "code"]
+    names: dict[str, Any] = {}
+    code = "\n".join(cell for cell in cells if not cell.startswith("!"))
+    with pytest.raises(ValueError, match=r"masks|no image is done"):
+        exec(code, names)
+
+
+def test_a_run_that_has_just_begun_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And groups of size without masks have no concavity, rather than one of 0."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    data = DataSet(tmp_path / "data")
+    images = data.add_images(pictures(tmp_path / "photos")[:3])
+    rng = np.random.default_rng(3)
+    whole = np.ones((60, 80), bool)
+    data.add_run([done(image, [whole], rng=rng) for image in images], (run := run_record("whole")))
+    data.add_run([], run_record("begun", minute=5))
+    monkeypatch.setenv("SAM_ENGINE_DATASET", str(data.root))
+    drawn: list[list[int]] = []
+    monkeypatch.setattr("matplotlib.pyplot.boxplot", lambda groups, **_: drawn.append([len(each) for each in groups]))
+    names: dict[str, Any] = {}
+    for cell in nbformat.read(NOTEBOOKS[1], as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+    assert names["RUN"] == run.run_id
+    assert drawn == [[0, 0, 0, 0, 3]]
 
 
 def test_quality(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:

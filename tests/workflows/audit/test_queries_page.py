@@ -8,6 +8,7 @@ from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -16,6 +17,7 @@ from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.tables import ANNOTATIONS
 from tests.conftest import REPOSITORY
 from tests.workflows.audit.conftest import IMAGES, LICENCES, Audited
+from tests.workflows.report.data_sets import DataSet, boxes, done, photos, run_record
 from workflows.report.queries import rows
 from workflows.sql import connect
 from workflows.storage import LocalStore
@@ -47,10 +49,12 @@ def test_every_question_has_an_answer(answers: dict[int, Rows], number: int) -> 
 def test_answers_agree_with_one_another(answers: dict[int, Rows], audited: Audited) -> None:
     masks = sum(int(str(row["masks"])) for row in answers[1])
     assert sum(int(str(row["masks"])) for row in answers[4]) == masks
-    assert sum(int(str(row["images"])) for row in answers[3]) == 2 * (IMAGES - 1)
+    for run in (audited.first, audited.second):
+        assert sum(int(str(row["images"])) for row in answers[3] if row["run_id"] == run) == IMAGES - 1
     kept = sum(int(str(row["masks"])) for row in answers[6] if row["fate"] == "kept")
     assert kept == masks
     assert sum(int(str(row["masks"])) for row in answers[15]) == masks
+    assert sum(int(str(row["images"])) for row in answers[15]) == IMAGES  # the one that failed has a licence, too
     assert {row["licence"] for row in answers[15]} == {name or "none stated" for name in LICENCES}
     assert answers[19] == [
         {
@@ -84,6 +88,21 @@ def test_higher_thresholds_keep_fewer(answers: dict[int, Rows]) -> None:
     for stability in {row["least_stability"] for row in answers[5]}:
         kept = [int(str(row["masks"])) for row in answers[5] if row["least_stability"] == stability]
         assert all(more >= fewer for more, fewer in pairwise(kept))
+
+
+def test_images_of_people_alone_and_runs_that_find_nothing(tmp_path: Path) -> None:
+    """Images that no run has done have licences; thresholds that keep nothing say 0; no mask costs infinitely much."""
+    data = DataSet(tmp_path / "data")
+    one, *_ = data.add_images(photos(tmp_path / "photos", 3, rng=np.random.default_rng(0)))
+    connection = connect(data.root)
+    assert rows(connection, dict(QUERIES)["15"]) == [{"licence": "none stated", "images": 3, "masks": 0}]
+    assert rows(connection, dict(QUERIES)["3"]) == []
+    rng = np.random.default_rng(0)
+    data.add_run([done(one, boxes((24, 36), 1, rng=rng), rng=rng)], run_record("one"))
+    data.add_run([done(one, [], rng=rng)], run_record("none", minute=5))
+    connection = connect(data.root)
+    assert len(rows(connection, dict(QUERIES)["5"])) == 6
+    assert None in [row["seconds_per_thousand"] for row in rows(connection, dict(QUERIES)["7"])]
 
 
 def test_points_lie_in_the_boxes_of_the_image(answers: dict[int, Rows]) -> None:
