@@ -12,6 +12,7 @@ that is how samples are taken.
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -141,7 +142,8 @@ def _run(connection: duckdb.DuckDBPyConnection, place: str, wanted: str) -> str 
     if wanted:
         if run_id := find_run(connection, wanted):
             return run_id
-        raise ValueError(f"{place} has no run {wanted!r}; see: sam-engine sql {place} 'SELECT run_id, name FROM runs'")
+        ask = f"sam-engine sql {shlex.quote(place)} 'SELECT run_id, name FROM runs'"
+        raise ValueError(f"{place} has no run {wanted!r}; see: {ask}")
     if found := rows(connection, _NEWEST_RUN):
         return str(found[0]["run_id"])
     if rows(connection, "SELECT 1 FROM annotations WHERE stage <> 'audit' LIMIT 1"):

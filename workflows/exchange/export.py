@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
@@ -52,7 +53,7 @@ def export(config: ExportConfig) -> int:
         _write(selection, writer, config.images_per_file, totals.images)
     if totals.unsized:
         unread = f"{totals.unsized:,} images without masks, of which nobody knows the size"
-        tell_left_out([f"{unread}; `sam-engine ingest SOURCE {selection.dataset}` reads them"])
+        tell_left_out([f"{unread}; `sam-engine ingest SOURCE {shlex.quote(selection.dataset)}` reads them"])
     print(f"{target.store.root}: {totals.images:,} images, {totals.masks:,} masks as {config.format}")
     return 1 if totals.unsized else 0
 

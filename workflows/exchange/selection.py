@@ -6,6 +6,7 @@ A mask that a person accepted, changed or deleted is left out where that person'
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -241,7 +242,7 @@ class Selection:
         """Masks that were not compared, or by another measure than others, may be copies of each other."""
         (missing,) = self._rows(_NOT_RELATED.format(run=self._run))
         (used,) = self._rows(f"SELECT count(DISTINCT duplicate_threshold) AS n FROM relations WHERE {self._run}")
-        relate = f"`sam-engine relate {self.dataset}`"
+        relate = f"`sam-engine relate {shlex.quote(self.dataset)}`"
         if missing["shards"]:
             raise ValueError(
                 f"--distinct: {missing['shards']:,} shards of masks are not compared yet; {relate} does it"

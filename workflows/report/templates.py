@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import jinja2
 
 from workflows.report import text
@@ -16,6 +18,6 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": text.count, "figures": text.figures, "time": text.time}
+    environment.filters |= {"count": text.count, "figures": text.figures, "time": text.time, "quoted": shlex.quote}
     environment.globals["plural"] = text.plural
     return environment

@@ -7,6 +7,7 @@ can be killed and repeated, and another list or CLIP replaces the tags.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -233,5 +234,6 @@ def tag_rows(masks: pa.Table, crops: NDArray[np.float32], listed: WordList, clip
 def _tell(config: TagConfig, asked: dict[str, object]) -> None:
     ((masks, words),) = connect(config.dataset).execute(_TALLY, asked).fetchall()
     print(f"{config.dataset}: {masks:,} masks have a word of {config.words}; {words:,} different words come first")
+    query = "SELECT tag, count(*) FROM tagged_masks GROUP BY tag ORDER BY 2 DESC"
     print("try:")
-    print(f'  sam-engine sql {config.dataset} "SELECT tag, count(*) FROM tagged_masks GROUP BY tag ORDER BY 2 DESC"')
+    print(f'  sam-engine sql {shlex.quote(config.dataset)} "{query}"')

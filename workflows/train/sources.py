@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -174,7 +175,7 @@ def _open(name: str, weight: float, *, need_masks: bool, crops: WantedCrops | No
     if not len(index) and crops:
         raise ValueError(
             f"{name}: no mask of {crops.min_area:,} px or more has crops that this CLIP embedded; run "
-            f"`sam-engine crops {place_of(name)} --clip FOLDER` first"
+            f"`sam-engine crops {shlex.quote(place_of(name))} --clip FOLDER` first"
         )
     if not len(index):
         raise ValueError(f"{name}: {'no image with masks' if need_masks else 'no images'} to train on")
@@ -355,7 +356,8 @@ def _require_there(name: str, index: pa.Table) -> None:
 def _moved(name: str, uri: str) -> str:
     """Why no picture of a source is there, and the way out."""
     if is_data_set(name):
-        return f"{uri} is not there any more; if the images moved, run `sam-engine ingest NEW_PLACE {place_of(name)}`"
+        again = f"sam-engine ingest NEW_PLACE {shlex.quote(place_of(name))}"
+        return f"{uri} is not there any more; if the images moved, run `{again}`"
     return f"{uri} is not there; pictures lie beside the JSON that names them, or in the folder images beside it"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from schemas import layout
 from schemas.tables import IMAGES as IMAGES_TABLE
 from tests.workflows.audit.conftest import IMAGES, LICENCES, Audited
+from tests.workflows.report.data_sets import DataSet
 from workflows.audit import counts
 from workflows.audit.examine import examine
 from workflows.audit.licences import licences
@@ -159,6 +161,14 @@ def test_coco_and_lvis_files_are_references(coco: Path) -> None:
     assert shapes.covered == pytest.approx(1.0)  # the whole first image, nothing of the second
     assert shapes.concavity_sums.sum() == pytest.approx(0, abs=1e-9)
     assert [licence.name for licence in licences(subject, [])] == ["Attribution License", "none stated"]
+
+
+def test_the_runs_of_a_data_set_with_a_space_in_its_name_can_be_asked_for(tmp_path: Path) -> None:
+    data = DataSet(tmp_path / "Ann's masks")
+    with pytest.raises(ValueError, match="no run 'x'; see: ") as refused:
+        open_data_set(f"{data.root}@x")
+    asked = shlex.split(str(refused.value).partition("see: ")[2])
+    assert asked == ["sam-engine", "sql", str(data.root), "SELECT run_id, name FROM runs"]
 
 
 @pytest.mark.parametrize(

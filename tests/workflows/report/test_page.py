@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -211,6 +212,14 @@ def test_empty_data_set(empty_set: DataSet, tmp_path: Path) -> None:
 
     assert "sam-engine generate" in page.all("main")[0].text
     assert page.all("svg")[1:] == []
+
+
+def test_commands_of_a_data_set_with_a_space_in_its_name_can_be_pasted(tmp_path: Path) -> None:
+    page = report(DataSet(tmp_path / "Ann's masks").root, tmp_path)
+    asked = page.all("footer")[0].all("code")[0].text
+    assert shlex.split(asked) == ["sam-engine", "sql", str(tmp_path / "Ann's masks"), "SELECT * FROM summary"]
+    (begun,) = [code.text for code in page.all("code") if "generate" in code.text]
+    assert shlex.split(begun)[-1] == str(tmp_path / "Ann's masks")
 
 
 def test_images_without_runs(empty_set: DataSet, tmp_path: Path) -> None:
