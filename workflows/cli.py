@@ -105,42 +105,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
     With SAM_ENGINE_TRACEBACK set, a failure shows where it came from.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    came: list[int] = []
     try:
-        with _leaving_at_sigterm():
+        with _leaving_at_signals(came):
             status = _print_version() if list(given) == ["--version"] else run(parse(given))
             sys.stdout.flush()  # here, where a full disk can be told
             return status
     except KeyboardInterrupt:
-        print("sam-engine: interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        return INTERRUPTED
+        return _ended(signal.SIGINT)
     except SystemExit as end:
         if end.code != signal.SIGTERM:
             raise
-        print("sam-engine: ended by SIGTERM; the same command goes on where this one stopped", file=sys.stderr)
-        return TERMINATED
+        return _ended(signal.SIGTERM)
     except BrokenPipeError:  # `sam-engine sql ... | head`
         _drop_output()
         return DONE
-    except (ValueError, OSError) as error:
-        return _refused(one_line(error))
     except Exception as error:  # Python itself would end with 1, the status of a job that is done but for error rows
-        if _is_of_the_disk(error):
-            return _refused(f"{one_line(error)} (temporary files lie in {gettempdir()}; TMPDIR names another folder)")
-        traceback.print_exc()
-        return BROKEN
+        return _ended(came[0]) if came else _failed(error)
 
 
 @contextmanager
-def _leaving_at_sigterm() -> Iterator[None]:
-    """SIGTERM leaves as an exception does, so that temporary files are removed; Ray answers it so where it runs."""
+def _leaving_at_signals(came: list[int]) -> Iterator[None]:
+    """SIGTERM leaves as an exception does, so that temporary files are removed; Ray answers it so where it runs.
+
+    It and Ctrl-C are noted in `came`: in the midst of DuckDB or tyro their exception becomes an error of these.
+    """
     if current_thread() is not main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+
+    def leave(number: int, _: object) -> None:
+        came.append(number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(number)
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, leave)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else ignored, as in the background of a script
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, leave)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _ended(number: int) -> int:
+    """Say that a signal ended the command; the exit status."""
+    how = "interrupted" if number == signal.SIGINT else "ended by SIGTERM"
+    print(f"sam-engine: {how}; the same command goes on where this one stopped", file=sys.stderr)
+    return INTERRUPTED if number == signal.SIGINT else TERMINATED
+
+
+def _failed(error: Exception) -> int:
+    """Say why a command could not be done, or show where a bug is; the exit status."""
+    if isinstance(error, ValueError | OSError):
+        return _refused(one_line(error))
+    if _is_of_the_disk(error):
+        return _refused(f"{one_line(error)} (temporary files lie in {gettempdir()}; TMPDIR names another folder)")
+    traceback.print_exc()
+    return BROKEN
 
 
 def _refused(line: str) -> int:

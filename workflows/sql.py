@@ -42,14 +42,14 @@ def sql(config: SqlConfig) -> int:
 
 
 def _ask(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
-    """As `catalog.query`, in a thread of its own: one that is in DuckDB hears of Ctrl-C only when it has its answer."""
+    """As `catalog.query`, in a thread of its own: one in DuckDB hears of signals only when it has its answer."""
     with ThreadPoolExecutor(1) as asking:
         try:
             answer = asking.submit(catalog.query, connection, query)
             while wait([answer], timeout=0.5).not_done:  # a signal just before a wait begins does not end it
                 pass
             return answer.result()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             connection.interrupt()
             raise
 

@@ -56,6 +56,34 @@ def test_sigterm_leaves_nothing_behind(engine: Engine, tmp_path: Path, monkeypat
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("error", [RuntimeError("Query interrupted"), ValueError("^^^^")])
+def test_a_signal_that_comes_out_as_an_error_of_duckdb_is_a_signal(
+    error: Exception, number: int, status: int, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its RuntimeError counted as a bug, and what it says of Python's exception in a file's reader as a wrong use."""
+
+    def in_the_midst(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(number)
+        except BaseException:
+            raise error from None
+
+    monkeypatch.setattr("workflows.ingest.list_images", in_the_midst)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    done = engine("ingest", "photos", "data")
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
+    assert (done.status, done.err.count("\n"), "goes on where" in done.err) == (status, 1, True)
+
+
+def test_sigterm_while_the_command_line_is_read_is_no_wrong_use(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workflows.cli._tyro", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    done = engine("status", "data")
+    assert (done.status, "ended by SIGTERM" in done.err) == (143, True)
+
+
 def test_flags_become_a_configuration() -> None:
     config = parse(["generate", "photos", "data", "--model", "vit_h", "--run", "night", "--threads", "3"])
     assert isinstance(config, GenerateConfig)

@@ -141,18 +141,19 @@ def test_a_decimal_keeps_its_digits_where_text_can_hold_them(engine: Engine, dat
 
 
 class EndlessAnswer:
-    """Stands for a connection at work: Ctrl-C comes while its answer is waited for, and only an interruption ends it.
+    """Stands for a connection at work: a signal comes while its answer is waited for, and only an interruption ends it.
 
     The signal does not wake who waits, as where it comes just before the wait begins.
     """
 
-    def __init__(self, *_: str) -> None:
+    def __init__(self, number: int) -> None:
+        self._number = number
         self._interrupted = threading.Event()
 
     def sql(self, _: str) -> None:
         while not any(frame.filename.endswith("futures/_base.py") for frame in _main_stack()):
             pass
-        signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # this thread's, so that it wakes no other
+        signal.pthread_kill(threading.get_ident(), self._number)  # this thread's, so that it wakes no other
         assert self._interrupted.wait(60)
 
     def interrupt(self) -> None:
@@ -172,10 +173,13 @@ def ctrl_c() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("ctrl_c")
-def test_a_long_answer_can_be_broken_off(engine: Engine, dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workflows.sql.connect", EndlessAnswer)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_long_answer_can_be_broken_off(
+    number: int, status: int, engine: Engine, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workflows.sql.connect", lambda _: EndlessAnswer(number))
     done = engine("sql", dataset, "SELECT 1")
-    assert (done.status, "interrupted" in done.err) == (130, True)
+    assert (done.status, "goes on where this one stopped" in done.err) == (status, True)
 
 
 @pytest.mark.parametrize("style", ["csv", "json", "table"])
