@@ -13,7 +13,8 @@ from importlib.metadata import version
 from io import StringIO
 from pkgutil import resolve_name
 from tempfile import gettempdir
-from threading import current_thread, main_thread
+from threading import Timer, current_thread, main_thread
+from types import FrameType
 from typing import Annotated, Any, Union
 
 import tyro
@@ -44,6 +45,7 @@ from workflows.text.commands import SegmentConfig, TagConfig
 from workflows.usage import unwrapped, usage_line
 
 DONE, WRONG_USE, BROKEN, INTERRUPTED, TERMINATED = 0, 2, 70, 130, 143
+_PUT_OFF_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +130,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _leaving_at_signals(came: list[int]) -> Iterator[None]:
     """SIGTERM leaves as an exception does, so that temporary files are removed; Ray answers it so where it runs.
 
-    It and Ctrl-C are noted in `came`: in the midst of DuckDB or tyro their exception becomes an error of these.
+    It and Ctrl-C are noted in `came`: in the midst of DuckDB or tyro their exception becomes an error of these. While a
+    module is imported they are put off: C code that imports swallows them, and locks that they leave behind stop every
+    thread that imports later.
     """
     if current_thread() is not main_thread():
         yield
         return
 
-    def leave(number: int, _: object) -> None:
+    again: Timer | None = None
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        nonlocal again
         came.append(number)
+        if _is_importing(frame):
+            again = Timer(_PUT_OFF_SECONDS, os.kill, (os.getpid(), number))
+            again.start()
+            return
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         sys.exit(number)
@@ -146,8 +157,16 @@ def _leaving_at_signals(came: list[int]) -> Iterator[None]:
     try:
         yield
     finally:
+        if again:
+            again.cancel()
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _ended(number: int) -> int:

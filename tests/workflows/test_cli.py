@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import inspect
 import os
 import re
@@ -10,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -74,6 +77,22 @@ def test_a_signal_that_comes_out_as_an_error_of_duckdb_is_a_signal(
     done = engine("ingest", "photos", "data")
     assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
     assert (done.status, done.err.count("\n"), "goes on where" in done.err) == (status, 1, True)
+
+
+def test_sigterm_waits_for_an_import_to_end(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C code that imports swallows the exception: the command went on, or hung at a lock that nobody had any more."""
+    (tmp_path / "sends_sigterm.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\nwhole = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def in_the_midst(*_: object, **__: object) -> None:
+        with contextlib.suppress(BaseException):
+            importlib.import_module("sends_sigterm")
+        assert sys.modules.pop("sends_sigterm").whole
+        time.sleep(60)
+
+    monkeypatch.setattr("workflows.ingest.list_images", in_the_midst)
+    done = engine("ingest", "photos", "data")
+    assert (done.status, "ended by SIGTERM" in done.err) == (143, True)
 
 
 def test_sigterm_while_the_command_line_is_read_is_no_wrong_use(
