@@ -45,7 +45,7 @@ from workflows.text.commands import SegmentConfig, TagConfig
 from workflows.usage import unwrapped, usage_line
 
 DONE, WRONG_USE, BROKEN, INTERRUPTED, TERMINATED = 0, 2, 70, 130, 143
-_PUT_OFF_SECONDS = 0.05
+_PUT_OFF_SECONDS, _PUT_OFF_TIMES = 0.05, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _leaving_at_signals(came: list[int]) -> Iterator[None]:
 
     It and Ctrl-C are noted in `came`: in the midst of DuckDB or tyro their exception becomes an error of these. While a
     module is imported they are put off: C code that imports swallows them, and locks that they leave behind stop every
-    thread that imports later.
+    thread that imports later. Not for ever: the command may itself run in a module that somebody imports.
     """
     if current_thread() is not main_thread():
         yield
@@ -143,7 +143,7 @@ def _leaving_at_signals(came: list[int]) -> Iterator[None]:
     def leave(number: int, frame: FrameType | None) -> None:
         nonlocal again
         came.append(number)
-        if _is_importing(frame):
+        if len(came) < _PUT_OFF_TIMES and _is_importing(frame):
             again = Timer(_PUT_OFF_SECONDS, os.kill, (os.getpid(), number))
             again.start()
             return

@@ -95,6 +95,26 @@ def test_sigterm_waits_for_an_import_to_end(engine: Engine, tmp_path: Path, monk
     assert (done.status, "ended by SIGTERM" in done.err) == (143, True)
 
 
+def test_sigterm_ends_a_command_that_runs_while_its_caller_is_imported(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "calls_the_engine.py").write_text("import __main__\n__main__.call_the_engine()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("workflows.cli._PUT_OFF_TIMES", 3)
+
+    def killed(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr("workflows.ingest.list_images", killed)
+    done = []
+    monkeypatch.setattr(
+        "__main__.call_the_engine", lambda: done.append(engine("ingest", "photos", "data")), raising=False
+    )
+    importlib.import_module("calls_the_engine")
+    assert [each.status for each in done] == [143]
+
+
 def test_sigterm_while_the_command_line_is_read_is_no_wrong_use(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
