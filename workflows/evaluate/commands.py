@@ -84,7 +84,7 @@ class FairnessConfig(TaskConfig):
     by: str = "category"
     """Grouping column: of --table, else a field of the JSON's annotations or images, or `category`."""
     table: str | None = None
-    """CSV or Parquet with the column, and `annotation_id` or `file_name` to say whose it is."""
+    """CSV or Parquet with the column, and `file_name`, or of a COCO JSON `annotation_id`, to say whose it is."""
     clicks: tuple[int, ...] = (1, 3)
     """Numbers of clicks to report."""
     first_click: Literal["centre", "random"] = "random"

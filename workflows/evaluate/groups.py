@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +23,8 @@ def grouped(place: str, by: str, table: str | None, *, image_folder: str | None 
     truth = open_set(place, image_folder=image_folder)
     if truth.rows["annotations"].null_count:
         raise ValueError(f"{place}: masks are grouped where a COCO JSON or a data set lists them one by one")
-    group_of = _from_table(table, by) if table else _from_json(truth.place, by)
+    numbered = not truth.rows["image_id"].null_count
+    group_of = _from_table(table, by, numbered=numbered) if table else _from_json(truth.place, by)
     rows = []
     for row in truth.rows.to_pylist():
         for annotation in row["annotations"]:
@@ -34,7 +36,8 @@ def grouped(place: str, by: str, table: str | None, *, image_folder: str | None 
     return TruthSet(truth.name, truth.place, pa.Table.from_pylist(rows, PLAN))
 
 
-def _from_table(path: str, by: str) -> GroupOf:
+def _from_table(path: str, by: str, *, numbered: bool) -> GroupOf:
+    """numbered: whether annotations bear ids of their own, as in a COCO JSON; those of a data set are counted."""
     table = read_table(path)
     key = next((name for name in ("annotation_id", "file_name") if name in table.column_names), None)
     if key is None or by not in table.column_names:
@@ -42,13 +45,21 @@ def _from_table(path: str, by: str) -> GroupOf:
             f"{path}: needs the columns {by!r} and 'annotation_id' or 'file_name'; "
             f"the columns are {', '.join(table.column_names)}"
         )
+    if key == "annotation_id" and not numbered:
+        raise ValueError(f"{path}: a data set knows no annotation_id; say by file_name whose {by!r} it is")
     known: dict[str, str | None] = {}
     for name, value in zip(table[key].to_pylist(), map(_text, table[by].to_pylist()), strict=True):
         if name is not None and known.setdefault(str(name), value) != value:
             raise ValueError(f"{path}: {key} {name} has several values of {by!r}; one line for each is needed")
     if key == "annotation_id":
         return lambda row, annotation: known.get(str(annotation["id"]))
-    return lambda row, annotation: known.get(row["name"])
+    return lambda row, annotation: known.get(row["name"], known.get(_file_name(row)))
+
+
+def _file_name(row: dict[str, Any]) -> str:
+    """Of an image of a data set, whose name may lack its ending."""
+    ending = PurePosixPath(row["uris"][0]).suffix
+    return f"{str(row['name']).removesuffix(ending)}{ending}"
 
 
 def _from_json(place: str, by: str) -> GroupOf:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.workflows.report.data_sets import DataSet, boxes, done, photos, run_record
 from workflows.evaluate.groups import grouped
 
 
@@ -58,3 +60,19 @@ def test_what_gives_no_groups_is_refused(coco: Path, labelled: Path, tmp_path: P
         grouped(str(coco), "height of the sun", None)
     with pytest.raises(ValueError, match="masks are grouped where a COCO JSON"):
         grouped(str(labelled), "age", None)
+
+
+def test_a_table_knows_images_of_a_data_set_by_file_name(tmp_path: Path) -> None:
+    """Their annotations are counted in each image: by annotation_id, every image's first mask would be one person."""
+    rng = np.random.default_rng(0)
+    data, pictures = DataSet(tmp_path / "data"), photos(tmp_path / "photos", 2, rng=rng)
+    ids = data.add_images(pictures)
+    data.add_run([done(image, boxes((48, 64), 2, rng=rng), rng=rng) for image in ids], run_record())
+    table = tmp_path / "people.csv"
+    table.write_text(f"file_name,age\n{pictures[0].name},young\n{pictures[1].stem},old\n")
+    assert groups(tmp_path / "data", "age", table) == ["young", "young", "old", "old"]
+    table.write_text("annotation_id,age\n0,young\n")
+    with pytest.raises(
+        ValueError, match=r"people.csv: a data set knows no annotation_id; say by file_name whose 'age'"
+    ):
+        grouped(str(tmp_path / "data"), "age", str(table))
