@@ -115,10 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return status
     except KeyboardInterrupt:
         return _ended(signal.SIGINT)
-    except SystemExit as end:
-        if end.code != signal.SIGTERM:
+    except SystemExit:
+        if not came:
             raise
-        return _ended(signal.SIGTERM)
+        return _ended(came[0])
     except BrokenPipeError:  # `sam-engine sql ... | head`
         _drop_output()
         return DONE
@@ -128,9 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _leaving_at_signals(came: list[int]) -> Iterator[None]:
-    """SIGTERM leaves as an exception does, so that temporary files are removed; Ray answers it so where it runs.
+    """SIGTERM leaves as an exception does, so that temporary files are removed.
 
-    It and Ctrl-C are noted in `came`: in the midst of DuckDB or tyro their exception becomes an error of these. While a
+    It and Ctrl-C are noted in `came`: in the midst of DuckDB, tyro or Ray their exception becomes one of these. While a
     module is imported they are put off: C code that imports swallows them, and locks that they leave behind stop every
     thread that imports later. Not for ever: the command may itself run in a module that somebody imports.
     """

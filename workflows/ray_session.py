@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from typing import Any
@@ -30,10 +32,11 @@ def start_ray() -> None:
     if ray.is_initialized():
         return
     quiet = {"configure_logging": True, "logging_level": logging.ERROR, "log_to_driver": False}
-    if os.environ.get("RAY_ADDRESS"):
-        _join_cluster(quiet)
-    else:
-        _start_here(quiet)
+    with _answering_sigterm_as_before():
+        if os.environ.get("RAY_ADDRESS"):
+            _join_cluster(quiet)
+        else:
+            _start_here(quiet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,15 @@ def _first_answer(waiting: list[ray.ObjectRef[Any]]) -> pa.Table:
     if isinstance(answer, str):
         raise WorkerError(answer)
     return answer
+
+
+@contextmanager
+def _answering_sigterm_as_before() -> Iterator[None]:
+    """Ray answers SIGTERM natively, too, and aborts a process that has not left after three seconds (status 134)."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before):
+        signal.signal(signal.SIGTERM, before)
 
 
 def _join_cluster(quiet: dict[str, Any]) -> None:

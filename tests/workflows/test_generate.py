@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import ray
 from PIL import Image
 
 from schemas.layout import in_flight_key
@@ -216,9 +218,9 @@ def test_what_lies_beside_a_folder_that_may_not_be_listed_is_done(
     assert rows(tmp_path / "data", "SELECT count(*) AS n FROM outcomes WHERE status = 'ok'") == [{"n": 6}]
 
 
-@pytest.mark.parametrize("ended", [KeyboardInterrupt(), SystemExit(signal.SIGTERM)], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_workers_that_end_with_the_command_leave_no_blame(
-    generate_alone: Engine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: BaseException
+    generate_alone: Engine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int
 ) -> None:
     """Or the next command would do their shards image by image in child processes, as after a crash."""
 
@@ -227,12 +229,34 @@ def test_workers_that_end_with_the_command_leave_no_blame(
         for shard in (begun, 99):  # the other is another command's
             open_store(job.dataset).put(in_flight_key(job.run.run_id, shard), b"{}")
         yield ShardSummary(done, 1, 0, 0, 0.0)
-        raise ended
+        signal.raise_signal(number)
 
     monkeypatch.setattr(ray_session, "run_shards", interrupted)
-    assert generate_alone(photos, tmp_path / "data").status == (130 if isinstance(ended, KeyboardInterrupt) else 143)
+    assert generate_alone(photos, tmp_path / "data").status == status
     (left,) = (tmp_path / "data" / "in_flight").rglob("*.json")
     assert left.name == "shard-00000099.json"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_while_ray_waits_for_workers(
+    cluster: str,
+    generate: Engine,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    status: int,
+) -> None:
+    """Ray makes an exception of its own of the one that the signal became, which ended as a job with error rows."""
+
+    def never(_: ShardJob, __: Iterable[ShardTask], ___: Pool) -> Iterator[ShardSummary]:
+        threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
+        ray.wait([ray.remote(num_cpus=10_000)(lambda: None).remote()])
+        yield from ()
+
+    monkeypatch.setattr(ray_session, "run_shards", never)
+    done = generate(photos, tmp_path / "data")
+    assert (done.status, "goes on where" in done.err) == (status, True)
 
 
 def test_s3_from_end_to_end(
