@@ -41,6 +41,14 @@ def times(dataset: Path, folder: str) -> dict[Path, int]:
 
 
 @pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C is heard, also where a script runs the tests in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def generate(cluster: str, engine: Engine, tiny_checkpoint: Path) -> Engine:
     """`sam-engine generate` with a tiny model and a quick recipe."""
     return lambda *arguments: engine("generate", *arguments, "--model", tiny_checkpoint, *QUICK)
@@ -218,6 +226,7 @@ def test_what_lies_beside_a_folder_that_may_not_be_listed_is_done(
     assert rows(tmp_path / "data", "SELECT count(*) AS n FROM outcomes WHERE status = 'ok'") == [{"n": 6}]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_workers_that_end_with_the_command_leave_no_blame(
     generate_alone: Engine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int
@@ -237,6 +246,7 @@ def test_workers_that_end_with_the_command_leave_no_blame(
     assert left.name == "shard-00000099.json"
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_a_signal_while_ray_waits_for_workers(
     cluster: str,
