@@ -18,7 +18,8 @@ from schemas.parquet import to_parquet_bytes
 from schemas.tables import PLAN
 from workflows.scratch import open_scratch
 from workflows.sources import open_parquet
-from workflows.storage import Store, parse_table
+from workflows.storage import Store
+from workflows.stored_tables import parse_table
 
 IMAGES_PER_PART = 65_536
 SHARDS_WANTED = 64

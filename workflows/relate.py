@@ -24,7 +24,8 @@ from workflows.exchange.commands import RelateConfig
 from workflows.image_rows import on_each
 from workflows.progress import Progress
 from workflows.sql import connect
-from workflows.storage import Store, get_table, open_store
+from workflows.storage import Store, open_store
+from workflows.stored_tables import get_table
 
 _SHARDS_AT_ONCE = 8
 _TALLY = """

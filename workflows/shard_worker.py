@@ -24,7 +24,8 @@ from workflows.image_worker import REFUSED, ImageWorker, PlannedImage, ShardJob,
 from workflows.isolation import IsolatedWorker
 from workflows.metrics import RunMetrics, log_event, log_failures
 from workflows.plans import PlanPart, ShardTask, read_part
-from workflows.storage import Store, StoreError, get_table, open_store
+from workflows.storage import Store, StoreError, open_store
+from workflows.stored_tables import get_table
 
 _READERS = 4
 _NOT_READ = (REFUSED, "Unreadable")

@@ -20,7 +20,8 @@ from schemas.tables import OUTCOMES, Status
 from workflows.commands import StatusConfig
 from workflows.plans import finished_shards, planned_shards
 from workflows.progress import duration, most_at_once, seconds_covered
-from workflows.storage import Store, get_table, open_store
+from workflows.storage import Store, open_store
+from workflows.stored_tables import get_table
 
 SHARDS_READ = 64
 _READERS = 16

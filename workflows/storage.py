@@ -12,9 +12,6 @@ from collections.abc import Callable, Iterator, MutableSequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
-import pyarrow as pa
-
-from schemas.parquet import from_parquet_bytes
 from workflows.patience import patience_of
 from workflows.redact import require_no_secrets
 
@@ -67,19 +64,6 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; no error when it is not there."""
-
-
-def get_table(store: Store, key: str) -> pa.Table:
-    """The table of a Parquet file of a data set. Raises ValueError, which names the file, when it is damaged."""
-    return parse_table(store.get(key), where=f"{store.root}/{key}")
-
-
-def parse_table(data: bytes, *, where: str) -> pa.Table:
-    """The table that was read from there. Raises ValueError, which says where, when it is damaged."""
-    try:
-        return from_parquet_bytes(data)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
 
 
 class LocalStore:

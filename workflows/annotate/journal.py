@@ -29,7 +29,8 @@ from schemas.rle import RleError, parse_runs
 from schemas.tables import ANNOTATIONS, EVENTS, Stage
 from schemas.validate import check_annotations
 from workflows.annotate.contract import Save, SavedMask
-from workflows.storage import Store, get_table
+from workflows.storage import Store
+from workflows.stored_tables import get_table
 
 _READERS = 16
 

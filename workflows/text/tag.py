@@ -34,7 +34,8 @@ from workflows.progress import Progress
 from workflows.report.scope import read_runs
 from workflows.sources import UriReader
 from workflows.sql import connect
-from workflows.storage import get_table, open_store
+from workflows.storage import open_store
+from workflows.stored_tables import get_table
 from workflows.text.clips import ClipSource, cut_off, find_clip
 from workflows.text.commands import TagConfig
 

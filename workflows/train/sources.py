@@ -27,7 +27,8 @@ from schemas.layout import DATASET_KEY, snapshot_key
 from workflows.sizes import tell_unread
 from workflows.sources import SUFFIXES, ImageRef, UriReader, absolute, is_hidden, list_images, stamp_of
 from workflows.sql import connect, find_run
-from workflows.storage import S3_SCHEME, get_table, open_store, split_place
+from workflows.storage import S3_SCHEME, open_store, split_place
+from workflows.stored_tables import get_table
 from workflows.train.cutouts import read_cutout
 from workflows.train.left_out import UnreadableError
 
