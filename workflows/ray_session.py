@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
+from threading import current_thread, main_thread
 from typing import Any
 
 import pyarrow as pa
@@ -133,9 +134,11 @@ def _first_answer(waiting: list[ray.ObjectRef[Any]]) -> pa.Table:
 def _answering_sigterm_as_before() -> Iterator[None]:
     """Ray answers SIGTERM natively, too, and aborts a process that has not left after three seconds (status 134)."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(before):
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if callable(before) and current_thread() is main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _join_cluster(quiet: dict[str, Any]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -65,15 +67,38 @@ def test_no_image_is_blamed_for_a_machine_that_was_taken_away(cluster: str, tmp_
     assert (tmp_path / "died").exists()
 
 
-def test_sigterm_is_answered_as_before_ray_came(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_sigterm_is_answered_as_before_ray_came(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
     """What Ray does at SIGTERM ends in abort() where leaving takes three seconds: status 134 for 143."""
+
+    def init(**_: object) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        if fails:
+            raise ConnectionError
+
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "somewhere")
-    monkeypatch.setattr("ray.init", lambda **_: signal.signal(signal.SIGTERM, lambda *_: sys.exit(1)))
+    monkeypatch.setattr("ray.init", init)
     before = signal.signal(signal.SIGTERM, mine := lambda *_: sys.exit(signal.SIGTERM))
     try:
-        start_ray()
+        with pytest.raises(ConnectionError) if fails else contextlib.nullcontext():
+            start_ray()
         assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_ray_is_started_from_a_thread_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no handler can be set, as Ray sets none there either."""
+    begun: list[object] = []
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
+    monkeypatch.setattr("ray.init", lambda **_: begun.append(1))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(signal.SIGTERM))
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(start_ray).result()
+        assert begun
     finally:
         signal.signal(signal.SIGTERM, before)
 
