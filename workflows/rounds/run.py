@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+from schemas.catalog import query
 from schemas.layout import DATASET_KEY
 from workflows.commands import SqlConfig
 from workflows.rounds.commands import RoundsConfig
@@ -9,7 +12,7 @@ from workflows.rounds.config import EngineConfig, read_engine
 from workflows.rounds.engine import Engine, Means, WaitingError, open_engine, run_rounds
 from workflows.rounds.outlook import after_people, outlook
 from workflows.rounds.steps import STEPS
-from workflows.sql import connect, sql
+from workflows.sql import connect, sql, write_table
 from workflows.storage import open_store
 
 _STATUS = """
@@ -20,13 +23,12 @@ SELECT round, stage, state, promoted, masks_per_image, round(clicks_per_mask, 1)
     model_before, model_after, reason
 FROM round_summary
 """
-_TABLE = """
+_TABLE = f"""
 SELECT round, stage,
     CASE WHEN state <> 'finished' THEN state WHEN promoted THEN 'promoted' ELSE 'not promoted' END AS state,
-    round(masks_per_image, 1) AS "masks/image", round(clicks_per_mask, 1) AS "clicks/mask",
-    round(seconds_per_mask, 1) AS "s/mask", round(100 * prefill_precision) AS "prefill %",
-    round(100 * held_out_miou, 1) AS "one click", round(clicks_to_090, 1) AS "to 0.9"
-FROM round_summary
+    round(masks_per_image, 1) AS "masks/image", clicks_per_mask AS "clicks/mask", seconds_per_mask AS "s/mask",
+    prefill_precision AS "prefill %", held_out_miou AS "one click", clicks_to_090 AS "to 0.9"
+FROM ({_STATUS})
 """
 """What fits on a terminal."""
 _REASONS = "SELECT round, reason FROM round_summary WHERE reason IS NOT NULL"
@@ -50,9 +52,10 @@ def _tell_status(config: RoundsConfig, described: EngineConfig) -> int:
         return sql(SqlConfig(described.dataset, _STATUS, format="json"))
     from workflows.train.job import train
 
-    sql(SqlConfig(described.dataset, _TABLE))
+    connection = connect(described.dataset)
+    write_table(query(connection, _TABLE), sys.stdout)
     print()
-    for number, reason in connect(described.dataset).execute(_REASONS).fetchall():
+    for number, reason in connection.execute(_REASONS).fetchall():
         print(f"round {number}: {reason}")
     print(outlook(Engine(described, open_store(described.dataset), Means(train), simulate=False), STEPS, config.engine))
     return 0
