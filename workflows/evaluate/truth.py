@@ -31,7 +31,8 @@ from workflows.labels import decode_labels
 from workflows.originals import read_original
 from workflows.sources import UriReader, list_images, read_manifest
 from workflows.storage import S3_SCHEME, open_store
-from workflows.train.sources import coco_rle, open_sources
+from workflows.train.file_rows import coco_rle
+from workflows.train.sources import open_sources
 
 _BSDS = "ground_truth"
 

@@ -44,7 +44,8 @@ from workflows.train.loop import MachineError, NoRoomError, TrainingError
 from workflows.train.progress import TrainingProgress
 from workflows.train.register import Finished, finished, open_validation, register
 from workflows.train.samples import Sampler
-from workflows.train.sources import Source, WantedCrops, is_data_set, open_sources, place_of
+from workflows.train.sources import Source, is_data_set, open_sources, place_of
+from workflows.train.table_rows import WantedCrops
 from workflows.train.worker import Told, TrainJob, work
 
 WORKER_CORES = 0.5

@@ -30,7 +30,8 @@ from workflows.crops.job import draws_of, embed_crops
 from workflows.ray_session import Pool
 from workflows.sql import connect
 from workflows.train.samples import Sampler
-from workflows.train.sources import WantedCrops, open_sources
+from workflows.train.sources import open_sources
+from workflows.train.table_rows import WantedCrops
 
 SIZE = (24, 36)
 

@@ -1,0 +1,123 @@
+"""Index rows of masks in files: COCO, SA-1B, or label PNGs beside pictures.
+
+SA-1B and labels are read when a sample is made, not before, so they cost about a hundred bytes of index per image
+however many masks it has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from schemas import coco
+from schemas.ids import content_hash
+from schemas.json_fields import parse_object
+from workflows.sources import SUFFIXES, UriReader, absolute, is_hidden, list_images, stamp_of
+from workflows.storage import S3_SCHEME, open_store
+from workflows.train.index import index_row
+
+INSTANCES = "instances.json"
+"""COCO in a folder, as `sam-engine export` writes it."""
+
+
+def file_rows(name: str) -> Iterator[dict[str, Any]]:
+    """Rows of a JSON file or of a folder with masks. Raises ValueError or OSError (one line)."""
+    return _json_file(absolute(name)) if name.endswith(".json") else _folder(name)
+
+
+def _json_file(source: str) -> Iterator[dict[str, Any]]:
+    data = UriReader().read(source)
+    kind = _json_kind(data, source)
+    if kind == "sa1b":
+        beside = f"{source.rpartition('/')[0]}/{parse_object(data, source).child('image').text('file_name')}"
+        yield index_row([beside], masks_uri=source, stamp=f"{stamp_of(beside)} {content_hash(data)}")
+        return
+    document = coco.from_json(data, where=source)
+    pictures = {int(json.loads(found.metadata)["id"]): found for found in list_images(source)}
+    if len(pictures) < len(document.images):
+        raise ValueError(f"{source}: two images have the same id, so whose the masks are cannot be told")
+    by_image: dict[int, list[coco.Annotation]] = defaultdict(list)
+    for annotation in document.annotations:
+        if not annotation.iscrowd:
+            by_image[annotation.image_id].append(annotation)
+    for image in document.images:
+        rles = [coco_rle(annotation, image, source) for annotation in by_image[image.id]]
+        masks, picture = [rle for rle in rles if rle], pictures[image.id]
+        yield index_row([picture.uri], height=image.height, width=image.width, rles=masks, stamp=picture.stamp)
+
+
+def coco_rle(annotation: coco.Annotation, image: coco.Image, source: str) -> bytes | None:
+    """None where polygons enclose nothing; an RLE of another size is an error."""
+    try:
+        return coco.rle_of(annotation.segmentation, height=image.height, width=image.width)
+    except ValueError as error:
+        if isinstance(annotation.segmentation, tuple) and "three corners" in str(error):
+            return None
+        raise ValueError(f"{source}: annotation {annotation.id} of {image.file_name}: {error}") from error
+
+
+def _json_kind(data: bytes, source: str) -> str:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source}: not JSON ({error})") from error
+    if isinstance(document, dict) and "images" in document:
+        return "coco"
+    if isinstance(document, dict) and {"image", "annotations"} <= document.keys():
+        return "sa1b"
+    raise ValueError(f"{source}: neither a COCO instances JSON nor one of SA-1B")
+
+
+def _folder(name: str) -> Iterator[dict[str, Any]]:
+    """`images/` beside `labels/`, a COCO `instances.json`, or pictures beside the JSON of each, as SA-1B comes."""
+    if not is_folder(name):
+        raise ValueError(f"{name}: no such data set, folder or file")
+    store = open_store(name)
+    stamps = {entry.key: entry.stamp for entry in store.list() if not is_hidden(entry.key)}
+    keys = list(stamps)
+    shown = [key for key in keys if PurePosixPath(key).suffix.lower() in SUFFIXES]
+    labels = _below("labels", [key for key in shown if key.lower().endswith(".png")], name)
+    if labels:
+        pictures = _below("images", shown, name)
+        for place, key in labels.items():
+            if place not in pictures:
+                raise ValueError(f"{name}: {key} has no picture images/{place}.*")
+            yield _beside(store.root, pictures[place], key, stamps)
+        return
+    if INSTANCES in keys:
+        yield from _json_file(f"{store.root}/{INSTANCES}")
+        return
+    documents = [key for key in keys if key.endswith(".json")]
+    if not documents:
+        raise ValueError(f"{name}: no masks found; expected a data set, labels/*.png with images/, or SA-1B's *.json")
+    beside = {key.rpartition(".")[0]: key for key in reversed(shown)}
+    for key in documents:
+        picture = beside.get(key[:-5])
+        if picture is None:
+            raise ValueError(f"{name}: {key} has no picture {key[:-5]}.jpg beside it")
+        yield _beside(store.root, picture, key, stamps)
+
+
+def _beside(root: str, picture: str, masks: str, stamps: dict[str, str]) -> dict[str, Any]:
+    """The row of a picture and the file of its masks, by their keys."""
+    return index_row([f"{root}/{picture}"], masks_uri=f"{root}/{masks}", stamp=f"{stamps[picture]} {stamps[masks]}")
+
+
+def _below(folder: str, keys: list[str], name: str) -> dict[str, str]:
+    """The keys in a folder by their path there without ending: what a picture and its labels have in common."""
+    found: dict[str, str] = {}
+    for key in keys:
+        if key.startswith(f"{folder}/"):
+            place = key.removeprefix(f"{folder}/").rpartition(".")[0]
+            if place in found:
+                raise ValueError(f"{name}: {found[place]} and {key} differ in their ending alone; keep one of them")
+            found[place] = key
+    return found
+
+
+def is_folder(place: str) -> bool:
+    """Whether an address may have files below it."""
+    return place.startswith(S3_SCHEME) or Path(place).is_dir()

@@ -1,0 +1,97 @@
+"""Index rows of a data set: masks that people drew, that runs found or that a round froze, or pictures alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from schemas.layout import snapshot_key
+from workflows.sizes import tell_unread
+from workflows.sql import connect, find_run
+from workflows.storage import open_store
+from workflows.stored_tables import get_table
+from workflows.train.index import index_row
+
+_SNAPSHOT = re.compile(r"round-(\d+)")
+_TABLES = ("masks", "annotations")
+_OF_TABLE = """
+SELECT images.image_id AS image_id, images.uris AS uris, drawn.height AS height, drawn.width AS width,
+    list(drawn.rle ORDER BY drawn.mask_id) AS rles{vectors}
+FROM {table} AS drawn JOIN images USING (image_id) WHERE {where}
+GROUP BY ALL ORDER BY uris
+"""
+_PICTURES = """
+SELECT uris, image_id FROM images
+ANTI JOIN (SELECT image_id FROM outcomes GROUP BY image_id HAVING bool_and(status <> 'ok')) AS broken USING (image_id)
+WHERE height IS NOT NULL ORDER BY image_id
+"""
+"""Those that can be read as far as anybody knows: not those that `ingest` or every run so far failed at."""
+_VECTORS = ", list(drawn.vectors ORDER BY drawn.mask_id) AS vectors"
+_WITH_CROPS = """(
+    SELECT masks.*, seen.vectors FROM {table} AS masks JOIN (
+        SELECT mask_id, revision, list(vector ORDER BY draw) AS vectors FROM crops
+        WHERE clip_sha256 = '{clip}' AND area >= {least} GROUP BY ALL
+    ) AS seen ON seen.mask_id = masks.mask_id AND seen.revision = {revision}
+)"""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedCrops:
+    """Embeddings that a run trains text prompts on: by which CLIP, and of masks of at least `min_area` px."""
+
+    clip_sha256: str
+    min_area: int = 1
+
+
+def picture_rows(place: str, table: str) -> Iterator[dict[str, Any]]:
+    """Pictures of a data set, without masks. Raises ValueError where a table of masks is named."""
+    if table:
+        raise ValueError(f"{place}@{table}: images without masks are all of a data set; leave @{table} out")
+    connection = connect(place)
+    tell_unread(connection)
+    for uris, image_id in connection.execute(_PICTURES).fetchall():
+        yield index_row(uris, image_id=image_id)
+
+
+def mask_rows(place: str, table: str, crops: WantedCrops | None) -> Iterator[dict[str, Any]]:
+    """Masks of a run, of all runs (`@masks`), those that people drew (`@annotations`), those that an engine round froze
+    (`@round-3`), or, unsaid, all of them. Raises ValueError where `table` names none of these."""
+    connection = connect(place)
+    if frozen := _SNAPSHOT.fullmatch(table):
+        store, key = open_store(place), snapshot_key(int(frozen[1]))
+        if not store.exists(key):
+            raise ValueError(f"{place}@{table}: no engine round of that number has frozen masks there")
+        connection.register("snapshot", get_table(store, key))
+    for source, where in _chosen(connection, table):
+        masks, vectors = (_with_crops(source, crops), _VECTORS) if crops else (source, "")
+        listed = _OF_TABLE.format(table=masks, where=where, vectors=vectors)
+        for row in connection.sql(listed).to_arrow_table().to_pylist():
+            yield index_row(**row)
+
+
+def _with_crops(table: str, crops: WantedCrops) -> str:
+    """The table's masks that have embeddings, with them."""
+    revision = "0" if table == "masks" else "masks.revision"
+    return _WITH_CROPS.format(table=table, clip=crops.clip_sha256, revision=revision, least=crops.min_area)
+
+
+def _chosen(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:
+    """Tables with conditions that the text after @ names: all for none."""
+    if not table:
+        return [(name, "true") for name in _TABLES]
+    if _SNAPSHOT.fullmatch(table):
+        return [("snapshot", "true")]
+    return [(table, "true")] if table in _TABLES else [("masks", f"run_id = '{_run_id(connection, table)}'")]
+
+
+def _run_id(connection: duckdb.DuckDBPyConnection, text: str) -> str:
+    """The run of that id or name. Raises ValueError when there is none."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", text):
+        raise ValueError(f"@{text}: after @ stands masks, annotations, round-N or the name or id of a run")
+    if (run_id := find_run(connection, text)) is None:
+        raise ValueError(f"@{text}: no such run; see SELECT run_id, name FROM runs")
+    return run_id
