@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shlex
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -82,6 +83,14 @@ def find_run(connection: duckdb.DuckDBPyConnection, wanted: str) -> str | None:
         "SELECT run_id FROM runs WHERE ? IN (run_id, name) ORDER BY created_at DESC LIMIT 1", [wanted]
     ).fetchall()
     return found[0][0] if found else None
+
+
+def require_run(connection: duckdb.DuckDBPyConnection, dataset: str, wanted: str) -> str:
+    """`find_run` where there has to be one. Raises ValueError, one line, when there is none."""
+    if (run_id := find_run(connection, wanted)) is None:
+        ask = f"sam-engine sql {shlex.quote(dataset)} 'SELECT run_id, name FROM runs'"
+        raise ValueError(f"{dataset} has no run {wanted!r}; see: {ask}")
+    return run_id
 
 
 def s3_filesystem() -> pafs.FileSystem:

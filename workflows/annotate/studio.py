@@ -22,7 +22,7 @@ from workflows.models import find_model, register_model
 from workflows.originals import StoredImage
 from workflows.runs import open_dataset
 from workflows.sizes import tell_unread
-from workflows.sql import connect, find_run
+from workflows.sql import connect, require_run
 from workflows.storage import open_store
 
 AUDITED_IMAGES = 500
@@ -152,10 +152,7 @@ def _run(config: AnnotateConfig, connection: duckdb.DuckDBPyConnection) -> str:
         if found is None:
             raise ValueError(f"{config.dataset} has no masks to start from: `sam-engine generate` makes some")
         return str(found[0])
-    run_id = find_run(connection, config.run)
-    if run_id is None:
-        raise ValueError(f"{config.dataset} has no run {config.run!r}; see: SELECT run_id, name FROM runs")
-    return run_id
+    return require_run(connection, config.dataset, config.run)
 
 
 def _drawn(row: dict[str, object]) -> contract.ShownMask:

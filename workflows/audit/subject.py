@@ -12,7 +12,6 @@ that is how samples are taken.
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ import pyarrow as pa
 from schemas.catalog import query
 from workflows.report.queries import licence_condition, literal, rows
 from workflows.sizes import tell_unread
-from workflows.sql import connect, find_run
+from workflows.sql import connect, require_run
 from workflows.storage import split_place
 
 ANNOTATIONS = "annotations"
@@ -140,10 +139,7 @@ def _name(connection: duckdb.DuckDBPyConnection, run_id: str) -> str:
 def _run(connection: duckdb.DuckDBPyConnection, place: str, wanted: str) -> str | None:
     """The id of the run that is meant, the newest if none is; None for the annotations where there are only those."""
     if wanted:
-        if run_id := find_run(connection, wanted):
-            return run_id
-        ask = f"sam-engine sql {shlex.quote(place)} 'SELECT run_id, name FROM runs'"
-        raise ValueError(f"{place} has no run {wanted!r}; see: {ask}")
+        return require_run(connection, place, wanted)
     if found := rows(connection, _NEWEST_RUN):
         return str(found[0]["run_id"])
     if rows(connection, "SELECT 1 FROM annotations WHERE stage <> 'audit' LIMIT 1"):

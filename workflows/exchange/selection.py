@@ -5,13 +5,11 @@ A mask that a person accepted, changed or deleted is left out where that person'
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import duckdb
 import pyarrow as pa
 
 from schemas.catalog import query
@@ -21,7 +19,7 @@ from schemas.tables import MASKS, Stage
 from schemas.window import SCHEME
 from workflows.exchange.commands import ExportConfig
 from workflows.report.queries import licence_condition, literal
-from workflows.sql import connect, find_run
+from workflows.sql import connect, require_run
 from workflows.storage import open_store, split_place
 
 IMPORT_ACTION = "import"
@@ -145,7 +143,7 @@ class Selection:
         self.name = "@".join(filter(None, (open_store(self.dataset).root, table)))  # however the place is spelt
         self._connection = connect(self.dataset)
         self._where = f"({config.where})"
-        run_id = _run_of(self._connection, table)
+        run_id = None if table in _TABLES else require_run(self._connection, self.dataset, table)
         self._run = "true" if run_id is None else f"run_id = {literal(run_id)}"
         self._of_run = "" if run_id is None else f"run={run_id}/"
         self._tables = _tables(table)
@@ -285,15 +283,3 @@ def _common_folder(first: str, last: str) -> str:
     """The folder that holds all addresses of a sorted list, by its first and its last."""
     same = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     return first[:same].rpartition("/")[0]
-
-
-def _run_of(connection: duckdb.DuckDBPyConnection, table: str) -> str | None:
-    """The id of the one run that the text after @ asks for; raises ValueError when there is no such run."""
-    if table in _TABLES:
-        return None
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", table):
-        raise ValueError(f"@{table}: after @ stands masks, annotations, or the name or id of a run")
-    run_id = find_run(connection, table)
-    if run_id is None:
-        raise ValueError(f"@{table}: no such run; see SELECT run_id, name FROM runs")
-    return run_id

@@ -11,7 +11,7 @@ import duckdb
 
 from schemas.layout import snapshot_key
 from workflows.sizes import tell_unread
-from workflows.sql import connect, find_run
+from workflows.sql import connect, require_run
 from workflows.storage import open_store
 from workflows.stored_tables import get_table
 from workflows.train.index import index_row
@@ -66,7 +66,7 @@ def mask_rows(place: str, table: str, crops: WantedCrops | None) -> Iterator[dic
         if not store.exists(key):
             raise ValueError(f"{place}@{table}: no engine round of that number has frozen masks there")
         connection.register("snapshot", get_table(store, key))
-    for source, where in _chosen(connection, table):
+    for source, where in _chosen(connection, place, table):
         masks, vectors = (_with_crops(source, crops), _VECTORS) if crops else (source, "")
         listed = _OF_TABLE.format(table=masks, where=where, vectors=vectors)
         for row in connection.sql(listed).to_arrow_table().to_pylist():
@@ -79,19 +79,12 @@ def _with_crops(table: str, crops: WantedCrops) -> str:
     return _WITH_CROPS.format(table=table, clip=crops.clip_sha256, revision=revision, least=crops.min_area)
 
 
-def _chosen(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:
+def _chosen(connection: duckdb.DuckDBPyConnection, place: str, table: str) -> list[tuple[str, str]]:
     """Tables with conditions that the text after @ names: all for none."""
     if not table:
         return [(name, "true") for name in _TABLES]
     if _SNAPSHOT.fullmatch(table):
         return [("snapshot", "true")]
-    return [(table, "true")] if table in _TABLES else [("masks", f"run_id = '{_run_id(connection, table)}'")]
-
-
-def _run_id(connection: duckdb.DuckDBPyConnection, text: str) -> str:
-    """The run of that id or name. Raises ValueError when there is none."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", text):
-        raise ValueError(f"@{text}: after @ stands masks, annotations, round-N or the name or id of a run")
-    if (run_id := find_run(connection, text)) is None:
-        raise ValueError(f"@{text}: no such run; see SELECT run_id, name FROM runs")
-    return run_id
+    if table in _TABLES:
+        return [(table, "true")]
+    return [("masks", f"run_id = '{require_run(connection, place, table)}'")]

@@ -300,7 +300,11 @@ def test_images_of_unknown_size_are_left_out_and_said(
 
 
 def test_what_stands_after_the_at_sign(engine: Engine, masked: Masked, tmp_path: Path) -> None:
-    for name, message in (("@x y", "after @ stands"), ("@none", "no such run"), ("@annotations", "nothing to export")):
+    for name, message in (
+        ("@x y", "has no run 'x y'"),
+        ("@none", "has no run 'none'"),
+        ("@annotations", "nothing to export"),
+    ):
         refused = engine("export", f"{masked.root}{name}", tmp_path / "out", "--format", "coco")
         assert refused.status == 2
         assert message in refused.err

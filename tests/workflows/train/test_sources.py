@@ -169,7 +169,7 @@ def test_masks_of_a_data_set_and_images_that_moved(tmp_path: Path, tiny_checkpoi
     assert [len(m) for m in masks_of(f"{data}@masks")] == [len(m) for m in found]
     with pytest.raises(ValueError, match="no image with masks"):
         masks_of(f"{data}@annotations")
-    with pytest.raises(ValueError, match="@sweep: no such run"):
+    with pytest.raises(ValueError, match="has no run 'sweep'"):
         masks_of(f"{data}@sweep")
     with pytest.raises(ValueError, match="@round-3: no engine round of that number has frozen masks there"):
         masks_of(f"{data}@round-3")
