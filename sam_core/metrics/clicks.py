@@ -16,12 +16,14 @@ Points are (x, y) pixel indices in the frame of the masks, labels 1 foreground, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+
+from sam_core.masks.depth import depths_of
 
 Masks = npt.NDArray[np.bool_]
 
@@ -87,15 +89,11 @@ class RandomClicks:
 
 def deepest_pixel(region: Masks) -> Depth:
     """The pixel of a region [H, W] bool farthest, in exact Euclidean distance, from everything outside the region."""
-    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    if not len(rows):
+    if not region.any():
         return Depth(0, 0, 0.0)
-    top, left = int(rows[0]), int(columns[0])
-    # Beyond the tight box everything is outside, so a frame of one pixel stands for the rest of the plane.
-    tight = np.pad(region[top : rows[-1] + 1, left : columns[-1] + 1].astype(np.uint8), 1)
-    distance = cv2.distanceTransform(tight, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    y, x = divmod(int(distance.argmax()), tight.shape[1])
-    return Depth(left + x - 1, top + y - 1, float(distance[y, x]))
+    left, top, squared = depths_of(region)
+    y, x = divmod(int(squared.argmax()), squared.shape[1])
+    return Depth(left + x, top + y, math.sqrt(squared[y, x]))
 
 
 def first_clicks(truth: Masks) -> Clicks:

@@ -7,13 +7,14 @@ which an object reaches equally far to all sides says which of several nested on
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sam_core.masks.depth import depths_of
+
 Masks = npt.NDArray[np.bool_]
-_CORE = 0.9
-"""Least distance from the border, as a share of the largest."""
+_CORE = 90
+"""Least distance from the border, in % of the largest."""
 
 
 def draw_centres(masks: Masks, rng: np.random.Generator) -> npt.NDArray[np.float32]:
@@ -22,10 +23,8 @@ def draw_centres(masks: Masks, rng: np.random.Generator) -> npt.NDArray[np.float
 
 
 def _drawn(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> tuple[int, int]:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    # A frame of one pixel around the tight box stands for all that is outside, the image's own border too.
-    tight = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].view(np.uint8), 1)
-    depth = cv2.distanceTransform(tight, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    core = np.flatnonzero(depth >= _CORE * depth.max())
-    y, x = divmod(int(core[rng.integers(len(core))]), tight.shape[1])
-    return int(columns[0]) + x - 1, int(rows[0]) + y - 1
+    left, top, squared = depths_of(mask)
+    least = _CORE**2 * int(squared.max()) / 100**2
+    core = np.flatnonzero(squared >= least)
+    y, x = divmod(int(core[rng.integers(len(core))]), squared.shape[1])
+    return left + x, top + y
