@@ -20,7 +20,6 @@ from duckdb import DuckDBPyConnection
 from numpy.typing import NDArray
 
 from sam_core.ahead import ahead
-from sam_core.model.checkpoint import load_model
 from schemas.layout import embedding_key
 from workflows.annotate.commands import EmbedConfig
 from workflows.devices import choose_device
@@ -97,7 +96,7 @@ class EmbedWorker:
         torch.set_num_threads(job.threads)
         self._job = job
         self._store = open_store(job.dataset)
-        self._sam = load_model(job.model.here(), device=job.device).sam
+        self._sam = job.model.load(device=job.device).sam
         self._reader = UriReader(max_bytes=byte_limit(job.max_pixels))
 
     def __call__(self, row: dict[str, list[Any]]) -> dict[str, object]:

@@ -19,12 +19,12 @@ from sam_core.generator import MaskGenerator
 from sam_core.masks.batch import Generation
 from sam_core.model.checkpoint import (
     CheckpointError,
+    LoadedModel,
     configuration_name,
     find_checkpoint,
     load_model,
     read_checkpoint,
 )
-from sam_core.model.sam import Sam
 from sam_core.presets import PRESETS, ImageEncoderConfig
 from sam_core.recipes import Recipe
 from schemas.ids import model_id
@@ -70,6 +70,13 @@ class Model:
         """The file on this machine, fetched out of an object store once. Raises CheckpointError, StoreError."""
         return _fetched(self.path, self.sha256) if self.path.startswith(S3_SCHEME) else Path(self.path)
 
+    def load(self, *, device: str = "cpu") -> LoadedModel:
+        """The model itself, if its file is still the one that was found. Raises CheckpointError, StoreError."""
+        loaded = load_model(self.here(), device=device)
+        if loaded.sha256 != self.sha256:
+            raise CheckpointError(f"{self.path} on this machine is not the checkpoint that the command began with")
+        return loaded
+
 
 @dataclass(frozen=True, slots=True)
 class GeneratorSpec:
@@ -99,7 +106,7 @@ class GeneratorSpec:
 
     def load(self, *, threads: int | None = None) -> Generator:
         """Load the checkpoint on this machine. Raises CheckpointError when it is missing or another one."""
-        sam = _load_again(self.model, self.device)
+        sam = self.model.load(device=self.device).sam
         if self.settings:
             from sam_core.device_generator import DeviceGenerator  # torch's compilers take half a second to import
 
@@ -120,15 +127,7 @@ def settings_for(model: Model, device: str, wanted: DeviceSettings, *, exact_ref
 
 def load_generator(model: str, recipe: Recipe, *, device: str = "cpu") -> MaskGenerator:
     """A generator, image by image, for a model by name or path. Raises CheckpointError."""
-    return MaskGenerator(_load_again(find_model(model), device), recipe)
-
-
-def _load_again(model: Model, device: str) -> Sam:
-    """The model, if its file is still the one that was found. Raises CheckpointError."""
-    loaded = load_model(model.here(), device=device)
-    if loaded.sha256 != model.sha256:
-        raise CheckpointError(f"{model.path} on this machine is not the checkpoint that the run began with")
-    return loaded.sam
+    return MaskGenerator(find_model(model).load(device=device).sam, recipe)
 
 
 def find_model(name_or_path: str) -> Model:
@@ -179,7 +178,7 @@ def _fetched(address: str, sha256: str | None = None) -> Path:
         raise CheckpointError(f"there is no checkpoint {address}") from None
     found = hashlib.sha256(data).hexdigest()
     if found != (sha256 or found):
-        raise CheckpointError(f"{address} is not the checkpoint any more that the run began with")
+        raise CheckpointError(f"{address} is not the checkpoint any more that the command began with")
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / found / name
     with scratch_folder() as beside:

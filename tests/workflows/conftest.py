@@ -35,6 +35,7 @@ from schemas.tables import MASKS, deterministic_columns
 from workflows import ray_session
 from workflows.cli import main
 from workflows.failures import WorkerError
+from workflows.models import Model, find_model
 from workflows.plans import ShardTask
 from workflows.ray_session import Pool
 from workflows.shard_worker import ShardJob, ShardSummary, ShardWorker
@@ -123,6 +124,16 @@ def photos(tmp_path: Path) -> Path:
     """A folder with six photographs."""
     save_photos(tmp_path / "photos", 6)
     return tmp_path / "photos"
+
+
+@pytest.fixture
+def replaced_model(tmp_path: Path, tiny_checkpoint: Path) -> Model:
+    """A model whose file holds other weights than when it was found."""
+    path = tmp_path / "replaced.safetensors"
+    path.write_bytes(tiny_checkpoint.read_bytes())
+    model = find_model(str(path))
+    path.write_bytes(path.read_bytes()[:-4] + bytes(4))
+    return model
 
 
 @pytest.fixture

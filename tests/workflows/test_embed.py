@@ -6,9 +6,12 @@ import os
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from sam_core.model.checkpoint import CheckpointError
 from tests.workflows.conftest import Engine, save_photos
 from workflows.embed import EmbedJob, EmbedWorker, _note_images, _rows
-from workflows.models import find_model
+from workflows.models import Model, find_model
 from workflows.scratch import open_scratch
 from workflows.sql import connect
 
@@ -61,6 +64,12 @@ def test_a_limit_on_pixels_is_one_on_bytes(tmp_path: Path, tiny_checkpoint: Path
     worker = EmbedWorker(EmbedJob(str(tmp_path), find_model(str(tiny_checkpoint)), "cpu", threads=1, max_pixels=1000))
     done = worker({"image_ids": ["ab" * 16], "uris": [[str(picture)]]})
     assert done["failures"] == [f"{picture}: 68,157,440 bytes are more than the limit of 67,116,864 bytes"]
+
+
+def test_another_checkpoint_at_the_same_place_is_refused(tmp_path: Path, replaced_model: Model) -> None:
+    """Its embeddings would bear the name of the one that was there."""
+    with pytest.raises(CheckpointError, match="not the checkpoint that the command began with"):
+        EmbedWorker(EmbedJob(str(tmp_path), replaced_model, "cpu", threads=1, max_pixels=1000))
 
 
 def test_refusals(engine: Engine, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from sam_core.export_onnx import OnnxDecoder, export_decoder
 from sam_core.generator import MaskGenerator
 from sam_core.masks import rle
 from sam_core.masks.batch import MaskRecords
-from sam_core.model.checkpoint import load_model
 from sam_core.predict import ImageEmbedding
 from sam_core.recipes import recipe, recommended_recipe
 from sam_core.windows import Box, is_window
@@ -54,7 +53,7 @@ class Assistant:
     def __init__(self, store: Store, model: Model, *, threads: int, max_pixels: int, clip: str | None = None) -> None:
         torch.set_num_threads(threads)
         self.model, self._store, self._threads, self._max_pixels = model, store, threads, max_pixels
-        loaded = load_model(model.here())
+        loaded = model.load()
         self._sam = loaded.sam
         self._reads = TextReader(loaded.sam, open_clip(clip, loaded)) if clip else None
         self.graphs: OnnxDecoder = export_decoder(self._sam)

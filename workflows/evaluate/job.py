@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sam_core.model.checkpoint import load_model
 from schemas import evaluation as layout
 from schemas.ids import canonical_json, content_hash
 from workflows.devices import choose_device
@@ -126,7 +125,7 @@ def helpers_of(config: Measurable, model: Model | None) -> Helpers:
     """The helpers of a task. Raises ValueError when one is missing, or the CLIP is not the one that the model needs."""
     if not isinstance(config, TextConfig) or model is None:
         return Helpers()
-    clip = find_clip(config.clip, load_model(model.here()))
+    clip = find_clip(config.clip, model.load())
     return Helpers(clip, find_model(config.rival) if config.rival else None)
 
 

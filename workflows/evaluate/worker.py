@@ -97,21 +97,12 @@ def _bench(job: EvaluationJob) -> Bench:
         return Bench(None, job.max_pixels, job.threads)
     import torch
 
-    from sam_core.model.checkpoint import CheckpointError, load_model
-    from sam_core.model.sam import Sam
-
-    def load(model: Model) -> Sam:
-        loaded = load_model(model.here(), device=job.device)
-        if loaded.sha256 != model.sha256:
-            raise CheckpointError(f"{model.path} on this machine is not the checkpoint that the evaluation began with")
-        return loaded.sam
-
     torch.set_num_threads(job.threads)
     clip, rival = job.helpers.clip, job.helpers.rival
     return Bench(
-        load(job.model),
+        job.model.load(device=job.device).sam,
         job.max_pixels,
         job.threads,
         clip.load(device=job.device) if clip else None,
-        load(rival) if rival else None,
+        rival.load(device=job.device).sam if rival else None,
     )

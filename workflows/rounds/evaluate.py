@@ -15,7 +15,6 @@ from sam_core.generator import MaskGenerator
 from sam_core.masks import rle
 from sam_core.masks.batch import Generation
 from sam_core.metrics.recall import Overlaps, average_recall
-from sam_core.model.checkpoint import load_model
 from sam_core.predict import look_at
 from sam_core.recipes import recipe, recommended_recipe
 from schemas.tables import Status
@@ -58,7 +57,7 @@ def require_measurable(truth: Truth, settings: EvaluationSettings) -> None:
 
 def find_masks(model: Model, truth: Truth, settings: EvaluationSettings) -> list[HeldOutMasks]:
     """The masks of the first held-out images, by the recipe that suits the model."""
-    sam = load_model(model.here()).sam
+    sam = model.load().sam
     chosen = replace(recipe(recommended_recipe(model.name)), points_per_side=settings.points_per_side)
     generator = MaskGenerator(sam, chosen)
     found = []
@@ -78,7 +77,7 @@ def measure(
     seed: int,
 ) -> Figures:
     """Figures of a model on the first held-out images, of which `found` holds its masks on some."""
-    sam = load_model(model.here()).sam
+    sam = model.load().sam
     drawn, fitting = [], []
     for image in truth.first(settings.images):
         some = image.masks[_some(image, settings.masks_per_image, seed)]

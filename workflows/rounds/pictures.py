@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sam_core.model.checkpoint import load_model
 from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, encode
 from sam_core.windows import Box
@@ -114,7 +113,7 @@ class Desk:
 
     def __init__(self, store: Store, model: Model, connection: duckdb.DuckDBPyConnection) -> None:
         self.model, self._store = model, store
-        self.sam: Sam = load_model(model.here()).sam
+        self.sam: Sam = model.load().sam
         found = connection.execute(_SIZES).fetchall()
         self.sizes = {image: (height, width) for image, _, height, width in found}
         self._uris = {image: tuple(uris) for image, uris, _, _ in found}

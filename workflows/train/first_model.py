@@ -7,16 +7,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sam_core.model.checkpoint import load_model
 from sam_core.model.position_tables import resize_model_state
 from sam_core.model.sam import Sam
 from sam_core.presets import SamConfig, at_image_size
 from sam_core.training.distillation import adopt_decoder
 from sam_core.training.initialise import align_cross_attention, deepened, set_drop_path
 from sam_core.training.presets import TrainConfig
+from workflows.models import Model
 
 
-def first_model(config: TrainConfig, start: str | None, teacher: Sam | None = None) -> Sam:
+def first_model(config: TrainConfig, start: Model | None, teacher: Sam | None = None) -> Sam:
     """The model before the first step: loaded, its position tables fitted to the input's size, or new from the seed.
 
     Raises ValueError when the checkpoint holds another model than the configuration trains.
@@ -24,8 +24,8 @@ def first_model(config: TrainConfig, start: str | None, teacher: Sam | None = No
     torch.manual_seed(config.seed)
     model = Sam(config.sam)
     if start:
-        loaded = load_model(start)
-        require_same_model(config, loaded.sam.config, start)
+        loaded = start.load()
+        require_same_model(config, loaded.sam.config, start.path)
         state = resize_model_state(loaded.sam.state_dict(), model.config)
         state = deepened(state, depth=model.config.mask_decoder.depth)
         model.load_state_dict(new_text_prompt(model) | state)

@@ -16,7 +16,7 @@ import torch
 from ray.util.queue import Queue
 
 from sam_core.lanes import keep_freed_memory
-from sam_core.model.checkpoint import load_model
+from sam_core.model.checkpoint import CheckpointError
 from sam_core.model.sam import Sam
 from sam_core.training.flops import matrix_rate, workload
 from sam_core.training.presets import TrainConfig
@@ -72,7 +72,7 @@ class TrainJob:
 class Told:
     """A word from the first worker to the command: a step, what a person should know, or why training stopped.
 
-    passing: whether a disk or store is at fault, and not what is trained on what.
+    passing: whether a disk, store or checkpoint is at fault, and not what is trained on what.
     """
 
     progress: Progress | None = None
@@ -102,7 +102,7 @@ def work(settings: dict[str, TrainJob]) -> None:
     except (RuntimeError, MemoryError, ValueError, OSError) as error:
         if not (why := lasting(error, job, team)):
             raise
-        job.tell(Told(failure=why, passing=isinstance(error, OSError)))
+        job.tell(Told(failure=why, passing=isinstance(error, OSError | CheckpointError)))
         if team.workers > 1:
             job.over.put(True)
             raise
@@ -199,8 +199,8 @@ class Notes:
 
 def _train(job: TrainJob, team: Team, store: Store) -> None:
     config = job.config
-    teacher = load_model(job.teacher.here(), device=team.device).sam if job.teacher else None
-    model = first_model(config, str(job.start.here()) if job.start else None, teacher)
+    teacher = job.teacher.load(device=team.device).sam if job.teacher else None
+    model = first_model(config, job.start, teacher)
     require_memory(job, team, model)
     model = model.to(team.device).train()
     state = TrainState.fresh(model, config, team, sharded=job.sharded)

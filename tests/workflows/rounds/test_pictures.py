@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from PIL import Image
 
+from sam_core.model.checkpoint import CheckpointError
 from schemas.ids import image_id
 from tests.workflows.rounds.conftest import save_pictures
-from workflows.rounds.pictures import Truth
+from workflows.models import Model
+from workflows.rounds.pictures import Desk, Truth
 from workflows.sources import UriReader
+from workflows.storage import LocalStore
 
 
 @pytest.fixture
@@ -54,6 +58,12 @@ def test_crowds_and_images_without_masks_are_left_out(pool: Path) -> None:
     assert found.masks.sum((1, 2)).tolist() == [9]
     nothing = Truth(str(pool / "images" / "instances.json"), empty=True).read(0)  # as people look at it, too
     assert nothing.masks.shape == (0, height, width)
+
+
+def test_a_desk_does_not_take_another_checkpoint_at_the_same_place(tmp_path: Path, replaced_model: Model) -> None:
+    """The embeddings that it stores would bear the name of the one that was there."""
+    with duckdb.connect() as connection, pytest.raises(CheckpointError, match="not the checkpoint that"):
+        Desk(LocalStore(tmp_path), replaced_model, connection)
 
 
 def test_masks_of_another_picture_are_refused(pool: Path) -> None:

@@ -24,7 +24,7 @@ def train_here(command: TrainCommand) -> Finished:
     record = job._settled(store, job._proposed(command, config, sources, start, 1))
     if done := finished(store, record.run_id):
         return done
-    state = TrainState.fresh(first_model(config, start.here()).train(), config)
+    state = TrainState.fresh(first_model(config, start).train(), config)
     sampler = Sampler(sources, config)
     trainer = Trainer(config, Team(), join_encoder(state.model, Team(), sharded=False), sampler.describe)
     steps = (
