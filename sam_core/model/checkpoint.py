@@ -198,7 +198,7 @@ def _in_float32(tensor: Tensor) -> Tensor:
 
 
 def _require_fit(sam: Sam, state: dict[str, Tensor], path: Path) -> None:
-    """Raise CheckpointError unless names and shapes are the model's, and its real numbers are stored as such."""
+    """Raise CheckpointError unless names and shapes are the model's, and its weights real numbers, stored as such."""
     wanted = {name: tuple(tensor.shape) for name, tensor in sam.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     wrong = [name for name in sorted(wanted.keys() | found.keys()) if wanted.get(name) != found.get(name)]
@@ -208,3 +208,8 @@ def _require_fit(sam: Sam, state: dict[str, Tensor], path: Path) -> None:
     parameters = dict(sam.named_parameters())
     if integral := [name for name in sorted(parameters) if state[name].dtype not in _REAL_NUMBERS]:
         raise CheckpointError(f"{path} holds {integral[0]} as {state[integral[0]].dtype}, which are no weights")
+    if lost := [name for name in sorted(state) if state[name].is_floating_point() and not state[name].isfinite().all()]:
+        raise CheckpointError(
+            f"{path} holds NaN or infinity in {lost[0]}, {len(lost)} of {len(state)} tensors: it is damaged, or "
+            "its training went astray"
+        )

@@ -230,6 +230,16 @@ def test_weights_of_a_wrong_kind(tmp_path, dtype):
         load_model(path)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_weights_that_are_no_numbers(tmp_path, value, dtype):
+    sam, path = Sam(vit_test()), tmp_path / "model.safetensors"
+    sam.mask_decoder.iou_token.weight.data[0, 3] = value
+    save_model(sam, path, dtype=dtype)
+    with pytest.raises(CheckpointError, match=r"holds NaN or infinity in mask_decoder\.iou_token\.weight, 1 of"):
+        load_model(path)
+
+
 @pytest.mark.parametrize(
     "change",
     [{"depth": 10**9}, {"embed_dim": 2**40}, {"image_size": 2**30}, {"depth": -1}, {"depth": 1.5}, {"depth": True}]
