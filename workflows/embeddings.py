@@ -94,7 +94,7 @@ def unpack(data: bytes, label: EmbeddingLabel) -> ImageEmbedding:
 
 
 def check(data: bytes, label: EmbeddingLabel) -> None:
-    """Raise StaleEmbeddingError unless the header of the file is `label`; the tensors are not looked at."""
+    """Raise StaleEmbeddingError unless the file is whole and its header is `label`; the numbers are not looked at."""
     found = _metadata(data)
     wrong = [name for name, value in label.fields().items() if found.get(name) != value]
     if wrong:
@@ -138,10 +138,14 @@ def stale_embeddings(store: Store, model_id: str) -> list[str]:
 
 
 def _metadata(data: bytes) -> dict[str, str]:
-    """The text fields of a safetensors header."""
+    """The text fields of a safetensors header. Raises StaleEmbeddingError where the file is longer or shorter."""
     try:
-        length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length])
-        return dict(header["__metadata__"])
-    except (ValueError, KeyError, TypeError) as error:
+        start = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:start])
+        fields = dict(header.pop("__metadata__"))
+        end = start + max(tensor["data_offsets"][1] for tensor in header.values())
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise StaleEmbeddingError("stored embedding has no readable header") from error
+    if len(data) != end:
+        raise StaleEmbeddingError(f"stored embedding has {len(data):,} bytes, its header says {end:,}")
+    return fields

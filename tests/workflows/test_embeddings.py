@@ -68,7 +68,7 @@ def test_an_embedding_of_something_else_is_stale(
         unpack(stored, label)
 
 
-@pytest.mark.parametrize("damage", [b"", b"\xff" * 40, slice(0, 3000)])
+@pytest.mark.parametrize("damage", [b"", b"\xff" * 40, slice(0, 3000), slice(0, -2)])
 def test_a_damaged_file_is_stale(model: Model, stored: bytes, photo: NDArray[np.uint8], damage: bytes | slice) -> None:
     data = stored[damage] if isinstance(damage, slice) else damage
     with pytest.raises(StaleEmbeddingError):
@@ -95,9 +95,10 @@ def test_an_image_is_embedded_once(tmp_path: Path, model: Model, photo: NDArray[
 
     for _ in range(2):
         assert stored_embedding(store, model.model_id, label, make) == stored
-    store.put(embedding_key(model.model_id, IMAGE), b"stale")
-    assert stored_embedding(store, model.model_id, label, make) == stored
-    assert len(made) == 2
+    for damaged in (b"stale", stored[:-2]):
+        store.put(embedding_key(model.model_id, IMAGE), damaged)
+        assert stored_embedding(store, model.model_id, label, make) == stored
+    assert len(made) == 3
 
 
 def test_a_window_says_where_it_lies(model: Model, photo: NDArray[np.uint8]) -> None:
