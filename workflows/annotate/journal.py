@@ -156,10 +156,11 @@ class Journal:
             return sum(self._shows(state) for state in self._masks.get(image_id, {}).values())
 
     def sources_taken(self, image_id: str) -> set[str]:
-        """Automatic masks of an image that a person accepted, changed or deleted in this stage."""
+        """Automatic masks of an image that a person accepted, changed or deleted, in whichever stage they were at it
+        last."""
         with self._lock:
             states = self._masks.get(image_id, {}).values()
-            keys = {s.key for s in states if s.stage == self._task.stage and self._is_of_this_audit(s)}
+            keys = {state.key for state in states if self._counts(state)}
         tables = (get_table(self._store, key) for key in keys)
         return {source for table in tables for source in table["source_mask_id"].to_pylist() if source}
 
@@ -171,13 +172,15 @@ class Journal:
         return [_past(row) for row in mine]
 
     def _shows(self, state: MaskState) -> bool:
-        """Whether a mask belongs on the screen: audits measure masks of others and stay apart."""
-        audit = state.stage == Stage.AUDIT
-        return not state.deleted and audit == (self._task.stage == Stage.AUDIT) and self._is_of_this_audit(state)
+        """Whether a mask belongs on the screen."""
+        return not state.deleted and self._counts(state)
 
-    def _is_of_this_audit(self, state: MaskState) -> bool:
-        """True for what is no audit. Each round audits one run, so those of other rounds say nothing here."""
-        return state.stage != Stage.AUDIT or state.round == self._task.round
+    def _counts(self, state: MaskState) -> bool:
+        """Whether what was done to a mask matters here: audits measure masks of others and stay apart, and each round
+        audits one run, so those of other rounds say nothing."""
+        if self._task.stage == Stage.AUDIT:
+            return state.stage == Stage.AUDIT and state.round == self._task.round
+        return state.stage != Stage.AUDIT
 
     def _put(self, key: str, table: pa.Table) -> None:
         data = to_parquet_bytes(table)

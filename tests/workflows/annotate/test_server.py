@@ -346,6 +346,22 @@ def test_an_audit_keeps_pairs_of_automatic_and_corrected_masks(config: AnnotateC
         assert [mask["revision"] for mask in client.get(f"/api/images/{image}/masks").json()] == [0]
 
 
+def test_a_proposal_whose_mask_was_changed_in_another_stage_is_not_made_again(config: AnnotateConfig) -> None:
+    """Both would be on the screen, and who deleted the proposal there would delete the changed mask."""
+    add_run(config)
+    semi = replace(config, stage="semi-automatic")
+    with client_of(open_studio(semi)) as client:
+        image = client.get("/api/queue").json()[0]["image_id"]
+        (proposed,) = client.get(f"/api/images/{image}/masks").json()
+        accepted = mask_row(image, blob(48, 64), source_mask_id=proposed["mask_id"])
+        client.put("/api/sessions/s/parts/1", json=body(masks=[accepted]))
+    with client_of(open_studio(config)) as client:
+        client.put("/api/sessions/t/parts/1", json=body(masks=[accepted | {"revision": 2}]))
+    with client_of(open_studio(semi)) as client:
+        found = client.get(f"/api/images/{image}/masks").json()
+    assert [(mask["mask_id"], mask["revision"]) for mask in found] == [("m1", 2)]
+
+
 def test_of_several_runs_of_a_name_the_newest_is_meant(config: AnnotateConfig) -> None:
     """As everywhere else: what is corrected here shall be what `sam-engine audit DATASET@NAME` measures."""
     store = open_store(config.dataset)
