@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -26,9 +28,7 @@ from workflows.sql import connect, require_run
 from workflows.storage import open_store
 
 AUDITED_IMAGES = 500
-_IMAGES = (
-    "SELECT image_id, uris, height, width FROM images WHERE height::BIGINT * width BETWEEN 1 AND ? ORDER BY image_id"
-)
+_IMAGES = "SELECT image_id, uris, height, width FROM images WHERE height > 0 AND width > 0 ORDER BY image_id"
 _SIZES = "SELECT image_id, height, width FROM images WHERE height > 0 AND width > 0"
 _NEWEST_RUN = """
 SELECT run_id FROM runs WHERE run_id IN (SELECT DISTINCT run_id FROM masks) ORDER BY created_at DESC LIMIT 1
@@ -120,10 +120,13 @@ def _task(
 
 
 def _images(config: AnnotateConfig, connection: duckdb.DuckDBPyConnection) -> dict[str, AnnotatedImage]:
-    """The images of the task in order."""
-    rows = connection.execute(_IMAGES, [config.max_pixels]).fetchall()
+    """The images of the task in order; of those that are too large it is said how many there are."""
+    rows = connection.execute(_IMAGES).fetchall()
     known = {image: AnnotatedImage(StoredImage(image, tuple(uris)), h, w) for image, uris, h, w in rows}
-    wanted = _wanted(config, connection, list(known))
+    meant = _wanted(config, connection, list(known))
+    wanted = [image for image in meant if math.prod(known[image].size) <= config.max_pixels]
+    if larger := len(meant) - len(wanted):
+        print(f"left out: {larger:,} images of more than --max-pixels {config.max_pixels:,}", file=sys.stderr)
     size = config.sample or (AUDITED_IMAGES if config.table_stage == Stage.AUDIT else None)
     if size is not None and size < len(wanted):
         wanted = random.Random(config.seed).sample(sorted(wanted), size)

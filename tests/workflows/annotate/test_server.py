@@ -258,6 +258,14 @@ def test_a_limit_on_pixels_is_one_on_bytes(config: AnnotateConfig) -> None:
         path.write_bytes(before)
 
 
+def test_images_that_are_too_large_are_said(config: AnnotateConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="has no image to annotate"):
+        open_studio(replace(config, max_pixels=3071))
+    assert capsys.readouterr().err == "left out: 4 images of more than --max-pixels 3,071\n"
+    open_studio(replace(config, max_pixels=3072))
+    assert capsys.readouterr().err == ""
+
+
 def test_a_queue_of_two_annotators_and_a_reviewer(client: TestClient) -> None:
     def take(name: str) -> dict[str, Any]:
         return client.post("/api/queue/next", json={"annotator": name}).json()
