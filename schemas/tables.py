@@ -263,7 +263,7 @@ ANNOTATIONS = _schema(
         _field("annotator", pa.string(), "who drew the mask"),
         _field("round", pa.int32(), "engine round; null outside of rounds", nullable=True),
         _field("stage", pa.string(), "stage of the data engine: " + ", ".join(Stage)),
-        _field("model_id", pa.string(), "model that assisted; null when drawn by hand alone", nullable=True),
+        _field("model_id", pa.string(), "model whose answer it began as; null when drawn by hand alone", nullable=True),
         _field("source_mask_id", pa.string(), "mask this one began as; null when drawn afresh", nullable=True),
         *_MASK_SHAPE,
         _score("predicted_iou", "the model's estimate when the mask was accepted", nullable=True),

@@ -106,6 +106,7 @@ class ShownMask(Strict):
     revision: int = Field(description="0 for a proposal")
     annotator: str | None
     source_mask_id: str | None
+    model_id: str | None = Field(description="whose answer it began as; null when drawn by hand alone")
     rle: str
     predicted_iou: float | None
     stability_score: float | None

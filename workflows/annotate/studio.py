@@ -34,7 +34,7 @@ _NEWEST_RUN = """
 SELECT run_id FROM runs WHERE run_id IN (SELECT DISTINCT run_id FROM masks) ORDER BY created_at DESC LIMIT 1
 """
 _PROPOSALS = """
-SELECT mask_id, rle, predicted_iou, stability_score, point_x, point_y FROM masks
+SELECT mask_id, model_id, rle, predicted_iou, stability_score, point_x, point_y FROM masks
 WHERE run_id = ? AND image_id = ? ORDER BY mask_id
 """
 
@@ -162,18 +162,19 @@ def _drawn(row: dict[str, object]) -> contract.ShownMask:
     point = None if row["point_x"] is None else (row["point_x"], row["point_y"])
     rle = row["rle"]
     assert isinstance(rle, bytes)
-    kept = {name: row[name] for name in ("mask_id", "revision", "annotator", "source_mask_id")}
+    kept = {name: row[name] for name in ("mask_id", "revision", "annotator", "source_mask_id", "model_id")}
     scores = {name: row[name] for name in ("predicted_iou", "stability_score")}
     return contract.ShownMask.model_validate(kept | scores | {"rle": rle.decode(), "point": point})
 
 
-def _proposed(row: tuple[str, bytes, float, float, float, float]) -> contract.ShownMask:
-    mask_id, rle, iou, stability, x, y = row
+def _proposed(row: tuple[str, str, bytes, float, float, float, float]) -> contract.ShownMask:
+    mask_id, model_id, rle, iou, stability, x, y = row
     return contract.ShownMask(
         mask_id=mask_id,
         revision=0,
         annotator=None,
         source_mask_id=mask_id,
+        model_id=model_id,
         rle=rle.decode(),
         predicted_iou=iou,
         stability_score=stability,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -13,8 +15,9 @@ pytest.importorskip("playwright", reason="needs playwright, which the extra `dev
 from playwright.sync_api import Browser, expect
 
 from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, held, sit_down
-from tests.workflows.annotate.conftest import Running, add_run
+from tests.workflows.annotate.conftest import Running, add_run, blob, body, ingest_photo, mask_row
 from workflows.annotate.commands import AnnotateConfig
+from workflows.models import find_model
 from workflows.sql import connect
 
 pytestmark = NEEDS_CHROMIUM
@@ -183,6 +186,30 @@ def test_proposals_become_one_mask_each_in_two_tabs(browser: Browser, running: S
     assert told(config, "SELECT area FROM annotations") == [(changed.sum(),)]
 
 
+def test_a_mask_bears_the_model_whose_answer_it_began_as(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    """Which need not be the one that assists: another one made the run, and Bob clicked with another one before."""
+    add_run(config)
+    address = running(config, stage="semi-automatic", images=THREE).address
+    (image,) = told(config, ONE)[0]
+    of_bob = mask_row(image, blob(48, 64), model_id="other-1", clicks=1)
+    httpx.put(f"{address}/api/sessions/s/parts/1", json=body("Bob", [of_bob])).raise_for_status()
+    ada = sit_down(browser, address, "Ada")
+    ada.press("j")
+    draw(ada, (0.7, 0.2), (0.9, 0.2))
+    ada.press("Enter", "n")
+    ada.shows(SECOND)
+    ada.press("j", "p")
+    ada.click(0.3, 0.3)
+    ada.press("Enter", "k")
+    ada.shows("photo-002.png")
+    ada.saved()
+    found = told(config, "SELECT mask_id = 'm1', clicks, brushed > 0, model_id FROM annotations ORDER BY ALL")
+    assisting = find_model(config.model).model_id
+    assert found == [(False, 0, False, "fake-1"), (False, 1, False, assisting), (True, 0, True, "other-1")]
+
+
 def test_more_masks_than_a_save_may_hold(browser: Browser, running: Start, config: AnnotateConfig) -> None:
     """Copies of one proposal, as many as the server takes at once and some more."""
     add_run(config)
@@ -233,3 +260,22 @@ def test_a_window_of_another_size_still_shows_the_whole_picture(
     name = ada.page.locator("#image-name").bounding_box()
     assert name is not None
     assert (name["width"] >= 80, name["height"] < 30) == (True, True)
+
+
+def test_zooming_out_of_a_panorama_makes_it_no_larger(
+    browser: Browser, running: Start, config: AnnotateConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "wide").mkdir()
+    data = ingest_photo(tmp_path / "wide", "panorama", np.zeros((20, 30_000, 3), np.uint8))
+    ada = sit_down(browser, running(config, dataset=str(data)).address, "Ada")
+
+    def width() -> float:
+        box = ada.page.locator("#photo").bounding_box()
+        assert box is not None
+        return box["width"]
+
+    fitting = width()
+    ada.press("-")
+    assert width() <= fitting
+    ada.press("+")
+    assert fitting < width() < 2 * fitting

@@ -45,7 +45,7 @@ export class Desk {
 
   /** A mask of this image as the server takes it. */
   row(entry, work) {
-    return toServer(entry, this.item.image_id, this.project.task.model_id, work);
+    return toServer(entry, this.item.image_id, work);
   }
 
   /** Keeps the mask in work in this browser, a moment after it changed. */

@@ -1,5 +1,5 @@
 // One mask of the picture as the app keeps it:
-// {id, revision, mask, colour, hidden, proposed, source, iou, stability, point, annotator, assisted}.
+// {id, revision, mask, colour, hidden, proposed, source, iou, stability, point, annotator, model}.
 
 import { moment } from "./api.js";
 import { compress, decompress } from "./rle.js";
@@ -10,15 +10,14 @@ const LONGEST_ID = 128; // characters that the server takes
 /** A mask that the server shows; revision 0 is a proposal of a run. */
 export function fromServer(shown) {
   const { mask_id: id, revision, annotator, source_mask_id: source, rle, predicted_iou: iou, stability_score: stability } = shown;
-  const assisted = Boolean(shown.model_id) || iou !== null;
   const proposed = revision === 0;
   const mask = decompress(rle);
-  return { id, revision, mask, colour: colourOf(id), hidden: false, proposed, source, iou, stability, point: shown.point, annotator, assisted };
+  return { id, revision, mask, colour: colourOf(id), hidden: false, proposed, source, iou, stability, point: shown.point, annotator, model: shown.model_id };
 }
 
 /** A mask as the server takes it; `work` says what went into this revision. */
-export function toServer(entry, imageId, modelId, work) {
-  const { mask, iou, stability, point, assisted, proposed } = entry;
+export function toServer(entry, imageId, work) {
+  const { mask, iou, stability, point, model, proposed } = entry;
   return {
     mask_id: work.id ?? entry.id,
     revision: work.revision ?? 1,
@@ -26,7 +25,7 @@ export function toServer(entry, imageId, modelId, work) {
     image_id: imageId,
     source_mask_id: work.source ?? null,
     rle: compress(mask),
-    model_id: assisted || proposed ? modelId : null,
+    model_id: model ?? null,
     predicted_iou: iou ?? null,
     stability_score: proposed ? stability : null,
     point,

@@ -57,7 +57,7 @@ export class Saved {
       annotator: this.#desk.annotator,
       proposed: false,
       hidden: false,
-      assisted: clicks > 0 || Boolean(origin?.assisted) || Boolean(origin?.proposed),
+      model: clicks > 0 ? this.#desk.project.task.model_id : (origin?.model ?? null),
       colour: colourOf(id),
     };
   }

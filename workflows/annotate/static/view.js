@@ -58,9 +58,15 @@ export class View {
 
   // --- place ---------------------------------------------------------------------------------------------------------
 
+  /** The scale at which all of the picture is on the screen. */
+  get #fitting() {
+    const { clientWidth, clientHeight } = this.#viewport;
+    return Math.min((clientWidth - 32) / this.width, (clientHeight - 32) / this.height, ZOOM.most);
+  }
+
   fit() {
     const { clientWidth, clientHeight } = this.#viewport;
-    this.scale = Math.min((clientWidth - 32) / this.width, (clientHeight - 32) / this.height, ZOOM.most);
+    this.scale = this.#fitting;
     this.x = (clientWidth - this.width * this.scale) / 2;
     this.y = (clientHeight - this.height * this.scale) / 2;
     this.#place();
@@ -69,7 +75,8 @@ export class View {
 
   /** Zooms by steps around a point of the viewport, its middle if none is given. */
   zoom(steps, at = { x: this.#viewport.clientWidth / 2, y: this.#viewport.clientHeight / 2 }) {
-    const scale = Math.min(ZOOM.most, Math.max(ZOOM.least, this.scale * ZOOM.step ** steps));
+    const least = Math.min(ZOOM.least, this.#fitting || ZOOM.least); // a panorama is on the screen at less
+    const scale = Math.min(ZOOM.most, Math.max(least, this.scale * ZOOM.step ** steps));
     this.x = at.x - ((at.x - this.x) * scale) / this.scale;
     this.y = at.y - ((at.y - this.y) * scale) / this.scale;
     this.scale = scale;
