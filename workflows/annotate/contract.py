@@ -21,14 +21,23 @@ def _in_our_time(time: datetime) -> datetime:
     return time
 
 
+def _in_order(box: Box) -> Box:
+    """Raises ValueError for a box with its corners the other way round, which means nothing to a model."""
+    x0, y0, x1, y1 = box
+    if x0 > x1 or y0 > y1:
+        raise ValueError("a box is x0, y0, x1, y1, with x0 <= x1 and y0 <= y1")
+    return box
+
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 Name = Annotated[str, Field(pattern=NAME)]
 Person = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Place = Annotated[float, Field(allow_inf_nan=False, ge=-MOST, le=MOST)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, le=1e6)]
 Moment = Annotated[datetime, AfterValidator(_in_our_time)]
-Point = tuple[Finite, Finite]
-Box = tuple[Finite, Finite, Finite, Finite]
+Point = tuple[Place, Place]
+Box = tuple[Place, Place, Place, Place]
 Window = tuple[int, int, int, int]
 WINDOW = (
     "x0, y0, x1, y1 in px, ends exclusive: what the model sees, the whole image if none is given; tiles only, those of "
@@ -165,8 +174,8 @@ class Saved(Strict):
 class Prompt(Strict):
     """Which object: points (label 1 foreground, 0 background), a box (x0, y0, x1, y1), a text, or several of them."""
 
-    points: list[tuple[Finite, Finite, Literal[0, 1]]] = Field(default_factory=list, max_length=200)
-    box: Box | None = None
+    points: list[tuple[Place, Place, Literal[0, 1]]] = Field(default_factory=list, max_length=200)
+    box: Annotated[Box, AfterValidator(_in_order)] | None = None
     mask: str | None = Field(default=None, description="a mask to start from: COCO counts over the whole image")
     text: Annotated[str, Field(max_length=2_000)] | None = Field(
         default=None, description="what it is, such as `a wheel`; where the server has text prompts, see /api/project"

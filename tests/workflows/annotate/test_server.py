@@ -199,6 +199,8 @@ def test_prompts_that_say_nothing_or_too_much(client: TestClient, studio: Studio
         ({"points": [[1, 2, 7]]}, 422),
         ({"points": [["x", 2, 1]]}, 422),
         ({"box": [1, 2, 3]}, 422),
+        ({"box": [9, 2, 3, 8]}, 422),  # the corners the other way round
+        ({"points": [[1e39, 2, 1]]}, 422),  # infinite in single precision
         ({"points": [[1, 2, 1]], "mask": "??"}, 400),
         ({"text": "a wheel"}, 400),  # of a model without text prompts
         ({"text": 7}, 422),
