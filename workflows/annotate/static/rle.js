@@ -111,6 +111,7 @@ export function fromBitmap(bitmap, width, height, box) {
       }
       if (inside && box.y1 < height) [last, inside] = close(runs, last, x * height + box.y1, 0);
     }
+    if (inside && box.x1 < width) [last, inside] = close(runs, last, box.x1 * height, 0);
   }
   runs.push(width * height - last);
   return maskOf(runs);
