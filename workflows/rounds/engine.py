@@ -94,7 +94,16 @@ class Engine:
 
     def model(self, model_id: str) -> Model:
         """A model of an earlier step. Raises FileNotFoundError when its weights are gone."""
-        return self.first_model if model_id == self.first_model.model_id else stored_model(self.store, model_id)
+        if model_id == self.first_model.model_id:
+            return self.first_model
+        try:
+            return stored_model(self.store, model_id)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"the weights of {model_id}, with which the rounds go on, are gone: they lie neither in "
+                f"{self.store.root}/models nor in {self.config.model}, which is {self.first_model.model_id}; put that "
+                "file back"
+            ) from error
 
     def read(self, number: int) -> RoundRecord | None:
         """The record of a round; None before it has begun."""

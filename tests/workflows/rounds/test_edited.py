@@ -12,6 +12,7 @@ from schemas.catalog import connect
 from tests.workflows.rounds.conftest import Document, Opened, finish, save_pictures
 from tests.workflows.rounds.state import state_of
 from tests.workflows.train.conftest import picture
+from workflows.models import find_model
 from workflows.rounds import steps
 from workflows.rounds.config import parse_engine
 from workflows.rounds.engine import Engine, WaitingError, run_rounds
@@ -28,6 +29,20 @@ def test_changes_in_the_middle_of_a_round_are_refused(document: Document, opened
         ValueError, match=r"round 1 was begun with other .* now: training\.iterations was 2 and is 3; put"
     ):
         finish(opened(changed))
+
+
+def test_a_first_model_that_was_replaced_is_named(document: Document, opened: Opened, tmp_path: Path) -> None:
+    """Its own weights are needed still, and lie nowhere else."""
+    path = tmp_path / "first.safetensors"
+    path.write_bytes(Path(document["model"]).read_bytes())
+    document["model"] = str(path)
+    run_rounds(opened(parse_engine(document, where="e")), STEPS, most=1, tell=lambda _: None)
+    begun = find_model(str(path)).model_id
+    path.write_bytes(path.read_bytes()[:-4] + bytes(4))
+    now = find_model(str(path)).model_id
+    gone = rf"the weights of {begun}, .*, are gone: .* nor in {path}, which is {now}; put that file back"
+    with pytest.raises(FileNotFoundError, match=gone):
+        finish(opened(parse_engine(document, where="e")))
 
 
 def test_how_the_work_is_done_may_change_in_the_middle_of_a_round(document: Document, opened: Opened) -> None:
