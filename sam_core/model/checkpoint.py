@@ -112,7 +112,7 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """The contents of a file: safetensors written by `save_model`, or a released `.pth`. Raises CheckpointError."""
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_released(path)
+    return _read_safetensors(path) if _is_safetensors(path) else _read_released(path)
 
 
 def configuration_name(name_or_path: str | Path) -> str:
@@ -125,9 +125,18 @@ def configuration_name(name_or_path: str | Path) -> str:
         path = find_checkpoint(name_or_path)
     except CheckpointError:  # which is said when the model is loaded
         return str(name_or_path)
-    if path.suffix != ".safetensors":
+    if not _is_safetensors(path):
         return str(name_or_path)
     return _read_safetensors(path, weights=False).config.name
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By its name or, as files are renamed, by its header, which is JSON behind its length in eight bytes."""
+    try:
+        with path.open("rb") as file:
+            return path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def file_sha256(path: Path) -> str:

@@ -133,6 +133,12 @@ def test_a_corrupt_file(tmp_path, suffix, write):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["model.pth", "model.SAFETENSORS", "renamed"])
+def test_weights_of_ours_under_another_name(tmp_path, name):
+    save_model(Sam(vit_test()), tmp_path / name)
+    assert load_model(tmp_path / name).name == checkpoint.configuration_name(tmp_path / name) == "vit_test"
+
+
 def test_a_pickled_module_is_not_unpickled(tmp_path):
     torch.save(Sam(vit_test()), tmp_path / "model.pth")
     with pytest.raises(CheckpointError, match="holds more than tensors"):
