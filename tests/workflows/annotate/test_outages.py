@@ -42,6 +42,19 @@ def test_pictures_that_are_away_for_a_while_are_waited_for(
     assert connect(config.dataset).execute(query).fetchall() == [("open",), ("finish",), ("open",)]
 
 
+def test_a_page_that_is_loaded_while_pictures_are_away_says_so(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    ada.shows(FIRST)
+    ada.page.route("**/picture", lambda route: route.fulfill(status=503, json={"detail": "the bucket does not answer"}))
+    ada.page.reload()
+    expect(ada.page.locator("#image-name")).to_have_text("Waiting for the server")
+    expect(ada.page.locator("#message")).to_contain_text("This page goes on when it is back")
+    ada.page.unroute("**/picture")
+    ada.shows(FIRST)
+
+
 def test_what_a_full_disk_does_not_take_is_sent_from_memory(
     browser: Browser, running: Start, config: AnnotateConfig
 ) -> None:

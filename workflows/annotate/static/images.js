@@ -28,7 +28,7 @@ export class Images {
     setInterval(() => this.#heartbeat(), HEARTBEAT);
     setInterval(() => this.#lookAgain(), LOOK_AGAIN);
     addEventListener("focus", () => this.#lookAgain());
-    if (!(await this.#turn(() => this.#advance()))) this.#advanceLater();
+    if (!(await this.#turn(() => this.#advance()))) this.#wait();
   }
 
   /**
