@@ -220,7 +220,7 @@ def parse(arguments: Sequence[str]) -> object:
     if arguments and not arguments[0].startswith("-") and arguments[0] not in NAMES:
         raise ValueError(f"no command is called {arguments[0]!r}; {did_you_mean(arguments[0], NAMES)}")
     config = _parse(arguments)
-    _require_lists_once(arguments, config)
+    _require_lists(arguments, config)
     if isinstance(config, GenerateConfig):  # again, with the values of the chosen recipe in the place of the default's
         from workflows.models import name_of  # torch takes seconds that `--help` need not wait for
 
@@ -229,12 +229,15 @@ def parse(arguments: Sequence[str]) -> object:
     return config
 
 
-def _require_lists_once(arguments: Sequence[str], config: object) -> None:
-    """Raises ValueError for an option of several values that is given twice, of which the last alone would count."""
+def _require_lists(arguments: Sequence[str], config: object) -> None:
+    """Raises ValueError for an option of several values that is given twice, of which the last alone would count, or
+    without any, as by a script whose list is empty: it would count as not given."""
     options = config.task if isinstance(config, EvaluateCommand) else config
     for field in fields(options):  # type: ignore[arg-type]
         flag = f"--{field.name.replace('_', '-')}"
         times = sum(word == flag or word.startswith(f"{flag}=") for word in arguments)
+        if times and getattr(options, field.name) == ():
+            raise ValueError(f"{flag} names nothing; name its values behind it, or leave it out")
         if times > 1 and isinstance(getattr(options, field.name), tuple):
             raise ValueError(f"{flag} is given {times} times; name all of its values behind one: {flag} A B")
 

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from sam_core.recipes import Recipe
 from schemas.layout import checked_name
 from workflows.images import MAX_PIXELS
-from workflows.option_values import require_positive
+from workflows.option_values import require_at_most_a_year, require_positive, require_round
 from workflows.redact import redact
 
 AUTO = "auto"
@@ -65,6 +65,8 @@ class GenerateConfig:
         require_positive(
             self, "workers", "threads", "shard_size", "max_pixels", "image_timeout", "image_memory", "gpu_memory"
         )
+        require_at_most_a_year(self, "image_timeout")
+        require_round(self.round)
         if self.run is not None:
             checked_name(self.run, "--run")  # before a source is listed and read
 
@@ -265,6 +267,7 @@ class TrainCommand:
         require_positive(
             self, "workers", "threads", "accumulate", "save_every", "iterations", "images", "masks_per_image"
         )
+        require_round(self.round)
         for name in ("window_share", "centre_share", "chosen"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:

@@ -1,5 +1,8 @@
 """What values of options must be; imported by every command, so it imports nothing."""
 
+SECONDS_OF_A_YEAR = 31_536_000
+HIGHEST_ROUND = 2**31 - 1
+
 
 def require_positive(config: object, *names: str) -> None:
     """Raises ValueError, one line, for the first of these fields that is given and not above 0."""
@@ -7,3 +10,16 @@ def require_positive(config: object, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and not value > 0:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be positive")
+
+
+def require_at_most_a_year(config: object, name: str) -> None:
+    """Raises ValueError, one line, when a field has more seconds: no clock counts so far."""
+    value = getattr(config, name)
+    if value > SECONDS_OF_A_YEAR:
+        raise ValueError(f"--{name.replace('_', '-')} is {value:g}; a year, {SECONDS_OF_A_YEAR}, is enough")
+
+
+def require_round(number: int | None) -> None:
+    """Raises ValueError, one line, when a round is given that no table can hold."""
+    if number is not None and not 0 <= number <= HIGHEST_ROUND:
+        raise ValueError(f"--round is {number}; it must be between 0 and {HIGHEST_ROUND}")

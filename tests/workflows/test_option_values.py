@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from workflows.cli import parse
 from workflows.option_values import require_positive
 
 
@@ -13,3 +14,23 @@ def test_what_is_not_above_0_is_refused_by_its_name(value: float) -> None:
     require_positive(config, "workers", "threads")
     with pytest.raises(ValueError, match=rf"^--max-pixels is {value}; it must be positive$"):
         require_positive(config, "workers", "threads", "max_pixels")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ("--round -1", "--round is -1; it must be between 0 and 2147483647"),
+        ("--round 2147483648", "--round is 2147483648; it must be between 0 and 2147483647"),
+        ("--image-timeout inf", "--image-timeout is inf; a year, 31536000, is enough"),
+        ("--image-timeout 1e300", r"--image-timeout is 1e\+300; a year, 31536000, is enough"),
+        ("--licences", "--licences names nothing; name its values behind it, or leave it out"),
+    ],
+)
+def test_what_would_cost_every_image_its_masks_or_allow_every_licence(options: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        parse(["generate", "photos", "data", *options.split()])
+
+
+def test_a_training_of_a_round_that_no_table_holds_is_refused() -> None:
+    with pytest.raises(ValueError, match="--round is -1; it must be between"):
+        parse(["train", "scenes", "--round", "-1"])

@@ -10,12 +10,9 @@ from tyro.conf import Positional
 
 from schemas.tables import Stage
 from workflows.images import MAX_PIXELS
-from workflows.option_values import require_positive
+from workflows.option_values import require_at_most_a_year, require_positive, require_round
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-LONGEST_LEASE = 31_536_000
-"""Seconds."""
-HIGHEST_ROUND = 2**31 - 1
 StageName = Literal["assisted-manual", "semi-automatic", "audit"]
 
 
@@ -83,12 +80,10 @@ class AnnotateConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "sample", "reminder_seconds", "lease_seconds", "threads", "max_pixels")
-        if self.lease_seconds > LONGEST_LEASE:
-            raise ValueError(f"--lease-seconds is {self.lease_seconds:g}; a year, {LONGEST_LEASE}, is enough")
+        require_at_most_a_year(self, "lease_seconds")
+        require_round(self.round)
         if self.run and self.table_stage == Stage.ASSISTED_MANUAL:
             raise ValueError("--run names masks to start from; assisted-manual has none: add --stage semi-automatic")
-        if self.round is not None and not 0 <= self.round <= HIGHEST_ROUND:
-            raise ValueError(f"--round is {self.round}; it must be between 0 and {HIGHEST_ROUND}")
         if self.token and not re.fullmatch(r"[!-~]+", self.token):
             raise ValueError(
                 "--token has a space or other characters that no request can carry; take letters and digits"
