@@ -121,7 +121,8 @@ class S3Store:
         while True:
             page = self._try("list", folder, partial(self._page, prefix, position))
             for item in page.get("Contents", []):
-                yield Entry(item["Key"].removeprefix(self._prefix), item["ETag"].strip('"'))
+                if not item["Key"].endswith("/"):  # what consoles put where somebody makes a folder
+                    yield Entry(item["Key"].removeprefix(self._prefix), item["ETag"].strip('"'))
             if not page.get("IsTruncated"):
                 return
             position = {"ContinuationToken": page["NextContinuationToken"]}

@@ -228,6 +228,8 @@ def write_file(path: str, data: bytes) -> None:
     """
     folder, _, name = path.rpartition("/")
     if path.startswith(S3_SCHEME):
+        if not name or f"{folder}/" == S3_SCHEME:
+            raise IsADirectoryError(errno.EISDIR, "is a folder; give the name of a file", path)
         open_store(folder).put(name, data)
         return
     place = Path(os.path.realpath(path))

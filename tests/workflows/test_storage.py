@@ -228,6 +228,15 @@ class TestS3Store:
         assert [entry.key for entry in listing] == [f"p/{number}" for number in range(1, 7)]
         assert len(pages) == 4
 
+    def test_what_consoles_write_for_a_folder_is_no_object(self, bucket: str) -> None:
+        """A folder that was made in a console was `not empty` to `sam-engine export`."""
+        store = s3.S3Store(f"s3://{bucket}/made")
+        for key in ("", "inside/"):
+            store.put(key, b"")
+        assert not list(store.list())
+        store.put("inside/file", b"")
+        assert [entry.key for entry in store.list()] == ["inside/file"]
+
     def test_a_body_that_breaks_off_is_read_again(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
         store = s3.S3Store(f"s3://{bucket}", patience=Patience(longest_pause_seconds=0))
         store.put("a", b"content")
@@ -317,6 +326,18 @@ def test_a_file_is_written_locally_and_into_a_bucket(tmp_path: Path, bucket: str
     assert (tmp_path / "new" / "page.html").read_bytes() == b"page"
     write_file(f"s3://{bucket}/reports/page.html", b"page")
     assert open_store(f"s3://{bucket}/reports").get("page.html") == b"page"
+
+
+@pytest.mark.parametrize("place", ["", "/", "/reports/"])
+def test_a_file_in_a_bucket_has_a_name(
+    tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A page for a bucket went into a local folder called `s3:`, one for a folder of it into an object `reports/`."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(IsADirectoryError, match="is a folder; give the name of a file"):
+        write_file(f"s3://{bucket}{place}", b"page")
+    assert not list(tmp_path.iterdir())
+    assert not list(open_store(f"s3://{bucket}").list())
 
 
 def test_what_is_no_file_gets_the_bytes_and_stays(tmp_path: Path) -> None:

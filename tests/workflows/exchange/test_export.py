@@ -321,6 +321,7 @@ def test_a_picture_that_has_changed_is_refused(engine: Engine, masked: Masked, t
 def test_into_an_object_store(engine: Engine, masked: Masked, bucket: str) -> None:
     import boto3
 
+    boto3.client("s3").put_object(Bucket=bucket, Key="coco/")  # as a console makes a folder
     for kind in ("coco", "webdataset"):
         export(engine, masked, f"s3://{bucket}/{kind}", kind)
         export(engine, masked, f"s3://{bucket}/{kind}", kind)
