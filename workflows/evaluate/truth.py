@@ -243,7 +243,8 @@ def names_of(uris: list[str]) -> list[str]:
     whole = [PurePosixPath(uri) for uri in uris]
     short = [path.with_suffix("") for path in whole]
     parts = [path.parts for path in (short if len(set(short)) == len(set(whole)) else whole)]
-    above = next(depth for depth, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1)
+    apart = (depth for depth, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1)
+    above = next(apart, min(map(len, parts)) - 1)  # no place tells `cat.png` and `cat/cat.png` apart
     return ["/".join(each[above:]) for each in parts]
 
 
@@ -301,8 +302,12 @@ def _plain(size: tuple[int, ...], rles: list[bytes]) -> TrueMasks:
 def _people(data: bytes) -> NDArray[Any]:
     try:
         people: NDArray[Any] = scipy.io.loadmat(io.BytesIO(data))["groundTruth"][0]
-    except (ValueError, KeyError, TypeError, NotImplementedError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # readers of damaged bytes raise nearly everything
         raise ValueError(f"not a ground truth of BSDS500 ({error})") from error
+    if not len(people):
+        raise ValueError("not a ground truth of BSDS500 (nobody drew anything)")
     return people
 
 

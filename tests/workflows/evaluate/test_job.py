@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.io
 
 from schemas.evaluation import figures_key, images_key, rows_key
 from tests.workflows.evaluate.measuring import run, value
 from tests.workflows.report.data_sets import DataSet, done, photos, run_record
 from workflows.evaluate.commands import (
+    EdgesConfig,
     Measurable,
     SinglePointConfig,
 )
@@ -68,6 +70,35 @@ def test_an_image_at_fault_is_left_out_and_named(labelled: Path, common: dict[st
     assert value(done, "images") == 4
     (error,) = done.errors
     assert error.startswith("labelled/1: not an image")
+
+
+def test_truth_at_fault_costs_its_image_alone(labelled: Path, common: dict[str, Any]) -> None:
+    """Counting the masks of a set ended at the first label that cannot be read, and nothing was measured."""
+    (labelled / "labels" / "1.png").write_bytes(b"no label")
+    done = run(SinglePointConfig(data=(str(labelled),), clicks=(1,), **common))
+    assert value(done, "images") == 4
+    (error,) = done.errors
+    assert "labels/1.png: not a label image" in error
+
+
+def _none_drew(path: Path) -> bytes:
+    scipy.io.savemat(path, {"groundTruth": np.empty((1, 0), object)})
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda path: path.read_bytes()[:300], _none_drew])
+def test_a_ground_truth_that_is_cut_off_costs_its_image_alone(
+    bsds: Path, common: dict[str, Any], damage: Callable[[Path], bytes]
+) -> None:
+    """SciPy's error for a file that is cut off is neither OSError nor ValueError, and ended all in a traceback."""
+    path = bsds / "ground_truth" / "val" / "0.mat"
+    path.write_bytes(damage(path))
+    for config in (
+        EdgesConfig(data=(str(bsds),), split="val", humans=True, **common),
+        SinglePointConfig(data=(str(bsds),), clicks=(1,), **common),
+    ):
+        (error,) = run(config).errors
+        assert error.startswith("bsds/0: not a ground truth of BSDS500 (")
 
 
 def test_a_higher_limit_measures_what_was_too_large(labelled: Path, common: dict[str, Any]) -> None:

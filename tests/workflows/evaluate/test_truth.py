@@ -64,6 +64,11 @@ def test_pictures_that_only_their_endings_tell_apart() -> None:
     assert names_of(["/p/a/cat.jpg", "/p/b/cat.png"]) == ["a/cat", "b/cat"]
 
 
+def test_pictures_in_a_folder_of_the_name_of_the_one_beside_it() -> None:
+    """Where these were all, they ended in a traceback."""
+    assert names_of(["/p/cat.jpg", "/p/cat/cat.jpg", "/p/cat/dog.jpg"]) == ["cat", "cat/cat", "cat/dog"]
+
+
 def test_an_image_that_is_listed_twice_has_one_name() -> None:
     """As in a data set in which both a run and people have masks of it."""
     assert names_of(["/p/cat.jpg", "/p/cat.jpg"]) == ["cat", "cat"]
