@@ -27,6 +27,7 @@ def coco_annotations(image: ExportImage, categories: Mapping[str, int]) -> Itera
             segmentation=coco.CompressedRle((row["height"], row["width"]), row["rle"].decode("ascii")),
             area=row["area"],
             bbox=(row["bbox_x"], row["bbox_y"], row["bbox_w"], row["bbox_h"]),
+            iscrowd=int(row["crowd"] == "1"),
             origin=_origin(row),
         )
 

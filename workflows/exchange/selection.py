@@ -68,11 +68,15 @@ _NOT_RELATED = f"""
 SELECT count(*) AS shards
 FROM (FROM ({_SHARDS.format(table="masks")}) EXCEPT FROM ({_SHARDS.format(table="relations")})) WHERE {{run}}"""
 _CHOSEN = "SELECT count(*) AS masks, bit_xor(md5_number_lower(mask_id)) AS which FROM ({masks}) WHERE {where}"
-_NAMED = "SELECT count(*) AS masks, bit_xor(md5_number_lower(concat(mask_id, category))) AS names FROM ({categories})"
-_CATEGORIES = f"""
-SELECT mask_id, arg_max(details::JSON->>'category', happened_at) AS category
-FROM events_in('dataset://annotations/events/*.parquet{{files}}')
-WHERE action = '{IMPORT_ACTION}' AND mask_id IS NOT NULL AND {{span}} GROUP BY mask_id"""
+_NAMED = "SELECT count(*) AS masks, bit_xor(md5_number_lower(concat(mask_id, category, crowd))) AS names FROM ({said})"
+# The newest word as a whole: of single fields one that is not said any more would stay.
+_SAID = f"""
+SELECT mask_id, said->>'category' AS category, said->>'iscrowd' AS crowd
+FROM (
+    SELECT mask_id, arg_max(details::JSON, happened_at) AS said
+    FROM events_in('dataset://annotations/events/*.parquet{{files}}')
+    WHERE action = '{IMPORT_ACTION}' AND mask_id IS NOT NULL AND {{span}} GROUP BY mask_id
+)"""
 
 
 class _Span(NamedTuple):
@@ -92,7 +96,8 @@ class ExportImage:
 
     number      from 1, in the order of image_id; the whole number that formats want as an identifier
     first_mask  number of its first mask, from 1 through the whole export
-    masks       rows of the columns of MASKS and `category`, in the order of mask_id; what human masks lack is null
+    masks       rows of the columns of MASKS, `category` and `crowd` ("1" for one), in the order of mask_id; what human
+                masks lack is null
     """
 
     number: int
@@ -158,7 +163,7 @@ class Selection:
         condition chooses: another one means that the data set has changed, in what is asked for."""
         listed = query(self._connection, "SELECT file FROM glob('dataset://*') ORDER BY file")["file"].to_pylist()
         read = filter(self._reads, (file.removeprefix(f"{SCHEME}://") for file in listed))
-        found = self._rows(_NAMED.format(categories=_CATEGORIES.format(**_EVERYTHING._asdict())))
+        found = self._rows(_NAMED.format(said=_SAID.format(**_EVERYTHING._asdict())))
         if self._where != _ALL:
             found += self._rows(_CHOSEN.format(masks=self._masks(_EVERYTHING), where=self._where))
         return content_hash("\0".join([*read, *map(repr, found)]).encode())
@@ -173,7 +178,7 @@ class Selection:
         images = self._rows(_COUNTS.format(images=self._images()))[0]
         if not images["images"]:
             raise ValueError(f"{self.dataset}: no image or mask is chosen; nothing to export")
-        names = self._rows(f"SELECT DISTINCT category FROM ({_CATEGORIES.format(**_EVERYTHING._asdict())}) ORDER BY 1")
+        names = self._rows(f"SELECT DISTINCT category FROM ({_SAID.format(**_EVERYTHING._asdict())}) ORDER BY 1")
         return Totals(
             images["images"],
             images["unsized"],
@@ -205,8 +210,8 @@ class Selection:
         span = _Span(f"image_id BETWEEN '{first}' AND '{last}'", f"#{first}-{last}")
         masks = query(
             self._connection,
-            f"SELECT chosen.*, category FROM (FROM ({self._masks(span)}) WHERE {self._where}) AS chosen "
-            f"LEFT JOIN ({_CATEGORIES.format(**span._asdict())}) USING (mask_id) ORDER BY image_id, mask_id",
+            f"SELECT chosen.*, category, crowd FROM (FROM ({self._masks(span)}) WHERE {self._where}) AS chosen "
+            f"LEFT JOIN ({_SAID.format(**span._asdict())}) USING (mask_id) ORDER BY image_id, mask_id",
         )
         starts = _starts(masks)
         images: list[ExportImage] = []

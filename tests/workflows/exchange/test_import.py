@@ -81,6 +81,25 @@ def test_coco_of_people_there_and_back(engine: Engine, tmp_path: Path) -> None:
     )
 
 
+def test_a_crowd_comes_back_as_one(engine: Engine, tmp_path: Path) -> None:
+    """Evaluators count a crowd that says it is none as one object, which nobody finds."""
+    source, data = tmp_path / "x.json", tmp_path / "data"
+    document = coco_document(save_photos(tmp_path / "images", 2))
+    source.write_text(json.dumps(document))
+    assert engine("import", source, data, "--crowds").status == 0
+
+    def exported(name: str) -> list[int]:
+        assert engine("export", data, tmp_path / name, "--format", "coco", "--no-pictures").status == 0
+        found = COCO(str(tmp_path / name / "instances.json")).anns.values()
+        return sorted(annotation["iscrowd"] for annotation in found)
+
+    assert exported("one") == [0, 0, 0, 0, 1]
+    del document["annotations"][4]["iscrowd"]
+    source.write_text(json.dumps(document))
+    assert engine("import", source, data, "--crowds").status == 0
+    assert exported("other") == [0, 0, 0, 0, 0]
+
+
 def test_masks_that_are_none_are_left_out_and_said(engine: Engine, tmp_path: Path) -> None:
     photos = save_photos(tmp_path / "images", 3)
     document = coco_document(photos)
