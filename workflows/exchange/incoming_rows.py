@@ -135,9 +135,10 @@ def annotation_rows(taken: Taken, rules: Rules) -> pa.Table:
 def event_rows(images: Sequence[Taken], rules: Rules, run_id: str | None, shard: int) -> pa.Table:
     """One row of EVENTS per image and per mask: what the source says that no column holds."""
     said: list[dict[str, object]] = []
+    whose = Stage.AUTOMATIC if run_id else rules.stage or rules.default
     for taken in images:
         noted = {"source": redact(rules.source), "masks": len(taken.masks), "left_out": len(taken.refused)}
-        said.append(_event(taken.image_id, None, rules.default, rules.annotator, noted))
+        said.append(_event(taken.image_id, None, whose, rules.annotator, noted))
         ids = _ids(taken, rules, run_id)
         for mask, stage, name in zip(taken.masks, taken.stages, ids, strict=True):
             said.append(_event(taken.image_id, name, stage, mask.origin.annotator or rules.annotator, mask.details))

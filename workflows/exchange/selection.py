@@ -50,7 +50,10 @@ WITH counted AS (
     SELECT image_id, count(*) AS masks, any_value(height) AS height, any_value(width) AS width
     FROM ({masks}) WHERE {where} GROUP BY image_id
 ),
-finished AS (SELECT DISTINCT image_id FROM outcomes WHERE status = 'ok' AND {run} AND {automatic})
+finished AS (
+    SELECT DISTINCT image_id FROM outcomes WHERE status = 'ok' AND {run} AND {automatic}
+    UNION SELECT image_id FROM ({empty}) WHERE {human}
+)
 SELECT image_id, uris, coalesce(images.height, counted.height) AS height,
     coalesce(images.width, counted.width) AS width, format, exif_orientation, licence,
     coalesce(masks, 0) AS n_masks
@@ -67,6 +70,15 @@ FROM glob('dataset://{table}/*.parquet')"""
 _NOT_RELATED = f"""
 SELECT count(*) AS shards
 FROM (FROM ({_SHARDS.format(table="masks")}) EXCEPT FROM ({_SHARDS.format(table="relations")})) WHERE {{run}}"""
+# Images of which people, or files of theirs, say that there is nothing on them; one of which a condition leaves out all
+# that they drew is none of these.
+_EMPTY = f"""
+SELECT DISTINCT image_id FROM events ANTI JOIN (FROM annotations WHERE stage <> '{Stage.AUDIT}') USING (image_id)
+WHERE image_id IS NOT NULL AND mask_id IS NULL AND stage NOT IN ('{Stage.AUDIT}', '{Stage.AUTOMATIC}') AND (
+    action = 'finish'
+    OR (action = '{IMPORT_ACTION}' AND (details::JSON->>'masks') = '0' AND (details::JSON->>'left_out') = '0')
+)"""
+_SEEN = "SELECT count(*) AS images, bit_xor(md5_number_lower(image_id)) AS which FROM ({empty}) HAVING count(*) > 0"
 _CHOSEN = "SELECT count(*) AS masks, bit_xor(md5_number_lower(mask_id)) AS which FROM ({masks}) WHERE {where}"
 _NAMED = "SELECT count(*) AS masks, bit_xor(md5_number_lower(concat(mask_id, category, crowd))) AS names FROM ({said})"
 # The newest word as a whole: of single fields one that is not said any more would stay.
@@ -164,6 +176,8 @@ class Selection:
         listed = query(self._connection, "SELECT file FROM glob('dataset://*') ORDER BY file")["file"].to_pylist()
         read = filter(self._reads, (file.removeprefix(f"{SCHEME}://") for file in listed))
         found = self._rows(_NAMED.format(said=_SAID.format(**_EVERYTHING._asdict())))
+        if _HUMAN in self._tables:
+            found += self._rows(_SEEN.format(empty=_EMPTY))
         if self._where != _ALL:
             found += self._rows(_CHOSEN.format(masks=self._masks(_EVERYTHING), where=self._where))
         return content_hash("\0".join([*read, *map(repr, found)]).encode())
@@ -258,10 +272,9 @@ class Selection:
         return " UNION ALL BY NAME ".join(parts)
 
     def _images(self) -> str:
-        automatic = "true" if _AUTOMATIC in self._tables else "false"
-        return _IMAGES.format(
-            masks=self._masks(_EVERYTHING), where=self._where, run=self._run, automatic=automatic, licence=self._licence
-        )
+        automatic, human = (str(table in self._tables).lower() for table in (_AUTOMATIC, _HUMAN))
+        asked = {"masks": self._masks(_EVERYTHING), "where": self._where, "run": self._run, "licence": self._licence}
+        return _IMAGES.format(**asked, automatic=automatic, human=human, empty=_EMPTY)
 
     def _rows(self, sql: str) -> list[dict[str, Any]]:
         return list(query(self._connection, sql).to_pylist())

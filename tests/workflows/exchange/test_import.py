@@ -66,6 +66,7 @@ def test_coco_of_people_there_and_back(engine: Engine, tmp_path: Path) -> None:
     assert {(row["annotator"], row["stage"]) for row in found} == {("ada", "semi_automatic")}
     assert engine("export", data, out, "--format", "coco").status == 0
     before, after = COCO(str(source)), COCO(str(out / "instances.json"))
+    assert len(after.imgs) == len(before.imgs) == 3  # also the one of which the file says that it shows nothing
     names = {number: category["name"] for number, category in after.cats.items()}
     written = {(names[ann["category_id"]], after.annToMask(ann).tobytes()) for ann in after.anns.values()}
     assert written == {

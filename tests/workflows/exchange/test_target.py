@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from schemas import layout
+from schemas.tables import EVENTS
 from tests.schemas import rows
 from tests.schemas.rows import discs
 from tests.workflows.conftest import Engine
 from tests.workflows.exchange.conftest import Masked, contents, export
 from tests.workflows.report.data_sets import DataSet, done, run_record
+from workflows.sql import connect
 from workflows.storage import LocalStore
 
 
@@ -87,6 +91,33 @@ def test_what_an_export_is_not_of_may_grow(engine: Engine, masked: Masked, tmp_p
     draw("bo")
     assert exported() == {"@first": 0, "@annotations": 2, "@masks": 2, "": 2}
     assert contents(tmp_path / "out@first") == whole
+
+
+def test_images_on_which_people_saw_nothing_are_images_too(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    """Those that teach a detector what is none were lost. One more of them is another export."""
+    root, out = shutil.copytree(masked.root, tmp_path / "dataset"), tmp_path / "out"
+    empty, other, audited, _ = sorted(masked.images)
+    name_of = dict(connect(str(root)).execute("SELECT image_id, parse_filename(uri) FROM images").fetchall())
+    rows.put(root, layout.annotations_key("ada", 1), rows.annotation("ada.1", 1, discs(1)[0], image_id=other))
+    command = ("export", f"{root}@annotations", out, "--format", "coco", "--no-pictures")
+
+    def finish(session: str, image_id: str, stage: str) -> None:
+        event = {"session": session, "sequence": 1, "annotator": "ada", "image_id": image_id, "stage": stage}
+        event |= {"action": "finish", "active": 1.0, "happened_at": rows.NAIVE_START}
+        rows.put(root, layout.events_key(session, 1), pa.Table.from_pylist([event], schema=EVENTS))
+
+    finish("audit", audited, "audit")
+    finish("bo", other, "assisted_manual")
+    assert engine(*command).status == 0
+    assert len(json.loads((out / "instances.json").read_text())["images"]) == 1
+    finish("ada", empty, "assisted_manual")
+    assert "the data set has changed since" in engine(*command).err
+    assert engine(*command, "--overwrite").status == 0
+    document = json.loads((out / "instances.json").read_text())
+    assert (len(document["images"]), len(document["annotations"])) == (2, 1)
+    assert engine(*command, "--overwrite", "--where", "annotator = 'bo'").status == 0
+    (image,) = json.loads((out / "instances.json").read_text())["images"]  # ada's is not empty
+    assert image["file_name"] == name_of[empty]
 
 
 def _dying_after(deleted: int) -> Callable[..., None]:
