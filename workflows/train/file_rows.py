@@ -77,20 +77,21 @@ def _folder(name: str) -> Iterator[dict[str, Any]]:
         raise ValueError(f"{name}: no such data set, folder or file")
     store = open_store(name)
     stamps = {entry.key: entry.stamp for entry in store.list() if not is_hidden(entry.key)}
-    keys = list(stamps)
-    shown = [key for key in keys if PurePosixPath(key).suffix.lower() in SUFFIXES]
+    shown = [key for key in stamps if PurePosixPath(key).suffix.lower() in SUFFIXES]
     labels = _below("labels", [key for key in shown if key.lower().endswith(".png")], name)
     if labels:
+        if any(key.startswith("labels-2/") for key in shown):  # where an export puts those that overlap others
+            raise ValueError(f"{name}: the masks in labels-2 would be left out; export as coco, or take it away")
         pictures = _below("images", shown, name)
         for place, key in labels.items():
             if place not in pictures:
                 raise ValueError(f"{name}: {key} has no picture images/{place}.*")
             yield _beside(store.root, pictures[place], key, stamps)
         return
-    if INSTANCES in keys:
+    if INSTANCES in stamps:
         yield from _json_file(f"{store.root}/{INSTANCES}")
         return
-    documents = [key for key in keys if key.endswith(".json")]
+    documents = [key for key in stamps if key.endswith(".json")]
     if not documents:
         raise ValueError(f"{name}: no masks found; expected a data set, labels/*.png with images/, or SA-1B's *.json")
     beside = {key.rpartition(".")[0]: key for key in reversed(shown)}

@@ -215,6 +215,13 @@ def test_a_source_is_named_once(labelled: Path) -> None:
         open_sources((str(labelled), "scenes", f"{labelled}=3"), need_masks=True)
 
 
+def test_masks_that_overlap_are_not_left_out_unsaid(labelled: Path) -> None:
+    """An export of labels puts them into `labels-2`, which training and evaluation passed over."""
+    shutil.copytree(labelled / "labels", labelled / "labels-2")
+    with pytest.raises(ValueError, match=r"the masks in labels-2 would be left out; export as coco, or take it"):
+        open_sources((str(labelled),), need_masks=True)
+
+
 def test_labels_belong_to_the_picture_at_the_same_place(labelled: Path) -> None:
     """Folders of one data set may number their pictures alike."""
     for number, folder in ((0, "a"), (1, "b")):
