@@ -21,9 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas import catalog
+from schemas.layout import DATASET_KEY
 from workflows.commands import SqlConfig
 from workflows.redact import require_no_secrets
-from workflows.storage import S3_SCHEME
+from workflows.storage import S3_SCHEME, open_store
 
 ROWS_SHOWN = 100
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
@@ -71,10 +72,14 @@ def _with_unique_names(answer: pa.Table) -> pa.Table:
 
 
 def connect(dataset: str | Path) -> duckdb.DuckDBPyConnection:
-    """A read-only connection to a data set, local or `s3://bucket/prefix`. Raises ValueError if there is none."""
+    """A read-only connection to a data set, local or `s3://bucket/prefix`. Raises ValueError if there is none, OSError
+    when its store is at fault."""
     root = str(dataset)
     require_no_secrets(root)
-    return catalog.connect(root, filesystem=s3_filesystem() if root.startswith(S3_SCHEME) else None)
+    if not root.startswith(S3_SCHEME):
+        return catalog.connect(root)
+    open_store(root).exists(DATASET_KEY)  # which says in our own words what is wrong
+    return catalog.connect(root, filesystem=s3_filesystem())
 
 
 def find_run(connection: duckdb.DuckDBPyConnection, wanted: str) -> str | None:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.workflows import fakes
 from tests.workflows.conftest import Engine
+from tests.workflows.fault_proxy import Fault, fault_proxy
 from tests.workflows.test_shard_worker import plan, planned
 from workflows.shard_worker import ShardWorker
 from workflows.sql import connect, write_table
@@ -209,3 +210,21 @@ def test_over_s3(engine: Engine, bucket: str, tmp_path: Path) -> None:
     assert engine("sql", f"s3://{bucket}/nothing", "SELECT 1").status == 2
     for address in (f"s3://{bucket}//some/data", f"s3://{bucket}/some/data//"):
         assert engine("sql", address, "SELECT count(*) AS n FROM masks", "--format", "csv").out == "n\n1\n"
+
+
+def test_a_bucket_that_is_none_is_told_from_a_place_without_a_data_set(engine: Engine, s3_server: str) -> None:
+    done = engine("sql", "s3://no-such-bucket/some/data", "SELECT 1")
+    assert (done.status, len(done.err.splitlines()), "there is no such bucket" in done.err) == (2, 1, True), done.err
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "ExpiredToken"])
+def test_a_refusal_is_told_as_the_store_tells_it(
+    engine: Engine, s3_server: str, bucket: str, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """pyarrow asks by HEAD, whose answer has no room for the reason: it said `No response body`."""
+    with fault_proxy(s3_server) as (address, proxy):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        proxy.faults = [Fault("refuse", 403, code)]
+        done = engine("sql", f"s3://{bucket}/data", "SELECT 1")
+    assert (done.status, len(done.err.splitlines())) == (2, 1)
+    assert f"cannot look up s3://{bucket}/data/dataset.json: {code}" in done.err
