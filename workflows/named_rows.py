@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from workflows.storage import S3_SCHEME
+from workflows.storage import S3_SCHEME, read_file
 
 _KEYS = ("uri", "file_name")
 
@@ -46,12 +46,14 @@ class NamedRows:
 def read_table(path: str) -> pa.Table:
     """A CSV or Parquet file; all that a CSV says is text, as it stands there, and null where a cell is empty.
 
-    Raises ValueError (one line) when it is neither, or a CSV that is no UTF-8, or has a column of bytes.
+    Raises ValueError (one line) when it is neither, or a CSV that is no UTF-8, or has a column of bytes; OSError when
+    it cannot be read.
     """
-    if not Path(path).is_file():
+    if not path.startswith(S3_SCHEME) and not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
+    data = pa.py_buffer(read_file(path))
     try:
-        table = pq.read_table(path) if path.endswith(".parquet") else _read_csv(path)
+        table = pq.read_table(pa.BufferReader(data)) if path.endswith(".parquet") else _read_csv(data)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in reason:
@@ -68,12 +70,12 @@ def require_no_bytes(path: str, schema: pa.Schema) -> None:
             raise ValueError(f"{path}: column {field.name!r} holds bytes, which are no text; leave it out")
 
 
-def _read_csv(path: str) -> pa.Table:
-    with pyarrow.csv.open_csv(path) as reader:
+def _read_csv(data: pa.Buffer) -> pa.Table:
+    with pyarrow.csv.open_csv(pa.BufferReader(data)) as reader:
         names = reader.schema.names
     texts = dict.fromkeys(names, pa.string())
     as_it_stands = pyarrow.csv.ConvertOptions(column_types=texts, null_values=[""], strings_can_be_null=True)
-    return pyarrow.csv.read_csv(path, convert_options=as_it_stands)
+    return pyarrow.csv.read_csv(pa.BufferReader(data), convert_options=as_it_stands)
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

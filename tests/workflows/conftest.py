@@ -88,9 +88,12 @@ def save_labelled(folder: Path, pictures: Mapping[int, tuple[NDArray[np.uint8], 
 
 @contextmanager
 def no_more_files() -> Iterator[None]:
-    """No file can be opened by this process, as where the machine is at its limit."""
+    """No file can be opened by this process, as where the machine is at its limit.
+
+    Beyond the three that are open: with a limit of 0 nobody may wait for one either, and the S3 server died of it.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from workflows.named_rows import NamedRows, read_table
+from workflows.storage import write_file
 
 
 def test_rows_are_found_by_as_much_of_the_path_as_they_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,3 +56,14 @@ def test_a_csv_that_is_no_utf8_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=r"x.csv: the text is no UTF-8"):
         read_table(str(tmp_path / "x.csv"))
+
+
+def test_a_table_may_lie_in_a_bucket(tmp_path: Path, bucket: str) -> None:
+    """It was `no such file`, also where pictures and results were all in a bucket."""
+    pq.write_table(pa.table({"file_name": ["a.png"], "age": [3]}), tmp_path / "x.parquet")
+    write_file(f"s3://{bucket}/tables/x.parquet", (tmp_path / "x.parquet").read_bytes())
+    write_file(f"s3://{bucket}/x.csv", b"file_name,age\na.png,3\n")
+    assert read_table(f"s3://{bucket}/tables/x.parquet").to_pylist() == [{"file_name": "a.png", "age": 3}]
+    assert NamedRows(f"s3://{bucket}/x.csv").find(f"s3://{bucket}/photos/a.png") == [0]
+    with pytest.raises(FileNotFoundError, match=r"none\.csv does not exist"):
+        read_table(f"s3://{bucket}/none.csv")
