@@ -55,6 +55,8 @@ SAMPLES = (
 )
 _ROWS_PER_BATCH = 4096
 _MANIFEST_BYTES = 16 << 30
+_LOOKED_FOR = 8
+"""Pictures that say where those of a COCO JSON lie: one may be gone."""
 _SHA256 = re.compile("[0-9a-f]{64}").fullmatch
 
 
@@ -299,13 +301,11 @@ def read_manifest(source: str) -> bytes:
 
 def coco_folder(source: str, names: Sequence[str]) -> str:
     """Where the pictures of a COCO JSON of this absolute address lie when nobody says: in the folder `images` beside it
-    if the first one is there, else beside it."""
+    if any of the first ones is there, else beside it."""
     beside = source.rpartition("/")[0]
     inside = f"{beside}/images"
-    if not names:
-        return beside
-    there = open_store(inside).exists(names[0]) if source.startswith(S3_SCHEME) else stamp_of(f"{inside}/{names[0]}")
-    return inside if there else beside
+    there = UriReader().exists if source.startswith(S3_SCHEME) else stamp_of
+    return inside if any(there(f"{inside}/{name}") for name in names[:_LOOKED_FOR]) else beside
 
 
 def _samples(_: str) -> Iterator[ImageRef]:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.workflows.conftest import save_photos
 from workflows.sources import SAMPLES, ImageRef, UriReader, list_images
+from workflows.storage import write_file
 
 
 def listed(source: str | Path, **options: str) -> list[ImageRef]:
@@ -162,6 +163,21 @@ def test_parquet_of_uris(photos: Path, tmp_path: Path) -> None:
     assert (second.uri, second.licence, second.metadata) == (str(photos / "photo-000.png"), "", "")
     assert (third.uri, third.stamp) == ("s3://bucket/key.jpg", "")
     assert first.stamp
+
+
+def test_pictures_of_coco_in_images_are_found_where_the_first_is_gone(tmp_path: Path, bucket: str) -> None:
+    """All the others were looked for beside the file, and none was there."""
+    save_photos(tmp_path / "images", 2)
+    found = listed(write_coco(tmp_path / "instances.json", ["photo-007.png", "photo-000.png"]))
+    assert [(Path(reference.uri).parent.name, bool(reference.stamp)) for reference in found] == [
+        ("images", False),
+        ("images", True),
+    ]
+    for path in ("instances.json", "images/photo-000.png"):
+        write_file(f"s3://{bucket}/set/{path}", (tmp_path / path).read_bytes())
+    assert [reference.uri for reference in listed(f"s3://{bucket}/set/instances.json")] == [
+        f"s3://{bucket}/set/images/photo-00{n}.png" for n in (7, 0)
+    ]
 
 
 def test_parquet_without_the_column_names_those_there(tmp_path: Path) -> None:
