@@ -1,24 +1,27 @@
 """COCO and LVIS JSON files as data sets: the relations of workflows/audit/subject.py from their annotations.
 
 They and their pictures lie on disk or in a bucket. Crowds are no masks and are left out. Areas and boxes are those
-of the file; outlines are drawn only for the images that are sampled.
+of the file; outlines are drawn for the images that are sampled, and where the file states no area.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
+from sam_core.masks import rle
 from schemas import coco
 from schemas.ids import unreadable_image_id
 from workflows.audit.subject import Subject, allow
 from workflows.report.queries import rows
 from workflows.sources import absolute, coco_folder, read_manifest
 
+_LONGEST_SIDE = 2**31 - 1
 _RELATIVE_SIZE = "CREATE MACRO relative_size(area, height, width) AS sqrt(area / (height::DOUBLE * width))"
 """What the views of our own data sets bring along."""
 _IMAGES = """
@@ -34,6 +37,10 @@ def open_coco(path: str, *, licences: Sequence[str] = ()) -> Subject:
     """A COCO JSON. Raises ValueError or OSError (one line) when it is none, or cannot be read."""
     document = coco.from_json(read_manifest(path), where=path)
     ids = {image.id: unreadable_image_id(f"{path}#{image.id}") for image in document.images}
+    if len(ids) < len(document.images):
+        raise ValueError(f"{path}: two images have the same id, so whose the masks are cannot be told")
+    if any(max(image.height, image.width) > _LONGEST_SIDE for image in document.images):
+        raise ValueError(f"{path}: an image is stated to be more than {_LONGEST_SIDE:,} px high or wide")
     annotations = [one for one in document.annotations if not one.iscrowd and one.image_id in ids]
     connection = duckdb.connect()
     connection.execute(_RELATIVE_SIZE)
@@ -94,10 +101,19 @@ def _masks(document: coco.Document, annotations: list[coco.Annotation], ids: dic
             "image_id": pa.array([ids[one.image_id] for one in annotations], pa.string()),
             "height": shape[:, 0],
             "width": shape[:, 1],
-            "area": np.array([one.area for one in annotations], np.float64),
+            "area": np.array([_area(one, *sizes[one.image_id]) for one in annotations], np.float64),
             **{f"bbox_{side}": boxes[:, column] for column, side in enumerate("xywh")},
         }
     )
+
+
+def _area(one: coco.Annotation, height: int, width: int) -> float:
+    """As stated; of the outline where the file states none, as some programs write 0."""
+    if one.area > 0:
+        return one.area
+    with suppress(ValueError):
+        return float(rle.area(coco.rle_of(one.segmentation, height=height, width=width)))
+    return 0.0
 
 
 def _images(document: coco.Document, path: str, ids: dict[int, str]) -> pa.Table:
@@ -124,9 +140,9 @@ def _drawn(annotations: list[coco.Annotation], image_id: str, height: int, width
     found: list[dict[str, object]] = []
     for one in annotations:
         try:
-            rle = coco.rle_of(one.segmentation, height=height, width=width)
+            counts = coco.rle_of(one.segmentation, height=height, width=width)
         except ValueError:
             continue
-        size: dict[str, object] = {"height": height, "width": width, "area": round(one.area)}
-        found.append({"mask_id": str(one.id), "image_id": image_id, "rle": rle} | size)
+        size: dict[str, object] = {"height": height, "width": width, "area": rle.area(counts)}
+        found.append({"mask_id": str(one.id), "image_id": image_id, "rle": counts} | size)
     return found
