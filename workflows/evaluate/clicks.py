@@ -45,17 +45,18 @@ class SinglePoint:
         return _measure(row, bench, self.config, self.config.masks_per_image)
 
     def figures(self, rows: pa.Table, plan: pa.Table) -> list[Figure]:
-        found = []
-        for name, part in by_set(rows).items():
+        found, parts = [], by_set(rows)
+        for name, part in parts.items():
             found += _click_figures(name, part, self.config.clicks)
             found.append(Figure(name, "masks", len(part), "count"))
             found.append(Figure(name, "images", len(pc.unique(part["name"])), "count"))
-        if len({figure.row for figure in found}) > 1:
+        if len(parts) > 1:
             names = dict.fromkeys(figure.figure for figure in found if figure.unit == "percent")
             found += [
                 Figure(MEAN_ROW, name, mean(figure.value for figure in found if figure.figure == name))
                 for name in names
             ]
+        found += [Figure(name, "masks", 0, "count") for name in pc.unique(plan["set"]).to_pylist() if name not in parts]
         return found + _paper_sets(dict.fromkeys(figure.row for figure in found))
 
 

@@ -24,6 +24,8 @@ def grouped(place: str, by: str, table: str | None, *, image_folder: str | None 
     if truth.rows["annotations"].null_count:
         raise ValueError(f"{place}: masks are grouped where a COCO JSON or a data set lists them one by one")
     numbered = not truth.rows["image_id"].null_count
+    if not numbered and not table:
+        raise ValueError(f"{place}: a data set knows no {by!r} of its masks; name a table with --table")
     group_of = _from_table(table, by, numbered=numbered) if table else _from_json(truth.place, by)
     rows = []
     for row in truth.rows.to_pylist():

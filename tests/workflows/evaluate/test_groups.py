@@ -76,3 +76,5 @@ def test_a_table_knows_images_of_a_data_set_by_file_name(tmp_path: Path) -> None
         ValueError, match=r"people.csv: a data set knows no annotation_id; say by file_name whose 'age'"
     ):
         grouped(str(tmp_path / "data"), "age", str(table))
+    with pytest.raises(ValueError, match="a data set knows no 'category' of its masks; name a table with --table"):
+        grouped(str(tmp_path / "data"), "category", None)

@@ -68,6 +68,16 @@ def test_single_point_is_the_mean_over_masks_and_then_over_sets(
     assert len(rows_of(config, done)) == 24
 
 
+def test_a_set_without_a_mask_to_click_on_is_in_the_table(labelled: Path, coco: Path, common: dict[str, Any]) -> None:
+    """One of crowds alone was not mentioned, as if nobody had named it."""
+    document = json.loads(coco.read_text())
+    document["annotations"] = [entry for entry in document["annotations"] if entry["iscrowd"]]
+    coco.write_text(json.dumps(document))
+    done = run(SinglePointConfig(data=(f"crowds={coco}", str(labelled)), clicks=(1,), **common))
+    assert (value(done, "masks", "labelled"), value(done, "masks", "crowds")) == (15, 0)
+    assert {figure.row for figure in done.figures} == {"labelled", "crowds"}  # and no mean of the one
+
+
 class ColourGenerator:
     """In the place of MaskGenerator: regions of one colour, moved down by 0, 2, 5 and 9 px, the last ranked first."""
 
