@@ -109,7 +109,7 @@ def write_table(answer: pa.Table, stream: TextIO) -> None:
     """Rows below one another; where not even the names of columns fit on the terminal, each row as a list."""
     console = Console(file=stream, width=None if stream.isatty() else 10_000, emoji=False)
     shown = [
-        ["" if value is None else str(_shown(value)) for value in row.values()]
+        ["" if value is None else _visible(str(_shown(value))) for value in row.values()]
         for row in answer.slice(0, ROWS_SHOWN).to_pylist()
     ]
     fits = sum(len(name) + 2 for name in answer.column_names) <= console.width
@@ -160,6 +160,11 @@ def _write_json(answer: pa.Table, stream: TextIO) -> None:
     stream.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
+def _visible(text: str) -> str:
+    """Text with what would move the cursor, or recolour the terminal, as escapes: names of files hold anything."""
+    return "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
+
+
 def _shown(value: object) -> object:
     """A value as tables and CSV say it: as JSON has it, but a decimal with all digits, of which a float keeps 16."""
     return f"{value:f}" if isinstance(value, Decimal) else _plain(value)
@@ -167,7 +172,7 @@ def _shown(value: object) -> object:
 
 def _plain(value: object) -> object:
     """A value, or what lies in it, as text and JSON can hold it: RLE bytes as ASCII, other bytes as hex, decimals (sums
-    are some) as plain numbers, no NaN."""
+    are some) as plain numbers, intervals in words, no NaN."""
     if isinstance(value, list):
         return [_plain(each) for each in value]
     if isinstance(value, dict):
@@ -176,6 +181,8 @@ def _plain(value: object) -> object:
         return value.decode("ascii") if value.isascii() else value.hex()
     if isinstance(value, datetime | date):
         return value.isoformat()
+    if isinstance(value, pa.MonthDayNano):  # an interval, as between two times, in words that DuckDB reads
+        return f"{value.months} months {value.days} days {value.nanoseconds / 1e9} seconds"
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, float) and not math.isfinite(value):

@@ -235,9 +235,9 @@ def write_file(path: str, data: bytes) -> None:
     bytes, for another file may not take its name.
     """
     folder, _, name = path.rpartition("/")
+    if not name or f"{folder}/" == S3_SCHEME:
+        raise IsADirectoryError(errno.EISDIR, "is a folder; give the name of a file", path)
     if path.startswith(S3_SCHEME):
-        if not name or f"{folder}/" == S3_SCHEME:
-            raise IsADirectoryError(errno.EISDIR, "is a folder; give the name of a file", path)
         open_store(folder).put(name, data)
         return
     place = Path(os.path.realpath(path))

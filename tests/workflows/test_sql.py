@@ -228,3 +228,15 @@ def test_a_refusal_is_told_as_the_store_tells_it(
         done = engine("sql", f"s3://{bucket}/data", "SELECT 1")
     assert (done.status, len(done.err.splitlines())) == (2, 1)
     assert f"cannot look up s3://{bucket}/data/dataset.json: {code}" in done.err
+
+
+@pytest.mark.parametrize("style", ["table", "csv", "json"])
+def test_time_between_two_moments_is_words(engine: Engine, dataset: str, style: str) -> None:
+    """It was `MonthDayNano(months=0, ...)`, and [0, 1, ...] in JSON."""
+    query = "SELECT TIMESTAMP '2026-01-02 00:00:01.5' - TIMESTAMP '2026-01-01' AS span"
+    assert "0 months 1 days 1.5 seconds" in engine("sql", dataset, query, "--format", style).out
+
+
+def test_a_name_does_not_command_the_terminal(engine: Engine, dataset: str) -> None:
+    done = engine("sql", dataset, "SELECT 'a' || chr(27) || '[2Jb' || chr(13) || 'é' AS name")
+    assert done.out.split() == ["name", r"a\x1b[2Jb\ré"]

@@ -42,6 +42,8 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "images_per_file", "max_pixels")
+        if not self.where.strip():
+            raise ValueError('--where is empty; it must be a condition, such as "area > 100"')
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,6 +251,8 @@ def test_conditions_that_are_none_are_refused_in_one_line(engine: Engine, masked
     assert finished.err.strip().count("\n") == 0
     with pytest.raises(ValueError, match="--images-per-file is 0; it must be positive"):
         ExportConfig("d", "o", "coco", images_per_file=0)
+    with pytest.raises(ValueError, match="--where is empty; it must be a condition"):
+        ExportConfig("d", "o", "coco", where=" ")
 
 
 def test_images_without_masks_are_images_too(engine: Engine, masked: Masked, tmp_path: Path) -> None:
