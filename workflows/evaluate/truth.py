@@ -187,6 +187,8 @@ def _json(place: str, image_folder: str | None) -> Iterator[dict[str, Any]]:
                     "group": frequencies.get(annotation.category_id) or None,
                 }
             )
+    if document.annotations and not by_image:
+        raise ValueError(f"{place}: no annotation is an outline on one of its images; boxes alone are no masks")
     for image in sorted(document.images, key=lambda image: image.file_name):
         yield _row(
             image.file_name,

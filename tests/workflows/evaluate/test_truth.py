@@ -88,6 +88,16 @@ def test_annotations_without_an_image_or_an_area(coco: Path) -> None:
     assert areas[:3].tolist() == [float((picture(0)[1] == label).sum()) for label in (1, 2, 3)]
 
 
+def test_boxes_alone_are_no_truth(coco: Path) -> None:
+    """As in files of detectors, whose masks are empty lists: `no image has a mask to measure` did not say why."""
+    content = json.loads(coco.read_text())
+    for entry in content["annotations"]:
+        entry["segmentation"] = []
+    coco.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"instances\.json: no annotation is an outline on one of its images; boxes"):
+        open_set(str(coco))
+
+
 def test_two_images_of_one_id_are_refused(coco: Path) -> None:
     content = json.loads(coco.read_text())
     content["images"][1]["id"] = content["images"][0]["id"]
