@@ -19,6 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from schemas.catalog import query
+from workflows.exchange.selection import LOOKED_AT
 from workflows.report.queries import licence_condition, literal, rows
 from workflows.sizes import tell_unread
 from workflows.sql import connect, require_run
@@ -29,11 +30,11 @@ _NEWEST_RUN = """
 SELECT run_id FROM runs WHERE run_id IN (SELECT DISTINCT run_id FROM masks) ORDER BY created_at DESC, run_id DESC
 """
 _OF_RUN = "SELECT image_id, n_masks FROM outcomes WHERE status = 'ok' AND run_id = {run}"
-_OF_PEOPLE = """
+_OF_PEOPLE = f"""
 SELECT image_id, count(mask_id) AS n_masks FROM (
     SELECT image_id, mask_id FROM annotations WHERE stage <> 'audit'
     UNION ALL
-    SELECT DISTINCT image_id, NULL FROM events WHERE action = 'finish' AND stage <> 'audit'
+    SELECT image_id, NULL FROM ({LOOKED_AT})
 ) GROUP BY image_id
 """
 _IMAGES = """

@@ -70,14 +70,15 @@ FROM glob('dataset://{table}/*.parquet')"""
 _NOT_RELATED = f"""
 SELECT count(*) AS shards
 FROM (FROM ({_SHARDS.format(table="masks")}) EXCEPT FROM ({_SHARDS.format(table="relations")})) WHERE {{run}}"""
-# Images of which people, or files of theirs, say that there is nothing on them; one of which a condition leaves out all
-# that they drew is none of these.
-_EMPTY = f"""
-SELECT DISTINCT image_id FROM events ANTI JOIN (FROM annotations WHERE stage <> '{Stage.AUDIT}') USING (image_id)
+LOOKED_AT = f"""
+SELECT DISTINCT image_id FROM events
 WHERE image_id IS NOT NULL AND mask_id IS NULL AND stage NOT IN ('{Stage.AUDIT}', '{Stage.AUTOMATIC}') AND (
     action = 'finish'
     OR (action = '{IMPORT_ACTION}' AND (details::JSON->>'masks') = '0' AND (details::JSON->>'left_out') = '0')
 )"""
+"""Images that people have finished, or that a file of theirs lists without masks."""
+# One of which a condition leaves out all that people drew is none of these.
+_EMPTY = f"FROM ({LOOKED_AT}) ANTI JOIN (FROM annotations WHERE stage <> '{Stage.AUDIT}') USING (image_id)"
 _SEEN = "SELECT count(*) AS images, bit_xor(md5_number_lower(image_id)) AS which FROM ({empty}) HAVING count(*) > 0"
 _CHOSEN = "SELECT count(*) AS masks, bit_xor(md5_number_lower(mask_id)) AS which FROM ({masks}) WHERE {where}"
 _NAMED = "SELECT count(*) AS masks, bit_xor(md5_number_lower(concat(mask_id, category, crowd))) AS names FROM ({said})"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.workflows.conftest import Engine
+from tests.workflows.conftest import Engine, save_photos
 
 SQUARE = {"category_id": 1, "bbox": [4, 5, 10, 10], "segmentation": [[4, 5, 14, 5, 14, 15, 4, 15]]}
 
@@ -43,3 +43,19 @@ def test_an_area_that_is_none_is_that_of_the_outline(engine: Engine, tmp_path: P
 def test_images_that_cannot_be_are_one_line(engine: Engine, tmp_path: Path, image: dict[str, Any], words: str) -> None:
     refused = engine("audit", write_coco(tmp_path / "x.json", image=image), "--out", tmp_path / "a.html")
     assert (refused.status, words in refused.err, refused.err.count("\n")) == (2, True, 1), refused.err
+
+
+def test_an_imported_file_is_as_many_images_as_the_file(engine: Engine, tmp_path: Path) -> None:
+    """One without masks was none of people's, and masks per image were more than beside them."""
+    save_photos(tmp_path / "images", 3)
+    source = write_coco(tmp_path / "x.json")
+    document = json.loads(source.read_text())
+    document["images"] = [{"id": n, "file_name": f"photo-{n:03d}.png", "height": 48, "width": 64} for n in range(3)]
+    source.write_text(json.dumps(document))
+    assert engine("import", source, tmp_path / "data").status == 0
+    done = engine(
+        "audit", tmp_path / "data", "--against", source, "--out", tmp_path / "a.html", "--json", tmp_path / "a.json"
+    )
+    assert done.status == 0, done.err
+    found = [one["totals"] for one in json.loads((tmp_path / "a.json").read_text())["found"]]
+    assert [(one["images"], one["masks"]) for one in found] == [(3, 2), (3, 2)]
