@@ -72,9 +72,9 @@ SELECT count(*) AS shards
 FROM (FROM ({_SHARDS.format(table="masks")}) EXCEPT FROM ({_SHARDS.format(table="relations")})) WHERE {{run}}"""
 LOOKED_AT = f"""
 SELECT DISTINCT image_id FROM events
-WHERE image_id IS NOT NULL AND mask_id IS NULL AND stage NOT IN ('{Stage.AUDIT}', '{Stage.AUTOMATIC}') AND (
-    action = 'finish'
-    OR (action = '{IMPORT_ACTION}' AND (details::JSON->>'masks') = '0' AND (details::JSON->>'left_out') = '0')
+WHERE image_id IS NOT NULL AND stage NOT IN ('{Stage.AUDIT}', '{Stage.AUTOMATIC}') AND (
+    action = 'finish' OR action = '{IMPORT_ACTION}' AND mask_id IS NULL
+    AND (details::JSON->>'masks') = '0' AND (details::JSON->>'left_out') = '0'
 )"""
 """Images that people have finished, or that a file of theirs lists without masks."""
 # One of which a condition leaves out all that people drew is none of these.
