@@ -17,7 +17,7 @@ from workflows.stored_tables import get_table
 from workflows.train.index import index_row
 
 _SNAPSHOT = re.compile(r"round-(\d+)")
-_TABLES = ("masks", "annotations")
+_TABLES = {"masks": "true", "annotations": "stage <> 'audit'"}  # audits measure masks that models made
 _OF_TABLE = """
 SELECT images.image_id AS image_id, images.uris AS uris, drawn.height AS height, drawn.width AS width,
     list(drawn.rle ORDER BY drawn.mask_id) AS rles{vectors}
@@ -81,10 +81,8 @@ def _with_crops(table: str, crops: WantedCrops) -> str:
 
 def _chosen(connection: duckdb.DuckDBPyConnection, place: str, table: str) -> list[tuple[str, str]]:
     """Tables with conditions that the text after @ names: all for none."""
-    if not table:
-        return [(name, "true") for name in _TABLES]
     if _SNAPSHOT.fullmatch(table):
         return [("snapshot", "true")]
-    if table in _TABLES:
-        return [(table, "true")]
-    return [("masks", f"run_id = '{require_run(connection, place, table)}'")]
+    if table and table not in _TABLES:
+        return [("masks", f"run_id = '{require_run(connection, place, table)}'")]
+    return [(name, _TABLES[name]) for name in ([table] if table else _TABLES)]

@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from sam_core.scenes.textures import texture_bank
-from schemas.layout import DATASET_KEY
+from schemas.layout import DATASET_KEY, annotations_key
+from tests.schemas import rows
 from tests.workflows.conftest import QUICK, Engine, save_photos
 from tests.workflows.report.data_sets import DataSet, done, failed, photos, run_record
 from tests.workflows.train.conftest import picture, small_config
@@ -213,6 +215,23 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, co
 def test_a_source_is_named_once(labelled: Path) -> None:
     with pytest.raises(ValueError, match=r"is named twice; .*=2 draws it twice as often"):
         open_sources((str(labelled), "scenes", f"{labelled}=3"), need_masks=True)
+
+
+def test_corrections_of_an_audit_are_no_masks_to_learn_from(tmp_path: Path) -> None:
+    """Nor to be measured against: they are a model's masks that people looked at, and no export has them."""
+    rng = np.random.default_rng(0)
+    data = DataSet(tmp_path / "data")
+    one, other = data.add_images(photos(tmp_path / "photos", 2, rng=rng))
+    mask = np.zeros((24, 36), bool)
+    mask[3:9, 4:20] = True
+    said = [
+        rows.annotation("drawn", 1, mask, image_id=one),
+        rows.annotation("audited", 1, mask, image_id=other, stage="audit"),
+    ]
+    rows.put(data.root, annotations_key("s1", 1), pa.concat_tables(said))
+    for name in ("data", "data@annotations"):
+        (source,) = open_sources((str(tmp_path / name),), need_masks=True)
+        assert source.index["image_id"].to_pylist() == [one]
 
 
 def test_masks_that_overlap_are_not_left_out_unsaid(labelled: Path) -> None:
