@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -60,7 +59,7 @@ def examples(subject: Subject, *, seed: int) -> list[Group]:
 
 
 def _example(subject: Subject, reader: UriReader, row: dict[str, Any]) -> Example | None:
-    photo = _photo(reader, row["uris"])
+    photo = _photo(reader, subject, row)
     if photo is None:
         return None
     small = resized(photo, small_size(photo.shape[0], photo.shape[1], _SIDE))
@@ -71,10 +70,11 @@ def _example(subject: Subject, reader: UriReader, row: dict[str, Any]) -> Exampl
     return Example(PurePosixPath(row["uri"]).name, row["n_masks"], data_uri(np.asarray(shown, np.uint8)))
 
 
-def _photo(reader: UriReader, uris: Sequence[str]) -> NDArray[np.uint8] | None:
-    for uri in uris:
+def _photo(reader: UriReader, subject: Subject, row: dict[str, Any]) -> NDArray[np.uint8] | None:
+    for uri in row["uris"]:
         with suppress(OSError, ImageError):
-            return decode(reader.read(uri))
+            if subject.is_of(data := reader.read(uri), row["image_id"]):
+                return decode(data)
     return None
 
 

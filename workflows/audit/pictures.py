@@ -49,7 +49,8 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What was found in the files. `unreadable` could not be opened; `alike` images have a twin among those seen."""
+    """What was found in the files. `unreadable` could not be opened, or are others by now; `alike` images have a twin
+    among those seen."""
 
     images: int
     unreadable: int
@@ -66,7 +67,9 @@ def look(subject: Subject, *, images: int, seed: int) -> Looked:
     reader = UriReader(max_bytes=byte_limit(MAX_PIXELS))
     with ThreadPoolExecutor(_READERS) as readers:
         glances = [
-            glance for glance in readers.map(lambda row: _glance(reader, row["image_id"], row["uris"]), known) if glance
+            glance
+            for glance in readers.map(lambda row: _glance(reader, row["image_id"], row["uris"], subject), known)
+            if glance
         ]
     hashed = [glance for glance in glances if glance.hash is not None]
     twins, bits = near_pairs(np.array([glance.hash for glance in hashed], np.uint64), NEAR_BITS)
@@ -130,11 +133,13 @@ def _degrees(parts: Sequence[float], side: str, negative: str) -> float:
     return -value if str(side).upper().startswith(negative) else value
 
 
-def _glance(reader: UriReader, image_id: str, uris: Sequence[str]) -> Glance | None:
-    """The first of an image's files that can be read; None where none is a picture."""
+def _glance(reader: UriReader, image_id: str, uris: Sequence[str], subject: Subject | None = None) -> Glance | None:
+    """The first of an image's files that can be read; None where none is the picture that the subject knows."""
     for uri in uris:
         try:
             data = reader.read(uri)
+            if subject and not subject.is_of(data, image_id):
+                continue
             read_header(data)  # which refuses bombs before anything is unpacked
             image = Image.open(io.BytesIO(data))
             position = exif_position(image)

@@ -19,6 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from schemas.catalog import query
+from schemas.ids import image_id as id_of_bytes
 from workflows.exchange.selection import LOOKED_AT
 from workflows.report.queries import licence_condition, literal, rows
 from workflows.sizes import tell_unread
@@ -66,6 +67,10 @@ class Subject:
     shapes: Callable[[str, str], pa.Table]
     run_id: str | None = None
     scored: bool = True
+
+    def is_of(self, data: bytes, image_id: str) -> bool:
+        """Whether a file is the image that the masks were made for; of a COCO JSON nobody can tell."""
+        return self.place.endswith(".json") or id_of_bytes(data) == image_id
 
     def rows(self, sql: str) -> list[dict[str, object]]:
         """The answer to a query, one dict per row."""

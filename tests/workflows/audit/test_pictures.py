@@ -42,6 +42,20 @@ def test_a_copy_is_looked_at_where_the_first_file_is_gone(tmp_path: Path) -> Non
     assert sum(len(group.examples) for group in examples(subject, seed=0)) == 3
 
 
+def test_a_file_that_is_another_picture_by_now_is_not_shown_under_the_masks(tmp_path: Path) -> None:
+    """Nor called like the one whose copy it has become."""
+    rng = np.random.default_rng(1)
+    data_set = DataSet(tmp_path / "data")
+    paths = pictures(tmp_path / "photos")[2:5]
+    images = data_set.add_images(paths)
+    data_set.add_run([done(image, blobs(3, rng), rng=rng) for image in images], run_record("one"))
+    paths[0].write_bytes(paths[1].read_bytes())
+    subject = open_data_set(str(data_set.root))
+    found = look(subject, images=9, seed=0)
+    assert (found.images, found.unreadable, found.alike) == (2, 1, 0)
+    assert sum(len(group.examples) for group in examples(subject, seed=0)) == 2
+
+
 def test_turned_transparent_and_deep_pictures_have_twins(tmp_path: Path, photo: np.ndarray) -> None:
     grey = np.asarray(Image.fromarray(photo).convert("L"))
     kinds = {"plain.png": Image.fromarray(grey), "deep.png": Image.fromarray(grey.astype(np.uint16) * 257)}
