@@ -166,7 +166,7 @@ def _pictures(root: str, entries: Iterable[Entry]) -> Iterator[ImageRef]:
     """Every file with an image's ending in a listed folder or S3 prefix; hidden files are left out."""
     for entry in entries:
         if PurePosixPath(entry.key).suffix.lower() in SUFFIXES and not is_hidden(entry.key):
-            yield ImageRef(_join(root, entry.key), entry.stamp)
+            yield ImageRef(address_of(root, entry.key), entry.stamp)
 
 
 def _local_glob(pattern: str) -> Iterator[ImageRef]:
@@ -175,7 +175,7 @@ def _local_glob(pattern: str) -> Iterator[ImageRef]:
     for match in [pattern] if literal else sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - absolute too
         path = Path(match).absolute()
         if path.is_file():
-            yield _reference(_join(str(path.parent), path.name))
+            yield _reference(address_of(str(path.parent), path.name))
 
 
 def _s3(source: str) -> Iterator[ImageRef]:
@@ -195,7 +195,7 @@ def _s3_glob(pattern: str) -> Iterator[ImageRef]:
     fixed = pattern[: min(pattern.index(sign) for sign in "*?[" if sign in pattern)].rpartition("/")[0]
     store = open_store(fixed)
     for entry in store.list():
-        uri = _join(store.root, entry.key)
+        uri = address_of(store.root, entry.key)
         if fnmatch.fnmatchcase(uri, pattern) and ("/." in pattern or not is_hidden(entry.key)):
             yield ImageRef(uri, entry.stamp)
 
@@ -277,7 +277,7 @@ def _coco(source: str, image_folder: str | None) -> Iterator[ImageRef]:
         raise ValueError(f"{source}: not a COCO JSON with `images` that have a `file_name`") from error
     base = absolute(image_folder) if image_folder else coco_folder(absolute(source), names)
     for image, name in zip(images, names, strict=True):
-        uri = _join(base, name)
+        uri = address_of(base, name)
         if not uri.startswith(S3_SCHEME) and not lies_in(local_path(uri), base):
             raise ValueError(f"{source}: file_name {name!r} leaves the image folder through a symbolic link")
         licence = image.get("license")
@@ -317,7 +317,7 @@ def _samples(_: str) -> Iterator[ImageRef]:
     found = {entry.key: entry for entry in store.list()}
     for name in SAMPLES:
         if name in found:
-            yield ImageRef(_join(store.root, name), found[name].stamp)
+            yield ImageRef(address_of(store.root, name), found[name].stamp)
 
 
 def _listed_uri(manifest: str, uri: Any, *, where: str) -> str:
@@ -394,6 +394,6 @@ def absolute(address: str) -> str:
     return address if address.startswith(S3_SCHEME) else str(Path(address).absolute())
 
 
-def _join(folder: str, name: str) -> str:
+def address_of(folder: str, name: str) -> str:
     """An address as text that any table can hold; bytes that are no UTF-8 are shown as escapes."""
     return f"{folder.rstrip('/')}/{name}".encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -15,7 +15,7 @@ from typing import Any
 from schemas import coco
 from schemas.ids import content_hash
 from schemas.json_fields import parse_object
-from workflows.sources import SUFFIXES, UriReader, absolute, is_hidden, list_images, stamp_of
+from workflows.sources import SUFFIXES, UriReader, absolute, address_of, is_hidden, list_images, stamp_of
 from workflows.storage import S3_SCHEME, open_store
 from workflows.train.index import index_row
 
@@ -104,7 +104,8 @@ def _folder(name: str) -> Iterator[dict[str, Any]]:
 
 def _beside(root: str, picture: str, masks: str, stamps: dict[str, str]) -> dict[str, Any]:
     """The row of a picture and the file of its masks, by their keys."""
-    return index_row([f"{root}/{picture}"], masks_uri=f"{root}/{masks}", stamp=f"{stamps[picture]} {stamps[masks]}")
+    stamp = f"{stamps[picture]} {stamps[masks]}"
+    return index_row([address_of(root, picture)], masks_uri=address_of(root, masks), stamp=stamp)
 
 
 def _below(folder: str, keys: list[str], name: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from tests.schemas import rows
 from tests.workflows.conftest import QUICK, Engine, save_photos
 from tests.workflows.report.data_sets import DataSet, done, failed, photos, run_record
 from tests.workflows.train.conftest import picture, small_config
-from workflows.evaluate.truth import open_set, read_masks
+from workflows.evaluate.truth import open_set, read_image, read_masks
 from workflows.originals import MOVED
 from workflows.sources import UriReader
 from workflows.sql import connect
@@ -232,6 +232,18 @@ def test_corrections_of_an_audit_are_no_masks_to_learn_from(tmp_path: Path) -> N
     for name in ("data", "data@annotations"):
         (source,) = open_sources((str(tmp_path / name),), need_masks=True)
         assert source.index["image_id"].to_pylist() == [one]
+
+
+def test_names_that_are_no_utf8_are_read(tmp_path: Path) -> None:
+    """As in archives of an old Windows, of which one name ended training and evaluation."""
+    for kind, pixels in zip(("images", "labels"), picture(0), strict=True):
+        (tmp_path / kind).mkdir()
+        with (tmp_path / kind / "caf\udce9.png").open("wb") as file:
+            Image.fromarray(pixels).save(file, "png")
+    (row,) = open_set(str(tmp_path)).rows.to_pylist()
+    assert row["uris"] == [f"{tmp_path}/images/caf\\xe9.png"]
+    assert read_masks(row, UriReader()).ids.tolist() == [1, 2, 3]
+    assert read_image(row, UriReader()).shape == (48, 64, 3)
 
 
 def test_masks_that_overlap_are_not_left_out_unsaid(labelled: Path) -> None:
