@@ -65,7 +65,7 @@ def evaluate_command(command: EvaluateCommand) -> int:
     config = command.task
     done = evaluate(config)
     show(task_name(config), config.model, done.figures)
-    print(f"{config.out}/evaluation={done.evaluation}: plan, rows, images and figures as Parquet")
+    print(f"{config.out.rstrip('/')}/evaluation={done.evaluation}: plan, rows, images and figures as Parquet")
     for error in done.errors:
         print(f"not measured: {error}")
     return 1 if done.errors else 0

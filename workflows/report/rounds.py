@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -17,6 +18,7 @@ from workflows.report.scope import Run
 
 IMAGES_COMPARED = 4
 HELD_OUT = "held-out-round-"
+_HELD_OUT = re.compile(rf"{HELD_OUT}\d+").fullmatch
 ROUNDS = "FROM round_summary"
 
 
@@ -84,7 +86,7 @@ def read_rounds(connection: duckdb.DuckDBPyConnection, runs: Sequence[Run], *, s
     names = [field.name for field in fields(RoundLine)]
     lines = [RoundLine(**{name: row[name] for name in names}) for row in found]
     figures = [figure for curve in CURVES if (figure := _figure(curve, found))]
-    ends = _first_and_last([run for run in runs if (run.name or "").startswith(HELD_OUT)])
+    ends = _first_and_last([run for run in runs if _HELD_OUT(run.name or "")])
     compared = pictures(connection, ends, images=IMAGES_COMPARED, seed=seed) if ends else []
     return Rounds(lines, figures, compared)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from schemas.catalog import connect
-from schemas.layout import round_key
+from schemas.layout import round_key, run_key
 from schemas.records import RoundRecord, to_json
-from tests.schemas.rows import START, new_dataset, put
+from tests.schemas.rows import RUN, START, new_dataset, put, put_shard, run_record
 from workflows.report.rounds import CURVES, read_rounds
+from workflows.report.scope import read_runs
 
 ROUND = RoundRecord(
     number=1,
@@ -52,6 +53,16 @@ def test_lines_and_curves_come_from_the_view(dataset: Path) -> None:
     assert by_title["One-click mIoU"].table.rows[0][2] == "60 %"
     assert not found.compared
     assert len(CURVES) == 5
+
+
+def test_a_run_that_somebody_called_nearly_so_is_none_of_a_round(dataset: Path) -> None:
+    """Its name ended the report: `invalid literal for int()`."""
+    put_shard(dataset, 0, {"a": 2})
+    put(dataset, run_key(RUN), to_json(replace(run_record(), name="held-out-round-last")))
+    connection = connect(dataset)
+    found = read_rounds(connection, read_runs(connection), seed=0)
+    assert found
+    assert not found.compared
 
 
 def test_views_of_rounds(dataset: Path) -> None:
