@@ -224,7 +224,7 @@ def _annotation(taken: Taken, index: int, rules: Rules) -> dict[str, object]:
 def _event(
     image: str | None, mask: str | None, stage: Stage, who: str, details: Mapping[str, object]
 ) -> dict[str, object]:
-    text = json.dumps(dict(details), sort_keys=True, ensure_ascii=False)
+    text = json.dumps(dict(details), sort_keys=True, ensure_ascii=False).encode("utf-8", "replace").decode()
     return {"annotator": who, "image_id": image, "mask_id": mask, "stage": stage, "details": text}
 
 

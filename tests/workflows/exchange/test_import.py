@@ -101,6 +101,16 @@ def test_a_crowd_comes_back_as_one(engine: Engine, tmp_path: Path) -> None:
     assert exported("other") == [0, 0, 0, 0, 0]
 
 
+def test_half_a_character_in_a_category_costs_that_character(engine: Engine, tmp_path: Path) -> None:
+    """It ended the import in the words of a codec, as an image's metadata did not."""
+    document = coco_document(save_photos(tmp_path / "images", 2))
+    document["categories"][0]["name"] = "cat \ud83d"
+    (tmp_path / "x.json").write_text(json.dumps(document))
+    assert engine("import", tmp_path / "x.json", tmp_path / "data").status == 0
+    said = rows(tmp_path / "data", "SELECT DISTINCT details->>'category' AS c FROM events WHERE mask_id <> ''")
+    assert {row["c"] for row in said} == {"cat ?", "dog"}
+
+
 def test_masks_that_are_none_are_left_out_and_said(engine: Engine, tmp_path: Path) -> None:
     photos = save_photos(tmp_path / "images", 3)
     document = coco_document(photos)
