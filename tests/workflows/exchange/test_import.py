@@ -95,6 +95,8 @@ def test_a_crowd_comes_back_as_one(engine: Engine, tmp_path: Path) -> None:
         return sorted(annotation["iscrowd"] for annotation in found)
 
     assert exported("one") == [0, 0, 0, 0, 1]
+    refused = engine("export", data, tmp_path / "lvis", "--format", "lvis", "--no-pictures")
+    assert (refused.status, "is a crowd, which LVIS does not know: use --format coco" in refused.err) == (2, True)
     del document["annotations"][4]["iscrowd"]
     source.write_text(json.dumps(document))
     assert engine("import", source, data, "--crowds").status == 0

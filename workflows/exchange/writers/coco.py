@@ -82,6 +82,8 @@ class LvisWriter(CocoWriter):
         }
 
     def _annotation(self, entry: dict[str, object]) -> dict[str, object]:
+        if entry["iscrowd"]:
+            raise ValueError(f"mask {entry['mask_id']} is a crowd, which LVIS does not know: use --format coco")
         return {name: value for name, value in entry.items() if name != "iscrowd"}
 
     def _category(self, name: str) -> dict[str, Any]:
