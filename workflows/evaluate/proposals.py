@@ -80,7 +80,7 @@ class Proposals:
             found += [Figure(name, subset, counts[subset].average) for subset in known]
             one_each = part.filter(pc.equal(part["subset"], "all"))
             found.append(Figure(name, "masks", counts["all"].total, "count"))
-            found.append(Figure(name, "images", len(one_each), "count"))
+            found.append(Figure(name, "images", len(pc.unique(one_each["name"])), "count"))
             found.append(Figure(name, "proposals/image", float(pc.mean(one_each["proposals"]).as_py()), "count"))
         return found + published(PROPOSALS)
 
