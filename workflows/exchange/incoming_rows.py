@@ -66,7 +66,8 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """One image: masks that can be rows, with their stages, sizes and boxes xywh; a line for each that cannot."""
+    """One image: masks that can be rows, with their stages, sizes and boxes xywh; a line for each that cannot, and
+    whether the source says that these are all."""
 
     image_id: str
     size: tuple[int, int]
@@ -75,6 +76,7 @@ class Taken:
     areas: NDArray[np.int64]
     boxes: NDArray[np.int64]
     refused: tuple[str, ...]
+    is_all: bool
 
     def of(self, automatic: bool) -> list[int]:
         """Positions of the masks that models made, or of those that people made."""
@@ -99,7 +101,7 @@ def take(image_id: str, found: IncomingImage, rules: Rules) -> Taken:
     size = (found.height, found.width)
     kept: Runs = parse_runs(pa.array([mask.rle for mask in masks], pa.binary()))
     boxes = kept.boxes(np.full(len(masks), size[0], np.int64))
-    return Taken(image_id, size, tuple(masks), tuple(stages), kept.areas, boxes, tuple(refused))
+    return Taken(image_id, size, tuple(masks), tuple(stages), kept.areas, boxes, tuple(refused), found.is_all)
 
 
 def automatic_result(taken: Taken, now: datetime) -> ImageResult:
@@ -138,6 +140,8 @@ def event_rows(images: Sequence[Taken], rules: Rules, run_id: str | None, shard:
     whose = Stage.AUTOMATIC if run_id else rules.stage or rules.default
     for taken in images:
         noted = {"source": redact(rules.source), "masks": len(taken.masks), "left_out": len(taken.refused)}
+        if taken.is_all and not taken.masks and not taken.refused:
+            noted["empty"] = True
         said.append(_event(taken.image_id, None, whose, rules.annotator, noted))
         ids = _ids(taken, rules, run_id)
         for mask, stage, name in zip(taken.masks, taken.stages, ids, strict=True):

@@ -73,10 +73,9 @@ FROM (FROM ({_SHARDS.format(table="masks")}) EXCEPT FROM ({_SHARDS.format(table=
 LOOKED_AT = f"""
 SELECT DISTINCT image_id FROM events
 WHERE image_id IS NOT NULL AND stage NOT IN ('{Stage.AUDIT}', '{Stage.AUTOMATIC}') AND (
-    action = 'finish' OR action = '{IMPORT_ACTION}' AND mask_id IS NULL
-    AND (details::JSON->>'masks') = '0' AND (details::JSON->>'left_out') = '0'
+    action = 'finish' OR (action = '{IMPORT_ACTION}' AND mask_id IS NULL AND (details::JSON->>'empty') = 'true')
 )"""
-"""Images that people have finished, or that a file of theirs lists without masks."""
+"""Images that people have finished, or of which a file of theirs says that there is nothing on them."""
 # One of which a condition leaves out all that people drew is none of these.
 _EMPTY = f"FROM ({LOOKED_AT}) ANTI JOIN (FROM annotations WHERE stage <> '{Stage.AUDIT}') USING (image_id)"
 _SEEN = "SELECT count(*) AS images, bit_xor(md5_number_lower(image_id)) AS which FROM ({empty}) HAVING count(*) > 0"

@@ -113,6 +113,26 @@ def test_half_a_character_in_a_category_costs_that_character(engine: Engine, tmp
     assert {row["c"] for row in said} == {"cat ?", "dog"}
 
 
+def test_a_picture_of_a_crowd_is_not_one_of_nothing(engine: Engine, tmp_path: Path) -> None:
+    document = coco_document(save_photos(tmp_path / "images", 3))
+    document["annotations"][4]["image_id"] = document["images"][2]["id"]
+    (tmp_path / "x.json").write_text(json.dumps(document))
+    assert engine("import", tmp_path / "x.json", tmp_path / "data").status == 0
+    assert "2 images" in engine("export", tmp_path / "data", tmp_path / "out", "--format", "coco").out
+
+
+def test_a_picture_that_a_tool_lists_may_still_be_drawn(
+    engine: Engine, labelled: Callable[..., Path], tmp_path: Path
+) -> None:
+    """CVAT and Label Studio export what nobody has come to yet, too, which is not what shows nothing."""
+    labelled()
+    Image.new("RGB", (12, 9)).save(tmp_path / "images" / "two.png")
+    open_still = '<image id="1" name="two.png" width="12" height="9"></image>'
+    (tmp_path / "tasks.xml").write_text(CVAT.format(more="").replace("</annotations>", f"{open_still}</annotations>"))
+    assert engine("import", tmp_path / "tasks.xml", tmp_path / "data").status == 0
+    assert "1 images" in engine("export", tmp_path / "data", tmp_path / "out", "--format", "coco").out
+
+
 def test_masks_that_are_none_are_left_out_and_said(engine: Engine, tmp_path: Path) -> None:
     photos = save_photos(tmp_path / "images", 3)
     document = coco_document(photos)

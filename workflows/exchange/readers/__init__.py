@@ -30,12 +30,14 @@ class IncomingMask:
 
 @dataclass(frozen=True, slots=True)
 class IncomingImage:
-    """What a source says of one image: height and width of its masks, px, and a line for each mask left out."""
+    """What a source says of one image: height and width of its masks, px, a line for each mask left out, and whether
+    these are all that there is on it: annotation tools also list images that nobody has come to yet."""
 
     height: int
     width: int
     masks: tuple[IncomingMask, ...]
     refused: tuple[str, ...] = ()
+    is_all: bool = False
 
 
 def merged(found: Sequence[IncomingImage]) -> IncomingImage:
@@ -44,7 +46,8 @@ def merged(found: Sequence[IncomingImage]) -> IncomingImage:
         raise ValueError("the same picture is stated to be of several sizes")
     first = max(found, key=lambda image: len(image.masks))
     masks = tuple(mask for image in found for mask in image.masks)
-    return IncomingImage(first.height, first.width, masks, tuple(line for image in found for line in image.refused))
+    refused = tuple(line for image in found for line in image.refused)
+    return IncomingImage(first.height, first.width, masks, refused, all(image.is_all for image in found))
 
 
 class IncomingSource(Protocol):

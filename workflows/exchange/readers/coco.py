@@ -51,8 +51,10 @@ class CocoSource:
     def _of(self, image: coco.Image) -> IncomingImage:
         masks: list[IncomingMask] = []
         refused: list[str] = []
+        is_all = True
         for annotation in self._masks[image.id]:
             if annotation.iscrowd and not self._crowds:
+                is_all = False
                 continue
             try:
                 rle = coco.rle_of(annotation.segmentation, height=image.height, width=image.width)
@@ -60,7 +62,7 @@ class CocoSource:
                 refused.append(f"annotation {annotation.id} of {image.file_name}: {error}")
                 continue
             masks.append(IncomingMask(str(annotation.id), rle, annotation.origin, self._details(annotation)))
-        return IncomingImage(image.height, image.width, tuple(masks), tuple(refused))
+        return IncomingImage(image.height, image.width, tuple(masks), tuple(refused), is_all)
 
     def _details(self, annotation: coco.Annotation) -> dict[str, object]:
         known = {"category": self._categories.get(annotation.category_id), "mask_id": annotation.origin.mask_id}

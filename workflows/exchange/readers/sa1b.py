@@ -71,4 +71,4 @@ class Sa1bSource:
                 crop_box=found.crop_box,
             )
             masks.append(IncomingMask(str(found.id), rle, origin, {"id": found.id}))
-        return IncomingImage(*size, tuple(masks), tuple(refused))
+        return IncomingImage(*size, tuple(masks), tuple(refused), is_all=True)
