@@ -129,6 +129,23 @@ def test_an_edit_that_was_reloaded_is_not_thrown_away(browser: Browser, running:
     assert (ada.seen() == edited).all()
 
 
+def test_what_the_model_thinks_of_a_mask_is_not_lost_by_a_reload(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = sit_down(browser, running(config, images=ONE).address, "Ada")
+    ada.click(0.5, 0.5)
+    ada.kept()
+    score = ada.page.locator("#candidates button").first.text_content()
+    clicked = ada.seen()
+    ada.page.reload()
+    ada.ready().shows(FIRST)
+    expect(ada.page.locator("#candidates button")).to_have_text([str(score)])
+    ada.press("Enter")
+    ada.saved()
+    ((iou, area),) = told(config, "SELECT predicted_iou, area FROM annotations")
+    assert (f"1  ·  {iou:.2f}", area) == (score, clicked.sum())
+
+
 def test_what_was_erased_before_a_reload_does_not_show_below(
     browser: Browser, running: Start, config: AnnotateConfig
 ) -> None:

@@ -215,23 +215,25 @@ export class Editor {
     if (this.isEmpty) return null;
     const layer = (value) =>
       compress(fromBitmap(this.#brush.map((v) => (v === value ? 1 : 0)), this.width, this.height, this.#brushBox));
-    const { points, box, text, mask, chosen } = this.model;
+    const { points, box, text, mask, candidates, chosen } = this.model;
     return {
       origin: this.origin,
       clicks: this.clicks,
       points,
       box,
       text,
-      chosen,
       mask: mask && compress(mask),
+      iou: candidates[chosen]?.iou ?? null,
       brush: this.#brushBox && { added: layer(ADDED), erased: layer(ERASED) },
     };
   }
 
-  restore({ origin, clicks, points, box, text = null, mask, brush }) {
+  restore({ origin, clicks, points, box, text = null, mask: counts, iou = null, brush }) {
     this.clear();
     [this.origin, this.clicks, this.#goesOn] = [origin, clicks, true];
-    this.#show({ ...NOTHING, points, box, text, mask: mask && decompress(mask) });
+    const mask = counts && decompress(counts);
+    const candidates = iou === null ? [] : [{ iou, mask, logits: null, frame: null }];
+    this.#show({ ...NOTHING, points, box, text, candidates, mask });
     for (const [text, value] of brush ? [[brush.added, ADDED], [brush.erased, ERASED]] : []) {
       const layer = decompress(text);
       eachStrip(layer, this.height, (x, top, bottom) => {
