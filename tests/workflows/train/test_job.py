@@ -27,6 +27,7 @@ from tests.workflows.train.conftest import picture
 from tests.workflows.train.here import train_here
 from workflows.cli import parse
 from workflows.commands import TrainCommand
+from workflows.models import Model
 from workflows.runs import open_dataset
 from workflows.storage import LocalStore, Store, open_store
 from workflows.train import checkpoints
@@ -187,6 +188,18 @@ def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on(
     wanted = f"sam-engine: {tmp_path}/out/part: No space left on device; the checkpoint of step 2 is kept"
     assert (ran.status, ran.err.strip().splitlines()[-1]) == (2, wanted)
     assert engine(*command).status == 0
+
+
+@pytest.mark.usefixtures("cluster", "train_without_ray_train")
+@pytest.mark.timeout(300)
+def test_a_start_that_was_replaced_is_no_fault_of_the_data(
+    tmp_path: Path, labelled: Path, replaced_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a round is tried again, and not ended without a model."""
+    monkeypatch.setattr("workflows.train.job.find_model", lambda _: replaced_model)
+    command = ("train", labelled, *SMALL, "--start", replaced_model.path, "--out", tmp_path / "out")
+    with pytest.raises(MachineError, match="is not the checkpoint that the command began with; there was no check"):
+        train(parse([str(word) for word in command]))
 
 
 @pytest.mark.usefixtures("cluster", "train_without_ray_train")
