@@ -31,9 +31,9 @@ from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
 from workflows.scratch import open_scratch
 from workflows.sizes import tell_unread
-from workflows.sources import UriReader
 from workflows.sql import connect
 from workflows.storage import Store, open_store
+from workflows.uris import UriReader
 
 IMAGES_PER_CHUNK = 16
 _READERS = 4

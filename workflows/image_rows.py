@@ -15,7 +15,7 @@ from schemas.ids import content_hash, image_id_of_hash, unreadable_image_id
 from workflows.failures import is_of_the_machine
 from workflows.images import ImageError, byte_limit, read_header
 from workflows.progress import Progress
-from workflows.sources import UriReader
+from workflows.uris import UriReader
 
 IMAGES_PER_PART = 2048
 _READERS = 16

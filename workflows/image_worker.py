@@ -26,8 +26,8 @@ from workflows.failures import is_of_the_machine, one_line
 from workflows.images import ImageError, byte_limit, decode
 from workflows.models import Generator, GeneratorSource
 from workflows.redact import redact
-from workflows.sources import UriReader
 from workflows.storage import S3_SCHEME, TooLargeError
+from workflows.uris import UriReader
 
 LOST_DEVICE = 78
 """Exit status of a worker that cannot use its GPU any more."""

@@ -25,8 +25,9 @@ from workflows.listing import Listing
 from workflows.metadata import MetadataTable
 from workflows.runs import open_dataset
 from workflows.sizes import count_unopened, read_unread
-from workflows.sources import ImageRef, list_images
+from workflows.sources import list_images
 from workflows.storage import Store, open_store
+from workflows.uris import ImageRef
 
 STATED_PER_PART = 32_768
 

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from sam_core.ahead import ahead
 from schemas.layout import IMAGES_PREFIX, parse_images_key
 from workflows.scratch import open_scratch
-from workflows.sources import ImageRef
 from workflows.storage import Entry, Store
+from workflows.uris import ImageRef
 
 _READERS = 16
 _ROWS_PER_PAGE = 8192

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from workflows.manifests import describe
 from workflows.named_rows import NamedRows
-from workflows.sources import ImageRef, describe
+from workflows.uris import ImageRef
 
 
 class MetadataTable:

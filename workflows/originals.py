@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from schemas.ids import image_id as id_of_bytes
 from workflows.failures import is_of_the_machine, one_line
 from workflows.images import ImageError, decode
-from workflows.sources import UriReader
 from workflows.storage import TooLargeError
+from workflows.uris import UriReader
 
 MOVED = "; if the images moved, `sam-engine ingest NEW_PLACE DATASET`"
 

@@ -16,8 +16,8 @@ from duckdb import DuckDBPyConnection
 from schemas.layout import OUTCOMES_PREFIX, parse_plan_key, parse_shard_key, plan_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import PLAN
+from workflows.manifests import open_parquet
 from workflows.scratch import open_scratch
-from workflows.sources import open_parquet
 from workflows.storage import Store
 from workflows.stored_tables import parse_table
 

@@ -22,9 +22,9 @@ from schemas.validate import check_images
 from workflows.image_rows import IMAGES_PER_PART, image_row, image_rows, now, on_each, show
 from workflows.images import byte_limit
 from workflows.listing import Listing
-from workflows.sources import UriReader
 from workflows.sql import connect
 from workflows.storage import Store, open_store
+from workflows.uris import UriReader
 
 _ROWS_PER_PART = 32_768
 _READERS = 16

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from sam_core.masks import rle
 from sam_core.metrics.single_point import Sample
 from workflows.evaluate.truth import open_set, read_image, read_masks
-from workflows.sources import UriReader
+from workflows.uris import UriReader
 
 
 @dataclass(frozen=True, slots=True)

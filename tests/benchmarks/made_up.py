@@ -18,7 +18,7 @@ from schemas.ids import content_hash
 from schemas.records import RunRecord
 from tests.one_by_one import OneByOne
 from tests.workflows import fakes
-from workflows.sources import UriReader
+from workflows.uris import UriReader
 
 ROWS_AT_ONCE = 65_536
 SIDE = 8

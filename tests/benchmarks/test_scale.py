@@ -17,7 +17,8 @@ from tests.benchmarks.soak import growth, memory_by_shard
 from tests.workflows.conftest import bucket, s3_server  # noqa: F401 - fixtures
 from workflows.images import decode
 from workflows.rates import load_rates
-from workflows.sources import UriReader, list_images
+from workflows.sources import list_images
+from workflows.uris import UriReader
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from sam_core.training.sampling import scene_sample
 from sam_core.training.targets import TrainBatch, merge
 from tests.benchmarks.gpu_training import LOTS, Stage, device_name, replayed, supply, train
 from tests.benchmarks.record import environment_fields, write_json
-from workflows.sources import UriReader
 from workflows.train.cutouts import CutOutPictures
 from workflows.train.left_out import LeftOut
+from workflows.uris import UriReader
 
 
 @dataclass(frozen=True, slots=True)

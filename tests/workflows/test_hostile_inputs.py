@@ -22,9 +22,10 @@ from tests.workflows import fakes
 from tests.workflows.conftest import Engine, save_photos
 from tests.workflows.test_shard_worker import plan, planned
 from workflows.shard_worker import ShardWorker
-from workflows.sources import UriReader, list_images
+from workflows.sources import list_images
 from workflows.sql import connect
 from workflows.storage import LocalStore, TooLargeError
+from workflows.uris import UriReader
 
 SECRET = "wJalrXUtnFEMIsecretEXAMPLEKEY"
 SIGNED = f"https://bucket.s3.amazonaws.com/a.jpg?X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F2026&X-Amz-Signature={SECRET}"

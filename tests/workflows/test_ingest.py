@@ -18,8 +18,9 @@ from workflows.image_rows import image_row
 from workflows.images import MAX_PIXELS
 from workflows.ingest import ingest
 from workflows.runs import open_dataset
-from workflows.sources import ImageRef, UriReader, list_images
+from workflows.sources import list_images
 from workflows.storage import LocalStore, StoreError
+from workflows.uris import ImageRef, UriReader
 
 
 @pytest.fixture

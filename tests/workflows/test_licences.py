@@ -11,9 +11,9 @@ from workflows import generate
 from workflows.ingest import ingest
 from workflows.licences import allowed_licences
 from workflows.plans import read_plan
-from workflows.sources import ImageRef
 from workflows.sql import connect
 from workflows.storage import LocalStore
+from workflows.uris import ImageRef
 
 
 def test_patterns() -> None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workflows.metadata import MetadataTable
-from workflows.sources import ImageRef
+from workflows.uris import ImageRef
 
 
 def test_rows_are_found_by_uri_or_by_name(tmp_path: Path) -> None:

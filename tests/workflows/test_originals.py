@@ -12,8 +12,8 @@ from PIL import Image
 from schemas.ids import image_id
 from workflows.images import ImageError
 from workflows.originals import StoredImage, read_original, read_pixels
-from workflows.sources import UriReader
 from workflows.storage import StoreError
+from workflows.uris import UriReader
 
 DATA = b"the very bytes"
 

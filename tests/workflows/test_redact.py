@@ -13,9 +13,9 @@ from tests.workflows.conftest import Engine
 from tests.workflows.test_shard_worker import plan, planned
 from workflows.commands import GenerateConfig
 from workflows.failures import one_line
+from workflows.manifests import describe
 from workflows.redact import redact
 from workflows.shard_worker import ShardWorker
-from workflows.sources import describe
 from workflows.sql import connect
 from workflows.storage import LocalStore, open_store
 

@@ -36,8 +36,8 @@ from workflows.models import GeneratorSpec, find_model
 from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.runs import open_dataset
 from workflows.shard_worker import ShardWorker, identity
-from workflows.sources import UriReader
 from workflows.storage import LocalStore, StoreError
+from workflows.uris import UriReader
 
 
 def planned(path: Path) -> PlannedImage:

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.workflows.conftest import save_photos
-from workflows.sources import SAMPLES, ImageRef, UriReader, list_images
+from workflows.sources import SAMPLES, list_images
 from workflows.storage import write_file
+from workflows.uris import ImageRef, UriReader
 
 
 def listed(source: str | Path, **options: str) -> list[ImageRef]:

@@ -25,9 +25,9 @@ from workflows.images import byte_limit, read_header
 from workflows.models import Model
 from workflows.originals import StoredImage, read_original, read_pixels
 from workflows.pictures import for_browser
-from workflows.sources import UriReader
 from workflows.storage import Store
 from workflows.text.clips import open_clip
+from workflows.uris import UriReader
 
 EMBEDDINGS_KEPT = 16
 WINDOWS_KEPT = 128

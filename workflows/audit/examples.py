@@ -19,7 +19,7 @@ from workflows.images import ImageError, decode
 from workflows.report.gallery import data_uri, resized, small_size
 from workflows.report.overlays import overlay
 from workflows.report.queries import BUCKET_SQL, BUCKETS, literal
-from workflows.sources import UriReader
+from workflows.uris import UriReader
 
 PER_GROUP = 4
 _SIDE = 360

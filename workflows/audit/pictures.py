@@ -17,7 +17,7 @@ from workflows.audit.subject import Subject
 from workflows.images import MAX_PIXELS, byte_limit, decode, orientation_left, read_header, to_rgb, upright
 from workflows.report.gallery import data_uri, resized, small_size
 from workflows.report.queries import literal
-from workflows.sources import UriReader
+from workflows.uris import UriReader
 
 NEAR_BITS = 4
 """Two pictures look alike when their 64-bit hashes differ in at most so many bits."""

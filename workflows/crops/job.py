@@ -32,10 +32,10 @@ from workflows.images import ImageError, byte_limit
 from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
 from workflows.sizes import tell_unread
-from workflows.sources import UriReader
 from workflows.sql import connect
 from workflows.storage import open_store
 from workflows.text.clips import ClipSource, find_clip
+from workflows.uris import UriReader
 
 MASKS_PER_CHUNK = 256
 MASKS_AT_ONCE = 65_536

@@ -43,9 +43,9 @@ from workflows.models import Model, find_model
 from workflows.plans import default_shard_size
 from workflows.progress import Progress
 from workflows.runs import package_versions
-from workflows.sources import absolute
 from workflows.storage import Store, open_store
 from workflows.text.clips import find_clip
+from workflows.uris import absolute
 
 Pool = Callable[[EvaluationJob, list[int], Measurable], Iterator[dict[str, Any]]]
 """Works on shards of a job; what each of them tells, as they end."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 from workflows.evaluate.task import rng_of
 from workflows.evaluate.truth import TruthSet, read_masks
 from workflows.failures import is_of_the_machine
-from workflows.sources import UriReader
+from workflows.uris import UriReader
 
 MaskCount = Callable[[dict[str, Any]], int]
 

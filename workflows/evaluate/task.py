@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sam_core.clip import Clip
 from sam_core.model.sam import Sam
 from workflows.images import MAX_PIXELS
-from workflows.sources import UriReader
+from workflows.uris import UriReader
 
 MEASURED, PAPER = "measured", "paper"
 Unit = Literal["percent", "fraction", "points", "count"]

@@ -20,7 +20,7 @@ from workflows.failures import tell_left_out
 from workflows.images import byte_limit
 from workflows.progress import Progress
 from workflows.scratch import scratch_folder
-from workflows.sources import UriReader
+from workflows.uris import UriReader
 
 _WRITERS: Mapping[Format, Callable[[Job], Writer]] = {
     "sa1b": Sa1bWriter,

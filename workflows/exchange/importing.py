@@ -48,9 +48,9 @@ from workflows.plans import finished_shards, read_plan, settle_plan
 from workflows.progress import Progress
 from workflows.runs import open_dataset, settle_run
 from workflows.scratch import open_scratch
-from workflows.sources import ImageRef
 from workflows.sql import connect
 from workflows.storage import Store, open_store
+from workflows.uris import ImageRef
 
 IMAGES_PER_SHARD = 256
 _READERS = 16

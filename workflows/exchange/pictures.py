@@ -14,7 +14,7 @@ from PIL import Image
 from workflows.exchange.selection import ExportImage
 from workflows.images import decode, read_header
 from workflows.originals import read_original
-from workflows.sources import UriReader
+from workflows.uris import UriReader
 
 _AS_THEY_ARE = {"jpeg": ".jpg", "png": ".png"}
 

@@ -34,8 +34,9 @@ from workflows.protect.commands import ProtectConfig
 from workflows.protect.detect import FaceDetector
 from workflows.protect.table import BoxTable
 from workflows.scratch import scratch_folder
-from workflows.sources import ImageRef, UriReader, list_images
+from workflows.sources import list_images
 from workflows.storage import S3_SCHEME, Store, lies_in, open_store, read_file
+from workflows.uris import ImageRef, UriReader
 
 MANIFEST_KEY = "protected.parquet"
 SETTINGS_KEY = "protect.json"

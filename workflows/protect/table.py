@@ -10,7 +10,7 @@ import numpy as np
 
 from workflows.named_rows import NamedRows
 from workflows.protect.blur import Region
-from workflows.sources import ImageRef
+from workflows.uris import ImageRef
 
 _BOX = ("x", "y", "w", "h")
 

@@ -25,8 +25,8 @@ from workflows.originals import StoredImage, read_pixels
 from workflows.report.overlays import paint
 from workflows.report.queries import literal, of_runs, rows
 from workflows.report.scope import Run
-from workflows.sources import UriReader
 from workflows.storage import StoreError
+from workflows.uris import UriReader
 
 _SIDE = 800  # px, of the longest side
 _PIXELS = 12 * 800 * 600  # of all pictures together, so that many of them become smaller, not the page larger

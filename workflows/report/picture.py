@@ -17,8 +17,8 @@ from workflows.convert import mask_records
 from workflows.report.gallery import choose, load_photo, masks_of, resized
 from workflows.report.overlays import Image, overlay
 from workflows.report.scope import read_runs
-from workflows.sources import UriReader
 from workflows.sql import connect
+from workflows.uris import UriReader
 
 _GAP = 8
 _WHITE = 255

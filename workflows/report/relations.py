@@ -17,8 +17,8 @@ from workflows.report.gallery import data_uri, load_photo, resized, small_size
 from workflows.report.overlays import paint
 from workflows.report.queries import literal, of_runs, rows
 from workflows.report.scope import Run
-from workflows.sources import UriReader
 from workflows.storage import StoreError
+from workflows.uris import UriReader
 
 DEPTH_COLOURS = ((64, 112, 232), (240, 150, 40), (30, 170, 110), (220, 60, 160))
 """RGB of masks at the top, of their parts, of the parts of those, and of anything deeper."""

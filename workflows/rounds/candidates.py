@@ -24,8 +24,9 @@ from workflows.rounds.engine import Engine
 from workflows.rounds.pictures import Desk, Truth
 from workflows.runs import open_dataset
 from workflows.sizes import read_unread
-from workflows.sources import ImageRef, list_images
+from workflows.sources import list_images
 from workflows.storage import Store
+from workflows.uris import ImageRef
 
 _GRID = 6
 _DONE = f"SELECT DISTINCT image_id FROM events WHERE action = 'finish' AND stage <> '{Stage.AUDIT}' ORDER BY image_id"

@@ -22,8 +22,8 @@ from workflows.evaluate.truth import open_set, read_file, read_masks, require_si
 from workflows.images import MAX_PIXELS, ImageError, decode
 from workflows.models import Model
 from workflows.originals import StoredImage, read_pixels
-from workflows.sources import UriReader
 from workflows.storage import Store
+from workflows.uris import UriReader
 
 Pixels = NDArray[np.uint8]
 Masks = NDArray[np.bool_]

@@ -38,10 +38,10 @@ from workflows.images import ImageError, byte_limit
 from workflows.images import decode as decode_image
 from workflows.models import checkpoint_here
 from workflows.report.overlays import overlay
-from workflows.sources import UriReader
 from workflows.storage import S3_SCHEME, TooLargeError, write_file
 from workflows.text.clips import cut_off, open_clip
 from workflows.text.commands import SegmentConfig
+from workflows.uris import UriReader
 
 STABILITY_OFFSET = 1.0
 

@@ -32,12 +32,12 @@ from workflows.images import ImageError, byte_limit
 from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
 from workflows.report.scope import read_runs
-from workflows.sources import UriReader
 from workflows.sql import connect
 from workflows.storage import open_store
 from workflows.stored_tables import get_table
 from workflows.text.clips import ClipSource, cut_off, find_clip
 from workflows.text.commands import TagConfig
+from workflows.uris import UriReader
 
 SHARPNESS = 100.0
 """Factor on cosines before the softmax; the largest that CLIP's own training allows (Radford et al. 2021, 2.5)."""

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from sam_core.scenes import CutOut, cut_out
 from workflows.images import ImageError, decode_with_alpha
-from workflows.sources import UriReader
 from workflows.train.left_out import LeftOut, UnreadableError, blamed_on
+from workflows.uris import UriReader
 
 KEPT = 2048
 """Things that are kept; a scene takes about five, and decoding them takes as long as all else."""

@@ -15,9 +15,10 @@ from typing import Any
 from schemas import coco
 from schemas.ids import content_hash
 from schemas.json_fields import parse_object
-from workflows.sources import SUFFIXES, UriReader, absolute, address_of, is_hidden, list_images, stamp_of
+from workflows.sources import SUFFIXES, is_hidden, list_images
 from workflows.storage import S3_SCHEME, open_store
 from workflows.train.index import index_row
+from workflows.uris import UriReader, absolute, address_of, stamp_of
 
 INSTANCES = "instances.json"
 """COCO in a folder, as `sam-engine export` writes it."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from workflows.sources import ImageRef
+from workflows.uris import ImageRef
 
 INDEX = pa.schema(
     [

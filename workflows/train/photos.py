@@ -15,8 +15,8 @@ from schemas import sa1b
 from workflows.images import decode
 from workflows.labels import decode_labels
 from workflows.originals import read_original
-from workflows.sources import UriReader
 from workflows.train.left_out import blamed_on
+from workflows.uris import UriReader
 
 
 @dataclass(frozen=True, slots=True)

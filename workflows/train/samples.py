@@ -18,11 +18,11 @@ from sam_core.training.framing import draw_framing, frame_image, photo_batch
 from sam_core.training.presets import TrainConfig
 from sam_core.training.sampling import scene_sample
 from sam_core.training.targets import TrainBatch, merge
-from workflows.sources import UriReader
 from workflows.train.cutouts import CutOutPictures
 from workflows.train.left_out import LeftOut, UnreadableError
 from workflows.train.photos import PhotoReader
 from workflows.train.sources import Source
+from workflows.uris import UriReader
 
 TRIES = 50
 """Images drawn until one can be read and has a mask that can be used."""

@@ -17,13 +17,14 @@ import pyarrow as pa
 
 from schemas.ids import content_hash
 from schemas.layout import DATASET_KEY
-from workflows.sources import UriReader, list_images
+from workflows.sources import list_images
 from workflows.storage import S3_SCHEME, open_store, split_place
 from workflows.train.cutouts import read_cutout
 from workflows.train.file_rows import file_rows, is_folder
 from workflows.train.index import INDEX, bare_row
 from workflows.train.left_out import UnreadableError
 from workflows.train.table_rows import WantedCrops, mask_rows, picture_rows
+from workflows.uris import UriReader
 
 SCENES = "scenes"
 CUTOUTS = "cutouts:"

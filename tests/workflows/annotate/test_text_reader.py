@@ -19,7 +19,7 @@ from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.studio import Studio, open_studio
 from workflows.images import MAX_PIXELS
 from workflows.originals import read_pixels
-from workflows.sources import UriReader
+from workflows.uris import UriReader
 
 
 @pytest.fixture

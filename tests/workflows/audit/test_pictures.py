@@ -16,7 +16,7 @@ from tests.workflows.report.data_sets import DataSet, done, run_record
 from workflows.audit.examples import examples
 from workflows.audit.pictures import _glance, difference_hash, exif_position, look, near_pairs
 from workflows.audit.subject import open_data_set
-from workflows.sources import UriReader
+from workflows.uris import UriReader
 
 
 def test_twins_and_positions_are_found(audited: Audited) -> None:

@@ -23,7 +23,7 @@ from workflows.evaluate.commands import (
 from workflows.evaluate.job import evaluate, here
 from workflows.evaluate.truth import TrueMasks, read_masks
 from workflows.evaluate.worker import EvaluationJob, EvaluationWorker
-from workflows.sources import UriReader
+from workflows.uris import UriReader
 
 
 def test_a_killed_evaluation_gives_the_same_table(labelled: Path, common: dict[str, Any], tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from workflows.evaluate.commands import (
 from workflows.evaluate.instances import Drawn
 from workflows.evaluate.task import MEASURED, PAPER
 from workflows.evaluate.truth import open_set, read_image, read_masks
-from workflows.sources import UriReader
+from workflows.uris import UriReader
 
 
 def samples(place: Path) -> Iterator[Sample]:

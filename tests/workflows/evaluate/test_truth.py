@@ -16,7 +16,7 @@ from sam_core.masks.rle import encode
 from tests.workflows.evaluate.conftest import HEIGHT, WIDTH, picture
 from workflows.evaluate.truth import TruthSet, names_of, open_set, read_boundaries, read_image, read_masks, require_size
 from workflows.images import ImageError
-from workflows.sources import UriReader
+from workflows.uris import UriReader
 
 READER = UriReader()
 

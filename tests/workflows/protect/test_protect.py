@@ -20,9 +20,9 @@ from workflows.cli import main
 from workflows.protect.commands import ProtectConfig
 from workflows.protect.detect import FaceDetector
 from workflows.protect.protect import Blurrer
-from workflows.sources import ImageRef, UriReader
 from workflows.sql import connect
 from workflows.storage import LocalStore
+from workflows.uris import ImageRef, UriReader
 
 RED = (slice(64, 128), slice(96, 160))
 

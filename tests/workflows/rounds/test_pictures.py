@@ -15,8 +15,8 @@ from schemas.ids import image_id
 from tests.workflows.rounds.conftest import save_pictures
 from workflows.models import Model
 from workflows.rounds.pictures import Desk, Truth
-from workflows.sources import UriReader
 from workflows.storage import LocalStore
+from workflows.uris import UriReader
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from tests.workflows.report.data_sets import DataSet, done, failed, photos, run_
 from tests.workflows.train.conftest import picture, small_config
 from workflows.evaluate.truth import open_set, read_image, read_masks
 from workflows.originals import MOVED
-from workflows.sources import UriReader
 from workflows.sql import connect
 from workflows.train.left_out import UnreadableError
 from workflows.train.samples import Sampler, numbers_of, photographs
 from workflows.train.sources import is_data_set, open_sources
+from workflows.uris import UriReader
 
 
 def masks_of(source: str | Path) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from schemas.coco import Origin
-from workflows.sources import ImageRef
+from workflows.uris import ImageRef
 
 
 @dataclass(frozen=True, slots=True)

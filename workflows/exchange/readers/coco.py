@@ -10,7 +10,8 @@ from schemas import coco
 from schemas.ids import content_hash
 from schemas.tables import Stage
 from workflows.exchange.readers import IncomingImage, IncomingMask, merged
-from workflows.sources import ImageRef, list_images
+from workflows.sources import list_images
+from workflows.uris import ImageRef
 
 
 class CocoSource:

@@ -18,7 +18,7 @@ from schemas.ids import content_hash
 from workflows.exchange.readers import IncomingImage, IncomingMask
 from workflows.exchange.readers.names import PictureFolder
 from workflows.exchange.readers.rasters import box_runs_rle, polygon_rle
-from workflows.sources import ImageRef
+from workflows.uris import ImageRef
 
 _NOT_SHAPES = ("tag", "attribute")
 

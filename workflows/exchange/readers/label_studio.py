@@ -16,7 +16,7 @@ from schemas.json_fields import JsonObject, as_object, is_number
 from workflows.exchange.readers import IncomingImage, IncomingMask
 from workflows.exchange.readers.names import PictureFolder
 from workflows.exchange.readers.rasters import brush_rle, polygon_rle
-from workflows.sources import ImageRef
+from workflows.uris import ImageRef
 
 _MASKS = ("brushlabels", "brush", "polygonlabels", "polygon")
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from workflows.sources import ImageRef, list_images
+from workflows.sources import list_images
 from workflows.storage import S3_SCHEME, open_store
+from workflows.uris import ImageRef
 
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 """Label Studio puts eight digits before the name of a file that was uploaded."""

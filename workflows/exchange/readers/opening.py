@@ -15,8 +15,8 @@ from workflows.exchange.readers.label_studio import is_export as is_label_studio
 from workflows.exchange.readers.names import PictureFolder, picture_folder
 from workflows.exchange.readers.sa1b import Sa1bSource
 from workflows.redact import require_no_secrets
-from workflows.sources import UriReader
 from workflows.storage import S3_SCHEME, open_store
+from workflows.uris import UriReader
 
 _MOST_BYTES = 16 << 30
 _FILES = (".json", ".xml")

@@ -9,8 +9,9 @@ from pathlib import PurePosixPath
 from schemas import coco, sa1b
 from schemas.tables import Stage
 from workflows.exchange.readers import IncomingImage, IncomingMask
-from workflows.sources import ImageRef, UriReader, list_images
+from workflows.sources import list_images
 from workflows.storage import open_store
+from workflows.uris import ImageRef, UriReader
 
 _MOST_BYTES = 1 << 30
 

@@ -12,7 +12,7 @@ from sam_core.ahead import ahead
 from workflows.exchange.pictures import Picture, plain_name, read_picture, suffix_of
 from workflows.exchange.selection import ExportImage, Page, Totals
 from workflows.exchange.target import Target
-from workflows.sources import UriReader
+from workflows.uris import UriReader
 
 AT_ONCE = 16
 """Pictures that are read or written at the same time."""
