@@ -44,6 +44,7 @@ from workflows.rounds.commands import RoundsConfig
 from workflows.text.commands import SegmentConfig, TagConfig
 from workflows.usage import unwrapped, usage_line
 
+_ABOUT = "Masks of every image, by a model and people in rounds. `sam-engine COMMAND --help` says what a command takes."
 DONE, WRONG_USE, BROKEN, INTERRUPTED, TERMINATED = 0, 2, 70, 130, 143
 _PUT_OFF_SECONDS, _PUT_OFF_TIMES = 0.05, 200
 
@@ -267,7 +268,7 @@ def _tyro(arguments: Sequence[str], **default: object) -> object:
     return tyro.cli(  # type: ignore[call-overload]
         Union[tuple(Annotated[known.config, subcommand(known.name)] for known in SUBCOMMANDS)],  # noqa: UP007
         prog="sam-engine",
-        description=__doc__,
+        description=_ABOUT,
         args=list(arguments),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
         **default,

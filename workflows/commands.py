@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from sam_core.recipes import Recipe
 from schemas.layout import checked_name
 from workflows.images import MAX_PIXELS
-from workflows.option_values import require_at_most_a_year, require_positive, require_round
+from workflows.option_values import Dataset, Source, require_at_most_a_year, require_positive, require_round
 from workflows.redact import redact
 
 AUTO = "auto"
@@ -21,9 +21,9 @@ AUTO = "auto"
 class GenerateConfig:
     """Make the masks of every image in a source; the same command again goes on where it stopped."""
 
-    source: Positional[str]
+    source: Source
     """Folder, glob, s3://bucket/prefix, Parquet of URIs (column `uri`), COCO JSON, or `samples`."""
-    dataset: Positional[str]
+    dataset: Dataset
     """Where the data set lies or shall lie: a local folder or s3://bucket/prefix."""
     model: str = "vit_n"
     """A model by name (see `sam-engine models`) or a checkpoint: a file or s3://bucket/key."""
@@ -81,9 +81,9 @@ class GenerateConfig:
 class IngestConfig:
     """List a source and note every image, by its content, in the data set."""
 
-    source: Positional[str]
+    source: Source
     """Folder, glob, s3://bucket/prefix, Parquet of URIs (column `uri`), COCO JSON, or `samples`."""
-    dataset: Positional[str]
+    dataset: Dataset
     """Where the data set lies or shall lie: a local folder or s3://bucket/prefix."""
     metadata: str | None = None
     """CSV or Parquet with a column `uri`, or `file_name` with as much of the path as it takes; other columns are kept
@@ -101,9 +101,9 @@ class IngestConfig:
 class SqlConfig:
     """Ask a data set in SQL; views: images, masks, outcomes, annotations, events, models, runs, rounds, summary."""
 
-    dataset: Positional[str]
+    dataset: Dataset
     """A local folder or s3://bucket/prefix."""
-    query: Positional[str]
+    query: Positional[Annotated[str, arg(metavar="SQL")]]
     """One SQL statement of DuckDB. It can read this data set and nothing else."""
     format: Literal["table", "csv", "json"] = "table"
     """table shows the first rows for reading; csv and json give all of them."""
@@ -113,7 +113,7 @@ class SqlConfig:
 class ReportConfig:
     """Write one HTML page that shows a data set: masks over images, distributions, rejections, errors."""
 
-    dataset: Positional[str]
+    dataset: Dataset
     """A local folder or s3://bucket/prefix."""
     out: str = "report.html"
     """The page to write."""
@@ -129,7 +129,7 @@ class ModelsConfig:
 
     action: Positional[Literal["list", "fetch"]] = "list"
     """list shows all of them, fetch downloads one."""
-    name: Positional[str] = ""
+    name: Positional[Annotated[str, arg(metavar="[NAME]")]] = ""
     """What to fetch: vit_b, vit_l, vit_h, vit_t, or yunet, the face detector of `protect`."""
     folder: str | None = None
     """Where to keep it; the folder that SAM_ENGINE_CHECKPOINTS names when not given."""
@@ -143,7 +143,7 @@ class ModelsConfig:
 class StatusConfig:
     """Say how far the runs of a data set have got, from any machine: done, errors, rate, time left."""
 
-    dataset: Positional[str]
+    dataset: Dataset
     """A local folder or s3://bucket/prefix."""
     watch: float | None = None
     """Say it again every so many seconds until all runs are finished."""
@@ -158,7 +158,7 @@ class StatusConfig:
 class PlanConfig:
     """Say what a run will take, and afterwards what it took: hours, GPUs, cost, storage, requests."""
 
-    source: Positional[str]
+    source: Source
     """The images, as for generate; with --actual the data set."""
     model: str = "vit_h"
     """Name of a model."""
@@ -198,7 +198,7 @@ class PlanConfig:
 class TrainCommand:
     """Train a model; the same command again goes on where it stopped, and finished runs are only shown."""
 
-    sources: Positional[tuple[str, ...]]
+    sources: Positional[Annotated[tuple[str, ...], arg(metavar="SOURCE [SOURCE ...]")]]
     """Data sets (DATASET, or DATASET@annotations, @masks, @round-N, @RUN), COCO or SA-1B JSON, folders of SA-1B or of
     images/ and labels/, `scenes`, cutouts:FOLDER (scenes with the things that a folder's pictures show on a transparent
     ground); each with =WEIGHT behind it to be drawn that many times as often."""

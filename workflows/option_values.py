@@ -1,4 +1,13 @@
-"""What values of options must be; imported by every command, so it imports nothing."""
+"""What values of options must be, and what help calls arguments without a flag; imported by every command, so it
+imports nothing that takes time."""
+
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+Source = Positional[Annotated[str, arg(metavar="SOURCE")]]
+Dataset = Positional[Annotated[str, arg(metavar="DATASET")]]
+Out = Positional[Annotated[str, arg(metavar="OUT")]]
 
 SECONDS_OF_A_YEAR = 31_536_000
 HIGHEST_ROUND = 2**31 - 1

@@ -330,6 +330,30 @@ def test_every_subcommand_has_help_and_a_runner(known: Subcommand, capsys: pytes
     assert argument.annotation == known.config.__name__
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("generate", "SOURCE DATASET"),
+        ("sql", "DATASET SQL [--format"),
+        ("export", "DATASET OUT"),
+        ("plan", "SOURCE"),
+        ("train", "SOURCE [SOURCE ...]"),
+        ("models", "[NAME]"),
+        ("rounds", "[FILE]"),
+        ("segment", "IMAGE"),
+    ],
+)
+def test_help_calls_arguments_by_the_names_that_the_documents_use(
+    capsys: pytest.CaptureFixture[str], command: str, usage: str
+) -> None:
+    """`plan --actual` speaks of SOURCE, where the help had an argument STR, and `import` two of them."""
+    with pytest.raises(SystemExit):
+        parse([command, "--help"])
+    line = capsys.readouterr().out.splitlines()[0]
+    assert usage in line
+    assert " STR" not in line.partition("[--")[0]
+
+
 def test_a_missing_extra_says_how_to_install_it() -> None:
     with pytest.raises(ValueError, match=r"^annotate needs no_such_web: pip install 'sam-data-engine\[annotate\]'$"):
         Subcommand("annotate", SqlConfig, "no_such_web:serve", extra="annotate").load()

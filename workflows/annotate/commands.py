@@ -6,11 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from tyro.conf import Positional
-
 from schemas.tables import Stage
 from workflows.images import MAX_PIXELS
-from workflows.option_values import require_at_most_a_year, require_positive, require_round
+from workflows.option_values import Dataset, require_at_most_a_year, require_positive, require_round
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 StageName = Literal["assisted-manual", "semi-automatic", "audit"]
@@ -20,16 +18,16 @@ StageName = Literal["assisted-manual", "semi-automatic", "audit"]
 class EmbedConfig:
     """Store the image embeddings of a data set, so that annotators never wait for the encoder; can be repeated."""
 
-    dataset: Positional[str]
+    dataset: Dataset
     """A local folder or s3://bucket/prefix."""
     model: str = "vit_n"
     """A model by name (see `sam-engine models`) or a checkpoint: a file or s3://bucket/key."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; auto takes a GPU when there is one."""
     workers: int | None = None
-    """Processes that hold a model, over the whole cluster."""
+    """Processes that hold a model, over the whole cluster; one per GPU, or as many as the CPU cores allow."""
     threads: int | None = None
-    """CPU cores per worker."""
+    """CPU cores per worker; 2 without GPUs, a fair share of the cores with them."""
     max_pixels: int = MAX_PIXELS
     """Larger images are not embedded."""
     prune: bool = False
@@ -43,7 +41,7 @@ class EmbedConfig:
 class AnnotateConfig:
     """Serve the annotation app for a data set to one or many annotators; stop it at any time, nothing is lost."""
 
-    dataset: Positional[str]
+    dataset: Dataset
     """A local folder or s3://bucket/prefix that has images (`sam-engine ingest` or `generate` puts them there)."""
     stage: StageName = "assisted-manual"
     """Draw from nothing, complete what a run found, or correct a run's masks to measure their quality."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tyro.conf import Positional
+from workflows.option_values import Dataset
 
 
 @dataclass(frozen=True, slots=True)
 class AuditConfig:
     """Write one interactive page that audits a data set: masks, shapes, bias, duplicates, places, licences, quality."""
 
-    dataset: Positional[str]
+    dataset: Dataset
     """DATASET, a local folder or s3://bucket/prefix; or DATASET@RUN, or DATASET@annotations for masks by people."""
     against: tuple[str, ...] = ()
     """Reference data sets to show beside it: data sets as above, or COCO or LVIS JSON files."""

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tyro.conf import Positional
-
 from workflows.images import MAX_PIXELS
-from workflows.option_values import require_positive
+from workflows.option_values import Dataset, require_positive
 
 
 @dataclass(frozen=True, slots=True)
 class CropsConfig:
     """Embed the crops of a data set's masks by a CLIP, for training text prompts; can be repeated and goes on."""
 
-    dataset: Positional[str]
+    dataset: Dataset
     """A local folder or s3://bucket/prefix with masks."""
     clip: str
     """Folder of a CLIP as the transformers library writes it."""
@@ -26,9 +24,9 @@ class CropsConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where CLIP runs; auto takes a GPU when there is one."""
     workers: int | None = None
-    """Processes that hold a CLIP, over the whole cluster."""
+    """Processes that hold a CLIP, over the whole cluster; one per GPU, or as many as the CPU cores allow."""
     threads: int | None = None
-    """CPU cores per worker."""
+    """CPU cores per worker; 2 without GPUs, a fair share of the cores with them."""
     max_pixels: int = MAX_PIXELS
     """Larger images are left out."""
 

@@ -35,9 +35,9 @@ class TaskConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; auto takes a GPU when there is one."""
     workers: int | None = None
-    """Processes that hold a model, over the whole cluster."""
+    """Processes that hold a model, over the whole cluster; one per GPU, or as many as the CPU cores allow."""
     threads: int | None = None
-    """CPU cores per worker."""
+    """CPU cores per worker; 2 without GPUs, a fair share of the cores with them."""
     shard_size: int | None = None
     """Images that are committed together; grows with the data if not given."""
     max_pixels: int = MAX_PIXELS

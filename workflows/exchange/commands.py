@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tyro.conf import Positional
-
 from workflows.images import MAX_PIXELS
-from workflows.option_values import require_positive
+from workflows.option_values import Dataset, Out, Source, require_positive
 
 Format = Literal["sa1b", "coco", "lvis", "huggingface", "imagefolder", "webdataset", "labels"]
 Kind = Literal["auto", "sa1b", "coco", "label-studio", "cvat"]
@@ -19,9 +17,9 @@ StageName = Literal["as-stated", "assisted-manual", "semi-automatic", "automatic
 class ExportConfig:
     """Write masks for other tools to read; killed, the same command goes on where it stopped."""
 
-    dataset: Positional[str]
+    dataset: Dataset
     """DATASET for all masks, or DATASET@masks, DATASET@annotations, DATASET@RUN; a local folder or s3://bucket/prefix."""
-    out: Positional[str]
+    out: Out
     """Where to write: a local folder or s3://bucket/prefix."""
     format: Format
     """sa1b (one JSON per image), coco, lvis, huggingface (Parquet), imagefolder, webdataset (tar) or labels (PNG)."""
@@ -50,9 +48,9 @@ class ExportConfig:
 class ImportConfig:
     """Take masks of others into a data set, with their stage and annotator; doing it again adds nothing."""
 
-    source: Positional[str]
+    source: Source
     """A COCO JSON, a folder of SA-1B, a Label Studio JSON or a CVAT XML; a local path or s3://bucket/key."""
-    dataset: Positional[str]
+    dataset: Dataset
     """Where the data set lies or shall lie: a local folder or s3://bucket/prefix."""
     kind: Kind = "auto"
     """What the source is; auto looks."""
@@ -77,7 +75,7 @@ class ImportConfig:
 class RelateConfig:
     """Find out which masks are parts of others, and which repeat others; views relations, mask_tree, distinct_masks."""
 
-    dataset: Positional[str]
+    dataset: Dataset
     """A local folder or s3://bucket/prefix."""
     containment: float = 0.9
     """A mask is a part of a larger one when this share of its pixels lies in it."""

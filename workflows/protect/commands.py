@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tyro.conf import Positional
-
 from workflows.images import MAX_PIXELS
-from workflows.option_values import require_positive
+from workflows.option_values import Out, Source, require_positive
 
 
 @dataclass(frozen=True, slots=True)
 class ProtectConfig:
     """Blur faces, plates or other regions in new pictures, with a record; killed, the same command goes on."""
 
-    source: Positional[str]
+    source: Source
     """Folder, glob, s3://bucket/prefix, Parquet of URIs (column `uri`), COCO JSON, or `samples`."""
-    out: Positional[str]
+    out: Out
     """Where the new pictures go, as images/*; a local folder or s3://bucket/prefix."""
     detector: str | None = None
     """ONNX file of a face detector like OpenCV's YuNet; `yunet` is what `sam-engine models fetch yunet` gets."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from workflows.option_values import require_positive
 
@@ -16,7 +16,7 @@ class RoundsConfig:
 
     action: Positional[Literal["run", "resume", "status"]]
     """run begins the rounds or goes on with them, resume only goes on, status shows how far they are."""
-    engine: Positional[str] = "engine.yaml"
+    engine: Positional[Annotated[str, arg(metavar="[FILE]")]] = "engine.yaml"
     """The file that describes the engine; see docs/rounds.md."""
     simulate: bool = False
     """Simulated annotators take the place of people; needs a section `simulation` that names the true masks."""

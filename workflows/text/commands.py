@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from sam_core.templates import PLAIN, require_templates
 from workflows.images import MAX_PIXELS
-from workflows.option_values import require_positive
+from workflows.option_values import Dataset, require_positive
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -18,7 +18,7 @@ Device = Literal["auto", "cpu", "cuda"]
 class SegmentConfig:
     """Find what a text, clicks or a box mean in one image: prints scores, writes the mask, an overlay and JSON."""
 
-    image: Positional[str]
+    image: Positional[Annotated[str, arg(metavar="IMAGE")]]
     """A picture: a local path or s3://bucket/key."""
     text: str | None = None
     """What to find, such as "a wheel"; needs --clip and a model that was trained with text prompts."""
@@ -59,7 +59,7 @@ class SegmentConfig:
 class TagConfig:
     """Name every mask of a data set by the words that CLIP finds nearest; views tags and tagged_masks."""
 
-    dataset: Positional[str]
+    dataset: Dataset
     """A local folder or s3://bucket/prefix."""
     words: str
     """Text file with a word or phrase per line."""
@@ -74,9 +74,9 @@ class TagConfig:
     device: Device = "auto"
     """Where CLIP runs; auto takes a GPU when there is one."""
     workers: int | None = None
-    """Processes that hold a CLIP, over the whole cluster."""
+    """Processes that hold a CLIP, over the whole cluster; one per GPU, or as many as the CPU cores allow."""
     threads: int | None = None
-    """CPU cores per worker."""
+    """CPU cores per worker; 2 without GPUs, a fair share of the cores with them."""
     max_pixels: int = MAX_PIXELS
     """Larger images are left out."""
 
