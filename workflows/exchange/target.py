@@ -74,6 +74,5 @@ def _difference(held: bytes, asked: Mapping[str, object]) -> str:
         names = [name for name in asked if before.get(name) != asked[name]]
     except (ValueError, AttributeError):
         return "its record cannot be read"
-    if names == ["committed"]:
-        return "the data set has changed since"
-    return "of another " + ", ".join(names)
+    others = [name for name in names if name != "committed"]  # which files count follows from what else is asked for
+    return f"of another {', '.join(others)}" if others else "the data set has changed since"

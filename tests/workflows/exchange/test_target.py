@@ -28,6 +28,8 @@ def test_another_export_is_not_mixed_in(engine: Engine, masked: Masked, tmp_path
     refused = engine("export", masked.root, out, "--format", "sa1b")
     assert refused.status == 2
     assert "holds another export (of another format); --overwrite begins anew" in refused.err
+    chosen = engine("export", masked.root, out, "--format", "coco", "--where", "area > 1")
+    assert "holds another export (of another where); --overwrite begins anew" in chosen.err  # not "committed"
     (out / "notes.txt").write_text("mine")
     export(engine, masked, out, "sa1b", "--overwrite")
     assert (out / "notes.txt").read_text() == "mine"
