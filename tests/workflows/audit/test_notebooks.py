@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ def execute(path: Path, monkeypatch: pytest.MonkeyPatch, **variables: str | Path
 
 def test_all_are_here() -> None:
     assert [path.name[:2] for path in NOTEBOOKS] == ["1_", "2_", "3_", "4_", "5_"]
+
+
+def test_their_extra_has_what_they_import() -> None:
+    """`.df()` is of pandas, which only another extra happened to bring."""
+    extra = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]["notebooks"]
+    code = "".join(path.read_text() for path in NOTEBOOKS)
+    needed = {name for name, sign in (("pandas", ".df()"), ("matplotlib", "import matplotlib")) if sign in code}
+    assert needed <= set(extra)
 
 
 def test_without_a_word_they_read_what_make_demo_makes(monkeypatch: pytest.MonkeyPatch) -> None:
