@@ -53,8 +53,8 @@ def find_runtime() -> Runtime:
 
 
 def _cache() -> Path:
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sam-engine"
-    return Path(os.environ.get(CACHE_VARIABLE, default))
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sam-engine"
+    return Path(os.environ.get(CACHE_VARIABLE) or default)  # an empty one is none, not the folder one stands in
 
 
 def _is_whole(folder: Path) -> bool:

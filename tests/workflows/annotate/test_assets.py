@@ -53,6 +53,18 @@ def test_a_tarball_is_unpacked_once_and_only_what_is_wanted(
     assert not list(tmp_path.rglob("outside.txt"))
 
 
+@pytest.mark.parametrize("name", [assets.CACHE_VARIABLE, "XDG_CACHE_HOME"])
+def test_an_empty_variable_names_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """41 MB came into the folder that the command was called in."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv(assets.CACHE_VARIABLE)
+    monkeypatch.setenv(name, "")
+    monkeypatch.setenv(assets.TARBALL_VARIABLE, str(packed(tmp_path / "ort.tgz", FILES)))
+    monkeypatch.chdir(tmp_path)
+    assert find_runtime().folder.parent == tmp_path / "home" / ".cache" / "sam-engine"
+
+
 def test_a_damaged_cache_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(assets.TARBALL_VARIABLE, str(packed(tmp_path / "ort.tgz", FILES)))
     (find_runtime().folder / "ort.wasm").write_bytes(b"half")
