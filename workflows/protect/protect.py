@@ -123,14 +123,14 @@ def protect(config: ProtectConfig) -> int:
     _settle(blurrer.store, way)
     keys = list(_write_pages(blurrer, references, way))
     images, regions, errors = _write_manifest(blurrer.store, keys)
-    unused = table.unused() if table else []
-    tell_left_out([f"{row['source_uri']}: {row['error']}" for row in errors] + unused)
+    left_out = [f"{row['source_uri']}: {row['error']}" for row in errors] + (table.unused() if table else [])
+    tell_left_out(left_out)
     tell_denied(denied)
     print(
-        f"{blurrer.store.root}: {images:,} pictures, {regions:,} regions blurred, {len(errors):,} left out; "
+        f"{blurrer.store.root}: {images:,} pictures, {regions:,} regions blurred, {len(left_out):,} left out; "
         f"the record, and a source for generate, is {MANIFEST_KEY}"
     )
-    return 1 if errors or unused or denied else 0
+    return 1 if left_out or denied else 0
 
 
 def _require_apart(source: str, out: str) -> None:

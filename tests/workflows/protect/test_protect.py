@@ -162,6 +162,7 @@ def test_rows_of_a_table_that_blur_nothing_are_said(engine: Engine, pictures: Pa
     assert ran.status == 1
     assert f"{table}: no picture is called nobody.jpg" in ran.err
     assert f"{table}: no picture is called ub/plain.jpg" in ran.err
+    assert "regions blurred, 3 left out" in ran.out  # 1, it said, without the rows that blurred nothing
     assert "marked.png: the region of 10x10 px at 500,20 lies outside of the picture of" in ran.err
     found = {str(row["source_uri"]).removeprefix(f"{pictures}/"): row["n_regions"] for row in rows_in(tmp_path / "out")}
     assert found == {"plain.jpg": 0, "sub/plain.jpg": 1, "turned.jpg": 0}
