@@ -14,6 +14,15 @@ from workflows.option_values import Dataset, Source, require_at_most_a_year, req
 from workflows.redact import redact
 
 AUTO = "auto"
+_TRAINING_SOURCES = (
+    "Data sets (DATASET, or DATASET@annotations, @masks, @round-N, @RUN), COCO or SA-1B JSON, folders of SA-1B or of "
+    "images/ and labels/, `scenes`, cutouts:FOLDER (scenes with the things that a folder's pictures show on a "
+    "transparent ground); each with =WEIGHT behind it to be drawn that many times as often."
+)
+_TRAINING_PRESETS = (
+    "paper_vit_h, paper_vit_l, paper_vit_b, stage3_generator, text, fine_tune, stage3_fine_tune, nano, nano_gpu, "
+    "nano_things, text_nano or distill."
+)
 """The recipe that suits the model."""
 
 
@@ -50,8 +59,7 @@ class GenerateConfig:
     shard_size: int | None = None
     """Images per shard, which is written at once and repeated after a failure; grows with the source if not given."""
     licences: tuple[str, ...] = ()
-    """Only images that are stated to be under these licences; * stands for anything, case does not count. An image of
-    which places state several needs all of them allowed. All images when not given."""
+    """Only images under these licences, by every place that states one; * stands for anything; all when not given."""
     max_pixels: int = MAX_PIXELS
     """Larger images become error rows before they are decoded."""
     image_timeout: float = 3600.0
@@ -86,8 +94,7 @@ class IngestConfig:
     dataset: Dataset
     """Where the data set lies or shall lie: a local folder or s3://bucket/prefix."""
     metadata: str | None = None
-    """CSV or Parquet with a column `uri`, or `file_name` with as much of the path as it takes; other columns are kept
-    with the images, those of a CSV as text."""
+    """CSV or Parquet with a column `uri`, or `file_name` with as much of the path as it takes; the rest is metadata."""
     image_folder: str | None = None
     """Where the pictures of a COCO JSON lie, if not beside it."""
     max_pixels: int = MAX_PIXELS
@@ -177,8 +184,7 @@ class PlanConfig:
     images: int | None = None
     """Assume so many images instead of listing the source."""
     actual: bool = False
-    """SOURCE is a data set: compare the last run that generate made in it, or --run, with what would have been
-    foretold."""
+    """SOURCE is a data set: compare its last run by generate, or --run, with what would have been foretold."""
     run: str | None = None
     """The run, by id or name, that --actual looks at."""
 
@@ -198,13 +204,8 @@ class PlanConfig:
 class TrainCommand:
     """Train a model; the same command again goes on where it stopped, and finished runs are only shown."""
 
-    sources: Positional[Annotated[tuple[str, ...], arg(metavar="SOURCE [SOURCE ...]")]]
-    """Data sets (DATASET, or DATASET@annotations, @masks, @round-N, @RUN), COCO or SA-1B JSON, folders of SA-1B or of
-    images/ and labels/, `scenes`, cutouts:FOLDER (scenes with the things that a folder's pictures show on a transparent
-    ground); each with =WEIGHT behind it to be drawn that many times as often."""
-    preset: str = "fine_tune"
-    """paper_vit_h, paper_vit_l, paper_vit_b, stage3_generator, text, fine_tune, stage3_fine_tune, nano, nano_gpu,
-    nano_things, text_nano or distill."""
+    sources: Positional[Annotated[tuple[str, ...], arg(metavar="SOURCE [SOURCE ...]", help=_TRAINING_SOURCES)]]
+    preset: Annotated[str, arg(help=_TRAINING_PRESETS)] = "fine_tune"
     out: str | None = None
     """Data set that gets checkpoints and model; the first source that is a data set when not given."""
     start: str | None = None
@@ -214,8 +215,7 @@ class TrainCommand:
     workers: int = 1
     """Processes that share every step; one per GPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the workers run; auto takes GPUs when there are some. Named, it waits for a cluster that has to start such
-    machines."""
+    """Where the workers run; auto takes GPUs if there are any. Named, it waits for a cluster to start such machines."""
     threads: int | None = None
     """CPU cores per worker; a fair share when not given."""
     accumulate: int = 1
@@ -245,17 +245,13 @@ class TrainCommand:
     image_size: int | None = None
     """Another side of the input, px."""
     window_share: float | None = None
-    """Another share of the photographs that are seen through the window around one of their objects; 0 for a model that
-    shall look at whole images."""
+    """Another share of photographs seen through a window around an object; 0 for models that look at whole images."""
     centre_share: float | None = None
-    """Another share (0 to 1) of the first points that lie deep inside their object, as people click; the others lie
-    anywhere in it."""
+    """Another share (0 to 1) of first points that lie deep inside their object, as people click, not anywhere in it."""
     chosen: float | None = None
-    """Another share (0 to 1) of the mask loss for the mask that people are shown, the rest being the best one's: 1 for
-    objects without parts, where one click means one thing."""
+    """Another share (0 to 1) of the mask loss for the mask that is shown, not the best; 1 for things without parts."""
     bfloat16: bool | None = None
-    """Products in bfloat16 or not, where the preset says otherwise; a CPU without instructions for it (AVX512-BF16 or
-    AMX) takes some ten times as long as in float32."""
+    """Products in bfloat16 or not; a CPU without AVX512-BF16 or AMX takes some ten times as long as in float32."""
     seed: int | None = None
     """Another seed of samples, prompts and new weights; that of the first stage, where a preset has several."""
     round: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import inspect
@@ -13,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import is_dataclass
 from pathlib import Path
+from textwrap import dedent
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -328,6 +331,19 @@ def test_every_subcommand_has_help_and_a_runner(known: Subcommand, capsys: pytes
     assert " ".join(re.findall(r"[\w.-]+", (known.config.__doc__ or "").split(":")[0])) in shown
     (argument,) = inspect.signature(known.load()).parameters.values()
     assert argument.annotation == known.config.__name__
+
+
+@pytest.mark.parametrize("known", SUBCOMMANDS, ids=lambda known: known.name)
+def test_texts_of_options_are_single_lines(known: Subcommand) -> None:
+    """tyro breaks its lines where the source does, in the midst of sentences."""
+    classes = [each for each in known.config.__mro__ if is_dataclass(each)]
+    bodies = [ast.parse(dedent(inspect.getsource(each))).body[0] for each in classes]
+    texts = [inner.value.value for body in bodies for inner in body.body[1:] if _is_text(inner)]  # type: ignore[attr-defined]
+    assert not [text for text in texts if "\n" in text]
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 @pytest.mark.parametrize(
