@@ -6,12 +6,12 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
 
 _RULE = re.compile(r"[─-]{8,}")
 _NOT_OF_TYPE = re.compile(r"no type matching (?:\{None\}\|)?(\S+) could be instantiated from \['(.*?)'\]")
 _NO_NUMBER = re.compile(r"(?:invalid literal for (int)\(\) with base 10|could not convert string to (float)): '(.*)'")
 _OPTION = re.compile(r"--[a-z0-9][a-z0-9.-]*")
+_MISPLACED = re.compile(r"(\S+) \(applied to ")
 
 
 @contextmanager
@@ -31,7 +31,9 @@ def unwrapped() -> Iterator[None]:
 def usage_line(box: str, command: str) -> str:
     """The box as one line that ends with where to look; `command` is what was called, such as `sam-engine train`."""
     first, *others = _sections(box)
-    return f"{_said(first, others)}; see `{command} --help`"
+    if " ".join(first).startswith("Unrecognized "):
+        return f"{_unknown(' '.join(first), others, command)}; see `{command} --help`"
+    return f"{_said(first)}; see `{command} --help`"
 
 
 def _sections(box: str) -> list[list[str]]:
@@ -53,12 +55,27 @@ def _missing(text: str) -> Iterator[str]:
         yield argument.strip() if word.startswith("--") else meaning.rstrip(".")
 
 
-def _said(first: list[str], others: list[list[str]]) -> str:
+def _unknown(text: str, similar: list[list[str]], command: str) -> str:
+    """What the command does not know, and the options of its own that are like it; tyro calls `misplaced` what another
+    command has by that very name."""
+    words = _MISPLACED.findall(text) or [text.partition(": ")[2]]
+    meant = sorted({option for section in similar if (option := _own(section, command))})
+    return f"unknown: {', '.join(words)}" + (f"; did you mean {', '.join(meant)}?" if meant else "")
+
+
+def _own(similar: list[str], command: str) -> str | None:
+    """The first option in a section that is the command's; other commands' stand there, too."""
+    option = None
+    for line in similar:
+        if found := _OPTION.match(line):
+            option = found[0]
+        elif line.startswith(f"in {command} "):
+            return option
+    return None
+
+
+def _said(first: list[str]) -> str:
     text = " ".join(first).rstrip(".")
-    if text.startswith("Unrecognized options: "):
-        options = _OPTION.findall(" ".join(chain(*others)))
-        meant = next((option for option in options if option != "--help"), None)
-        return text.replace("Unrecognized options", "unknown") + (f"; did you mean {meant}?" if meant else "")
     if text.startswith("Missing from "):
         return f"missing: {'; '.join(_missing(text.partition(': ')[2]))}"
     text = re.sub(r"^Error parsing (--\S+): ", r"\1: ", text)
