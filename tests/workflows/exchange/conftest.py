@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from workflows.cli import main
 from workflows.sql import connect
 
 SIZE = (40, 60)
+BRUSHED = json.loads((Path(__file__).parent / "label_studio_brush.json").read_text())
 MASKS_PER_IMAGE = 5
 
 
@@ -123,3 +125,26 @@ def export(engine: Engine, masked: Masked, out: Path | str, kind: str, *more: st
 def contents(folder: Path) -> dict[str, bytes]:
     """The files of a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a Label Studio export of one picture; changes are made to its first region."""
+
+    def write(**changes: object) -> Path:
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.new("RGB", (12, 9), (10, 200, 30)).save(tmp_path / "images" / "one.png")
+        common = {"original_width": 12, "original_height": 9, "image_rotation": 0, "to_name": "image"}
+        brush = {"id": "r1", "type": "brushlabels", "value": {"format": "rle", "rle": BRUSHED["rle"]}}
+        brush["value"]["brushlabels"] = ["leaf"]
+        corners = [[0, 0], [50, 0], [50, 100], [0, 100]]
+        polygon = {"id": "r2", "type": "polygonlabels", "value": {"points": corners, "polygonlabels": ["stem"]}}
+        result = [common | brush | changes, common | polygon, {"type": "choices", "value": {"choices": ["good"]}}]
+        annotation = {"id": 5, "completed_by": {"id": 1, "email": "ada@example.org"}, "result": result}
+        annotation["created_at"] = "2026-01-31T12:00:00.000000Z"
+        cancelled = {"id": 6, "was_cancelled": True, "result": [common | polygon]}
+        task = {"id": 3, "data": {"image": "/data/upload/1/0123abcd-one.png"}, "annotations": [annotation, cancelled]}
+        (tmp_path / "tasks.json").write_text(json.dumps([task]))
+        return tmp_path / "tasks.json"
+
+    return write

@@ -15,10 +15,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from tests.workflows.conftest import Engine, save_photos
-from tests.workflows.exchange.conftest import Masked, coco_document, replaced
-from workflows.exchange.readers.sa1b import Sa1bSource
+from tests.workflows.exchange.conftest import BRUSHED, Masked, coco_document
 from workflows.sql import connect
-from workflows.storage import LocalStore, StoreError
+from workflows.storage import LocalStore
 
 STATED = ["height", "width", "rle", "bbox_x", "bbox_y", "bbox_w", "bbox_h", "area", "predicted_iou", "stability_score"]
 STATED += ["point_x", "point_y", "crop_x", "crop_y", "crop_w", "crop_h", "stage", "annotator"]
@@ -165,31 +164,7 @@ def test_pictures_of_another_size_are_left_out(engine: Engine, tmp_path: Path) -
     assert "photo-000.png is 10x10 px, its masks 64x48 px" in finished.err
 
 
-BRUSHED = json.loads((Path(__file__).parent / "label_studio_brush.json").read_text())
 """A mask of 9x12 px as Label Studio's own converter packs it."""
-
-
-@pytest.fixture
-def labelled(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a Label Studio export of one picture; changes are made to its first region."""
-
-    def write(**changes: object) -> Path:
-        (tmp_path / "images").mkdir(exist_ok=True)
-        Image.new("RGB", (12, 9), (10, 200, 30)).save(tmp_path / "images" / "one.png")
-        common = {"original_width": 12, "original_height": 9, "image_rotation": 0, "to_name": "image"}
-        brush = {"id": "r1", "type": "brushlabels", "value": {"format": "rle", "rle": BRUSHED["rle"]}}
-        brush["value"]["brushlabels"] = ["leaf"]
-        corners = [[0, 0], [50, 0], [50, 100], [0, 100]]
-        polygon = {"id": "r2", "type": "polygonlabels", "value": {"points": corners, "polygonlabels": ["stem"]}}
-        result = [common | brush | changes, common | polygon, {"type": "choices", "value": {"choices": ["good"]}}]
-        annotation = {"id": 5, "completed_by": {"id": 1, "email": "ada@example.org"}, "result": result}
-        annotation["created_at"] = "2026-01-31T12:00:00.000000Z"
-        cancelled = {"id": 6, "was_cancelled": True, "result": [common | polygon]}
-        task = {"id": 3, "data": {"image": "/data/upload/1/0123abcd-one.png"}, "annotations": [annotation, cancelled]}
-        (tmp_path / "tasks.json").write_text(json.dumps([task]))
-        return tmp_path / "tasks.json"
-
-    return write
 
 
 def test_label_studio(engine: Engine, labelled: Callable[..., Path], tmp_path: Path) -> None:
@@ -302,117 +277,6 @@ def test_what_breaks_a_rule_is_not_counted(engine: Engine, tmp_path: Path) -> No
     done = engine("import", tmp_path / "x.json", tmp_path / "data")
     found = rows(tmp_path / "data", "SELECT * FROM annotations")
     assert (done.status, f"{len(found)} masks imported" in done.out, len(found)) == (1, True, 2)
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        ('<box label="x" xtl="0" ytl="0" xbr="2" ybr="2"></box>', "box 0.2: is no mask"),
-        ('<mask rle="1, 2" left="11" top="0" width="3" height="1"></mask>', "its box 11,0 3x1 leaves the image"),
-        ('<mask rle="1, 9" left="0" top="0" width="3" height="1"></mask>', "its run lengths do not fill its box"),
-        ('<mask rle="a" left="0" top="0" width="3" height="1"></mask>', "mask 0.2"),
-        ('<polygon label="x"></polygon>', "it has no 'points'"),
-    ],
-)
-def test_shapes_that_are_no_masks(
-    engine: Engine, labelled: Callable[..., Path], tmp_path: Path, more: str, message: str
-) -> None:
-    labelled()
-    (tmp_path / "tasks.xml").write_text(CVAT.format(more=more))
-    finished = engine("import", tmp_path / "tasks.xml", tmp_path / "data")
-    assert finished.status == 1
-    assert message in finished.err
-    assert "2 masks imported" in finished.out
-
-
-BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa">]><annotations>&a;</annotations>'
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("x.xml", BOMB, "not a CVAT XML"),
-        ("x.xml", "<annotations>", "not a CVAT XML"),
-        ("x.xml", "<annotations></annotations>", "no <image>"),
-        ("x.xml", CVAT.replace("one.png", "../one.png.gone"), "no picture '../one.png.gone' in"),
-        ("x.xml", CVAT.replace('width="12" height="9"', 'width="99999" height="99999"'), "outside of the limits"),
-        ("x.json", "[1]", "a list that is no Label Studio export"),
-        ("x.json", "{", "is not JSON"),
-        ("x.json", '[{"data": {"a": "x", "b": "y"}, "annotations": []}]', "its data has no field 'image'"),
-        ("x.json", '{"images": [], "annotations": []}', "no images found"),
-    ],
-)
-def test_sources_that_are_none(
-    engine: Engine, labelled: Callable[..., Path], tmp_path: Path, name: str, text: str, message: str
-) -> None:
-    labelled()
-    (tmp_path / name).write_text(text)
-    finished = engine("import", tmp_path / name, tmp_path / "data")
-    assert finished.status == 2
-    assert message in finished.err
-    assert finished.err.strip().count("\n") == 0
-    assert not (tmp_path / "data").exists()
-
-
-def test_places_that_are_none(engine: Engine, tmp_path: Path) -> None:
-    coco, empty = tmp_path / "coco", tmp_path / "empty"
-    coco.mkdir()
-    empty.mkdir()
-    (coco / "instances.json").write_text("{}")
-    for source, message in (
-        (tmp_path / "none", "no such folder"),
-        ("https://example.org/x.json", "local paths and s3:// only"),
-        (empty, "no *.json here"),
-        (coco, f"a folder with COCO; import {coco}/instances.json"),
-    ):
-        finished = engine("import", source, tmp_path / "data")
-        assert finished.status == 2
-        assert message in finished.err
-
-
-def test_sa1b_documents_that_lie_about_their_picture(engine: Engine, masked: Masked, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert engine("export", masked.root, out, "--format", "sa1b").status == 0
-    document = json.loads((out / "sa_1.json").read_text())
-    document["image"]["file_name"] = "../../secret.jpg"
-    with replaced(out / "sa_1.json", json.dumps(document).encode()):
-        finished = engine("import", out, tmp_path / "data")
-    assert finished.status == 1
-    assert "file_name is '../../secret.jpg', the picture beside it another" in finished.err
-    assert rows(tmp_path / "data", "SELECT status, count(*) AS n FROM outcomes GROUP BY 1 ORDER BY 1") == [
-        {"status": "error", "n": 1},
-        {"status": "ok", "n": 3},
-    ]
-
-
-def test_sa1b_documents_without_a_picture_are_said(engine: Engine, masked: Masked, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert engine("export", masked.root, out, "--format", "sa1b").status == 0
-    next(out.glob("sa_2.[jp]*g")).unlink()
-    for _ in range(2):
-        finished = engine("import", out, tmp_path / "data")
-        assert (finished.status, "1 left out" in finished.out) == (1, True)
-        assert f"left out: {out}/sa_2.json: no picture beside it" in finished.err
-    assert len(rows(tmp_path / "data", "SELECT * FROM outcomes")) == 3
-
-
-def test_a_store_that_fails_is_no_fault_of_a_picture(
-    engine: Engine, masked: Masked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Masks that cannot be read for a moment would be left out for good: outcomes commit their shard."""
-    out, back = tmp_path / "out", tmp_path / "back"
-    assert engine("export", masked.root, out, "--format", "sa1b").status == 0
-
-    def busy(*_: object) -> None:
-        raise StoreError("cannot read s3://x/sa_1.json: SlowDown (6 attempts)")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Sa1bSource, "load", busy)
-        broken = engine("import", out, back)
-    assert (broken.status, broken.err.count("SlowDown")) == (2, 1)
-    assert rows(back, "SELECT * FROM outcomes") == []
-    assert engine("import", out, back).status == 0
-    assert stated(rows(back, "SELECT * FROM masks")) == stated(masked.masks)
 
 
 def test_from_and_into_an_object_store(engine: Engine, masked: Masked, bucket: str) -> None:
