@@ -216,7 +216,7 @@ def models_command(config: ModelsConfig) -> int:
 
 def print_models() -> int:
     """For every known name but that of the tests' own model the checkpoint file, or one line on how to get it."""
-    for name in filter("vit_test".__ne__, PRESETS):
+    for name in (known for known in PRESETS if known != "vit_test"):
         try:
             print(f"{name:8}  {find_checkpoint(name)}")
         except CheckpointError as error:

@@ -78,8 +78,11 @@ def connect(dataset: str | Path) -> duckdb.DuckDBPyConnection:
     require_no_secrets(root)
     if not root.startswith(S3_SCHEME):
         return catalog.connect(root)
-    open_store(root).exists(DATASET_KEY)  # which says in our own words what is wrong
-    return catalog.connect(root, filesystem=s3_filesystem())
+    try:
+        return catalog.connect(root, filesystem=s3_filesystem())
+    except (ValueError, OSError):
+        open_store(root).exists(DATASET_KEY)  # which says in our own words where the store is at fault
+        raise
 
 
 def find_run(connection: duckdb.DuckDBPyConnection, wanted: str) -> str | None:
