@@ -25,11 +25,12 @@ import pytest
 from sam_core.model.checkpoint import save_model
 from sam_core.model.sam import Sam
 from sam_core.presets import preset, stage_three
-from sam_core.recipes import SmallMaskRule, draft, sa1b
+from sam_core.recipes import Recipe, SmallMaskRule, draft, sa1b
 from schemas.ids import content_hash
 from tests.workflows.conftest import BIN, Engine, Finished, save_photos
 from workflows.cli import BROKEN, SUBCOMMANDS, Subcommand, main, parse
 from workflows.commands import GenerateConfig, SqlConfig
+from workflows.evaluate.commands import TaskConfig
 from workflows.listing import Listing
 
 
@@ -333,10 +334,10 @@ def test_every_subcommand_has_help_and_a_runner(known: Subcommand, capsys: pytes
     assert argument.annotation == known.config.__name__
 
 
-@pytest.mark.parametrize("known", SUBCOMMANDS, ids=lambda known: known.name)
-def test_texts_of_options_are_single_lines(known: Subcommand) -> None:
+@pytest.mark.parametrize("config", [*(known.config for known in SUBCOMMANDS), *TaskConfig.__subclasses__(), Recipe])
+def test_texts_of_options_are_single_lines(config: type) -> None:
     """tyro breaks its lines where the source does, in the midst of sentences."""
-    classes = [each for each in known.config.__mro__ if is_dataclass(each)]
+    classes = [each for each in config.__mro__ if is_dataclass(each)]
     bodies = [ast.parse(dedent(inspect.getsource(each))).body[0] for each in classes]
     texts = [inner.value.value for body in bodies for inner in body.body[1:] if _is_text(inner)]  # type: ignore[attr-defined]
     assert not [text for text in texts if "\n" in text]
