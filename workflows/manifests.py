@@ -17,10 +17,9 @@ from workflows.named_rows import require_no_bytes
 from workflows.redact import redact, require_no_secrets
 from workflows.sql import s3_filesystem
 from workflows.storage import S3_SCHEME, StoreError, lies_in, local_path, open_store
-from workflows.uris import ImageRef, UriReader, absolute, address_of, stamp_of
+from workflows.uris import ImageRef, UriReader, absolute, address_of, read_manifest, stamp_of
 
 _ROWS_PER_BATCH = 4096
-_MANIFEST_BYTES = 16 << 30
 _LOOKED_FOR = 8
 """Pictures that say where those of a COCO JSON lie: one may be gone."""
 _SHA256 = re.compile("[0-9a-f]{64}").fullmatch
@@ -113,11 +112,6 @@ def _file_name(source: str, image: Mapping[str, Any]) -> str:
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "://" in name:
         raise ValueError(f"{source}: file_name {name!r} leaves the image folder")
     return name
-
-
-def read_manifest(source: str) -> bytes:
-    """The bytes of a JSON file that lists images, masks or boxes. Raises OSError (one line)."""
-    return UriReader(max_bytes=_MANIFEST_BYTES).read(absolute(source))
 
 
 def coco_folder(source: str, names: Sequence[str]) -> str:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from workflows.storage import S3_SCHEME, read_file
+from workflows.storage import S3_SCHEME
+from workflows.uris import read_manifest
 
 _KEYS = ("uri", "file_name")
 
@@ -51,7 +52,7 @@ def read_table(path: str) -> pa.Table:
     """
     if not path.startswith(S3_SCHEME) and not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
-    data = pa.py_buffer(read_file(path))
+    data = pa.py_buffer(read_manifest(path))
     try:
         table = pq.read_table(pa.BufferReader(data)) if path.endswith(".parquet") else _read_csv(data)
     except (pa.ArrowException, UnicodeDecodeError) as error:

@@ -220,14 +220,6 @@ def _stamp_if_there(entry: os.DirEntry[str]) -> str | None:
         raise
 
 
-def read_file(path: str) -> bytes:
-    """The bytes of one file: a local path, or s3://bucket/key. Raises OSError."""
-    if not path.startswith(S3_SCHEME):
-        return Path(path).read_bytes()
-    folder, _, name = path.rpartition("/")
-    return open_store(folder).get(name)
-
-
 def write_file(path: str, data: bytes) -> None:
     """Write one file, whole or not at all: a local path, or s3://bucket/key.
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from workflows.images import MAX_PIXELS, byte_limit
 from workflows.storage import S3_SCHEME, Store, file_stamp, local_path, open_store, require_size
 
+_MANIFEST_BYTES = 16 << 30
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
@@ -77,6 +79,11 @@ def stamp_of(uri: str) -> str:
 def absolute(address: str) -> str:
     """An address that means the same from any folder."""
     return address if address.startswith(S3_SCHEME) else str(Path(address).absolute())
+
+
+def read_manifest(source: str) -> bytes:
+    """The bytes of a file that lists images, masks or boxes. Raises OSError (one line)."""
+    return UriReader(max_bytes=_MANIFEST_BYTES).read(absolute(source))
 
 
 def address_of(folder: str, name: str) -> str:

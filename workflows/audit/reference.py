@@ -18,9 +18,9 @@ from sam_core.masks import rle
 from schemas import coco
 from schemas.ids import unreadable_image_id
 from workflows.audit.subject import Subject, allow
-from workflows.manifests import coco_folder, read_manifest
+from workflows.manifests import coco_folder
 from workflows.report.queries import rows
-from workflows.uris import absolute
+from workflows.uris import absolute, read_manifest
 
 _LONGEST_SIDE = 2**31 - 1
 _RELATIVE_SIZE = "CREATE MACRO relative_size(area, height, width) AS sqrt(area / (height::DOUBLE * width))"

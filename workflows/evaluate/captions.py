@@ -12,7 +12,7 @@ from schemas import captions
 from schemas.evaluation import CAPTIONED_PLAN
 from workflows.evaluate.task import rng_of
 from workflows.evaluate.truth import TruthSet, open_set
-from workflows.manifests import read_manifest
+from workflows.uris import read_manifest
 
 
 def captioned(place: str, *, image_folder: str | None, seed: int) -> TruthSet:

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from schemas.evaluation import PLAN
 from workflows.evaluate.truth import TruthSet, open_set
-from workflows.manifests import read_manifest
 from workflows.named_rows import read_table
+from workflows.uris import read_manifest
 
 GroupOf = Callable[[dict[str, Any], dict[str, Any]], str | None]
 """The group of an annotation (second) of an image (first), rows of the plan; None for none."""

@@ -30,7 +30,7 @@ from workflows.evaluate.paper import INSTANCES
 from workflows.evaluate.sampling import draw_images
 from workflows.evaluate.task import Bench, Figure, published
 from workflows.evaluate.truth import TrueMasks, TruthSet, open_set, read_image, read_masks, require_size
-from workflows.manifests import read_manifest
+from workflows.uris import read_manifest
 
 BOXES_AT_ONCE = 16
 

@@ -28,13 +28,12 @@ from schemas import coco, sa1b
 from schemas.evaluation import PLAN
 from workflows.images import MAX_PIXELS, decode
 from workflows.labels import decode_labels
-from workflows.manifests import read_manifest
 from workflows.originals import read_original
 from workflows.sources import list_images
 from workflows.storage import S3_SCHEME, open_store
 from workflows.train.file_rows import coco_rle
 from workflows.train.sources import open_sources
-from workflows.uris import UriReader
+from workflows.uris import UriReader, read_manifest
 
 _BSDS = "ground_truth"
 

@@ -35,8 +35,8 @@ from workflows.protect.detect import FaceDetector
 from workflows.protect.table import BoxTable
 from workflows.scratch import scratch_folder
 from workflows.sources import list_images
-from workflows.storage import S3_SCHEME, Store, lies_in, open_store, read_file
-from workflows.uris import ImageRef, UriReader
+from workflows.storage import S3_SCHEME, Store, lies_in, open_store
+from workflows.uris import ImageRef, UriReader, read_manifest
 
 MANIFEST_KEY = "protected.parquet"
 SETTINGS_KEY = "protect.json"
@@ -167,7 +167,7 @@ def _settle(store: Store, way: dict[str, object]) -> None:
 def _way(blurrer: Blurrer) -> dict[str, object]:
     """What finds regions, and what blurs them."""
     config = blurrer.config
-    table = hashlib.sha256(read_file(config.boxes)).hexdigest() if config.boxes else ""
+    table = hashlib.sha256(read_manifest(config.boxes)).hexdigest() if config.boxes else ""
     how = {"min_score": config.min_score, "margin": config.margin, "max_pixels": config.max_pixels}
     return {"by": blurrer.name, "table": table, **how}
 
