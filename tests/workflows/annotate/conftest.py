@@ -30,6 +30,7 @@ from schemas.tables import Status
 from tests.workflows.conftest import save_photos
 from tests.workflows.fakes import half_mask, run_record
 from workflows.annotate import assistant
+from workflows.annotate.assets import Runtime, find_runtime
 from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.server import create_app
 from workflows.annotate.studio import Studio, open_studio
@@ -159,6 +160,15 @@ def browser() -> Iterator[Browser]:
 
     with chromium() as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Runtime | None:
+    """ONNX Runtime Web if this machine can get it."""
+    try:
+        return find_runtime()
+    except OSError:
+        return None
 
 
 @pytest.fixture

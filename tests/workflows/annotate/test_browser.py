@@ -26,7 +26,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, sit_down
 from tests.workflows.annotate.conftest import Running, save_photo
-from workflows.annotate.assets import Runtime, find_runtime
+from workflows.annotate.assets import Runtime
 from workflows.annotate.commands import AnnotateConfig
 from workflows.cli import main
 from workflows.sql import connect
@@ -36,15 +36,6 @@ AXE = "axe-core@4.14.1"
 HOSTILE = "<img src=x onerror=alert(1)> & 'x'.png"
 RING = ((0.2, 0.2), (0.4, 0.2), (0.4, 0.4), (0.2, 0.4), (0.2, 0.2))
 Start = Callable[..., Running]
-
-
-@pytest.fixture(scope="module")
-def runtime() -> Runtime | None:
-    """ONNX Runtime Web if this machine can get it."""
-    try:
-        return find_runtime()
-    except OSError:
-        return None
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What the app, in real Chromium, makes of a store that is away for a while: the server's, or the browser's own."""
+"""What the app, in real Chromium, makes of what is away: the server's store, the browser's own, or its GPU."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.workflows.annotate.browser import NEEDS_CHROMIUM, new_page, sit_down
 from tests.workflows.annotate.conftest import Running
+from workflows.annotate.assets import Runtime
 from workflows.annotate.commands import AnnotateConfig
 from workflows.sql import connect
 
@@ -19,6 +20,10 @@ pytestmark = NEEDS_CHROMIUM
 TWO = "SELECT image_id FROM images ORDER BY uri LIMIT 2"
 FIRST, SECOND = "photo-000.png", "photo-001.png"
 Start = Callable[..., Running]
+_LOSE_THE_GPU = """async () => {
+  const { env } = await import("/runtime/ort.webgpu.bundle.min.mjs");
+  (await env.webgpu.device).destroy();
+}"""
 _KEEPS_NOTHING = """() => {
   IDBObjectStore.prototype.put = () => { throw new DOMException("the disk is full", "QuotaExceededError"); };
 }"""
@@ -71,6 +76,25 @@ def test_what_a_full_disk_does_not_take_is_sent_from_memory(
     connection = connect(config.dataset)
     assert connection.execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
     assert ("save_mask",) in connection.execute("SELECT action FROM events").fetchall()
+
+
+def test_the_server_decodes_when_the_gpu_is_lost(
+    browser: Browser, running: Start, config: AnnotateConfig, runtime: Runtime | None
+) -> None:
+    """As when a laptop slept: the click at hand is answered all the same, and the next image opens."""
+    if runtime is None:
+        pytest.skip("needs ONNX Runtime Web: npm, or SAM_ENGINE_ORT_WEB")
+    ada = sit_down(browser, f"{running(config, images=TWO, runtime=runtime).address}/?decoder=webgpu", "Ada")
+    ada.shows(FIRST)
+    decoder = ada.page.locator("#decoder")
+    expect(decoder).to_contain_text("on the GPU")
+    ada.page.workers[0].evaluate(_LOSE_THE_GPU)
+    with ada.page.expect_response("**/api/decode"):
+        ada.click(0.5, 0.5)
+    expect(decoder).to_have_text("decoding on the server")
+    expect(ada.page.locator("#message")).to_contain_text("The decoder in this browser failed")
+    ada.press("n")
+    ada.shows(SECOND)
 
 
 def test_an_image_that_somebody_holds_does_not_cost_the_one_at_hand(

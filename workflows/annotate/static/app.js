@@ -58,7 +58,7 @@ class App {
     };
     new Sight(desk).follow();
     desk.outbox.onChange = showSaving;
-    desk.decoder.onNote = complain;
+    desk.decoder.onNote = (note) => (complain(note), showDecoder(desk.decoder));
     desk.clock.onReminder = () => {
       if (!desk.item || desk.editor.isEmpty) return;
       desk.note("reminder");

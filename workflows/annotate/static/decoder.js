@@ -20,7 +20,7 @@ export class Decoder {
   #model;
   #busy = false;
   #next = null;
-  /** Called with what the server did not take as given. */
+  /** Called with what the server did not take as given, and with why the browser decodes no more. */
   onNote = () => {};
   /** "browser" or "server"; in the browser "webgpu" or "wasm", and how many threads. */
   where = "server";
@@ -59,7 +59,21 @@ export class Decoder {
     this.#windows.clear();
     this.#seen = this.#whole = frameOf(this.#model, image, { x0: 0, y0: 0, x1: image.width, y1: image.height });
     this.#ask("clear");
-    if (this.where === "browser") await this.#ask("add", { frame: this.#whole, embedding: await api.embedding(image.image_id) });
+    if (this.where === "browser") await this.#add(this.#whole, await api.embedding(image.image_id));
+  }
+
+  async #add(frame, embedding) {
+    try {
+      await this.#ask("add", { frame, embedding });
+    } catch (error) {
+      this.#giveUp(error);
+    }
+  }
+
+  /** From the runtime's first failure on (a GPU is lost while a laptop sleeps) the server decodes. */
+  #giveUp({ message }) {
+    this.where = "server";
+    this.onNote(`The decoder in this browser failed (${message}): the server answers now. Reload the page to try it again.`);
   }
 
   /** Sees a window {x0, y0, x1, y1} of the image from now on; false when it has to be brought first. */
@@ -79,7 +93,7 @@ export class Decoder {
     const isHere = this.where === "browser";
     const embedding = await (isHere ? api.embedding : api.embed)(image.image_id, frame.key);
     if (image !== this.#image) return;
-    if (isHere) await this.#ask("add", { frame, embedding });
+    if (isHere) await this.#add(frame, embedding);
     if (image !== this.#image) return;
     this.#keep(this.#seen);
     this.#keep(frame);
@@ -125,14 +139,25 @@ export class Decoder {
     this.#next = null;
     this.#busy = true;
     try {
-      const isHere = this.where === "browser" && !prompt.text;
-      resolve(await (isHere ? this.#here(prompt, onFirst) : this.#there(prompt, onFirst)));
+      resolve(await this.#answer(prompt, onFirst));
     } catch (error) {
       reject(error);
     } finally {
       this.#busy = false;
       this.#work();
     }
+  }
+
+  async #answer(prompt, onFirst) {
+    const image = this.#image;
+    if (this.where === "browser" && !prompt.text) {
+      try {
+        return await this.#here(prompt, onFirst);
+      } catch (error) {
+        this.#giveUp(error);
+      }
+    }
+    return image === this.#image ? this.#there(prompt, onFirst) : null;
   }
 
   /** Logits belong to the frame they were made in: into another one goes the mask itself, so while they are on their way. */
