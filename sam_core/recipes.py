@@ -11,6 +11,9 @@ from enum import StrEnum
 
 from sam_core.presets import did_you_mean
 
+_PIXELS = 1024
+"""Along each side of the model's input: more points would ask twice for a pixel."""
+
 
 class SmallMaskRule(StrEnum):
     """What happens to a mask whose every connected part is smaller than `min_region_area`."""
@@ -57,7 +60,7 @@ class Recipe:
     """What happens to a mask without any part of at least min_region_area."""
 
     def __post_init__(self) -> None:
-        self._require("points_per_side", self.points_per_side >= 1, "at least 1")
+        self._require("points_per_side", 1 <= self.points_per_side <= _PIXELS, f"between 1 and {_PIXELS}")
         self._require("crop_layers", 0 <= self.crop_layers <= 6, "between 0 and 6")
         self._require("crop_points_downscale", self.crop_points_downscale >= 1, "at least 1")
         smallest_grid = self.points_in_layer(self.crop_layers)

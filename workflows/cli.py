@@ -38,7 +38,7 @@ from workflows.commands import (
 from workflows.crops.commands import CropsConfig
 from workflows.evaluate.commands import EvaluateCommand
 from workflows.exchange.commands import ExportConfig, ImportConfig, RelateConfig
-from workflows.failures import one_line
+from workflows.failures import one_line, visible
 from workflows.protect.commands import ProtectConfig
 from workflows.rounds.commands import RoundsConfig
 from workflows.text.commands import SegmentConfig, TagConfig
@@ -191,7 +191,7 @@ def _refused(line: str) -> int:
     """Say why a command could not be done; the exit status."""
     if os.environ.get("SAM_ENGINE_TRACEBACK"):
         traceback.print_exc()
-    print(f"sam-engine: {line}", file=sys.stderr)
+    print(f"sam-engine: {visible(line)}", file=sys.stderr)
     try:
         sys.stdout.flush()
     except OSError:

@@ -10,7 +10,14 @@ from tyro.conf import Positional, arg
 from sam_core.recipes import Recipe
 from schemas.layout import checked_name
 from workflows.images import MAX_PIXELS
-from workflows.option_values import Dataset, Source, require_at_most_a_year, require_positive, require_round
+from workflows.option_values import (
+    Dataset,
+    Source,
+    require_at_most_a_year,
+    require_positive,
+    require_round,
+    require_seed,
+)
 from workflows.redact import redact
 
 AUTO = "auto"
@@ -270,5 +277,5 @@ class TrainCommand:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; it must lie in 0..1")
         if self.model and {".", "/"} & set(self.model):
             raise ValueError(f"--model {self.model}: here a model's name, such as vit_n; weights go to --start")
-        if self.seed is not None and self.seed < 0:
-            raise ValueError(f"--seed is {self.seed}; it must be 0 or more")
+        if self.seed is not None:
+            require_seed(self.seed)

@@ -32,10 +32,16 @@ def one_line(error: BaseException) -> str:
     return redact(" ".join(str(error).split())) or type(error).__name__
 
 
+def visible(text: str) -> str:
+    """Text with what would break the line, move the cursor or recolour the terminal as escapes: names of files hold
+    anything."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 def tell_left_out(lines: Sequence[str]) -> None:
     """What a command had to leave out, on standard error; of many lines the first."""
     for line in lines[:_LINES_SHOWN]:
-        print(f"left out: {line}", file=sys.stderr)
+        print(f"left out: {visible(line)}", file=sys.stderr)
     if len(lines) > _LINES_SHOWN:
         print(f"... and {len(lines) - _LINES_SHOWN:,} more", file=sys.stderr)
 

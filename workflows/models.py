@@ -25,7 +25,7 @@ from sam_core.model.checkpoint import (
     load_model,
     read_checkpoint,
 )
-from sam_core.presets import PRESETS, ImageEncoderConfig
+from sam_core.presets import MODELS, ImageEncoderConfig
 from sam_core.recipes import Recipe
 from schemas.ids import model_id
 from schemas.layout import model_card_key, model_weights_key
@@ -215,8 +215,8 @@ def models_command(config: ModelsConfig) -> int:
 
 
 def print_models() -> int:
-    """For every known name but that of the tests' own model the checkpoint file, or one line on how to get it."""
-    for name in (known for known in PRESETS if known != "vit_test"):
+    """For every model the checkpoint file, or one line on how to get it."""
+    for name in MODELS:
         try:
             print(f"{name:8}  {find_checkpoint(name)}")
         except CheckpointError as error:

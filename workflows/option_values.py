@@ -11,6 +11,7 @@ Out = Positional[Annotated[str, arg(metavar="OUT")]]
 
 SECONDS_OF_A_YEAR = 31_536_000
 HIGHEST_ROUND = 2**31 - 1
+HIGHEST_SEED = 2**63 - 1
 
 
 def require_positive(config: object, *names: str) -> None:
@@ -32,3 +33,9 @@ def require_round(number: int | None) -> None:
     """Raises ValueError, one line, when a round is given that no table can hold."""
     if number is not None and not 0 <= number <= HIGHEST_ROUND:
         raise ValueError(f"--round is {number}; it must be between 0 and {HIGHEST_ROUND}")
+
+
+def require_seed(number: int) -> None:
+    """Raises ValueError, one line, for a seed that no generator of random numbers takes."""
+    if not 0 <= number <= HIGHEST_SEED:
+        raise ValueError(f"--seed is {number}; it must be between 0 and {HIGHEST_SEED}")

@@ -23,6 +23,7 @@ from rich.table import Table
 from schemas import catalog
 from schemas.layout import DATASET_KEY
 from workflows.commands import SqlConfig
+from workflows.failures import visible
 from workflows.redact import require_no_secrets
 from workflows.storage import S3_SCHEME, open_store
 
@@ -112,7 +113,7 @@ def write_table(answer: pa.Table, stream: TextIO) -> None:
     """Rows below one another; where not even the names of columns fit on the terminal, each row as a list."""
     console = Console(file=stream, width=None if stream.isatty() else 10_000, emoji=False)
     shown = [
-        ["" if value is None else _visible(str(_shown(value))) for value in row.values()]
+        ["" if value is None else "\n".join(map(visible, str(_shown(value)).split("\n"))) for value in row.values()]
         for row in answer.slice(0, ROWS_SHOWN).to_pylist()
     ]
     fits = sum(len(name) + 2 for name in answer.column_names) <= console.width
@@ -163,13 +164,10 @@ def _write_json(answer: pa.Table, stream: TextIO) -> None:
     stream.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
-def _visible(text: str) -> str:
-    """Text with what would move the cursor, or recolour the terminal, as escapes: names of files hold anything."""
-    return "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
-
-
 def _shown(value: object) -> object:
     """A value as tables and CSV say it: as JSON has it, but a decimal with all digits, of which a float keeps 16."""
+    if isinstance(value, list | dict):
+        return json.dumps(_plain(value), ensure_ascii=False, default=str)
     return f"{value:f}" if isinstance(value, Decimal) else _plain(value)
 
 

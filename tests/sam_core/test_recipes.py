@@ -69,6 +69,7 @@ def test_json_is_canonical_and_tells_recipes_apart() -> None:
     ("field", "value"),
     [
         ("points_per_side", 0),
+        ("points_per_side", 1025),
         ("crop_layers", -1),
         ("crop_layers", 7),
         ("crop_points_downscale", 0),

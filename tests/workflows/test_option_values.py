@@ -34,3 +34,10 @@ def test_what_would_cost_every_image_its_masks_or_allow_every_licence(options: s
 def test_a_training_of_a_round_that_no_table_holds_is_refused() -> None:
     with pytest.raises(ValueError, match="--round is -1; it must be between"):
         parse(["train", "scenes", "--round", "-1"])
+
+
+@pytest.mark.parametrize("command", ["train scenes", "audit data", "evaluate edges --data photos"])
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_no_generator_takes_is_refused(command: str, seed: int) -> None:
+    with pytest.raises(ValueError, match=rf"--seed is {seed}; it must be between 0 and 9223372036854775807"):
+        parse([*command.split(), "--seed", str(seed)])

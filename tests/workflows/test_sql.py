@@ -120,6 +120,8 @@ def test_what_lies_in_lists_and_structs_is_plain_too(engine: Engine, dataset: st
     assert row["numbers"] == [1.0, None]
     assert row["found"]["all"] == [row["found"]["rle"]]
     assert not row["found"]["rle"].startswith("b'")
+    (line,) = csv.DictReader(io.StringIO(engine("sql", dataset, query, "--format", "csv").out))
+    assert {name: json.loads(text) for name, text in line.items()} == row
 
 
 def test_sums_and_decimals_are_numbers(engine: Engine, dataset: str) -> None:
@@ -128,7 +130,7 @@ def test_sums_and_decimals_are_numbers(engine: Engine, dataset: str) -> None:
         {"masks": 1, "found": {"all": 1}, "half": 2.5}
     ]
     (row,) = csv.DictReader(io.StringIO(engine("sql", dataset, query, "--format", "csv").out))
-    assert row == {"masks": "1", "found": "{'all': 1}", "half": "2.50"}
+    assert row == {"masks": "1", "found": '{"all": 1}', "half": "2.50"}
     head, shown = engine("sql", dataset, "SELECT sum(n_masks) AS masks FROM outcomes").out.splitlines()
     assert (head, shown) == ("masks", "    1")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workflows.option_values import Dataset
+from workflows.option_values import Dataset, require_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,10 @@ class AuditConfig:
     """Of the samples."""
 
     def __post_init__(self) -> None:
-        for name in ("images", "pictures", "seed"):
+        for name in ("images", "pictures"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name} is {getattr(self, name)}; it must be 0 or more")
+        require_seed(self.seed)
         for name in ("duplicate_iou", "target", "target_iou"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must lie in 0 to 1")

@@ -10,7 +10,7 @@ from tyro.conf import subcommand
 
 from sam_core.templates import PLAIN, require_templates
 from workflows.images import MAX_PIXELS
-from workflows.option_values import require_positive
+from workflows.option_values import require_positive, require_seed
 
 WORK_FIELDS = ("out", "data", "model", "image_folder", "workers", "threads", "shard_size", "device", "max_pixels")
 """Fields that do not decide what is measured, or that the evaluation's identity names by content."""
@@ -45,8 +45,7 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "limit", "workers", "threads", "shard_size", "max_pixels")
-        if self.seed < 0:
-            raise ValueError(f"--seed is {self.seed}; it must be 0 or more")
+        require_seed(self.seed)
 
     def measured(self) -> dict[str, object]:
         """The values that decide what is measured, beside the model, the data and the device."""

@@ -18,10 +18,11 @@ from sam_core.presets import did_you_mean
 from sam_core.recipes import recipe
 from sam_core.training.presets import train_preset
 from schemas.tables import Stage
+from workflows.option_values import HIGHEST_SEED
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=HIGHEST_SEED)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PolicyName = Literal["random", "least_covered", "most_uncertain", "most_diverse"]

@@ -97,9 +97,19 @@ def place_of(text: str) -> str:
 def _weighted(text: str) -> tuple[str, float]:
     """`name=weight` or `name`; a path that has such a form is taken as it is."""
     match = _WEIGHTED.fullmatch(text)
-    if match is None or (not text.startswith(S3_SCHEME) and Path(text).exists()):
+    if match is None or _lies_there(text):
         return _plain(text), 1.0
     return _plain(match[1]), float(match[2])
+
+
+def _lies_there(place: str) -> bool:
+    """Whether a place that ends as a weight does is one: folders of partitions are called `fold=1`."""
+    if not place.startswith(S3_SCHEME):
+        return Path(place).exists()
+    try:
+        return next(iter(open_store(place).list()), None) is not None
+    except PermissionError:  # a single JSON can be read without leave to list
+        return False
 
 
 def _plain(name: str) -> str:

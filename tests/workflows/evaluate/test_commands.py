@@ -21,7 +21,7 @@ def test_refusals() -> None:
         FairnessConfig(data=("x",), draws=0)
     with pytest.raises(ValueError, match="--draws is 0; it must be positive"):
         TextConfig(data=("x",), clip="c", draws=0)
-    with pytest.raises(ValueError, match="--seed is -1; it must be 0 or more"):
+    with pytest.raises(ValueError, match="--seed is -1; it must be between 0 and"):
         SinglePointConfig(data=("x",), seed=-1)
 
 

@@ -60,6 +60,7 @@ def test_a_file_becomes_a_plan(tmp_path: Path) -> None:
         ({"detector": {"fit": {"width": 12}}}, "multiple of 8"),
         ({"stages": [{"stage": "assisted_manual", "rounds": 10**12}]}, "stages[0].rounds: input should be less than"),
         ({"seed": -1}, "e.yaml: seed: input should be greater than or equal to 0, not -1"),
+        ({"seed": 2**63}, "e.yaml: seed: input should be less than or equal to 9223372036854775807"),
         ({"training": {"seed": -1}}, "e.yaml: training.seed: input should be greater than or equal to 0"),
         ({"detector": {"fit": {"seed": -1}}}, "seed is -1; it must be 0 or more"),
         ({"gate": {"least_gain": float("nan")}}, "gate.least_gain: input should be a finite number"),

@@ -269,7 +269,7 @@ def test_counts_are_positive(name: str) -> None:
 
 
 def test_a_seed_is_not_negative() -> None:
-    with pytest.raises(ValueError, match="--seed is -1; it must be 0 or more"):
+    with pytest.raises(ValueError, match="--seed is -1; it must be between 0 and"):
         TrainCommand(sources=("scenes",), seed=-1)
 
 

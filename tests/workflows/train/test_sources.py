@@ -20,6 +20,7 @@ from tests.workflows.train.conftest import picture, small_config
 from workflows.evaluate.truth import open_set, read_image, read_masks
 from workflows.originals import MOVED
 from workflows.sql import connect
+from workflows.storage import open_store
 from workflows.train.left_out import UnreadableError
 from workflows.train.samples import Sampler, numbers_of, photographs
 from workflows.train.sources import is_data_set, open_sources
@@ -55,6 +56,16 @@ def test_one_spelling_of_a_place(labelled: Path, monkeypatch: pytest.MonkeyPatch
     assert {source.name for source in spelt} == {"labelled"}
     with pytest.raises(ValueError, match="labelled is named twice"):
         open_sources(("labelled", "labelled/"), need_masks=True)
+
+
+def test_a_prefix_that_ends_as_a_weight_does_is_a_place(labelled: Path, bucket: str) -> None:
+    """Folders of partitions are called so."""
+    store = open_store(f"s3://{bucket}")
+    for path in filter(Path.is_file, labelled.rglob("*")):
+        store.put(f"fold=1/{path.relative_to(labelled)}", path.read_bytes())
+    texts = (f"s3://{bucket}/fold=1", f"s3://{bucket}/fold=1=2")
+    opened = [open_sources((text,), need_masks=True)[0] for text in texts]
+    assert [(source.name, source.weight, len(source)) for source in opened] == [(texts[0], 1, 6), (texts[0], 2, 6)]
 
 
 def test_a_folder_called_scenes_is_a_folder(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
