@@ -17,6 +17,7 @@ from itertools import chain, islice
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sam_core.ahead import begun, early
 from sam_core.geometry import Frame, check_image
@@ -28,7 +29,9 @@ from sam_core.masks.candidates import KEPT, Candidates, Ledger, Measures, concat
 from sam_core.masks.crops import Crop, crop_plan
 from sam_core.masks.nms import nms
 from sam_core.masks.select import judge_measures, judge_predicted_iou
+from sam_core.model.image_encoder import ImageEncoder, ImageFeatures
 from sam_core.model.sam import Sam
+from sam_core.model.window_memory import WindowMemory
 from sam_core.predict import encode
 from sam_core.prompting import AbsorbedPrompter, PlainPrompter, Points, Prompter
 from sam_core.recipes import Recipe
@@ -69,7 +72,7 @@ class _AskedCrop:
 
 
 class MaskGenerator:
-    """Generates the masks of one image after another; keeps nothing between images.
+    """Generates the masks of one image after another; keeps nothing between images but what padding becomes.
 
     sam               the model, on the device where it is to run
     recipe            what is asked of the model and which of its masks are kept
@@ -103,6 +106,9 @@ class MaskGenerator:
         self.sam = sam
         self.recipe = recipe
         self.points_per_batch = points_per_batch or (_batch_on_cpu(sam) if fast_on_cpu else PLAIN_BATCH)
+        self._encoder: Callable[[Tensor], ImageFeatures] = sam.image_encoder
+        if fast_on_cpu and isinstance(sam.image_encoder, ImageEncoder):
+            self._encoder = WindowMemory(sam.image_encoder)
         self._prompter: Callable[..., Prompter] = PlainPrompter if exact_reference else AbsorbedPrompter
         self._measure: Callable[..., Measures] = kernels.measure if fast_on_cpu else plain.measure
         self._threads = threads or torch.get_num_threads()
@@ -159,7 +165,7 @@ class MaskGenerator:
     def _encode(self, image: NDArray[np.uint8], crop: Crop) -> _EncodedCrop:
         ledger = Ledger()
         with self._precision(), ledger.timed("encode"):
-            embedding = encode(self.sam, [image], crop_boxes=[crop.box])
+            embedding = encode(self.sam, [image], crop_boxes=[crop.box], encoder=self._encoder)
             return _EncodedCrop(crop, self._prompter(self.sam, embedding), embedding.frames[0], ledger)
 
     def _ask(self, crop: Future[_EncodedCrop], lanes: Executor) -> _AskedCrop:

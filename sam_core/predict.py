@@ -38,12 +38,17 @@ class ImageEmbedding:
 
 @torch.no_grad()
 def encode(
-    sam: Sam, images: Sequence[NDArray[np.uint8]], *, crop_boxes: Sequence[tuple[int, int, int, int]] | None = None
+    sam: Sam,
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    crop_boxes: Sequence[tuple[int, int, int, int]] | None = None,
+    encoder: Callable[[Tensor], ImageFeatures] | None = None,
 ) -> ImageEmbedding:
     """Encodes a batch of images, or one crop of each.
 
     images: uint8 RGB [H, W, 3], of any sizes. crop_boxes: x0, y0, x1, y1 in the original frame, end exclusive, one per
-    image; repeat an image to take several crops of it. Raises ValueError for anything else.
+    image; repeat an image to take several crops of it. encoder: another way to compute what the model's own does.
+    Raises ValueError for anything else.
     """
     if not len(images):
         raise ValueError("there is no image to encode")
@@ -55,7 +60,7 @@ def encode(
     side = sam.config.image_size
     frames = [frame_of(x.shape[:2], image_size=side, crop_box=box) for x, box in zip(images, boxes, strict=True)]
     inputs = [model_input(x, frame, sam.pixel_mean, sam.pixel_std) for x, frame in zip(images, frames, strict=True)]
-    return ImageEmbedding(sam.image_encoder(torch.stack(inputs)), tuple(frames))
+    return ImageEmbedding((encoder or sam.image_encoder)(torch.stack(inputs)), tuple(frames))
 
 
 Look = Callable[[Box], ImageEmbedding]

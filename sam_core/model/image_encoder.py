@@ -3,6 +3,8 @@
 Structure and parameter names are those of `modeling/image_encoder.py` in the released code.
 """
 
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 import torch
@@ -61,6 +63,17 @@ class Block(nn.Module):
         return x
 
 
+Through = Callable[[Sequence[nn.Module], Tensor], Tensor]
+"""A way through some blocks: tokens [B, h, w, C] -> [B, h, w, C]."""
+
+
+def in_turn(blocks: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """One block after another."""
+    for block in blocks:
+        x = block(x)
+    return x
+
+
 class ImageEncoder(nn.Module):
     """Images to features, trainable and usable alike: no hidden `no_grad`."""
 
@@ -78,13 +91,16 @@ class ImageEncoder(nn.Module):
         )
         self._initialise()
 
-    def forward(self, images: Tensor) -> ImageFeatures:
-        """Normalised and padded images [B, 3, S, S] -> features, the embedding being [B, out_chans, S/16, S/16]."""
+    def forward(self, images: Tensor, windowed: Through = in_turn) -> ImageFeatures:
+        """Normalised and padded images [B, 3, S, S] -> features, the embedding being [B, out_chans, S/16, S/16].
+
+        windowed: another way through the blocks before the first global one.
+        """
         x, fine = self.patch_embed(images)
         if self.pos_embed is not None:
             x = x + resize_absolute_table(self.pos_embed, x.shape[1], x.shape[2])
-        for block in self.blocks:
-            x = block(x)
+        first = [*takewhile(lambda block: block.window_size, self.blocks)]
+        x = in_turn(list(self.blocks)[len(first) :], windowed(first, x))
         return ImageFeatures(self.neck(x.permute(0, 3, 1, 2)), fine)
 
     def _initialise(self) -> None:
