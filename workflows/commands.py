@@ -12,6 +12,7 @@ from schemas.layout import checked_name
 from workflows.images import MAX_PIXELS
 from workflows.option_values import (
     Dataset,
+    Several,
     Source,
     require_at_most_a_year,
     require_positive,
@@ -65,7 +66,7 @@ class GenerateConfig:
     """CPU cores per worker; 2 without GPUs, a fair share of the cores with them."""
     shard_size: int | None = None
     """Images per shard, which is written at once and repeated after a failure; grows with the source if not given."""
-    licences: tuple[str, ...] = ()
+    licences: Several = ()
     """Only images under these licences, by every place that states one; * stands for anything; all when not given."""
     max_pixels: int = MAX_PIXELS
     """Larger images become error rows before they are decoded."""
@@ -211,7 +212,7 @@ class PlanConfig:
 class TrainCommand:
     """Train a model; the same command again goes on where it stopped, and finished runs are only shown."""
 
-    sources: Positional[Annotated[tuple[str, ...], arg(metavar="SOURCE [SOURCE ...]", help=_TRAINING_SOURCES)]]
+    sources: Positional[Annotated[Several, arg(metavar="SOURCE [SOURCE ...]", help=_TRAINING_SOURCES)]]
     preset: Annotated[str, arg(help=_TRAINING_PRESETS)] = "fine_tune"
     out: str | None = None
     """Data set that gets checkpoints and model; the first source that is a data set when not given."""

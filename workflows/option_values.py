@@ -5,6 +5,13 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+
+def _shown(default: str) -> str:
+    """What help says of a default: nothing where none of several values is meant."""
+    return f"(default: {default})" if default else ""
+
+
+Several = Annotated[tuple[str, ...], arg(help_behavior_hint=_shown)]
 Source = Positional[Annotated[str, arg(metavar="SOURCE")]]
 Dataset = Positional[Annotated[str, arg(metavar="DATASET")]]
 Out = Positional[Annotated[str, arg(metavar="OUT")]]

@@ -328,7 +328,9 @@ def test_every_subcommand_has_help_and_a_runner(known: Subcommand, capsys: pytes
     with pytest.raises(SystemExit) as caught:
         parse([known.name, "--help"])
     assert caught.value.code == 0
-    shown = " ".join(re.findall(r"[\w.-]+", capsys.readouterr().out))
+    told = capsys.readouterr().out
+    assert "(default: )" not in told
+    shown = " ".join(re.findall(r"[\w.-]+", told))
     assert " ".join(re.findall(r"[\w.-]+", (known.config.__doc__ or "").split(":")[0])) in shown
     (argument,) = inspect.signature(known.load()).parameters.values()
     assert argument.annotation == known.config.__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workflows.option_values import Dataset, require_seed
+from workflows.option_values import Dataset, Several, require_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,13 +13,13 @@ class AuditConfig:
 
     dataset: Dataset
     """DATASET, a local folder or s3://bucket/prefix; or DATASET@RUN, or DATASET@annotations for masks by people."""
-    against: tuple[str, ...] = ()
+    against: Several = ()
     """Reference data sets to show beside it: data sets as above, or COCO or LVIS JSON files."""
     out: str = "audit.html"
     """The page to write."""
     json: str | None = None
     """Write the numbers of the page here as well."""
-    licence: tuple[str, ...] = ()
+    licence: Several = ()
     """Audit only images whose licence fits one of these patterns, such as "CC BY*"; capitals do not matter."""
     images: int = 5_000
     """Images whose masks are looked at for shape, coverage and duplicates; counts and sizes are of all images."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workflows.images import MAX_PIXELS
-from workflows.option_values import Dataset, Out, Source, require_positive
+from workflows.option_values import Dataset, Out, Several, Source, require_positive
 
 Format = Literal["sa1b", "coco", "lvis", "huggingface", "imagefolder", "webdataset", "labels"]
 Kind = Literal["auto", "sa1b", "coco", "label-studio", "cvat"]
@@ -25,7 +25,7 @@ class ExportConfig:
     """sa1b (one JSON per image), coco, lvis, huggingface (Parquet), imagefolder, webdataset (tar) or labels (PNG)."""
     where: str = "true"
     """SQL condition on the columns of `masks`, such as "predicted_iou > 0.9 AND area > 100"."""
-    licences: tuple[str, ...] = ()
+    licences: Several = ()
     """Only images under these licences; * stands for anything, case does not count. All images when not given."""
     distinct: bool = False
     """Leave out masks that `sam-engine relate` found to be duplicates of better ones."""

@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from sam_core.templates import PLAIN, require_templates
 from workflows.images import MAX_PIXELS
-from workflows.option_values import Dataset, require_positive
+from workflows.option_values import Dataset, Several, require_positive
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -22,9 +22,9 @@ class SegmentConfig:
     """A picture: a local path or s3://bucket/key."""
     text: str | None = None
     """What to find, such as "a wheel"; needs --clip and a model that was trained with text prompts."""
-    point: tuple[str, ...] = ()
+    point: Several = ()
     """X,Y on the object, px of the upright image; more of them may follow."""
-    background: tuple[str, ...] = ()
+    background: Several = ()
     """X,Y beside the object; more of them may follow."""
     box: str | None = None
     """X0,Y0,X1,Y1 around the object."""
