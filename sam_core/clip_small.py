@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sam_core.clip_transformers import TransformersClip, without_progress
+from sam_core.clip_transformers import TransformersClip, quietly
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -72,7 +72,7 @@ def save_clip(clip: TransformersClip, folder: Path) -> None:
     clip.tokenizer.save_pretrained(folder)
     pixels = {"image_mean": clip.mean, "image_std": clip.std}
     (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
-    with without_progress():
+    with quietly():
         clip.model.save_pretrained(folder)
 
 

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-"""RGB in 0..1, where a folder does not say otherwise in preprocessor_config.json."""
+"""RGB in 0..1, where a folder does not say otherwise."""
 BATCH = 256
 """Crops and texts that go through at once."""
 _GET_ONE = (
-    "get one on a machine that reaches the hub with `hf download openai/clip-vit-large-patch14-336 --local-dir FOLDER`"
+    "get one on a machine that reaches the hub with `hf download openai/clip-vit-large-patch14 --local-dir FOLDER`"
 )
+_REWRITE = "from transformers import CLIPModel; CLIPModel.from_pretrained('.').save_pretrained('.')"
 
 
 class ClipError(ValueError):
@@ -144,13 +145,19 @@ def load_clip(folder: str | Path, *, device: torch.device | str = "cpu") -> Tran
     except ModuleNotFoundError as error:
         raise ClipError(f"text prompts need {error.name}: pip install 'sam-data-engine[text]'") from error
     try:
-        with without_progress():
-            model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+        with quietly():
+            model, found = CLIPModel.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever the library trips over
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ClipError(f"{folder}: this CLIP cannot be read: {reason}") from error
-    pixels = _json(folder / "preprocessor_config.json")
+    if missing := sorted(found["missing_keys"]):  # for which the library draws numbers at random
+        raise ClipError(
+            f"{folder}: this CLIP lacks {len(missing)} of its weights, such as {missing[0]}; fetch it again"
+        )
+    pixels = _pixels(folder)
     return TransformersClip(
         model.to(device).eval(),
         tokenizer,
@@ -162,15 +169,17 @@ def load_clip(folder: str | Path, *, device: torch.device | str = "cpu") -> Tran
 
 
 @contextmanager
-def without_progress() -> Iterator[None]:
-    """The library's progress bars are switched off inside: it loads and saves in a second."""
+def quietly() -> Iterator[None]:
+    """The library's progress bars and reports are switched off inside: it loads and saves in a second."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
 
@@ -193,9 +202,17 @@ def _weights(folder: Path) -> list[Path]:
         raise ClipError(f"{folder} holds no CLIP: config.json {f'says {kind!r}' if kind else 'is missing'}; {_GET_ONE}")
     found = sorted(folder.glob("*.safetensors"))
     if not found:
-        pickled = " (weights of other formats are not read)" if list(folder.glob("*.bin")) else ""
-        raise ClipError(f"{folder} has no *.safetensors with the weights{pickled}; {_GET_ONE}")
+        pickled = list(folder.glob("*.bin"))
+        way_out = f'*.bin is not read: write it anew there by `python -c "{_REWRITE}"`' if pickled else _GET_ONE
+        raise ClipError(f"{folder} has no *.safetensors with the weights; {way_out}")
     return found
+
+
+def _pixels(folder: Path) -> dict[str, Any]:
+    """What a folder says of mean and deviation: in a file of their own or, as newer versions of the library write a
+    whole processor, in that one's."""
+    whole = _json(folder / "processor_config.json").get("image_processor")
+    return _json(folder / "preprocessor_config.json") or (whole if isinstance(whole, dict) else {})
 
 
 def _json(path: Path) -> dict[str, Any]:

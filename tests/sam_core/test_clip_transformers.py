@@ -1,7 +1,10 @@
 """CLIP out of a folder: the library's own embeddings, attention to the object, long and empty texts, refusals."""
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
 from sam_core.clip_transformers import CLIP_MEAN, ClipError, TransformersClip, clip_sha256, load_clip
 from sam_core.model.checkpoint import file_sha256
@@ -126,6 +130,13 @@ def _damaged(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
 
 
+def _renamed(folder: Path) -> None:
+    """As in the files of other libraries."""
+    weights = load_file(folder / "model.safetensors")
+    named = {f"visual.{name}": tensor for name, tensor in weights.items()}
+    save_file(named, folder / "model.safetensors", {"format": "pt"})
+
+
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
@@ -133,8 +144,9 @@ def _damaged(folder: Path) -> None:
         (_forget_config, "holds no CLIP: config.json is missing"),
         (_other_kind, "holds no CLIP: config.json says 'bert'"),
         (_no_json, "is no JSON"),
-        (_pickled, r"has no \*.safetensors with the weights \(weights of other formats are not read\)"),
+        (_pickled, r"has no \*.safetensors with the weights; \*.bin is not read: write it anew there by `python -c "),
         (_damaged, "this CLIP cannot be read"),
+        (_renamed, "this CLIP lacks 62 of its weights, such as logit_scale; fetch it again"),
     ],
 )
 def test_what_is_no_clip_is_refused_in_one_line(
@@ -148,8 +160,36 @@ def test_what_is_no_clip_is_refused_in_one_line(
 
 
 def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(ClipError, match="hf download openai/clip-vit-large-patch14-336"):
+    """Of a CLIP whose weights are released as safetensors: the one of 336 px is pickled, and would be refused."""
+    with pytest.raises(ClipError, match="hf download openai/clip-vit-large-patch14 --local-dir"):
         load_clip(tmp_path / "nowhere")
+
+
+def test_pickled_weights_are_read_once_written_anew_as_it_is_said(folder: Path, tmp_path: Path) -> None:
+    pickled = tmp_path / "pickled"
+    shutil.copytree(folder, pickled)
+    torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
+    (pickled / "model.safetensors").unlink()
+    with pytest.raises(ClipError) as caught:
+        load_clip(pickled)
+    found = re.search('python -c "(.*)"', str(caught.value))
+    assert found
+    assert found[1] in (Path(__file__).parents[2] / "docs" / "text.md").read_text()
+    subprocess.run([sys.executable, "-c", found[1]], cwd=pickled, check=True, capture_output=True)
+    torch.testing.assert_close(
+        load_clip(pickled).embed_texts(["red"]).vectors, load_clip(folder).embed_texts(["red"]).vectors
+    )
+
+
+def test_what_older_releases_hold_beside_the_weights_is_passed_over(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder, tmp_path / "old")
+    weights = load_file(tmp_path / "old" / "model.safetensors")
+    weights |= {"text_model.embeddings.position_ids": torch.arange(8)[None], "other": torch.zeros(1)}
+    save_file(weights, tmp_path / "old" / "model.safetensors", {"format": "pt"})
+    load_clip(tmp_path / "old")
+    assert capfd.readouterr().err == ""
 
 
 def test_the_hash_of_several_files_depends_on_each(tmp_path: Path) -> None:
@@ -158,6 +198,16 @@ def test_the_hash_of_several_files_depends_on_each(tmp_path: Path) -> None:
     both = clip_sha256([tmp_path / "a", tmp_path / "b"])
     assert both not in (file_sha256(tmp_path / "a"), file_sha256(tmp_path / "b"))
     assert both != clip_sha256([tmp_path / "b", tmp_path / "a"])
+
+
+def test_pixels_are_those_of_a_whole_processor_as_newer_versions_write_it(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "new")
+    of_pixels = tmp_path / "new" / "preprocessor_config.json"
+    whole = {"image_processor": json.loads(of_pixels.read_text()), "processor_class": "CLIPProcessor"}
+    of_pixels.unlink()
+    (tmp_path / "new" / "processor_config.json").write_text(json.dumps(whole))
+    clip = load_clip(tmp_path / "new")
+    assert (clip.mean, clip.std) == ((0.5,) * 3, (0.25,) * 3)
 
 
 def test_a_folder_that_says_nothing_of_pixels_has_those_of_clip(folder: Path, tmp_path: Path) -> None:
