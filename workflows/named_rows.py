@@ -34,14 +34,14 @@ class NamedRows:
             )
         self.key = found
         texts = ("" if name is None else str(name) for name in self.table[found].to_pylist())
-        self.names = [_full(name) if found == "uri" else name for name in texts]
+        self.names = [full_address(name) if found == "uri" else name for name in texts]
         self._by_name: dict[str, list[int]] = defaultdict(list)
         for number, name in enumerate(self.names):
             self._by_name[name].append(number)
 
     def find(self, uri: str) -> list[int]:
         """Numbers of the rows that name an image, in order."""
-        return sorted(number for name in _endings(_full(uri)) for number in self._by_name.get(name, ()))
+        return sorted(number for name in _endings(full_address(uri)) for number in self._by_name.get(name, ()))
 
 
 def read_table(path: str) -> pa.Table:
@@ -93,6 +93,6 @@ def _endings(uri: str) -> Iterator[str]:
         yield uri
 
 
-def _full(uri: str) -> str:
+def full_address(uri: str) -> str:
     """A URI as only one spelling of it is: absolute, without `..`."""
     return uri if uri.startswith(S3_SCHEME) else os.path.normpath(Path(uri).absolute())

@@ -4,8 +4,8 @@ Pictures in which nothing is to be blurred keep their bytes; the others are writ
 they were JPEG, else as PNG. A new picture is named by its own bytes, so no other one ever takes its place. A page of
 pictures is done when its part of the record is there and leaves none out; where pages end follows from names, so that
 pictures that are added change their own pages alone. In the end the parts become
-`protected.parquet`, which is a source for `ingest` and `generate`. A folder belongs to one way of blurring, which
-`protect.json` says.
+`protected.parquet`, which is a source for `ingest` and `generate`. A folder belongs to one source and one way of
+blurring it, which `protect.json` says: the record of another source would take the place of the first one's.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from PIL import Image
 from schemas.ids import canonical_json, content_hash, image_id_of_hash
 from workflows.failures import is_of_the_machine, one_line, tell_denied, tell_left_out
 from workflows.images import ImageError, byte_limit, decode, has_more_frames, read_header
+from workflows.named_rows import full_address
 from workflows.progress import Progress
 from workflows.protect.blur import Region, blur
 from workflows.protect.commands import ProtectConfig
@@ -155,21 +156,21 @@ def _apart(references: Iterable[ImageRef], out: str) -> Iterator[ImageRef]:
 
 
 def _settle(store: Store, way: dict[str, object]) -> None:
-    """Note how a folder's pictures are blurred. Raises ValueError when they were blurred in another way before."""
+    """Note whose pictures a folder holds and how they are blurred. Raises ValueError when that was another before."""
     mine = canonical_json(way).encode()
     if store.put_if_absent(SETTINGS_KEY, mine) != mine:
         raise ValueError(
-            f"{store.root} holds pictures that were blurred in another way (its {SETTINGS_KEY} says how); "
-            "choose another folder"
+            f"{store.root} holds pictures of another source, or that were blurred in another way (its {SETTINGS_KEY} "
+            "says of which, and how); choose another folder"
         )
 
 
 def _way(blurrer: Blurrer) -> dict[str, object]:
-    """What finds regions, and what blurs them."""
+    """Whose pictures they are, what finds regions, and what blurs them."""
     config = blurrer.config
     table = hashlib.sha256(read_manifest(config.boxes)).hexdigest() if config.boxes else ""
-    how = {"min_score": config.min_score, "margin": config.margin, "max_pixels": config.max_pixels}
-    return {"by": blurrer.name, "table": table, **how}
+    how = {"min_score": config.min_score, "margin": config.margin}
+    return {"source": full_address(config.source).rstrip("/"), "by": blurrer.name, "table": table, **how}
 
 
 def _write_pages(blurrer: Blurrer, references: Iterable[ImageRef], way: dict[str, object]) -> Iterator[str]:

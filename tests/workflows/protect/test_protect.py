@@ -129,6 +129,34 @@ def test_no_picture_takes_the_place_of_a_blurred_one(engine: Engine, pictures: P
         assert content_hash((out / str(row["uri"])).read_bytes()) == row["sha256"]
 
 
+def test_the_record_of_one_source_does_not_take_the_place_of_anothers(
+    engine: Engine, pictures: Path, tmp_path: Path, red_detector: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(pictures, tmp_path / "more")
+    out = tmp_path / "out"
+    assert engine("protect", pictures, out, "--detector", red_detector).status == 0
+    before = rows_in(out)
+    other = engine("protect", tmp_path / "more", out, "--detector", red_detector)
+    assert (other.status, "holds pictures of another source" in other.err) == (2, True)
+    assert rows_in(out) == before
+    monkeypatch.chdir(tmp_path)
+    for spelling in ("pictures", "./pictures/"):
+        assert engine("protect", spelling, out, "--detector", red_detector).status == 0
+    assert rows_in(out) == before
+
+
+def test_pictures_that_were_too_large_are_done_with_a_higher_limit(
+    engine: Engine, pictures: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (8, 8)).save(pictures / "small.png")
+    (tmp_path / "boxes.csv").write_text("file_name,x,y,w,h\nsmall.png,1,1,5,5\n")
+    command = ("protect", pictures, tmp_path / "out", "--boxes", tmp_path / "boxes.csv")
+    assert engine(*command, "--max-pixels", "1000").status == 1
+    assert sorted(record(tmp_path / "out")) == ["small.png"]
+    assert engine(*command).status == 0
+    assert len(record(tmp_path / "out")) == 4
+
+
 def test_pictures_that_sort_early_leave_most_of_the_others_done(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
