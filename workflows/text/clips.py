@@ -9,7 +9,8 @@ from typing import Protocol
 from sam_core.clip import Clip, require_clip
 from sam_core.clip_transformers import ClipError, load_clip
 from sam_core.model.checkpoint import LoadedModel
-from schemas.ids import model_id
+
+_ID_DIGITS = 12
 
 
 class ClipSource(Protocol):
@@ -38,7 +39,7 @@ class ClipFiles:
     @property
     def clip_id(self) -> str:
         """See ClipSource."""
-        return model_id(self.name, self.sha256)
+        return clip_id(self.name, self.sha256)
 
     def load(self, *, device: str = "cpu") -> Clip:
         """See ClipSource."""
@@ -46,6 +47,11 @@ class ClipFiles:
         if clip.sha256 != self.sha256:
             raise ClipError(f"{self.folder} on this machine is not the CLIP that the work began with")
         return clip
+
+
+def clip_id(name: str, sha256: str) -> str:
+    """Name of a CLIP, which is that of its folder and may be any, and the first digits of its hash."""
+    return f"{name}-{sha256[:_ID_DIGITS]}"
 
 
 def find_clip(folder: str, model: LoadedModel | None = None) -> ClipFiles:

@@ -39,7 +39,7 @@ from workflows.images import decode as decode_image
 from workflows.models import checkpoint_here
 from workflows.report.overlays import overlay
 from workflows.storage import S3_SCHEME, TooLargeError, write_file
-from workflows.text.clips import cut_off, open_clip
+from workflows.text.clips import clip_id, cut_off, open_clip
 from workflows.text.commands import SegmentConfig
 from workflows.uris import UriReader
 
@@ -209,7 +209,7 @@ def _document(
         "height": height,
         "width": width,
         "model": model_id(model.name, model.sha256),
-        "clip": model_id(clip.name, clip.sha256) if clip else None,
+        "clip": clip_id(clip.name, clip.sha256) if clip else None,
         "text": config.text,
         "templates": list(config.templates) if config.text is not None else None,
         "points": [[*xy, label] for xy, label in zip(spots.points.tolist(), spots.labels.tolist(), strict=True)],

@@ -16,6 +16,8 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from sam_core.answers import answer
+from sam_core.clip import clip_metadata
+from sam_core.clip_transformers import load_clip
 from sam_core.closer import look_closer
 from sam_core.geometry import uncrop
 from sam_core.model.checkpoint import load_model, save_model
@@ -23,8 +25,9 @@ from sam_core.model.sam import Sam
 from sam_core.predict import Prompts, encode, look_at
 from sam_core.presets import vit_test, with_text
 from tests.fake_clip import FakeClip
+from tests.small_clip import write_small_clip
 from tests.workflows.conftest import Engine, save_photos
-from workflows.text.clips import open_clip
+from workflows.text.clips import find_clip, open_clip
 from workflows.text.commands import SegmentConfig
 
 
@@ -135,6 +138,18 @@ def test_templates_count_and_a_long_text_is_said_to_be_cut(
     ran = engine(*command, "--text", "one two three four five six seven")
     assert ran.status == 0
     assert "is longer than the 8 tokens that this CLIP reads; its end was left out" in ran.err
+
+
+def test_a_clip_in_a_folder_of_any_name(engine: Engine, picture: Path, tmp_path: Path) -> None:
+    """It is no model of a data set, whose name is part of a path."""
+    folder = write_small_clip(tmp_path / "my clip (v2)")
+    clip = load_clip(folder)
+    sam = Sam(with_text(vit_test(), clip.width))
+    save_model(sam, tmp_path / "text.safetensors", clip_metadata(clip))
+    words = ("--text", "red", "--clip", folder, "--model", tmp_path / "text.safetensors")
+    ran = engine("segment", picture, *words, "--out", tmp_path / "m.png")
+    assert ran.status == 0, ran.err
+    assert written(tmp_path / "m.png")["clip"] == find_clip(str(folder)).clip_id == f"{folder.name}-{clip.sha256[:12]}"
 
 
 def test_refusals(
