@@ -138,6 +138,8 @@ class TransformersClip:
 
 def load_clip(folder: str | Path, *, device: torch.device | str = "cpu") -> TransformersClip:
     """The CLIP in a folder, in float32 and evaluation mode. Raises ClipError (one line) when there is none."""
+    if str(folder).startswith("s3://"):
+        raise ClipError(f"{folder}: a CLIP is read from disks; copy the folder to every machine that needs it")
     folder = Path(folder)
     weights = _weights(folder)
     try:

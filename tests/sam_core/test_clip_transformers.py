@@ -163,6 +163,8 @@ def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
     """Of a CLIP whose weights are released as safetensors: the one of 336 px is pickled, and would be refused."""
     with pytest.raises(ClipError, match="hf download openai/clip-vit-large-patch14 --local-dir"):
         load_clip(tmp_path / "nowhere")
+    with pytest.raises(ClipError, match="s3://bucket/clip: a CLIP is read from disks"):
+        load_clip("s3://bucket/clip")
 
 
 def test_pickled_weights_are_read_once_written_anew_as_it_is_said(folder: Path, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class TagConfig:
     dataset: Dataset
     """A local folder or s3://bucket/prefix."""
     words: str
-    """Text file with a word or phrase per line."""
+    """Text file with a word or phrase per line: a local path or s3://bucket/key."""
     clip: str
     """Folder of a CLIP, as transformers writes it."""
     templates: tuple[str, ...] = PLAIN

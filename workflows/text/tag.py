@@ -10,7 +10,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -37,7 +36,7 @@ from workflows.storage import open_store
 from workflows.stored_tables import get_table
 from workflows.text.clips import ClipSource, cut_off, find_clip
 from workflows.text.commands import TagConfig
-from workflows.uris import UriReader
+from workflows.uris import UriReader, read_manifest
 
 SHARPNESS = 100.0
 """Factor on cosines before the softmax; the largest that CLIP's own training allows (Radford et al. 2021, 2.5)."""
@@ -131,7 +130,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, asked: dict[str, object]) -> It
 def read_words(path: str) -> tuple[str, ...]:
     """The lines of a text file, each once. Raises ValueError or OSError (one line) when there are none."""
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()  # some editors put a mark before the text
+        lines = read_manifest(path).decode("utf-8-sig").splitlines()  # some editors put a mark before the text
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text in UTF-8") from error
     words = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))

@@ -17,7 +17,7 @@ from tests.fake_clip import COLOURS, FakeSource
 from tests.workflows.conftest import Engine
 from tests.workflows.report.data_sets import DataSet, done, run_record
 from workflows.sql import connect
-from workflows.storage import LocalStore
+from workflows.storage import LocalStore, open_store
 from workflows.text import tag as module
 from workflows.text.commands import TagConfig
 from workflows.text.tag import TagJob, TagWorker, on_ray, read_words, tag
@@ -196,7 +196,7 @@ def test_refusals(engine: Engine, coloured: Path, tmp_path: Path) -> None:
     DataSet(tmp_path / "empty")
     refused("no masks to name", tmp_path / "empty", "--words", words)
     refused("no run 'two'", coloured, "--words", words, "--run", "two")
-    refused("No such file", coloured, "--words", tmp_path / "gone.txt")
+    refused("gone.txt: no such file", coloured, "--words", tmp_path / "gone.txt")
     words.write_text("red\n \nred\n")
     refused("has 1 words; tagging chooses among at least two", coloured, "--words", words)
     with pytest.raises(ValueError, match="--top is 0; it must be positive"):
@@ -208,6 +208,14 @@ def test_a_mark_before_the_text_is_no_part_of_a_word(tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("red\ngreen\n", encoding="utf-8-sig")
     assert read_words(str(words)) == ("red", "green")
+
+
+def test_words_lie_in_a_bucket_too(bucket: str) -> None:
+    """Where a job on a cluster, which has a working directory of its own, can read them."""
+    open_store(f"s3://{bucket}").put("words.txt", "red\r\ngrün\r\n".encode())
+    assert read_words(f"s3://{bucket}/words.txt") == ("red", "grün")
+    with pytest.raises(FileNotFoundError, match=f"s3://{bucket}/gone.txt does not exist"):
+        read_words(f"s3://{bucket}/gone.txt")
 
 
 @pytest.mark.usefixtures("cluster")
