@@ -137,7 +137,7 @@ def _open(name: str, weight: float, *, need_masks: bool, crops: WantedCrops | No
     if not len(index) and crops:
         raise ValueError(
             f"{name}: no mask of {crops.min_area:,} px or more has crops that this CLIP embedded; run "
-            f"`sam-engine crops {shlex.quote(place_of(name))} --clip FOLDER` first"
+            f"`sam-engine crops {shlex.quote(place_of(name))} --clip FOLDER --min-area {crops.min_area}` first"
         )
     if not len(index):
         raise ValueError(f"{name}: {'no image with masks' if need_masks else 'no images'} to train on")

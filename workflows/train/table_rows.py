@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from schemas.layout import snapshot_key
+from schemas.rle import parse_runs
+from workflows.failures import tell_left_out
 from workflows.sizes import tell_unread
 from workflows.sql import connect, require_run
 from workflows.storage import open_store
@@ -37,6 +41,11 @@ _WITH_CROPS = """(
         WHERE clip_sha256 = '{clip}' AND area >= {least} GROUP BY ALL
     ) AS seen ON seen.mask_id = masks.mask_id AND seen.revision = {revision}
 )"""
+_WITHOUT_CROPS = """
+SELECT count(*) FROM (FROM {table} WHERE {where} AND area >= {least}) AS masks
+ANTI JOIN (FROM crops WHERE clip_sha256 = '{clip}') AS seen
+    ON seen.mask_id = masks.mask_id AND seen.revision = {revision}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +74,39 @@ def mask_rows(place: str, table: str, crops: WantedCrops | None) -> Iterator[dic
         store, key = open_store(place), snapshot_key(int(frozen[1]))
         if not store.exists(key):
             raise ValueError(f"{place}@{table}: no engine round of that number has frozen masks there")
-        connection.register("snapshot", get_table(store, key))
-    for source, where in _chosen(connection, place, table):
+        rows = get_table(store, key)
+        connection.register("snapshot", rows.append_column("area", pa.array(parse_runs(rows["rle"]).areas)))
+    chosen = _chosen(connection, place, table)
+    images = 0
+    for source, where in chosen:
         masks, vectors = (_with_crops(source, crops), _VECTORS) if crops else (source, "")
         listed = _OF_TABLE.format(table=masks, where=where, vectors=vectors)
         for row in connection.sql(listed).to_arrow_table().to_pylist():
+            images += 1
             yield index_row(**row)
+    if crops and images:  # else there is nothing to train on, which is said
+        _tell_without_crops(connection, place, chosen, crops)
 
 
 def _with_crops(table: str, crops: WantedCrops) -> str:
     """The table's masks that have embeddings, with them."""
+    return _WITH_CROPS.format(**_asked(table, crops))
+
+
+def _tell_without_crops(
+    connection: duckdb.DuckDBPyConnection, place: str, chosen: list[tuple[str, str]], crops: WantedCrops
+) -> None:
+    """Say how many masks have no embeddings yet, and are left out: `crops` was killed, or made for larger masks alone,
+    or they are newer."""
+    asked = (_WITHOUT_CROPS.format(**_asked(table, crops), where=where) for table, where in chosen)
+    if count := sum(connection.execute(sql).fetchall()[0][0] for sql in asked):
+        embeds = f"`sam-engine crops {shlex.quote(place)} --clip FOLDER --min-area {crops.min_area}` embeds them"
+        tell_left_out([f"{count:,} masks of {crops.min_area:,} px or more have no crops by this CLIP; {embeds}"])
+
+
+def _asked(table: str, crops: WantedCrops) -> dict[str, object]:
     revision = "0" if table == "masks" else "masks.revision"
-    return _WITH_CROPS.format(table=table, clip=crops.clip_sha256, revision=revision, least=crops.min_area)
+    return {"table": table, "clip": crops.clip_sha256, "revision": revision, "least": crops.min_area}
 
 
 def _chosen(connection: duckdb.DuckDBPyConnection, place: str, table: str) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,6 +20,9 @@ from sam_core.clip_transformers import load_clip
 from sam_core.masks.rle import encode
 from sam_core.model.checkpoint import load_model
 from sam_core.training.presets import text_nano
+from schemas.layout import annotations_key, snapshot_key
+from schemas.parquet import to_parquet_bytes
+from schemas.tables import ANNOTATIONS, SNAPSHOT
 from tests.small_clip import write_small_clip
 from tests.workflows.conftest import Engine
 from tests.workflows.report.data_sets import DataSet, done, photos, run_record
@@ -29,6 +33,7 @@ from workflows.crops.commands import CropsConfig
 from workflows.crops.job import draws_of, embed_crops
 from workflows.ray_session import Pool
 from workflows.sql import connect
+from workflows.storage import LocalStore
 from workflows.train.samples import Sampler
 from workflows.train.sources import open_sources
 from workflows.train.table_rows import WantedCrops
@@ -169,6 +174,43 @@ def test_what_training_reads(engine_here: Engine, data: DataSet, clip: Path) -> 
     larger = open_sources((str(data.root),), need_masks=True, crops=WantedCrops(sha256, 60))
     assert [len(masks) for masks in larger[0].index["rles"].to_pylist()] == [1]
     assert larger[0].sha256 != sources[0].sha256
+
+
+def test_masks_without_crops_are_said(
+    engine_here: Engine, data: DataSet, clip: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Training went on with the few that a killed command, or one for larger masks, had embedded."""
+    wanted = WantedCrops(load_clip(clip).sha256, 50)
+    assert engine_here("crops", data.root, "--clip", clip, "--min-area", "60").status == 0
+
+    def told(name: str) -> str:
+        open_sources((f"{data.root}{name}",), need_masks=True, crops=wanted)
+        return capfd.readouterr().err
+
+    way_out = f"`sam-engine crops {data.root} --clip FOLDER --min-area 50` embeds them"
+    for name in ("", "@masks", "@one"):
+        assert told(name) == f"left out: 2 masks of 50 px or more have no crops by this CLIP; {way_out}\n"
+    assert engine_here("crops", data.root, "--clip", clip, "--min-area", "50").status == 0
+    assert told("") == ""
+
+
+def test_a_mask_that_was_edited_since_has_no_crops(
+    engine: Engine, clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], engine_here: Engine
+) -> None:
+    data = tmp_path / "data"
+    assert engine("import", write_coco(tmp_path / "coco"), data).status == 0
+    assert engine_here("crops", data, "--clip", clip, "--min-area", "64").status == 0
+    (row, *_) = connect(str(data)).sql("FROM annotation_revisions WHERE area > 100").to_arrow_table().to_pylist()
+    edited = pa.Table.from_pylist([row | {"revision": 2, "session": "by-hand"}], ANNOTATIONS)
+    LocalStore(data).put(annotations_key("by-hand", 1), to_parquet_bytes(edited))
+    wanted = WantedCrops(load_clip(clip).sha256, 64)
+    frozen = pa.Table.from_pylist([row], SNAPSHOT)
+    LocalStore(data).put(snapshot_key(1), to_parquet_bytes(frozen))
+    capfd.readouterr()
+    open_sources((f"{data}@annotations",), need_masks=True, crops=wanted)
+    assert "left out: 1 masks of 64 px or more" in capfd.readouterr().err
+    open_sources((f"{data}@round-1",), need_masks=True, crops=wanted)  # which holds it as it was
+    assert capfd.readouterr().err == ""
 
 
 def test_refusals(engine_here: Engine, data: DataSet, clip: Path, tmp_path: Path) -> None:
