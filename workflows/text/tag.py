@@ -34,7 +34,7 @@ from workflows.report.scope import read_runs
 from workflows.sql import connect
 from workflows.storage import open_store
 from workflows.stored_tables import get_table
-from workflows.text.clips import ClipSource, cut_off, find_clip
+from workflows.text.clips import ClipSource, clip_id, cut_off, find_clip
 from workflows.text.commands import TagConfig
 from workflows.uris import UriReader, read_manifest
 
@@ -47,7 +47,8 @@ SELECT outcomes.run_id AS run_id, outcomes.shard AS shard,
     list(images.image_id ORDER BY images.image_id) AS image_ids, list(images.uris ORDER BY images.image_id) AS uris
 FROM outcomes JOIN images USING (image_id)
 LEFT JOIN (
-    SELECT run_id, image_id, count(*) AS masks FROM tags WHERE rank = 1 AND clip_id = $clip AND words_id = $words
+    SELECT run_id, image_id, count(*) AS masks FROM tags
+    WHERE rank = 1 AND ends_with(clip_id, $clip) AND words_id = $words
     GROUP BY run_id, image_id
 ) AS done ON done.run_id = outcomes.run_id AND done.image_id = outcomes.image_id
 WHERE outcomes.n_masks > 0 AND list_contains($runs, outcomes.run_id)
@@ -58,7 +59,7 @@ ORDER BY run_id, shard
 _IMAGES_PENDING = f"SELECT coalesce(sum(len(image_ids)), 0)::BIGINT FROM ({_PENDING})"
 _TALLY = """
 SELECT count(*), count(DISTINCT word) FROM tags
-WHERE rank = 1 AND clip_id = $clip AND words_id = $words AND list_contains($runs, run_id)
+WHERE rank = 1 AND ends_with(clip_id, $clip) AND words_id = $words AND list_contains($runs, run_id)
 """
 
 
@@ -104,7 +105,7 @@ def tag(config: TagConfig, *, pool: Pool) -> int:
         raise ValueError(f"{config.dataset}: no masks to name; `sam-engine generate` makes some")
     words, clip = read_words(config.words), find_clip(config.clip)
     listed = embed_words(words, clip, config)
-    asked: dict[str, object] = {"clip": clip.clip_id, "words": listed.words_id, "runs": runs}
+    asked: dict[str, object] = {"clip": _mark(clip), "words": listed.words_id, "runs": runs}
     ((pending,),) = connection.execute(_IMAGES_PENDING, asked).fetchall()
     job = TagJob(open_store(config.dataset).root, listed, clip, "cpu", config.threads or 2, config.max_pixels)
     left_out: list[str] = []
@@ -200,13 +201,18 @@ class TagWorker:
         except FileNotFoundError:
             return TAGS.empty_table()
         same_words = pc.equal(found["words_id"], self._job.words.words_id)
-        return found.filter(pc.and_(same_words, pc.equal(found["clip_id"], self._job.clip.clip_id)))
+        return found.filter(pc.and_(same_words, pc.ends_with(found["clip_id"], _mark(self._job.clip))))
 
     def _tags(self, image: StoredImage, masks: pa.Table) -> pa.Table:
         pixels = read_pixels(self._reader, image, max_pixels=self._job.max_pixels)
         with torch.inference_mode():
             crops = embed_masks(self._clip, pixels, masks["rle"].to_pylist())
         return tag_rows(masks, crops.numpy(), self._job.words, self._job.clip.clip_id)
+
+
+def _mark(clip: ClipSource) -> str:
+    """What a `clip_id` ends with: a CLIP is its hash, wherever its folder lies."""
+    return clip_id("", clip.sha256)
 
 
 def _is_named(masks: pa.Table, tags: pa.Table) -> bool:

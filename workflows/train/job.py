@@ -210,7 +210,8 @@ def _proposed(
     # Which source a sample is drawn from depends on their order; that of their names goes without saying.
     order = {} if list(data) == sorted(data) else {"order": list(data)}
     taught = {"teacher_sha256": teacher.sha256} if teacher else {}
-    decided = ids.canonical_json({"config": json.loads(json.dumps(asdict(config))), "data": data} | order | taught)
+    unnamed = replace(config, clip_name="")  # a CLIP is its hash, wherever its folder lies
+    decided = ids.canonical_json({"config": json.loads(json.dumps(asdict(unnamed))), "data": data} | order | taught)
     return TrainingRecord(
         run_id=ids.run_id(start.sha256 if start else NO_WEIGHTS, decided, name=command.run),
         name=command.run,

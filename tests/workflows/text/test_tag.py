@@ -115,6 +115,19 @@ def test_again_does_nothing_and_other_words_replace(config: TagConfig, tmp_path:
     assert ask(config, "SELECT DISTINCT word FROM tags ORDER BY 1") == [("green",), ("yellow",)]
 
 
+def test_the_same_clip_in_another_folder_has_named_them(config: TagConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    worked: list[int] = []
+    assert tag(config, pool=counted(worked)) == 0
+    monkeypatch.setattr(module, "find_clip", lambda folder: FakeSource(clip_id="moved-fafafafafafa"))
+    assert tag(config, pool=counted(worked)) == 0
+    assert worked == [0, 1]
+    other = FakeSource(sha256="ab" * 32, clip_id="fake-abababababab")
+    monkeypatch.setattr(module, "find_clip", lambda folder: other)
+    assert tag(config, pool=counted(worked)) == 0
+    assert worked == [0, 1, 0, 1]
+    assert ask(config, "SELECT DISTINCT clip_id FROM tags") == [(other.clip_id,)]
+
+
 def test_an_export_knows_of_tags_what_it_asks_of_them(engine: Engine, config: TagConfig, tmp_path: Path) -> None:
     """Tags are no part of an export, and other words may name other masks in files of the same names."""
     everything = ("export", config.dataset, tmp_path / "all", "--format", "webdataset")

@@ -22,6 +22,7 @@ from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
 from sam_core.training.presets import fine_tune, nano
 from schemas.catalog import connect as connect_local
+from tests.small_clip import write_small_clip
 from tests.workflows.conftest import Engine, save_labelled
 from tests.workflows.train.conftest import picture
 from tests.workflows.train.here import train_here
@@ -335,6 +336,17 @@ def test_another_teacher_at_the_same_place_is_another_run(labelled: Path, tmp_pa
         sources = open_sources(command.sources, need_masks=False)
         found.append(_proposed(command, config, sources, None, 1, teacher=_teacher(config)).run_id)
     assert found[0] == found[2] != found[1]
+
+
+def test_the_same_clip_in_another_folder_is_the_same_run(labelled: Path, tmp_path: Path) -> None:
+    folders = write_small_clip(tmp_path / "one"), tmp_path / "moved", write_small_clip(tmp_path / "other", seed=1)
+    shutil.copytree(*folders[:2])
+    found = []
+    for folder in folders:
+        command = TrainCommand((str(labelled),), preset="text_nano", clip=str(folder))
+        (config,), _ = _configs(command)
+        found.append(_proposed(command, config, open_sources(command.sources, need_masks=True), None, 1).run_id)
+    assert found[0] == found[1] != found[2]
 
 
 def test_somewhere_to_write_is_needed(labelled: Path, engine: Engine) -> None:
