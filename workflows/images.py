@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +19,9 @@ _BYTES_PER_PIXEL = 8  # of 16-bit RGBA without compression, the widest pixels th
 _ROOM_FOR_METADATA = 64 << 20
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
 _PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+_END_OF_IMAGE, _START_OF_SCAN = b"\xd9", b"\xda"
+_SEGMENT = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""Where a scan of a JPEG ends: in it 0xff stands before 0 or the number of a restart alone."""
 _WHITE = (255, 255, 255)
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -74,13 +78,29 @@ def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Header:
 
 
 def has_more_frames(data: bytes) -> bool:
-    """Whether an image file is an animation or has pages beyond the first, the only one that is ever decoded; also
-    where it is too damaged to tell. Raises ImageError for what is no image."""
+    """Whether an image file is an animation, has pages beyond the first, the only one that is ever decoded, or, a JPEG,
+    anything behind its picture, as the film of a phone's "motion photo"; also where it is too damaged to tell. Raises
+    ImageError for what is no image."""
     image = _open(data, sys.maxsize)
     try:
-        return int(getattr(image, "n_frames", 1)) > 1
+        frames = int(getattr(image, "n_frames", 1))
     except Exception:  # decoders of hostile bytes raise nearly everything
         return True
+    return frames > 1 or (image.format == "JPEG" and bool(_behind_jpeg(data).strip(b"\0")))
+
+
+def _behind_jpeg(data: bytes) -> bytes:
+    """What follows the end mark of a JPEG; all from where its segments cannot be followed any more."""
+    place = 2
+    while data[place : place + 1] == b"\xff":
+        mark, place = data[place + 1 : place + 2], place + 2
+        if mark == _END_OF_IMAGE:
+            return data[place:]
+        place += int.from_bytes(data[place : place + 2], "big")
+        if mark == _START_OF_SCAN:
+            found = _SEGMENT.search(data, place)
+            place = found.start() if found else len(data)
+    return data[place:]
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

@@ -92,7 +92,7 @@ class Blurrer:
         regions = self._regions(reference.uri, pixels)
         if outside := next((region for region in regions if not region.touches(*pixels.shape[:2])), None):
             return row | {"error": f"{outside} lies outside of the picture of {pixels.shape[1]}x{pixels.shape[0]} px"}
-        # Of an animation only the first frame was looked at, so only that one goes on.
+        # Of an animation, or a photograph with a film behind it, one picture was looked at, so only that one goes on.
         redrawn = bool(regions) or has_more_frames(data)
         blurred = _encoded(blur(pixels, regions, margin=self.config.margin), header.format) if redrawn else data
         suffix = _blurred_suffix(header.format) if redrawn else _SUFFIXES.get(header.format, f".{header.format}")

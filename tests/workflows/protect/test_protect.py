@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -274,6 +275,23 @@ def test_frames_that_nobody_looked_at_do_not_go_on(
         with Image.open(tmp_path / "out" / str(rows[name]["uri"])) as new:
             assert (getattr(new, "n_frames", 1), rows[name]["n_regions"], new.size) == (1, 0, plain.size)
     assert rows["plain.jpg"]["sha256"] == rows["plain.jpg"]["source_sha256"]
+
+
+def test_the_film_behind_a_photograph_does_not_go_on(
+    engine: Engine, pictures: Path, tmp_path: Path, red_detector: Path
+) -> None:
+    """As phones append it to a JPEG; viewers, and Pillow, pass it over."""
+    plain, film = (pictures / "plain.jpg").read_bytes(), b"\0\0\0\x18ftypmp42" + b"a face" * 9
+    (pictures / "motion.jpg").write_bytes(plain + film)
+    Image.open(pictures / "plain.jpg").save(pictures / "scans.jpg", progressive=True, restart_marker_rows=1)
+    (pictures / "scans.jpg").write_bytes((pictures / "scans.jpg").read_bytes() + bytes(100))  # as cameras fill up
+    assert engine("protect", pictures, tmp_path / "out", "--detector", red_detector).status == 0
+    rows = record(tmp_path / "out")
+    new = (tmp_path / "out" / str(rows["motion.jpg"]["uri"])).read_bytes()
+    assert b"face" not in new
+    assert Image.open(io.BytesIO(new)).size == Image.open(pictures / "plain.jpg").size
+    for name in ("plain.jpg", "scans.jpg"):
+        assert rows[name]["sha256"] == rows[name]["source_sha256"]
 
 
 @pytest.mark.parametrize(
