@@ -44,18 +44,16 @@ def from_json(text: str | bytes, *, where: str) -> dict[int, Caption]:
         where: name of the file, for messages.
 
     Raises:
-        ValueError: one line that says which entry is at fault: no JSON, an empty caption, two annotations of one id.
+        ValueError: one line that says which entry is at fault: no JSON, an empty caption, two annotations of one id of
+            which one is captioned.
     """
-    found: dict[int, Caption] = {}
+    found: dict[int, Caption | None] = {}
     for entry in parse_object(text, where).children("annotations"):
-        caption = _caption(entry)
-        if caption is None:
-            continue
-        number = entry.integer("id")
-        if number in found:
+        caption, number = _caption(entry), entry.integer("id")
+        if number in found and (caption or found[number]):
             raise ValueError(f"{entry.where}: another annotation has the id {number}, too")
         found[number] = caption
-    return found
+    return {number: caption for number, caption in found.items() if caption}
 
 
 def _caption(entry: JsonObject) -> Caption | None:

@@ -58,7 +58,7 @@ PHRASE = pa.struct(
         pa.field("annotation", pa.int32()),  # place of the mask that it names among the image's annotations
         pa.field("text", pa.string()),
         pa.field("split", pa.string()),  # part of the set that it belongs to; null for none
-        pa.field("other", pa.string()),  # a phrase that reads otherwise, drawn from the set; null where there is none
+        pa.field("other", pa.string()),  # a phrase of the set that is none of the mask's own; null for none
     ]
 )
 CAPTIONED_PLAN = PLAN.append(pa.field("phrases", pa.list_(PHRASE)))

@@ -38,6 +38,8 @@ def test_phrase_means_caption_and_spaces_around_it_nothing() -> None:
         ([{"id": 1, "phrase": 3}], "phrase is 3; it must be a text"),
         ([{"id": 1, "caption": "a", "split": 2}], "split is 2; it must be a text"),
         ([{"id": 1, "caption": "a"}, {"id": 1, "caption": "b"}], r"annotations\[1\]: another annotation has the id 1"),
+        ([{"id": 1, "caption": "a"}, {"id": 1}], r"annotations\[1\]: another annotation has the id 1"),
+        ([{"id": 1}, {"id": 1, "caption": "a"}], r"annotations\[1\]: another annotation has the id 1"),
     ],
 )
 def test_refusals(annotations: list[dict[str, object]], complaint: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -44,12 +45,15 @@ def _phrases(row: Mapping[str, Any], known: Mapping[int, captions.Caption]) -> I
 
 
 def _draw_others(rows: list[dict[str, Any]], rng: np.random.Generator) -> None:
-    """Beside each phrase one of the set that reads otherwise; none where all read alike."""
+    """Beside each phrase one of the set that is none of its mask's own; none where there is no such phrase."""
     texts = sorted({phrase["text"] for row in rows for phrase in row["phrases"]})
-    if len(texts) == 1:
-        return
     place_of = {text: place for place, text in enumerate(texts)}
     for row in rows:
+        own: dict[int, set[str]] = defaultdict(set)
         for phrase in row["phrases"]:
-            step = int(rng.integers(1, len(texts)))
-            phrase["other"] = texts[(place_of[phrase["text"]] + step) % len(texts)]
+            own[phrase["annotation"]].add(phrase["text"])
+        for phrase in row["phrases"]:
+            known = own[phrase["annotation"]]
+            while len(known) < len(texts) and (phrase["other"] is None or phrase["other"] in known):
+                step = int(rng.integers(1, len(texts)))
+                phrase["other"] = texts[(place_of[phrase["text"]] + step) % len(texts)]

@@ -197,13 +197,35 @@ def test_killed_it_ends_with_the_same_table_and_other_values_are_other_evaluatio
 
 def test_the_plan_names_another_phrase_beside_each(phrases: Path) -> None:
     rows = captioned(str(phrases), image_folder=None, seed=0).rows.to_pylist()
-    pairs = [(phrase["text"], phrase["other"]) for row in rows for phrase in row["phrases"]]
+    pairs = pairs_of(phrases)
     assert len(pairs) == 12
     assert all(text != other for text, other in pairs)
     assert len({other for _, other in pairs}) > 2
     again = captioned(str(phrases), image_folder=None, seed=0).rows.to_pylist()
     assert again == rows
     assert captioned(str(phrases), image_folder=None, seed=1).rows.to_pylist() != rows
+
+
+def test_another_phrase_is_none_of_the_masks_own(phrases: Path) -> None:
+    """Or "another text" would find the mask as well as the text does."""
+    path = phrases / "instances.json"
+    content = json.loads(path.read_text())
+    names = ["red", "the red one", "what is red"]
+    for annotation in content["annotations"]:
+        annotation["caption"] = names if annotation["caption"] == ["red", "red red"] else None
+    path.write_text(json.dumps(content))
+    assert {other for _, other in pairs_of(phrases)} == {None}
+    content["annotations"][-1]["caption"] = "blue"
+    path.write_text(json.dumps(content))
+    *pairs, (text, other) = pairs_of(phrases)
+    assert set(pairs) == {(name, "blue") for name in names}
+    assert text == "blue"
+    assert other in names
+
+
+def pairs_of(phrases: Path) -> list[tuple[str, str | None]]:
+    rows = captioned(str(phrases), image_folder=None, seed=0).rows.to_pylist()
+    return [(phrase["text"], phrase["other"]) for row in rows for phrase in row["phrases"]]
 
 
 def test_with_one_phrase_there_is_no_other(config: TextConfig, phrases: Path) -> None:
