@@ -147,7 +147,7 @@ def from_json(text: str | bytes, *, where: str) -> Document:
     """
     root = parse_object(text, where)
     return Document(
-        images=tuple(_image(entry) for entry in root.children("images")),
+        images=_distinct([_image(entry) for entry in root.children("images")], where),
         annotations=tuple(_annotation(entry) for entry in root.children("annotations")),
         categories=tuple(_category(entry) for entry in _objects_if_any(root, "categories")),
         licenses=tuple(_license(entry) for entry in _objects_if_any(root, "licenses")),
@@ -194,7 +194,8 @@ def _rle_of_polygons(polygons: tuple[Polygon, ...], height: int, width: int) -> 
         raise ValueError("no polygon has three corners")
     for polygon in drawable:
         corners = np.array(polygon[: len(polygon) // 2 * 2]).reshape(-1, 2)
-        if len(polygon) % 2 or (corners < [-width, -height]).any() or (corners > [2 * width, 2 * height]).any():
+        near = (corners >= [-width, -height]) & (corners <= [2 * width, 2 * height])  # which NaN never is
+        if len(polygon) % 2 or not near.all():
             raise ValueError(f"a polygon has half a corner, or lies far outside of the image of {width}x{height} px")
     counts: bytes = coco_mask.merge(coco_mask.frPyObjects(drawable, height, width))["counts"]
     return counts
@@ -203,6 +204,16 @@ def _rle_of_polygons(polygons: tuple[Polygon, ...], height: int, width: int) -> 
 def name_of_url(url: str) -> str:
     """`val2017/000000397133.jpg` of the address by which LVIS names a picture of COCO."""
     return "/".join(url.split("/")[-2:])
+
+
+def _distinct(images: Iterable[Image], where: str) -> tuple[Image, ...]:
+    """The images, of one that is listed twice the first. Raises ValueError when two others share an id."""
+    known: dict[int, Image] = {}
+    for image in images:
+        if (other := known.setdefault(image.id, image)) != image:
+            names = f"{other.file_name!r}, {image.file_name!r}"
+            raise ValueError(f"{where}: image id {image.id} is there twice, and not alike ({names})")
+    return tuple(known.values())
 
 
 def _image(entry: JsonObject) -> Image:
@@ -224,9 +235,17 @@ def _annotation(entry: JsonObject) -> Annotation:
         segmentation=_segmentation(entry),
         area=entry.number("area"),
         bbox=(x, y, w, h),
-        iscrowd=entry.integer("iscrowd") if entry.has("iscrowd") else 0,
+        iscrowd=_is_crowd(entry),
         origin=_origin(entry),
     )
+
+
+def _is_crowd(entry: JsonObject) -> int:
+    """0 or 1, which some writers state as true and false."""
+    value = entry.values.get("iscrowd")
+    if isinstance(value, bool):
+        return int(value)
+    return 0 if value is None else entry.integer("iscrowd")
 
 
 def _origin(entry: JsonObject) -> Origin:

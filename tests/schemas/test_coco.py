@@ -92,6 +92,7 @@ def test_polygons_of_two_corners_are_no_boxes() -> None:
         (((1.0, 1.0, 5.0, 5.0),), "no polygon has three corners"),
         (((1.0, 1.0, 5.0, 5.0, 1.0, 9.0, 3.0),), "half a corner"),
         (((1.0, 1.0, 1e9, 5.0, 1.0, 9.0),), "far outside of the image of 60x40 px"),
+        (((1.0, 1.0, float("nan"), 5.0, 1.0, 9.0),), "far outside of the image of 60x40 px"),
     ],
 )
 def test_segmentations_that_are_none(
@@ -99,6 +100,20 @@ def test_segmentations_that_are_none(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         rle_of(segmentation, height=40, width=60)
+
+
+def test_crowds_may_be_true_or_false() -> None:
+    document = json.loads(TEXT)
+    for annotation, stated in zip(document["annotations"], (True, False, None), strict=True):
+        annotation["iscrowd"] = stated
+    read = from_json(json.dumps(document), where="x.json")
+    assert [annotation.iscrowd for annotation in read.annotations] == [1, 0, 0]
+
+
+def test_an_image_that_is_listed_twice_is_one() -> None:
+    document = json.loads(TEXT)
+    document["images"] *= 2
+    assert from_json(json.dumps(document), where="x.json") == from_json(TEXT, where="x.json")
 
 
 def test_images_too_large_for_an_rle_are_refused() -> None:
