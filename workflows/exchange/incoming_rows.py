@@ -89,13 +89,17 @@ def take(image_id: str, found: IncomingImage, rules: Rules) -> Taken:
     masks: list[IncomingMask] = []
     stages: list[Stage] = []
     runs = parse_runs(pa.array([mask.rle for mask in found.masks], pa.binary()))
+    named = set[str]()
     for mask, area in zip(found.masks, runs.areas.tolist(), strict=True):
         try:
             stage = rules.stage_of(mask)
             _require(mask, area, stage)
+            if stage != Stage.AUTOMATIC and mask.key in named:
+                raise ValueError("has the id of one before it on the same picture")
         except ValueError as error:
             refused.append(f"{rules.source}: mask {mask.key}: {error}")
             continue
+        named.add(mask.key)
         masks.append(mask)
         stages.append(stage)
     size = (found.height, found.width)

@@ -179,6 +179,24 @@ def test_label_studio(engine: Engine, labelled: Callable[..., Path], tmp_path: P
     assert [row["c"] for row in said] == ["leaf", "stem"]
 
 
+def test_the_parts_of_a_label_studio_region_are_one(
+    engine: Engine, labelled: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Where label and shape are controls of their own, the label was said to be no mask, and the mask had none."""
+    (task,) = json.loads(labelled().read_text())
+    brush, polygon, _ = task["annotations"][0]["result"]
+    common = {name: polygon[name] for name in ("id", "original_width", "original_height", "to_name")}
+    label = {"type": "labels", "value": {"points": polygon["value"]["points"], "labels": ["twig"]}}
+    asked = {"type": "choices", "value": {"choices": ["sharp"]}}
+    del polygon["value"]["polygonlabels"]
+    task["annotations"][0]["result"] = [common | label, brush, polygon | {"type": "polygon"}, common | asked]
+    (tmp_path / "tasks.json").write_text(json.dumps([task]))
+    finished = engine("import", tmp_path / "tasks.json", tmp_path / "data")
+    assert (finished.status, "2 masks imported" in finished.out) == (0, True), finished.err
+    said = rows(tmp_path / "data", "SELECT details->>'category' AS c FROM events WHERE mask_id <> '' ORDER BY mask_id")
+    assert [row["c"] for row in said] == ["leaf", "twig"]
+
+
 def bitmap_of(row: dict[str, Any]) -> np.ndarray:
     return coco_mask.decode({"size": [row["height"], row["width"]], "counts": row["rle"]}).astype(bool)
 
@@ -272,7 +290,7 @@ def test_masks_are_counted_anew_in_each_picture(engine: Engine, masked: Masked, 
 
 def test_what_breaks_a_rule_is_not_counted(engine: Engine, tmp_path: Path) -> None:
     document = coco_document(save_photos(tmp_path / "images", 3))
-    document["annotations"][2]["id"] = document["annotations"][0]["id"]  # of one picture
+    document["annotations"][2]["stability_score"] = 2.0
     (tmp_path / "x.json").write_text(json.dumps(document))
     done = engine("import", tmp_path / "x.json", tmp_path / "data")
     found = rows(tmp_path / "data", "SELECT * FROM annotations")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflows.conftest import Engine
-from tests.workflows.exchange.conftest import Masked, replaced
+from tests.workflows.conftest import Engine, save_photos
+from tests.workflows.exchange.conftest import Masked, coco_document, replaced
 from tests.workflows.exchange.test_import import CVAT, rows, stated
 from workflows.exchange.readers.sa1b import Sa1bSource
 from workflows.storage import StoreError
@@ -23,6 +23,7 @@ from workflows.storage import StoreError
         ('<mask rle="1, 9" left="0" top="0" width="3" height="1"></mask>', "its run lengths do not fill its box"),
         ('<mask rle="a" left="0" top="0" width="3" height="1"></mask>', "mask 0.2"),
         ('<polygon label="x"></polygon>', "it has no 'points'"),
+        ('<polygon label="x" points="0,0;nan,0;4,4"></polygon>', "a polygon has half a corner, or lies far outside"),
     ],
 )
 def test_shapes_that_are_no_masks(
@@ -51,6 +52,7 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa">]><annotations>&a;</annotations>'
         ("x.json", "{", "is not JSON"),
         ("x.json", '[{"data": {"a": "x", "b": "y"}, "annotations": []}]', "its data has no field 'image'"),
         ("x.json", '{"images": [], "annotations": []}', "no images found"),
+        ("x.json", '[{"data": {"image": "one.png"}, "annotations": [], "predictions": [{}]}]', "predictions alone"),
     ],
 )
 def test_sources_that_are_none(
@@ -63,6 +65,56 @@ def test_sources_that_are_none(
     assert message in finished.err
     assert finished.err.strip().count("\n") == 0
     assert not (tmp_path / "data").exists()
+
+
+def test_two_names_of_one_picture_may_mean_another(
+    engine: Engine, labelled: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Of two pictures of a name, in folders that are not there, the masks of both were put on whichever was there."""
+    (task,) = json.loads(labelled().read_text())
+    tasks = [task, task | {"data": {"image": "/data/upload/1/4567abcd-one.png"}}]
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    whole = CVAT.format(more="").replace("one.png", "front/one.png")
+    other = whole[whole.index("<image") : whole.index("</annotations>")].replace("front/", "back/")
+    (tmp_path / "tasks.xml").write_text(whole.replace("</annotations>", f"{other}</annotations>"))
+    for name, names in (("tasks.json", "0123abcd-one.png"), ("tasks.xml", "'front/one.png' and 'back/one.png'")):
+        refused = engine("import", tmp_path / name, tmp_path / "data")
+        assert (refused.status, refused.err.count("\n")) == (2, 1)
+        assert names in refused.err
+        assert f"both lead to {tmp_path}/images/one.png, though their names differ" in refused.err
+
+
+def test_an_id_twice_on_one_picture_costs_its_second_mask(engine: Engine, tmp_path: Path) -> None:
+    """It cost all of the picture's."""
+    document = coco_document(save_photos(tmp_path / "images", 3))
+    document["annotations"][2]["id"] = document["annotations"][0]["id"]
+    (tmp_path / "x.json").write_text(json.dumps(document))
+    done = engine("import", tmp_path / "x.json", tmp_path / "data")
+    assert (done.status, "3 masks imported" in done.out, "1 left out" in done.out) == (1, True, True)
+    assert "mask 10: has the id of one before it on the same picture" in done.err
+    assert len(rows(tmp_path / "data", "SELECT * FROM annotations")) == 3
+
+
+def test_an_id_of_two_pictures_is_refused(engine: Engine, tmp_path: Path) -> None:
+    """The masks of either were put on both."""
+    document = coco_document(save_photos(tmp_path / "images", 3))
+    document["images"][1]["id"] = document["images"][0]["id"]
+    (tmp_path / "x.json").write_text(json.dumps(document))
+    refused = engine("import", tmp_path / "x.json", tmp_path / "data")
+    assert refused.status == 2
+    assert "image id 7 is there twice, and not alike ('photo-000.png', 'photo-001.png')" in refused.err
+
+
+def test_a_region_without_the_size_of_its_picture_is_said(
+    engine: Engine, labelled: Callable[..., Path], tmp_path: Path
+) -> None:
+    """It was passed over as if it were an answer about the whole picture."""
+    finished = engine("import", labelled(original_height=None), tmp_path / "data")
+    assert finished.status == 1
+    assert "result[0]: original_height is None" in finished.err
+    finished = engine("import", labelled(original_width=None), tmp_path / "data")
+    assert finished.status == 1
+    assert "result[0]: original_width is None" in finished.err
 
 
 def test_places_that_are_none(engine: Engine, tmp_path: Path) -> None:

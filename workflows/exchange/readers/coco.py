@@ -37,17 +37,17 @@ class CocoSource:
                 )
             self._masks[annotation.image_id].append(annotation)
         self.automatic = any(found.origin.stage == Stage.AUTOMATIC for found in document.annotations)
-        self._ids: dict[str, list[int]] = defaultdict(list)
+        self._ids: dict[str, set[int]] = defaultdict(set)
 
     def references(self) -> Iterator[ImageRef]:
         self._ids.clear()
         for reference in list_images(self.name, image_folder=self._folder):
-            self._ids[reference.uri].append(int(json.loads(reference.metadata)["id"]))
+            self._ids[reference.uri].add(int(json.loads(reference.metadata)["id"]))
             yield reference
 
     def load(self, uri: str) -> IncomingImage:
         """Documents that were put together may name a picture twice."""
-        return merged([self._of(self._images[number]) for number in self._ids[uri]])
+        return merged([self._of(self._images[number]) for number in sorted(self._ids[uri])])
 
     def _of(self, image: coco.Image) -> IncomingImage:
         masks: list[IncomingMask] = []

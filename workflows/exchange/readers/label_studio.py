@@ -1,6 +1,7 @@
 """Label Studio's JSON export: tasks with annotations; brushes and polygons become masks.
 
-Polygons are in percent of the picture. Boxes, points, ellipses and text are no masks and are left out with a line.
+Polygons are in percent of the picture. Boxes, points, ellipses and text are no masks and are left out with a line. One
+region may be several entries of one id: its shape, its label, and what else was asked about it.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ _MASKS = ("brushlabels", "brush", "polygonlabels", "polygon")
 
 @dataclass(frozen=True, slots=True)
 class _Region:
-    """A region of an annotation, and whose it is."""
+    """A region of an annotation, and whose it is; `label` is one that stands apart from the shape."""
 
     key: str
     annotator: str | None
     created_at: datetime | None
     entry: JsonObject
+    label: str | None
 
 
 class LabelStudioSource:
@@ -49,6 +51,8 @@ class LabelStudioSource:
         self._regions: dict[str, list[_Region]] = defaultdict(list)
         for index, task in enumerate(tasks):
             self._add(as_object(task, f"{name}: task {index}"), folder)
+        if not any(self._regions.values()) and any(task.get("predictions") for task in tasks):
+            raise ValueError(f"{name}: predictions alone, which nobody has accepted; submit them in Label Studio first")
 
     def references(self) -> Iterator[ImageRef]:
         return iter(self._references.values())
@@ -64,7 +68,7 @@ class LabelStudioSource:
             try:
                 masks.append(_mask(region, height, width))
             except ValueError as error:
-                refused.append(f"{region.entry.where}: {error}")
+                refused.append(f"{region.entry.where}: {str(error).removeprefix(f'{region.entry.where}: ')}")
         return IncomingImage(height, width, tuple(masks), tuple(refused))
 
     def _add(self, task: JsonObject, folder: PictureFolder) -> None:
@@ -77,11 +81,7 @@ class LabelStudioSource:
         for annotation in task.children("annotations") if task.has("annotations") else ():
             if annotation.values.get("was_cancelled"):
                 continue
-            for index, entry in enumerate(annotation.children("result")):
-                region = f"{task.values.get('id')}.{annotation.values.get('id')}.{entry.values.get('id', index)}"
-                who, when = _person(annotation), _time(annotation)
-                if "value" in entry.values and entry.has("original_width"):
-                    self._regions[reference.uri].append(_Region(region, who, when, entry))
+            self._regions[reference.uri] += _regions(task, annotation)
 
     def _size(self, entry: JsonObject) -> tuple[int, int]:
         height, width = entry.integer("original_height"), entry.integer("original_width")
@@ -94,6 +94,23 @@ def is_export(document: object) -> bool:
     """Whether a JSON document looks like one of Label Studio."""
     first = document[0] if isinstance(document, list) and document else None
     return isinstance(first, dict) and "data" in first and "annotations" in first
+
+
+def _regions(task: JsonObject, annotation: JsonObject) -> Iterator[_Region]:
+    """The regions of an annotation: what was asked about the whole picture is none."""
+    groups: dict[str, list[JsonObject]] = {}
+    for index, entry in enumerate(annotation.children("result")):
+        if "value" in entry.values and (entry.has("original_width") or _is_mask(entry)):
+            groups.setdefault(str(entry.values.get("id", index)), []).append(entry)
+    for name, entries in groups.items():
+        key = f"{task.values.get('id')}.{annotation.values.get('id')}.{name}"
+        label = next((text for entry in entries if (text := _label(entry.values["value"], "labels"))), None)
+        for shape in [entry for entry in entries if _is_mask(entry)] or entries[:1]:
+            yield _Region(key, _person(annotation), _time(annotation), shape, label)
+
+
+def _is_mask(entry: JsonObject) -> bool:
+    return entry.values.get("type") in _MASKS
 
 
 def _mask(region: _Region, height: int, width: int) -> IncomingMask:
@@ -109,18 +126,15 @@ def _mask(region: _Region, height: int, width: int) -> IncomingMask:
     else:
         corners = [(x / 100 * width, y / 100 * height) for x, y in value.points("points")]
         rle = polygon_rle(corners, height=height, width=width)
-    return IncomingMask(
-        region.key,
-        rle,
-        Origin(annotator=region.annotator),
-        {"id": region.key} | _category(value, kind),
-        region.created_at,
-    )
+    label = _label(value.values, kind) or region.label
+    details = {"id": region.key} | ({"category": label} if label else {})
+    return IncomingMask(region.key, rle, Origin(annotator=region.annotator), details, region.created_at)
 
 
-def _category(value: JsonObject, kind: str) -> dict[str, object]:
-    labels = value.values.get(kind)
-    return {"category": str(labels[0])} if isinstance(labels, list) and labels else {}
+def _label(value: object, kind: str) -> str | None:
+    """The first of the labels that a control of this kind gave."""
+    labels = value.get(kind) if isinstance(value, dict) else None
+    return str(labels[0]) if isinstance(labels, list) and labels else None
 
 
 def _picture(data: JsonObject) -> str:

@@ -19,7 +19,8 @@ _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 class PictureFolder:
     """The pictures below a folder or S3 prefix, found by path or, where that is unique, by name alone.
 
-    A name from a source is only ever compared with what was listed, so none can lead out of the folder.
+    A name from a source is only ever compared with what was listed, so none can lead out of the folder. Two names that
+    lead to one picture are refused: one of `a/1.jpg` and `b/1.jpg` may well mean another, which is not there.
     """
 
     def __init__(self, folder: str) -> None:
@@ -28,10 +29,18 @@ class PictureFolder:
         self._by_name: dict[str, list[str]] = defaultdict(list)
         for path in self._references:
             self._by_name[PurePosixPath(path).name].append(path)
+        self._meant: dict[str, str] = {}
 
     def find(self, name: str) -> ImageRef:
-        """The picture of a name. Raises ValueError when there is none, or several."""
+        """The picture of a name. Raises ValueError when there is none, or several, or another name means it, too."""
         text = _path_of(name)
+        found = self._find(name, text)
+        path = text.lstrip("/")
+        if (other := self._meant.setdefault(found.uri, path)) != path:
+            raise ValueError(f"{other[:100]!r} and {path[:100]!r} both lead to {found.uri}, though their names differ")
+        return found
+
+    def _find(self, name: str, text: str) -> ImageRef:
         for candidate in _candidates(text):
             if candidate in self._references:
                 return self._references[candidate]
