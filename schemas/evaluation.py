@@ -52,7 +52,6 @@ PLAN = pa.schema(
         pa.field("boxes", pa.list_(BOX)),  # prompts from a detector; null for none
     ]
 )
-SHARDED = PLAN.append(pa.field("shard", pa.int64()))
 PHRASE = pa.struct(
     [
         pa.field("annotation", pa.int32()),  # place of the mask that it names among the image's annotations

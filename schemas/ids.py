@@ -2,21 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
 
 from schemas.layout import checked_name
 
 _IMAGE_ID_DIGITS = 32  # 128 bits: among ten billion images two collide with probability 1.5e-19
 _SHORT_DIGITS = 12  # 48 bits: for runs and models, of which a data set holds thousands at most
-
-
-@dataclass(frozen=True, slots=True)
-class MaskKey:
-    """What the identifier of an automatic mask says."""
-
-    run_id: str
-    image_id: str
-    index: int
 
 
 def content_hash(data: bytes) -> str:
@@ -81,15 +71,3 @@ def mask_id(run_id: str, image_id: str, index: int) -> str:
     if index < 0:
         raise ValueError(f"mask index {index} is below 0")
     return f"{run_id}.{image_id}.{index:05d}"
-
-
-def parse_mask_id(mask_id: str) -> MaskKey:
-    """Inverse of `mask_id`.
-
-    Raises:
-        ValueError: the text is not such an identifier.
-    """
-    parts = mask_id.rsplit(".", 2)
-    if len(parts) != 3 or not parts[2].isdecimal():
-        raise ValueError(f"mask id {mask_id!r} is not RUN.IMAGE.INDEX")
-    return MaskKey(parts[0], parts[1], int(parts[2]))

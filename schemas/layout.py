@@ -11,7 +11,6 @@ from typing import Literal
 
 DATASET_KEY = "dataset.json"
 IMAGES_PREFIX = "images/"
-PLANS_PREFIX = "plans/"
 MASKS_PREFIX = "masks/"
 OUTCOMES_PREFIX = "outcomes/"
 RELATIONS_PREFIX = "relations/"

@@ -32,12 +32,6 @@ def check_images(table: pa.Table) -> None:
     _refuse(table, _flags(other), "does not begin its content hash")
 
 
-def check_plan(table: pa.Table) -> None:
-    """Raise RowError unless a plan part lists each image once, in shards counted from 0."""
-    _require_unique(table, ["image_id"])
-    _refuse(table, _ints(table, "shard") < 0, "is in a negative shard")
-
-
 def check_masks(table: pa.Table) -> None:
     """Raise RowError unless every mask is sound: ids unique, box, crop and point inside the image, and area and box
     those of the RLE, whose runs cover the image exactly."""

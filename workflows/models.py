@@ -125,11 +125,6 @@ def settings_for(model: Model, device: str, wanted: DeviceSettings, *, exact_ref
     return wanted.resolve(device) if isinstance(encoder, ImageEncoderConfig) else None
 
 
-def load_generator(model: str, recipe: Recipe, *, device: str = "cpu") -> MaskGenerator:
-    """A generator, image by image, for a model by name or path. Raises CheckpointError."""
-    return MaskGenerator(find_model(model).load(device=device).sam, recipe)
-
-
 def find_model(name_or_path: str) -> Model:
     """Find a model, by name, path or `s3://bucket/key`, and read it once, so that a broken checkpoint shows before any
     work. Raises CheckpointError, StoreError."""

@@ -15,7 +15,6 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 _LOG2_E = np.float32(1 / math.log(2))
-_LN_2 = np.float32(math.log(2))
 _LN_2_HIGH = np.float32(0.693359375)
 """ln 2 in nine bits, so that its product with a whole number below 2^15 is exact."""
 _LN_2_LOW = np.float32(math.log(2) - 0.693359375)

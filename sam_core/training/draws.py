@@ -48,11 +48,6 @@ def prompt_draws(batch: TrainBatch, seed: int) -> Draws:
     return Draws(generators, counts, batch.masks.device)
 
 
-def single_stream(generator: torch.Generator, masks: int) -> Draws:
-    """Draws for masks that share one generator of the CPU."""
-    return Draws((generator,), (masks,), torch.device("cpu"))
-
-
 def step_stream(seed: int, step: int) -> torch.Generator:
     """The generator of what all images of a step share, such as the order of rounds."""
     return stream(seed ^ _STEP_STREAM, step)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import tyro
 from rich.progress import track
 
+from sam_core.generator import MaskGenerator
 from sam_core.recipes import recipe
 from schemas import sa1b
 from schemas.ids import image_id
@@ -30,7 +31,7 @@ from tests.benchmarks.photographs import folder_label, image_files, read_image
 from tests.benchmarks.record import environment_fields, write_json
 from tests.benchmarks.refusals import refusals
 from workflows.convert import ImageResult, mask_table
-from workflows.models import GeneratorSpec, find_model, load_generator
+from workflows.models import GeneratorSpec, find_model
 from workflows.runs import new_run
 
 
@@ -54,7 +55,7 @@ class Options:
 
 def results(spec: GeneratorSpec, options: Options) -> Iterator[ImageResult]:
     """The generated masks of the images, as a worker hands them on."""
-    generator = load_generator(spec.model.path, spec.recipe)
+    generator = MaskGenerator(spec.model.load().sam, spec.recipe)
     for file in track(image_files(options.images, options.limit), "images", disable=not sys.stderr.isatty()):
         start = datetime.now(UTC)
         generation = generator.generate(read_image(file, longest_side=options.longest_side))

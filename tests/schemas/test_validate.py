@@ -15,7 +15,6 @@ from schemas.validate import (
     check_images,
     check_masks,
     check_outcomes,
-    check_plan,
     check_shard,
 )
 from tests.schemas import rows
@@ -43,7 +42,6 @@ def test_sound_rows_pass() -> None:
     check_masks(MASKS[:0])
     check_images(rows.images([("a", "x/a.png"), ("a", "y/a.png"), ("b", "x/b.png")]))
     check_images(rows.images([("a", "a")], height=None, width=None, format=None, bytes=None, exif_orientation=None))
-    check_plan(rows.plan({0: ["a", "b"], 1: ["c"]}))
     check_outcomes(pa.concat_tables([rows.outcomes({IMAGE: 6}), rows.failed(rows.image("b"))]))
     check_annotations(rows.annotation("m", 1, rows.discs(1)[0]))
     check_shard(MASKS, rows.outcomes({IMAGE: 6, rows.image("b"): 0}))
@@ -113,11 +111,6 @@ def test_broken_images(values: dict[str, object], message: str) -> None:
 
 def test_an_image_is_listed_once_per_place() -> None:
     assert_refused(check_images, rows.images([("a", "a"), ("a", "a")]), "images: image_id .*, uri a is there 2 times")
-
-
-def test_broken_plans() -> None:
-    assert_refused(check_plan, rows.plan({0: ["a"], 1: ["a"]}), "plan: image_id .* is there 2 times")
-    assert_refused(check_plan, rows.plan({-1: ["a"]}), "is in a negative shard")
 
 
 @pytest.mark.parametrize(

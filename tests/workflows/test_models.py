@@ -25,7 +25,6 @@ from workflows.models import (
     GeneratorSpec,
     Model,
     find_model,
-    load_generator,
     name_of,
     print_models,
     register_model,
@@ -63,8 +62,8 @@ def test_a_corrupt_checkpoint_is_one_line(tmp_path: Path, tiny_checkpoint: Path)
 
 
 def test_a_generator_makes_masks(tiny_checkpoint: Path) -> None:
-    generator = load_generator(str(tiny_checkpoint), QUICK)
-    generation = generator.generate(np.zeros((20, 30, 3), np.uint8))
+    spec = GeneratorSpec(find_model(str(tiny_checkpoint)), QUICK, "cpu")
+    [generation] = spec.load().attempt_many([np.zeros((20, 30, 3), np.uint8)])
     assert generation.candidates == 3
 
 

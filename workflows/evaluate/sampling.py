@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +11,6 @@ from workflows.evaluate.task import rng_of
 from workflows.evaluate.truth import TruthSet, read_masks
 from workflows.failures import is_of_the_machine
 from workflows.uris import UriReader
-
-MaskCount = Callable[[dict[str, Any]], int]
 
 
 @dataclass(frozen=True, slots=True)

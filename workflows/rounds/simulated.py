@@ -96,13 +96,6 @@ def simulate_on_ray(job: SimulationJob, rows: list[dict[str, Any]]) -> None:
         pass
 
 
-def simulate_here(job: SimulationJob, rows: list[dict[str, Any]]) -> None:
-    """Annotate the images in this process, one after the other."""
-    annotator = SimulatedAnnotator(job)
-    for row in rows:
-        annotator.annotate(**row)
-
-
 class SimulatedAnnotator:
     """Annotates one image after another; the model is loaded once."""
 

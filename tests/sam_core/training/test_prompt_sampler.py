@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam_core.training.draws import Draws, single_stream
+from sam_core.training.draws import Draws
 from sam_core.training.prompt_sampler import (
     correction_points,
     first_points,
@@ -15,7 +15,7 @@ from sam_core.training.prompt_sampler import (
 
 
 def draws(count: int, seed: int = 0) -> Draws:
-    return single_stream(torch.Generator().manual_seed(seed), count)
+    return Draws((torch.Generator().manual_seed(seed),), (count,), torch.device("cpu"))
 
 
 def blobs(seed: int = 0, n: int = 40) -> torch.Tensor:

@@ -14,7 +14,7 @@ from tests.workflows.train.here import train_here
 from workflows.rounds.config import EngineConfig, parse_engine
 from workflows.rounds.detector_job import train_detector
 from workflows.rounds.engine import Engine, Means, open_engine, run_rounds
-from workflows.rounds.simulated import simulate_here
+from workflows.rounds.simulated import SimulatedAnnotator, SimulationJob
 from workflows.rounds.steps import STEPS
 
 Document = dict[str, Any]
@@ -24,6 +24,13 @@ Opened = Callable[..., Engine]
 def save_pictures(folder: Path, seeds: Iterable[int]) -> Path:
     """images/ and labels/ with one picture for each seed."""
     return save_labelled(folder, {seed: picture(seed) for seed in seeds})
+
+
+def simulate_here(job: SimulationJob, rows: list[dict[str, Any]]) -> None:
+    """What `simulate_on_ray` does, in this process."""
+    annotator = SimulatedAnnotator(job)
+    for row in rows:
+        annotator.annotate(**row)
 
 
 def finish(engine: Engine) -> None:
