@@ -5,6 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from sam_core.model.linear import linear
 from sam_core.model.vector_math import can_compile, gelu_in_place
 
 TOKENS_AT_ONCE = 512
@@ -45,9 +46,9 @@ class MLPBlock(nn.Module):
         """On a CPU, a few tokens at a time, whose hidden layer stays in the cache."""
         out = torch.empty_like(x)
         for tokens, target in zip(_slices(x), _slices(out), strict=True):
-            hidden = self.lin1(tokens)
+            hidden = linear(self.lin1, tokens)
             gelu_in_place(hidden.numpy())
-            torch.addmm(self.lin2.bias, hidden, self.lin2.weight.T, out=target)
+            target.copy_(linear(self.lin2, hidden))
         return out
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sam_core.model.attention import attention
 from sam_core.model.blocked_attention import attend_in_blocks
+from sam_core.model.linear import linear
 from sam_core.model.position_tables import resize_relative_table
 from sam_core.model.vector_math import can_compile
 from sam_core.model.windowed_attention import attend_in_windows
@@ -39,8 +40,7 @@ class RelativeAttention(nn.Module):
 
         attend: another way to compute what `attend_layer` does.
         """
-        out: Tensor = self.proj((attend or attend_layer)(self, self.qkv(x), window))
-        return out
+        return linear(self.proj, (attend or attend_layer)(self, linear(self.qkv, x), window))
 
 
 def attend_layer(layer: RelativeAttention, qkv: Tensor, window: int) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sam_core.model.attention import attention
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.layers import DropPath, LayerNorm2d
+from sam_core.model.linear import linear
 from sam_core.model.windows import partition, unpartition
 from sam_core.presets import TinyEncoderConfig
 
@@ -89,11 +90,10 @@ class OffsetAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Windows [W, side, side, C] -> [W, side, side, C]."""
         windows, side, _, dim = x.shape
-        # Per head q, k and v lie side by side, unlike in the plain ViT.
-        q, k, v = self.qkv(self.norm(x)).view(windows, side * side, self.num_heads, -1).transpose(1, 2).chunk(3, -1)
+        qkv = linear(self.qkv, self.norm(x)).view(windows, side * side, self.num_heads, -1)
+        q, k, v = qkv.transpose(1, 2).chunk(3, -1)  # per head side by side, unlike in the plain ViT
         attended = attention(q, k, v, scale=q.shape[-1] ** -0.5, bias=self._biases())
-        out: Tensor = self.proj(attended.transpose(1, 2).reshape(windows, side, side, dim))
-        return out
+        return linear(self.proj, attended.transpose(1, 2).reshape(windows, side, side, dim))
 
     def _biases(self) -> Tensor:
         """[heads, side^2, side^2]: the table holds the offset of |rows| r and |columns| c at r * side + c."""
@@ -115,8 +115,7 @@ class Perceptron(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, h, w, C] -> [B, h, w, C]."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(self.norm(x))))
-        return out
+        return linear(self.fc2, F.gelu(linear(self.fc1, self.norm(x))))
 
 
 class TinyBlock(nn.Module):
