@@ -117,12 +117,25 @@ def _timed_look(sam: Sam, image: NDArray[np.uint8], clock: Clock) -> Look:
 
 
 def _require_apart(config: SegmentConfig) -> None:
-    """Raises ValueError where a result would take the picture's place, or has no folder to go to."""
+    """Raises ValueError where a result would take the place of the picture, or of what is known of it, as SA-1B keeps
+    that in a JSON beside it, or has no folder to go to."""
     for path in outputs(config.out):
         if not config.image.startswith(S3_SCHEME) and os.path.realpath(path) == os.path.realpath(config.image):
             raise ValueError(f"--out {config.out} would write {path} over the picture; choose another name")
         if not path.parent.is_dir():
             raise ValueError(f"--out {config.out}: there is no folder {path.parent}")
+        if path.suffix == ".json" and path.is_file() and not _is_document(path.read_bytes()):
+            raise ValueError(
+                f"--out {config.out} would write over {path}, which is of another program; choose another name"
+            )
+
+
+def _is_document(data: bytes) -> bool:
+    """Whether this is a JSON of this command."""
+    try:
+        return bool({"image", "masks"} <= json.loads(data).keys())
+    except (ValueError, AttributeError, RecursionError):
+        return False
 
 
 def read_spots(config: SegmentConfig, size: tuple[int, int]) -> Spots:

@@ -233,6 +233,22 @@ def test_the_picture_is_not_written_over(engine: Engine, picture: Path, tiny_che
     assert (ran.status, "there is no folder" in ran.err) == (2, True)
 
 
+def test_what_lies_beside_the_picture_is_not_written_over(
+    engine: Engine, picture: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """SA-1B keeps the masks of `sa_1.jpg` in `sa_1.json`."""
+    beside, out = tmp_path / "sa_1.json", tmp_path / "sa_1.png"
+    asked = ("segment", picture, "--point", "20,10", "--model", tiny_checkpoint, "--out", out)
+    for others in (b'{"image": {}, "annotations": []}', b"[1]", b"no JSON"):
+        beside.write_bytes(others)
+        ran = engine(*asked)
+        assert (ran.status, "which is of another program" in ran.err, ran.err.count("\n")) == (2, True, 1), ran.err
+        assert beside.read_bytes() == others
+        assert not out.exists()
+    beside.unlink()
+    assert [engine(*asked).status for _ in range(2)] == [0, 0]  # its own it writes anew
+
+
 def test_a_full_disk_is_named_and_what_was_there_stays(
     engine: Engine, picture: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
