@@ -78,7 +78,8 @@ def crops(config: CropsConfig) -> int:
     asked = {"least": config.min_area, "clip": clip.sha256}
     ((total,),) = connection.execute(f"SELECT count(*) {_WANTED}", {"least": config.min_area}).fetchall()
     if not total:
-        raise ValueError(f"{config.dataset}: no mask of {config.min_area:,} px or more on a readable image")
+        least = f"{config.min_area:,} px or more; --min-area says how small they may be"
+        raise ValueError(f"{config.dataset}: no readable image has a mask of {least}")
     _require_same_draws(connection, config, clip)
     ((images,),) = connection.execute(_IMAGES_MISSING, asked).fetchall()
     failures: list[str] = []

@@ -140,7 +140,7 @@ def _open(name: str, weight: float, *, need_masks: bool, crops: WantedCrops | No
             f"`sam-engine crops {shlex.quote(place_of(name))} --clip FOLDER --min-area {crops.min_area}` first"
         )
     if not len(index):
-        raise ValueError(f"{name}: {'no image with masks' if need_masks else 'no images'} to train on")
+        raise ValueError(f"{name}: {'no image with masks' if need_masks else 'no images to train on'}")
     _require_there(name, index)
     return Source(name, weight, index)
 

@@ -217,7 +217,10 @@ def test_refusals(engine_here: Engine, data: DataSet, clip: Path, tmp_path: Path
     coco = write_coco(tmp_path / "coco")
     for arguments, complaint in (
         (("crops", data.root, "--clip", tmp_path / "none"), "there is no folder"),
-        (("crops", data.root, "--clip", clip, "--min-area", "900"), "no mask of 900 px or more"),
+        (
+            ("crops", data.root, "--clip", clip, "--min-area", "900"),
+            "no readable image has a mask of 900 px or more; --min-area",
+        ),
         (("crops", tmp_path, "--clip", clip), "not a data set"),
         (("train", data.root, "--preset", "text_nano"), "preset text_nano needs --clip FOLDER"),
         (("train", data.root, "--clip", clip), "--clip goes with text prompts, which preset fine_tune"),

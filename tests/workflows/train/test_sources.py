@@ -180,7 +180,7 @@ def test_masks_of_a_data_set_and_images_that_moved(tmp_path: Path, tiny_checkpoi
     found = masks_of(data)
     assert len(found) == 2
     assert [len(m) for m in masks_of(f"{data}@masks")] == [len(m) for m in found]
-    with pytest.raises(ValueError, match="no image with masks"):
+    with pytest.raises(ValueError, match=r"no image with masks$"):
         masks_of(f"{data}@annotations")
     with pytest.raises(ValueError, match="has no run 'sweep'"):
         masks_of(f"{data}@sweep")
