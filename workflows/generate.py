@@ -118,7 +118,7 @@ def _follow(
     """Tell how far the work is as shards are done, here and by other commands."""
     left = len(tasks)
     metrics.queue(left)
-    with Progress("masks", sum(task.images for task in tasks)) as progress:
+    with Progress("masks", sum(task.images for task in tasks)) as progress, metrics.following():
         for summary in summaries:
             remaining.came_back(summary.shard)
             left_out = remaining.part_ways() if summary.by_another else []

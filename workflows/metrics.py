@@ -11,8 +11,10 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from schemas.tables import Status
@@ -31,6 +33,8 @@ COUNTERS = {
 }
 GAUGES = {"sam_engine_queue_shards": ("shards that no worker has finished yet", ("run_id",))}
 NAMES = (*COUNTERS, *GAUGES)
+SECONDS_BETWEEN_SETTINGS = 5.0
+"""Ray serves a gauge for 20 s after it was set, and a shard takes longer."""
 
 
 class RunMetrics:
@@ -39,6 +43,7 @@ class RunMetrics:
     def __init__(self, run_id: str) -> None:
         self._run = {"run_id": run_id}
         self._reached = datetime.min.replace(tzinfo=UTC)
+        self._queued = 0
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         if "ray" in sys.modules and sys.modules["ray"].is_initialized():
@@ -61,8 +66,30 @@ class RunMetrics:
 
     def queue(self, shards: int) -> None:
         """Say how many shards are not finished."""
+        self._queued = shards
+        self._show_queue()
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Say again and again what was said last of the queue, so that it is there whenever somebody looks."""
+        ended = Event()
+
+        def repeat() -> None:
+            while not ended.wait(SECONDS_BETWEEN_SETTINGS):
+                self._show_queue()
+
+        speaker = Thread(target=repeat, daemon=True)
+        speaker.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            speaker.join()
+            self._show_queue()
+
+    def _show_queue(self) -> None:
         for gauge in self._gauges.values():
-            gauge.set(shards, tags=self._run)
+            gauge.set(self._queued, tags=self._run)
 
     def _busy(self, results: Sequence[ImageResult]) -> float:
         """Seconds in which an image that was loaded was not finished: what threads do side by side counts once."""

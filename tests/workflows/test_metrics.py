@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import urllib.request
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
 import ray
@@ -81,6 +83,31 @@ def test_a_scrape_holds_every_metric_with_its_value(cluster: str) -> None:
     assert found["ray_sam_engine_queue_shards", ""] == 7
     assert found["ray_sam_engine_step_seconds_total", "read"] == 0.5
     assert found["ray_sam_engine_busy_seconds_total", ""] == 2.25, "from when it was loaded to its end"
+
+
+def test_the_queue_is_told_again_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray serves a gauge for 20 s after it was set: while shards took longer, the queue was nowhere to be seen."""
+    told: list[float] = []
+    again = Event()
+
+    class Gauge:
+        def set(self, value: float, tags: dict[str, str]) -> None:
+            assert tags == {"run_id": "r"}
+            told.append(value)
+            if len(told) > 3:
+                again.set()
+
+    monkeypatch.setattr("workflows.metrics.SECONDS_BETWEEN_SETTINGS", 0.01)
+    metrics = RunMetrics("r")
+    metrics._gauges = {"sam_engine_queue_shards": Gauge()}  # type: ignore[dict-item]
+    metrics.queue(7)
+    with metrics.following():
+        assert again.wait(60)
+        metrics.queue(0)
+    assert (told[:4], told[-1]) == ([7, 7, 7, 7], 0)
+    after = len(told)
+    time.sleep(0.05)
+    assert len(told) == after
 
 
 def test_a_worker_is_busy_once_whatever_its_threads_do_side_by_side() -> None:
