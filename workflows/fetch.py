@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -148,7 +148,7 @@ def _fill(file: BinaryIO, partial: Path, name: str, release: Release) -> None:
         raise ValueError(f"{release.url} has SHA-256 {found}, not {release.sha256}; it was removed")
 
 
-def _download(url: str, file: BinaryIO, name: str, *, stream: TextIO | None = None) -> None:
+def _download(url: str, file: BinaryIO, name: str) -> None:
     """Append what is missing to a file; from the beginning where the server cannot resume."""
     have = file.seek(0, os.SEEK_END)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -158,7 +158,7 @@ def _download(url: str, file: BinaryIO, name: str, *, stream: TextIO | None = No
         if error.code == _NOTHING_LEFT and have:
             return
         raise
-    with answer, _bar(stream) as bar:
+    with answer, _bar() as bar:
         start = have if answer.status == _PARTIAL else file.truncate(0)
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length else None
@@ -170,9 +170,9 @@ def _download(url: str, file: BinaryIO, name: str, *, stream: TextIO | None = No
         raise ConnectionError(f"the connection ended after {size:,} of {total:,} bytes")
 
 
-def _bar(stream: TextIO | None) -> Progress:
+def _bar() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=Console(file=stream, stderr=stream is None))
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
 
 def _hash(path: Path) -> str:

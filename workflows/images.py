@@ -116,20 +116,20 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     return _decoded(data, max_pixels, lambda image: upright(to_rgb(image), orientation_left(image)))
 
 
-def decode_with_alpha(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def decode_with_alpha(data: bytes) -> NDArray[np.uint8]:
     """Decode to uint8 RGBA [height, width, 4], not turned upright; opaque where the file says nothing of it.
 
     Raises ImageError and MemoryError as `decode`.
     """
-    return _decoded(data, max_pixels, lambda image: image.convert("RGBA"))
+    return _decoded(data, MAX_PIXELS, lambda image: image.convert("RGBA"))
 
 
-def decode_indices(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def decode_indices(data: bytes) -> NDArray[np.uint8]:
     """Decode an image that has a palette to its indices, uint8 [height, width], not turned upright.
 
     Raises ImageError and MemoryError as `decode`.
     """
-    return _decoded(data, max_pixels, lambda image: image)
+    return _decoded(data, MAX_PIXELS, lambda image: image)
 
 
 def _decoded(data: bytes, max_pixels: int, pixels: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8]:

@@ -86,25 +86,18 @@ class ClickFigures:
     iou_bias: float
 
 
-def evaluate_clicks(
-    sam: Sam, samples: Iterable[Sample], *, clicks: Sequence[int] = (1, 3), prompts_per_batch: int = 32
-) -> ClickFigures:
+def evaluate_clicks(sam: Sam, samples: Iterable[Sample], *, clicks: Sequence[int] = (1, 3)) -> ClickFigures:
     """Click and box figures of a model over images with true masks; one encoding per image.
 
     Args:
         sam: any model; put in eval mode for the time being, gradients off.
         samples: images without masks are passed over.
         clicks: increasing numbers of clicks to report.
-        prompts_per_batch: prompts decoded together, a bound on memory only.
 
     Raises:
         ValueError: no mask at all, an empty mask, or click counts that do not increase from at least 1.
     """
-    scores = [
-        score_sample(sam, sample, clicks=clicks, prompts_per_batch=prompts_per_batch)
-        for sample in samples
-        if len(sample.masks)
-    ]
+    scores = [score_sample(sam, sample, clicks=clicks) for sample in samples if len(sample.masks)]
     if not scores:
         raise ValueError("no masks to evaluate: every image came without ground truth")
     return summarise(join(scores), clicks)
@@ -120,6 +113,7 @@ def score_sample(
 ) -> MaskScores:
     """Scores of every mask of one image; arguments and errors as for `evaluate_clicks`.
 
+    prompts_per_batch: prompts decoded together, a bound on memory only.
     clicker: where the clicks fall; as deep inside as possible when not given.
     """
     if list(clicks) != sorted(set(clicks)) or not clicks or clicks[0] < 1:

@@ -15,11 +15,11 @@ TOKENS_AT_ONCE = 512
 class LayerNorm2d(nn.Module):
     """Layer normalisation over the channels of [B, C, H, W]."""
 
-    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.eps = eps
+        self.eps = 1e-6
 
     def forward(self, x: Tensor) -> Tensor:
         variance, mean = torch.var_mean(x, dim=1, keepdim=True, correction=0)

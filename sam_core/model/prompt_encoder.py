@@ -88,20 +88,20 @@ class FourierPositions(nn.Module):
 class PromptEncoder(nn.Module):
     """grid: patches along one side of the model input. image_size: that side in px."""
 
-    def __init__(self, dim: int, *, grid: int, image_size: int, mask_channels: int = 16) -> None:
+    def __init__(self, dim: int, *, grid: int, image_size: int) -> None:
         super().__init__()
         self.grid, self.image_size = grid, image_size
         self.pe_layer = FourierPositions(dim)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, dim) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, dim)
         self.mask_downscaling = nn.Sequential(
-            nn.Conv2d(1, mask_channels // 4, kernel_size=2, stride=2),
-            LayerNorm2d(mask_channels // 4),
+            nn.Conv2d(1, 4, kernel_size=2, stride=2),
+            LayerNorm2d(4),
             nn.GELU(),
-            nn.Conv2d(mask_channels // 4, mask_channels, kernel_size=2, stride=2),
-            LayerNorm2d(mask_channels),
+            nn.Conv2d(4, 16, kernel_size=2, stride=2),
+            LayerNorm2d(16),
             nn.GELU(),
-            nn.Conv2d(mask_channels, dim, kernel_size=1),
+            nn.Conv2d(16, dim, kernel_size=1),
         )
         self.no_mask_embed = nn.Embedding(1, dim)
 

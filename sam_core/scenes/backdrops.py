@@ -15,10 +15,10 @@ Rng = np.random.Generator
 _SKY = np.array([0.62, 0.74, 0.86])
 
 
-def wall(rng: Rng, stage: Stage, *, clutter: float = 0.35) -> Material:
-    """One surface, seen straight on, with probability `clutter` a busy one."""
+def wall(rng: Rng, stage: Stage) -> Material:
+    """One surface, seen straight on; a third of them busy ones."""
     surface = _region(rng, stage, stage.shop.any(rng))
-    if rng.random() < clutter:
+    if rng.random() < 0.35:
         _thicket(rng, stage, shapes.box(0, 0, stage.canvas.size, stage.canvas.size))
     return surface
 

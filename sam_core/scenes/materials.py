@@ -114,9 +114,9 @@ class MaterialShop:
             return self.plain(rng, colour)
         return self.rough(rng, colour) if kind < 0.8 else self.patterned(rng, colour)
 
-    def cloth(self, rng: np.random.Generator, colour: Float64 | None = None) -> Material:
+    def cloth(self, rng: np.random.Generator) -> Material:
         """Soft shades and folds, or a woven or printed pattern."""
-        base = self.palette.pick(rng) if colour is None else colour
+        base = self.palette.pick(rng)
         if rng.random() < 0.3:
             return self.patterned(rng, base)
         return self._make(rng, self.bank.folds, base, contrast=rng.uniform(0.1, 0.8), grain=rng.uniform(0, 0.1))

@@ -45,9 +45,9 @@ def blobs(rng: np.random.Generator, count: int, roughness: float = 0.3, *, point
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 2)
 
 
-def blob(rng: np.random.Generator, roughness: float = 0.3, *, points: int = 64) -> Float64:
-    """One smooth random outline [points, 2]."""
-    outline: Float64 = blobs(rng, 1, roughness, points=points)[0]
+def blob(rng: np.random.Generator, roughness: float = 0.3) -> Float64:
+    """One smooth random outline [64, 2]."""
+    outline: Float64 = blobs(rng, 1, roughness)[0]
     return outline
 
 
@@ -157,9 +157,9 @@ def ragged(rng: np.random.Generator, contour: Float64, depth: float) -> Float64:
     return rough
 
 
-def wander(rng: np.random.Generator, points: int = 12, *, curl: float = 0.35) -> Float64:
-    """Open random path of about unit radius: a rope, a stem, a river. Float64 [points, 2]."""
-    heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, curl, points) + rng.normal(0, curl / 3))
+def wander(rng: np.random.Generator, *, curl: float) -> Float64:
+    """Open random path of about unit radius: a rope, a stem, a river. Float64 [12, 2]."""
+    heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, curl, 12) + rng.normal(0, curl / 3))
     path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1), 0)
     path -= path.mean(0)
     return np.asarray(path / np.abs(path).max())

@@ -126,9 +126,9 @@ class Stage:
         u = rng.random()
         return float(self.canvas.size / (1 / smallest + u * (1 / largest - 1 / smallest)))
 
-    def anywhere(self, rng: np.random.Generator, *, beyond: float = 0.08) -> Float64:
-        """A place in the canvas or slightly outside, px."""
-        return rng.uniform(-beyond, 1 + beyond, 2) * self.canvas.size
+    def anywhere(self, rng: np.random.Generator) -> Float64:
+        """A place in the canvas or slightly outside, xy px."""
+        return rng.uniform(-0.08, 1.08, 2) * self.canvas.size
 
 
 def deformed(rng: np.random.Generator, parts: Sequence[Part]) -> list[Part]:

@@ -17,15 +17,13 @@ _LAYER = re.compile(rf"{re.escape(_LAYERS)}(\d+)\.")
 
 
 @torch.no_grad()
-def align_cross_attention(sam: Sam, *, gain: float = 2.0) -> None:
+def align_cross_attention(sam: Sam) -> None:
     """Let every cross-attention between tokens and image begin with equal query and key projections.
 
     Fourier positions are alike where places are near, so the score of a click for an image position then falls with
     their distance from the first step on, instead of being random. Saves the first thousand steps of a small run.
 
-    Args:
-        sam: a freshly initialised model.
-        gain: factor on the projections; scores grow with its square.
+    sam: a freshly initialised model. Its projections are doubled, too, so that scores are four times as large.
     """
     transformer = sam.mask_decoder.transformer
     attentions = [transformer.final_attn_token_to_image]
@@ -34,7 +32,7 @@ def align_cross_attention(sam: Sam, *, gain: float = 2.0) -> None:
         attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
     for attention in attentions:
         assert isinstance(attention, Attention)
-        attention.q_proj.weight *= gain
+        attention.q_proj.weight *= 2
         attention.k_proj.weight.copy_(attention.q_proj.weight)
 
 

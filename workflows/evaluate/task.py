@@ -94,11 +94,11 @@ def matrix(lists: pa.ChunkedArray) -> NDArray[Any]:
     return np.array(lists.to_pylist()).reshape(len(lists), -1)
 
 
-def published(rows: Mapping[str, Mapping[str, float]], *, origin: str = PAPER, unit: Unit = "percent") -> list[Figure]:
+def published(rows: Mapping[str, Mapping[str, float]], *, unit: Unit = "percent") -> list[Figure]:
     """The paper's figures by row and figure, as it prints them: percent are divided by 100."""
     scale = 100 if unit == "percent" else 1
     return [
-        Figure(row, name, value / scale, unit, origin=origin)
+        Figure(row, name, value / scale, unit, origin=PAPER)
         for row, each in rows.items()
         for name, value in each.items()
     ]
