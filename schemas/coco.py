@@ -40,6 +40,10 @@ class PlainRle:
 Segmentation = tuple[Polygon, ...] | CompressedRle | PlainRle
 
 
+class NoAreaError(ValueError):
+    """Polygons that enclose nothing, as some annotations of COCO are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """One image; height and width in px. LVIS names its files by `coco_url` alone."""
@@ -143,7 +147,7 @@ def from_json(text: str | bytes, *, where: str) -> Document:
         where: name of the file, for messages.
 
     Raises:
-        ValueError: one line that says which entry lacks what.
+        ValueError: one line that says which entry lacks what, or that two images have the same id.
     """
     root = parse_object(text, where)
     return Document(
@@ -160,8 +164,8 @@ def rle_of(segmentation: Segmentation, *, height: int, width: int) -> bytes:
     Polygons are drawn by pycocotools, so that masks equal those of COCO's own tools.
 
     Raises:
-        ValueError: an RLE is of another size, malformed or does not cover its image, or polygons enclose nothing or
-            lie far outside.
+        NoAreaError: polygons enclose nothing.
+        ValueError: an RLE is of another size, malformed or does not cover its image, or polygons lie far outside.
     """
     if not 0 < height * width < _MOST_PIXELS:
         raise ValueError(f"an image of {width}x{height} px has no RLE: pycocotools counts in 32 bits")
@@ -191,7 +195,7 @@ def _rle_of_polygons(polygons: tuple[Polygon, ...], height: int, width: int) -> 
     """Fewer than three corners enclose nothing, and pycocotools would take two for a box; they are left out."""
     drawable = [list(polygon) for polygon in polygons if len(polygon) >= _FEWEST_COORDINATES]
     if not drawable:
-        raise ValueError("no polygon has three corners")
+        raise NoAreaError("no polygon has three corners")
     for polygon in drawable:
         corners = np.array(polygon[: len(polygon) // 2 * 2]).reshape(-1, 2)
         near = (corners >= [-width, -height]) & (corners <= [2 * width, 2 * height])  # which NaN never is
@@ -212,7 +216,7 @@ def _distinct(images: Iterable[Image], where: str) -> tuple[Image, ...]:
     for image in images:
         if (other := known.setdefault(image.id, image)) != image:
             names = f"{other.file_name!r}, {image.file_name!r}"
-            raise ValueError(f"{where}: image id {image.id} is there twice, and not alike ({names})")
+            raise ValueError(f"{where}: two images have the same id, so whose the masks are cannot be told ({names})")
     return tuple(known.values())
 
 

@@ -137,6 +137,10 @@ def test_any_text_as_rle_is_sound_or_refused(counts: str) -> None:
         ({"images": 3}, "x.json: images is 3; it must be a list"),
         ({"annotations": [{"bbox": [1, 2, 3, 4]}]}, r"x.json: annotations\[0\] has no id"),
         ({"images": [{"id": 1, "file_name": 5}]}, r"images\[0\]: file_name is 5; it must be a text"),
+        (
+            {"images": [{"id": 1, "file_name": name, "height": 4, "width": 6} for name in ("a.png", "b.png")]},
+            r"x.json: two images have the same id, so whose the masks are cannot be told \('a.png', 'b.png'\)",
+        ),
     ],
 )
 def test_refusals(change: dict[str, object], message: str) -> None:

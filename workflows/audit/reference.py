@@ -38,8 +38,6 @@ def open_coco(path: str, *, licences: Sequence[str] = ()) -> Subject:
     """A COCO JSON. Raises ValueError or OSError (one line) when it is none, or cannot be read."""
     document = coco.from_json(read_manifest(path), where=path)
     ids = {image.id: unreadable_image_id(f"{path}#{image.id}") for image in document.images}
-    if len(ids) < len(document.images):
-        raise ValueError(f"{path}: two images have the same id, so whose the masks are cannot be told")
     if any(max(image.height, image.width) > _LONGEST_SIDE for image in document.images):
         raise ValueError(f"{path}: an image is stated to be more than {_LONGEST_SIDE:,} px high or wide")
     annotations = [one for one in document.annotations if not one.iscrowd and one.image_id in ids]

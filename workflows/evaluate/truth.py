@@ -168,8 +168,6 @@ def _json(place: str, image_folder: str | None) -> Iterator[dict[str, Any]]:
         return
     document = coco.from_json(data, where=place)
     references = {json.loads(ref.metadata)["id"]: ref for ref in list_images(place, image_folder=image_folder)}
-    if len(references) < len(document.images):
-        raise ValueError(f"{place}: two images have the same id, so whose the masks are cannot be told")
     frequencies = {category.id: category.frequency for category in document.categories}
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     sizes = {image.id: image for image in document.images}

@@ -38,8 +38,6 @@ def _json_file(source: str) -> Iterator[dict[str, Any]]:
         return
     document = coco.from_json(data, where=source)
     pictures = {int(json.loads(found.metadata)["id"]): found for found in list_images(source)}
-    if len(pictures) < len(document.images):
-        raise ValueError(f"{source}: two images have the same id, so whose the masks are cannot be told")
     by_image: dict[int, list[coco.Annotation]] = defaultdict(list)
     for annotation in document.annotations:
         if not annotation.iscrowd:
@@ -54,9 +52,9 @@ def coco_rle(annotation: coco.Annotation, image: coco.Image, source: str) -> byt
     """None where polygons enclose nothing; an RLE of another size is an error."""
     try:
         return coco.rle_of(annotation.segmentation, height=image.height, width=image.width)
+    except coco.NoAreaError:
+        return None
     except ValueError as error:
-        if isinstance(annotation.segmentation, tuple) and "three corners" in str(error):
-            return None
         raise ValueError(f"{source}: annotation {annotation.id} of {image.file_name}: {error}") from error
 
 

@@ -102,7 +102,10 @@ def test_an_id_of_two_pictures_is_refused(engine: Engine, tmp_path: Path) -> Non
     (tmp_path / "x.json").write_text(json.dumps(document))
     refused = engine("import", tmp_path / "x.json", tmp_path / "data")
     assert refused.status == 2
-    assert "image id 7 is there twice, and not alike ('photo-000.png', 'photo-001.png')" in refused.err
+    assert (
+        "two images have the same id, so whose the masks are cannot be told ('photo-000.png', 'photo-001.png')"
+        in refused.err
+    )
 
 
 def test_a_region_without_the_size_of_its_picture_is_said(
