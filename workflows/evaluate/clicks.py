@@ -18,7 +18,7 @@ from schemas.evaluation import CLICK_ROWS
 from workflows.evaluate.commands import FairnessConfig, SinglePointConfig
 from workflows.evaluate.groups import grouped
 from workflows.evaluate.paper import CLICK_SETS, FAIRNESS
-from workflows.evaluate.sampling import Cut, draw_images
+from workflows.evaluate.sampling import Cut, draw_from_all
 from workflows.evaluate.task import PAPER, Bench, Figure, by_set, matrix, mean, rng_of
 from workflows.evaluate.truth import TrueMasks, open_set, read_image, read_masks, require_size
 
@@ -38,8 +38,7 @@ class SinglePoint:
         config = self.config
         cut = Cut(config.most_masks, config.enough_masks)
         sets = [open_set(place, image_folder=config.image_folder) for place in config.data]
-        require_distinct([truth.name for truth in sets])
-        return pa.concat_tables([draw_images(truth, seed=config.seed, limit=config.limit, cut=cut) for truth in sets])
+        return draw_from_all(sets, seed=config.seed, limit=config.limit, cut=cut)
 
     def measure(self, row: Mapping[str, Any], bench: Bench) -> list[dict[str, Any]]:
         return _measure(row, bench, self.config, self.config.masks_per_image)
@@ -72,8 +71,7 @@ class Fairness:
     def plan(self) -> pa.Table:
         config = self.config
         sets = [grouped(place, config.by, config.table, image_folder=config.image_folder) for place in config.data]
-        require_distinct([truth.name for truth in sets])
-        return pa.concat_tables([draw_images(truth, seed=config.seed, limit=config.limit) for truth in sets])
+        return draw_from_all(sets, seed=config.seed, limit=config.limit)
 
     def measure(self, row: Mapping[str, Any], bench: Bench) -> list[dict[str, Any]]:
         return _measure(row, bench, self.config, None)
@@ -94,20 +92,14 @@ class Fairness:
         return found + _paper_groups()
 
 
-def require_distinct(names: list[str]) -> None:
-    """Raise ValueError when two sets have one name."""
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"two data sets are called {twice[0]!r}; name them: --data ONE=PLACE OTHER=PLACE")
-
-
 def _measure(
     row: Mapping[str, Any], bench: Bench, config: SinglePointConfig | FairnessConfig, most: int | None
 ) -> list[dict[str, Any]]:
-    masks = read_masks(dict(row), bench.reader)
+    masks = read_masks(row, bench.reader)
     kept = masks.at(_chosen(masks, row, config, most))
     if not len(kept):
         return []
-    image = read_image(dict(row), bench.reader, max_pixels=bench.max_pixels)
+    image = read_image(row, bench.reader, max_pixels=bench.max_pixels)
     require_size(image, kept)
     clicker: Clicker = DeepestClicks()
     if config.first_click == "random":

@@ -14,11 +14,10 @@ from sam_core.edge_maps import edge_map
 from sam_core.metrics.edges import EdgeCounts, count_edges, edge_figures
 from sam_core.recipes import edges
 from schemas.evaluation import EDGE_ROWS
-from workflows.evaluate.clicks import require_distinct
 from workflows.evaluate.commands import EdgesConfig
 from workflows.evaluate.paper import EDGES, HUMAN_F
-from workflows.evaluate.sampling import draw_images
-from workflows.evaluate.task import Bench, Figure, by_set, published
+from workflows.evaluate.sampling import draw_from_all
+from workflows.evaluate.task import PAPER, Bench, Figure, by_set, published
 from workflows.evaluate.truth import open_set, read_boundaries, read_image
 
 HUMANS = "people"
@@ -46,14 +45,13 @@ class Edges:
     def plan(self) -> pa.Table:
         config = self.config
         sets = [open_set(place, split=config.split) for place in config.data]
-        require_distinct([truth.name for truth in sets])
         for truth in sets:
             if not all(str(uri).endswith(".mat") for uri in truth.rows["truth_uri"].to_pylist()):
                 raise ValueError(f"{truth.place}: edges are measured on BSDS500, a folder with ground_truth/*/*.mat")
-        return pa.concat_tables([draw_images(truth, seed=config.seed, limit=config.limit) for truth in sets])
+        return draw_from_all(sets, seed=config.seed, limit=config.limit)
 
     def measure(self, row: Mapping[str, Any], bench: Bench) -> list[dict[str, Any]]:
-        people = read_boundaries(dict(row), bench.reader)
+        people = read_boundaries(row, bench.reader)
         if self.config.humans:
             return [
                 entry
@@ -61,7 +59,7 @@ class Edges:
                 if len(people) > 1
                 for entry in self._rows(row, person.astype(np.float32), people[:number] + people[number + 1 :], number)
             ]
-        image = read_image(dict(row), bench.reader, max_pixels=bench.max_pixels)
+        image = read_image(row, bench.reader, max_pixels=bench.max_pixels)
         recipe = replace(edges(), points_per_side=self.config.points_per_side, nms_iou=self.config.nms_iou)
         return self._rows(row, edge_map(bench.model, image, recipe), people, None)
 
@@ -71,7 +69,7 @@ class Edges:
             for name, part in by_set(rows).items()
             for label, value in self._figures(part).items()
         ]
-        people = Figure(f"{HUMANS}, BSDS500 test", "F", HUMAN_F, "fraction", origin="paper")
+        people = Figure(f"{HUMANS}, BSDS500 test", "F", HUMAN_F, "fraction", origin=PAPER)
         return [*measured, *([people] if self.config.humans else published(EDGES, unit="fraction"))]
 
     def _figures(self, rows: pa.Table) -> dict[str, float]:

@@ -71,8 +71,8 @@ class Instances:
         boxes = row["boxes"]
         if not boxes:
             return []
-        masks = read_masks(dict(row), bench.reader)
-        image = read_image(dict(row), bench.reader, max_pixels=bench.max_pixels)
+        masks = read_masks(row, bench.reader)
+        image = read_image(row, bench.reader, max_pixels=bench.max_pixels)
         require_size(image, masks)
         xyxy = np.array([box["xywh"] for box in boxes], np.float32)
         xyxy[:, 2:] += xyxy[:, :2]
@@ -134,9 +134,7 @@ def masks_of_boxes(sam: Sam, image: NDArray[np.uint8], xyxy: NDArray[np.float32]
 
 def _refined(sam: Sam, embedding: ImageEmbedding, boxes: torch.Tensor) -> Iterator[Drawn]:
     first = decode(sam, embedding, Prompts(boxes=boxes), multimask=True)
-    chosen = first.iou.argmax(1)
-    best = first.logits[torch.arange(len(boxes), device=chosen.device), chosen][:, None]
-    second = decode(sam, embedding, Prompts(boxes=boxes, mask_logits=best), multimask=False)
+    second = decode(sam, embedding, Prompts(boxes=boxes, mask_logits=first.best().logits), multimask=False)
     for mask, iou in zip(second.masks()[:, 0].cpu().numpy(), second.iou[:, 0].tolist(), strict=True):
         yield Drawn(rle.encode(mask), iou)
 

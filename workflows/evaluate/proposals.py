@@ -23,10 +23,9 @@ from sam_core.masks.batch import MaskRecords
 from sam_core.metrics.recall import NOTHING, SIZES, Overlaps, RecallCounts, count_recall, of_size
 from sam_core.recipes import proposals
 from schemas.evaluation import RECALL_ROWS
-from workflows.evaluate.clicks import require_distinct
 from workflows.evaluate.commands import ProposalsConfig
 from workflows.evaluate.paper import PROPOSALS
-from workflows.evaluate.sampling import draw_images
+from workflows.evaluate.sampling import draw_from_all
 from workflows.evaluate.task import Bench, Figure, by_set, published
 from workflows.evaluate.truth import TrueMasks, open_set, read_image, read_masks, require_size
 
@@ -45,15 +44,14 @@ class Proposals:
     def plan(self) -> pa.Table:
         config = self.config
         sets = [open_set(place, image_folder=config.image_folder) for place in config.data]
-        require_distinct([truth.name for truth in sets])
-        return pa.concat_tables([draw_images(truth, seed=config.seed, limit=config.limit) for truth in sets])
+        return draw_from_all(sets, seed=config.seed, limit=config.limit)
 
     def measure(self, row: Mapping[str, Any], bench: Bench) -> list[dict[str, Any]]:
-        masks = read_masks(dict(row), bench.reader)
+        masks = read_masks(row, bench.reader)
         masks = masks.at(np.flatnonzero(~masks.crowd))
         if not len(masks):
             return []
-        image = read_image(dict(row), bench.reader, max_pixels=bench.max_pixels)
+        image = read_image(row, bench.reader, max_pixels=bench.max_pixels)
         require_size(image, masks)
         recipe = replace(proposals(), points_per_side=self.config.points_per_side, nms_iou=self.config.nms_iou)
         found = MaskGenerator(bench.model, recipe, threads=bench.threads).generate(image).masks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,14 @@ class Cut:
 
     most: int
     enough: int
+
+
+def draw_from_all(sets: Sequence[TruthSet], *, seed: int, limit: int | None, cut: Cut | None = None) -> pa.Table:
+    """The chosen rows of several sets, one set after the other. Raises ValueError when two have one name."""
+    names = [truth.name for truth in sets]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two data sets are called {twice[0]!r}; name them: --data ONE=PLACE OTHER=PLACE")
+    return pa.concat_tables([draw_images(truth, seed=seed, limit=limit, cut=cut) for truth in sets])
 
 
 def draw_images(truth: TruthSet, *, seed: int, limit: int | None = None, cut: Cut | None = None) -> pa.Table:

@@ -29,9 +29,8 @@ from sam_core.predict import encode
 from sam_core.recipes import recipe, recommended_recipe
 from schemas.evaluation import TEXT_ROWS
 from workflows.evaluate.captions import captioned
-from workflows.evaluate.clicks import require_distinct
 from workflows.evaluate.commands import TextConfig
-from workflows.evaluate.sampling import draw_images
+from workflows.evaluate.sampling import draw_from_all
 from workflows.evaluate.task import Bench, Figure, by_set, rng_of
 from workflows.evaluate.truth import TrueMasks, read_image, read_masks, require_size
 
@@ -51,15 +50,14 @@ class Text:
     def plan(self) -> pa.Table:
         config = self.config
         sets = [captioned(place, image_folder=config.image_folder, seed=config.seed) for place in config.data]
-        require_distinct([truth.name for truth in sets])
-        return pa.concat_tables([draw_images(truth, seed=config.seed, limit=config.limit) for truth in sets])
+        return draw_from_all(sets, seed=config.seed, limit=config.limit)
 
     def measure(self, row: Mapping[str, Any], bench: Bench) -> list[dict[str, Any]]:
-        masks = read_masks(dict(row), bench.reader)
+        masks = read_masks(row, bench.reader)
         named = [phrase for phrase in row["phrases"] if rle.area(masks.rles[phrase["annotation"]])]
         if not named:
             return []
-        image = read_image(dict(row), bench.reader, max_pixels=bench.max_pixels)
+        image = read_image(row, bench.reader, max_pixels=bench.max_pixels)
         require_size(image, masks)
         asked = _ask(row, named, image, masks, bench, self.config)
         with torch.inference_mode():

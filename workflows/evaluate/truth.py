@@ -109,7 +109,7 @@ def read_file(row: Mapping[str, Any], reader: UriReader) -> bytes:
     return read_original(reader, row["uris"], row["picture"])
 
 
-def read_masks(row: dict[str, Any], reader: UriReader) -> TrueMasks:
+def read_masks(row: Mapping[str, Any], reader: UriReader) -> TrueMasks:
     """All true masks of a row; annotations may cover no pixel. Raises ValueError for a damaged file."""
     if row["truth_uri"] is None:
         return _from_annotations((row["height"], row["width"]), row["annotations"])
@@ -124,7 +124,7 @@ def read_masks(row: dict[str, Any], reader: UriReader) -> TrueMasks:
     return replace(masks, ids=values.astype(np.int64))
 
 
-def read_boundaries(row: dict[str, Any], reader: UriReader) -> list[NDArray[np.bool_]]:
+def read_boundaries(row: Mapping[str, Any], reader: UriReader) -> list[NDArray[np.bool_]]:
     """Every person's boundaries of a row of BSDS500, bool [H, W] each. Raises ValueError for other rows."""
     if not str(row["truth_uri"]).endswith(".mat"):
         raise ValueError(f"{row['name']}: no boundaries; edges are measured on BSDS500 (ground_truth/*.mat)")
