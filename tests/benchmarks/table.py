@@ -6,6 +6,7 @@ python -m tests.benchmarks.table [targets|determinism]
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -47,7 +48,8 @@ def determinism() -> str:
     ]
     head = ("compared with the plain path in fp32", "lost", "gained", "IoU < 0.99", "images with another count")
     what = f"{record['rows'][0]['masks']:,} masks of `{record['model']['name']}` on {record['images']} images of"
-    return table(head, rows) + f"\n{what} {record['data']}, recipe `{record['recipe']}`; {machine(record)}.\n"
+    where = f"{machine(record)}, commit {record['commit']}"
+    return table(head, rows) + f"\n{what} {record['data']}, recipe `{record['recipe']}`; {where}.\n"
 
 
 def figures(target: Target) -> str:
@@ -58,14 +60,17 @@ def figures(target: Target) -> str:
 
 
 def provenance() -> str:
-    """A line for every machine and commit that the targets' records come from."""
-    paths = {target.path for target in TARGETS if target.path.exists()}
-    lines = {machine(json.loads(path.read_text())) for path in paths}
-    return f"\nMeasured on {'; '.join(sorted(lines))}.\n" if lines else ""
+    """Every machine that the targets' records come from, with the commits that were measured there."""
+    commits: defaultdict[str, set[str]] = defaultdict(set)
+    for path in {target.path for target in TARGETS if target.path.exists()}:
+        record = json.loads(path.read_text())
+        commits[machine(record)].add(record["commit"])
+    lines = [f"{where}, commit{'s' * (len(of) > 1)} {', '.join(sorted(of))}" for where, of in sorted(commits.items())]
+    return f"\nMeasured on {'; '.join(lines)}.\n" if lines else ""
 
 
 def machine(record: Record) -> str:
-    return f"{record['machine']}, torch {record['versions']['torch']}, commit {record['commit']}"
+    return f"{record['machine']}, torch {record['versions']['torch']}"
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
