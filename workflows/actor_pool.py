@@ -13,7 +13,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 
-from workflows.failures import WorkerError
+from workflows.failures import WorkerError, last_line
 
 ROW_RETRIES = 4
 """How often a row may take its actor down with it; then the work is given up."""
@@ -112,7 +112,7 @@ class ActorPool:
         except RayError as error:
             self._deaths += 1
             if self._deaths > STARTS:
-                raise _given_up(error) from error
+                raise given_up(error) from error
             self._replace()
         else:
             self._deaths = 0
@@ -124,11 +124,11 @@ class ActorPool:
         try:
             answer = ray.get(done)
         except RayTaskError as error:
-            raise _given_up(error) from error
+            raise given_up(error) from error
         except RayError as error:
             task.lost += 1
             if task.lost > ROW_RETRIES:
-                raise _given_up(error) from error
+                raise given_up(error) from error
             ray.kill(actor)  # one that cannot be reached may still be there
             waiting.put_back(task)
             self._replace()
@@ -138,6 +138,6 @@ class ActorPool:
             yield answer
 
 
-def _given_up(error: RayError) -> WorkerError:
-    """The last line of Ray's story is the cause."""
-    return WorkerError(f"the work was given up: {str(error).strip().splitlines()[-1]}")
+def given_up(error: RayError) -> WorkerError:
+    """What is raised where Ray itself, and not the work, failed for good."""
+    return WorkerError(f"the work was given up: {last_line(error)}")

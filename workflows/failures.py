@@ -32,6 +32,16 @@ def one_line(error: BaseException) -> str:
     return redact(" ".join(str(error).split())) or type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message, at most 200 characters; the name of the error where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of a failure: of the stories that Ray tells, the cause."""
+    return str(error).strip().splitlines()[-1]
+
+
 def visible(text: str) -> str:
     """Text with what would break the line, move the cursor or recolour the terminal as escapes: names of files hold
     anything."""

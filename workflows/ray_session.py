@@ -17,7 +17,7 @@ import pyarrow as pa
 import ray
 from ray.exceptions import AuthenticationError, RayError
 
-from workflows.actor_pool import ActorPool
+from workflows.actor_pool import ActorPool, given_up
 from workflows.failures import WorkerError, one_line
 from workflows.image_worker import ShardJob
 from workflows.plans import ShardTask
@@ -124,7 +124,7 @@ def _first_answer(waiting: list[ray.ObjectRef[Any]]) -> pa.Table:
     try:
         answer = ray.get(done)
     except RayError as error:
-        raise WorkerError(f"the work was given up: {str(error).strip().splitlines()[-1]}") from error
+        raise given_up(error) from error
     if isinstance(answer, str):
         raise WorkerError(answer)
     return answer

@@ -56,8 +56,6 @@ def choose_queue(engine: Engine, settings: StageSettings, model: Model, *, seed:
 
     What the source has by now is noted first, so that images which were added since the last round are among them.
     """
-    if settings.stage == "automatic":
-        return ()
     note_images(engine.config.images, engine.store)
     connection = engine.connect()
     unfinished = dict(connection.execute(_FRESH).fetchall())

@@ -16,7 +16,7 @@ from sam_core.detector import Example, FitConfig, ObjectDetector, detector_for, 
 from sam_core.geometry import boxes_to_input
 from sam_core.presets import SamConfig
 from schemas.layout import detector_key
-from workflows.failures import tell_left_out
+from workflows.failures import last_line, tell_left_out
 from workflows.models import Model
 from workflows.rounds.pictures import Desk
 from workflows.scratch import scratch_folder
@@ -67,7 +67,7 @@ def train_on_ray(job: DetectorJob) -> None:
         try:
             trainer.fit()
         except Exception as error:  # Ray Train wraps whatever a worker died of in classes of its own
-            raise ValueError(f"the detector was not trained: {str(error).strip().splitlines()[-1]}") from error
+            raise ValueError(f"the detector was not trained: {last_line(error)}") from error
 
 
 def train_detector(job: DetectorJob) -> None:

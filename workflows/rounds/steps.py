@@ -78,19 +78,22 @@ def stage(now: Round) -> Staged:
     if now.number == 1:
         require_measurable(engine.held_out, engine.config.evaluation)
         open_dataset(engine.store)
-    queue = next_queue(now)
-    if not queue and now.settings.stage != "automatic":
-        seed = engine.config.seed + now.number - 1
-        queue = choose_queue(engine, now.settings, engine.model(now.record.model_before), seed=seed)
-    if not queue and now.settings.stage != "automatic":
-        raise ValueError(
-            f"round {now.number}: no image is left to annotate: each is finished, held out, or left out as it cannot "
-            f"be read; add images to {engine.config.images}, bring back what cannot be read, or "
-            "take fewer rounds, fewer images in each"
-        )
+    queue = () if now.settings.stage == "automatic" else next_queue(now) or _first_queue(now)
     if engine.simulate and queue:
         true_rows(queue, engine.connect(), engine.truth)
     return Staged(model_id=now.record.model_before, queue=queue, settings=round_settings(now))
+
+
+def _first_queue(now: Round) -> tuple[str, ...]:
+    """The images of a round for which no earlier one chose any. Raises ValueError when none is left."""
+    engine, seed = now.engine, now.engine.config.seed + now.number - 1
+    if queue := choose_queue(engine, now.settings, engine.model(now.record.model_before), seed=seed):
+        return queue
+    raise ValueError(
+        f"round {now.number}: no image is left to annotate: each is finished, held out, or left out as it cannot "
+        f"be read; add images to {engine.config.images}, bring back what cannot be read, or "
+        "take fewer rounds, fewer images in each"
+    )
 
 
 def prefill(now: Round) -> Prefilled:
@@ -224,18 +227,14 @@ def queue(now: Round) -> Queued:
     following = now.next_settings
     if following is None or following.stage == "automatic":
         return Queued(queue=())
-    engine, gated, trained = now.engine, now.outcome(Gated), now.outcome(Trained)
-    model_id = trained.model_id if gated.promoted and trained.model_id else now.record.model_before
-    seed = engine.config.seed + now.number
-    chosen = choose_queue(engine, following, engine.model(model_id), seed=seed)
+    engine, seed = now.engine, now.engine.config.seed + now.number
+    chosen = choose_queue(engine, following, engine.model(_model_after(now)), seed=seed)
     return Queued(queue=chosen, asked=queue_settings(engine.config, following))
 
 
 def make_all(now: Round) -> Generated:
     """Hand over to `generate`: the stage's model and recipe on every image of the source."""
-    engine, gated, trained = now.engine, now.outcome(Gated), now.outcome(Trained)
-    model_id = trained.model_id if gated.promoted and trained.model_id else now.record.model_before
-    name = f"round-{now.number}"
+    engine, model_id, name = now.engine, _model_after(now), f"round-{now.number}"
     generate(
         GenerateConfig(
             source=engine.config.images,
@@ -252,6 +251,12 @@ def make_all(now: Round) -> Generated:
     ((run_id,),) = connection.execute(named, [name, model_id]).fetchall()
     ((images, masks),) = connection.execute(_GENERATED, [run_id]).fetchall()
     return Generated(run_id=run_id, images=images, masks=masks)
+
+
+def _model_after(now: Round) -> str:
+    """Id of the model that the rounds go on with."""
+    trained = now.outcome(Trained).model_id
+    return trained if trained and now.outcome(Gated).promoted else now.record.model_before
 
 
 def _judged(now: Round, desk: Desk, detector: ObjectDetector) -> tuple[Judged, Judged]:

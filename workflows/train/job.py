@@ -32,6 +32,7 @@ from schemas.layout import training_key
 from schemas.records import TrainingRecord, from_json, to_json
 from workflows.commands import TrainCommand
 from workflows.devices import choose_device
+from workflows.failures import last_line
 from workflows.models import Model, find_model
 from workflows.ray_session import CORES_PER_WORKER, start_ray
 from workflows.runs import open_dataset, package_versions
@@ -210,8 +211,9 @@ def _proposed(
     # Which source a sample is drawn from depends on their order; that of their names goes without saying.
     order = {} if list(data) == sorted(data) else {"order": list(data)}
     taught = {"teacher_sha256": teacher.sha256} if teacher else {}
-    unnamed = replace(config, clip_name="")  # a CLIP is its hash, wherever its folder lies
-    decided = ids.canonical_json({"config": json.loads(json.dumps(asdict(unnamed))), "data": data} | order | taught)
+    plain = json.loads(json.dumps(asdict(config)))
+    unnamed = plain | {"clip_name": ""}  # a CLIP is its hash, wherever its folder lies
+    decided = ids.canonical_json({"config": unnamed, "data": data} | order | taught)
     return TrainingRecord(
         run_id=ids.run_id(start.sha256 if start else NO_WEIGHTS, decided, name=command.run),
         name=command.run,
@@ -220,7 +222,7 @@ def _proposed(
         stage=stage,
         parent=start.model_id if start else None,
         parent_sha256=start.sha256 if start else None,
-        config=json.loads(json.dumps(asdict(config))),
+        config=plain,
         data=data,
         versions=package_versions(),
         host=socket.gethostname(),
@@ -285,8 +287,7 @@ def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
             except Exception as error:  # Ray Train wraps whatever a worker died of in classes of its own
                 if told := listener.failure():
                     raise _stopped(job, told) from error
-                last_words = str(error).strip().splitlines()[-1]
-                raise MachineError(f"the workers were given up: {last_words}") from error
+                raise MachineError(f"the workers were given up: {last_line(error)}") from error
     if told := listener.failure():
         raise _stopped(job, told)
 
