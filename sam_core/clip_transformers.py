@@ -30,6 +30,7 @@ BATCH = 256
 _GET_ONE = (
     "get one on a machine that reaches the hub with `hf download openai/clip-vit-large-patch14 --local-dir FOLDER`"
 )
+_TOKENIZERS = ({"tokenizer.json"}, {"vocab.json", "merges.txt"})
 _REWRITE = "from transformers import CLIPModel; CLIPModel.from_pretrained('.').save_pretrained('.')"
 
 
@@ -114,6 +115,8 @@ class TransformersClip:
         # Beyond the context only the end mark, which the embedding is read from, is kept.
         cut = [ids if len(ids) <= self.context else [*ids[: self.context - 1], ids[-1]] for ids in whole]
         longest, padding = max(map(len, cut)), self.tokenizer.pad_token_id
+        if padding is None:
+            padding = whole[0][-1]  # the end mark, as of the released CLIPs; what follows the first one is not seen
         rows = [ids + [padding] * (longest - len(ids)) for ids in cut]
         return torch.tensor(rows), tuple(len(ids) > self.context for ids in whole)
 
@@ -158,6 +161,10 @@ def load_clip(folder: str | Path, *, device: torch.device | str = "cpu") -> Tran
     if missing := sorted(found["missing_keys"]):  # for which the library draws numbers at random
         raise ClipError(
             f"{folder}: this CLIP lacks {len(missing)} of its weights, such as {missing[0]}; fetch it again"
+        )
+    if len(tokenizer) > (known := model.config.text_config.vocab_size):
+        raise ClipError(
+            f"{folder}: the tokenizer knows {len(tokenizer):,} tokens, the CLIP {known:,}; fetch both again"
         )
     pixels = _pixels(folder)
     return TransformersClip(
@@ -207,6 +214,9 @@ def _weights(folder: Path) -> list[Path]:
         pickled = list(folder.glob("*.bin"))
         way_out = f'*.bin is not read: write it anew there by `python -c "{_REWRITE}"`' if pickled else _GET_ONE
         raise ClipError(f"{folder} has no *.safetensors with the weights; {way_out}")
+    there = {path.name for path in folder.iterdir()}
+    if not any(files <= there for files in _TOKENIZERS):  # for which the library makes one that knows no word
+        raise ClipError(f"{folder} has no tokenizer: tokenizer.json, or vocab.json and merges.txt; {_GET_ONE}")
     return found
 
 

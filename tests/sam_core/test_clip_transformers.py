@@ -59,6 +59,17 @@ def test_a_text_alone_is_embedded_as_among_others(clip: TransformersClip) -> Non
     torch.testing.assert_close(together[:1], clip.embed_texts(["red"]).vectors)
 
 
+def test_a_tokenizer_without_a_padding_mark(clip: TransformersClip, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "bare")
+    path = tmp_path / "bare" / "tokenizer_config.json"
+    said = json.loads(path.read_text())
+    del said["pad_token"]
+    path.write_text(json.dumps(said))
+    texts = ["the blue ring left of", "red"]
+    found = load_clip(tmp_path / "bare").embed_texts(texts).vectors
+    torch.testing.assert_close(found, clip.embed_texts(texts).vectors)
+
+
 def test_a_mask_over_the_whole_crop_changes_nothing(clip: TransformersClip) -> None:
     whole = torch.ones(3, 16, 16, dtype=torch.bool)
     torch.testing.assert_close(clip.embed_images(crops(), whole), clip.embed_images(crops()))
@@ -137,6 +148,16 @@ def _renamed(folder: Path) -> None:
     save_file(named, folder / "model.safetensors", {"format": "pt"})
 
 
+def _forget_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").rename(folder / "vocab.json")
+
+
+def _other_tokenizer(folder: Path) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"] |= {f"word{number}": 100 + number for number in range(100)}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
@@ -147,6 +168,8 @@ def _renamed(folder: Path) -> None:
         (_pickled, r"has no \*.safetensors with the weights; \*.bin is not read: write it anew there by `python -c "),
         (_damaged, "this CLIP cannot be read"),
         (_renamed, "this CLIP lacks 62 of its weights, such as logit_scale; fetch it again"),
+        (_forget_tokenizer, "has no tokenizer: tokenizer.json, or vocab.json and merges.txt; get one"),
+        (_other_tokenizer, "the tokenizer knows 112 tokens, the CLIP 12; fetch both again"),
     ],
 )
 def test_what_is_no_clip_is_refused_in_one_line(
