@@ -63,7 +63,7 @@ def crop(
     left, top, side = crop_window(mask, draw.grow)
     cut, inside = _window(image, left, top, side), _window(mask, left, top, side)
     if not draw.background:
-        cut = cut * inside[..., None]
+        cut *= inside[..., None]
     mode = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     pixels = cv2.resize(cut, (size, size), interpolation=mode)
     share = cv2.resize(inside.astype(np.uint8) * np.uint8(255), (size, size), interpolation=mode)
