@@ -203,17 +203,19 @@ def clip_sha256(weights: Sequence[Path]) -> str:
 
 
 def _weights(folder: Path) -> list[Path]:
-    """The safetensors files of a folder with a CLIP. Raises ClipError saying what is missing and how to get it."""
+    """The files that the library reads a CLIP from, whatever else lies in the folder. Raises ClipError saying what is
+    missing and how to get it."""
     if not folder.is_dir():
         raise ClipError(f"there is no folder {folder} with a CLIP; {_GET_ONE}")
     kind = _json(folder / "config.json").get("model_type")
     if kind != "clip":
         raise ClipError(f"{folder} holds no CLIP: config.json {f'says {kind!r}' if kind else 'is missing'}; {_GET_ONE}")
-    found = sorted(folder.glob("*.safetensors"))
+    whole = folder / "model.safetensors"
+    found = [whole] if whole.is_file() else sorted(folder.glob("model-*.safetensors"))
     if not found:
         pickled = list(folder.glob("*.bin"))
         way_out = f'*.bin is not read: write it anew there by `python -c "{_REWRITE}"`' if pickled else _GET_ONE
-        raise ClipError(f"{folder} has no *.safetensors with the weights; {way_out}")
+        raise ClipError(f"{folder} has no model.safetensors with the weights; {way_out}")
     there = {path.name for path in folder.iterdir()}
     if not any(files <= there for files in _TOKENIZERS):  # for which the library makes one that knows no word
         raise ClipError(f"{folder} has no tokenizer: tokenizer.json, or vocab.json and merges.txt; {_GET_ONE}")

@@ -165,7 +165,10 @@ def _other_tokenizer(folder: Path) -> None:
         (_forget_config, "holds no CLIP: config.json is missing"),
         (_other_kind, "holds no CLIP: config.json says 'bert'"),
         (_no_json, "is no JSON"),
-        (_pickled, r"has no \*.safetensors with the weights; \*.bin is not read: write it anew there by `python -c "),
+        (
+            _pickled,
+            r"has no model.safetensors with the weights; \*.bin is not read: write it anew there by `python -c ",
+        ),
         (_damaged, "this CLIP cannot be read"),
         (_renamed, "this CLIP lacks 62 of its weights, such as logit_scale; fetch it again"),
         (_forget_tokenizer, "has no tokenizer: tokenizer.json, or vocab.json and merges.txt; get one"),
@@ -233,6 +236,19 @@ def test_pixels_are_those_of_a_whole_processor_as_newer_versions_write_it(folder
     (tmp_path / "new" / "processor_config.json").write_text(json.dumps(whole))
     clip = load_clip(tmp_path / "new")
     assert (clip.mean, clip.std) == ((0.5,) * 3, (0.25,) * 3)
+
+
+def test_what_else_lies_in_the_folder_makes_no_other_clip(clip: TransformersClip, folder: Path, tmp_path: Path) -> None:
+    """Such as the same weights for another library, or a model of ours."""
+    shutil.copytree(folder, tmp_path / "more")
+    shutil.copy(folder / "model.safetensors", tmp_path / "more" / "open_clip_model.safetensors")
+    assert load_clip(tmp_path / "more").sha256 == clip.sha256
+    shutil.copytree(folder, tmp_path / "cut", ignore=shutil.ignore_patterns("*.safetensors"))
+    clip.model.save_pretrained(tmp_path / "cut", max_shard_size="20KB")
+    assert len(list((tmp_path / "cut").glob("model-*.safetensors"))) > 1
+    torch.testing.assert_close(
+        load_clip(tmp_path / "cut").embed_texts(["red"]).vectors, clip.embed_texts(["red"]).vectors
+    )
 
 
 def test_a_folder_that_says_nothing_of_pixels_has_those_of_clip(folder: Path, tmp_path: Path) -> None:
