@@ -17,7 +17,7 @@ from sam_core.recipes import Recipe, recipe, recommended_recipe, stored_recipe
 from workflows.commands import AUTO, PlanConfig
 from workflows.failures import tell_denied
 from workflows.plans import default_shard_size
-from workflows.progress import duration, most_at_once, seconds_covered
+from workflows.progress import duration, most_at_once, plural, seconds_covered
 from workflows.rates import CPU, PEAK_TFLOPS, Rates, load_rates
 from workflows.sources import list_images
 from workflows.sql import connect, find_run
@@ -168,7 +168,8 @@ def _compare(config: PlanConfig) -> int:
         ("shards", f"{math.ceil(images / default_shard_size(images)):,}", f"{shards:,}"),
     ]
     changed = "" if run.values == recipe(run.recipe_name) else " with other values"
-    print(f"run {run.run_id}: {run.model}, {run.recipe_name}{changed}, {images:,} images, {workers:,} workers at once")
+    of = f"{plural(images, 'image')}, {plural(workers, 'worker')} at once"
+    print(f"run {run.run_id}: {run.model}, {run.recipe_name}{changed}, {of}")
     print("\n".join(f"{what:26}{foretold:>12}{found:>12}" for what, foretold, found in rows))
     print("\n".join(["assumed:", *(f"  - {sentence}" for sentence in told.assumptions)]))
     return 0

@@ -39,6 +39,7 @@ from workflows.crops.commands import CropsConfig
 from workflows.evaluate.commands import EvaluateCommand
 from workflows.exchange.commands import ExportConfig, ImportConfig, RelateConfig
 from workflows.failures import one_line, visible
+from workflows.patience import patience_of
 from workflows.protect.commands import ProtectConfig
 from workflows.rounds.commands import RoundsConfig
 from workflows.text.commands import SegmentConfig, TagConfig
@@ -245,6 +246,7 @@ def _require_lists(arguments: Sequence[str], config: object) -> None:
 
 def run(config: object) -> int:
     """Run the subcommand that this is the configuration of; the exit status."""
+    patience_of()  # what is misspelt is said before the first fault of a store
     return next(known for known in SUBCOMMANDS if type(config) is known.config).load()(config)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -12,6 +13,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 VARIABLE = "SAM_ENGINE_STORE_PATIENCE"
+_ABOVE_0 = ("connect_seconds", "read_seconds", "attempts", "slowest_bytes_per_second")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,9 @@ class Patience:
     """A body that comes in more slowly, after `read_seconds`, is broken off and asked for again."""
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or self.slowest_bytes_per_second <= 0:
-            raise ValueError("patience needs at least 1 attempt and a rate above 0")
+        limits = [getattr(self, field.name) for field in fields(self)]
+        if not all(0 <= limit < math.inf for limit in limits) or not all(getattr(self, name) for name in _ABOVE_0):
+            raise ValueError(f"every limit must be a finite number, and {', '.join(_ABOVE_0)} above 0")
 
     def body_seconds(self, size: int) -> float:
         """How long the body of an answer of that many bytes may take."""
@@ -66,6 +69,10 @@ def patience_of(environment: Mapping[str, str] = os.environ) -> Patience:
     known = {field.name: int if field.name == "attempts" else float for field in fields(Patience)}
     try:
         pairs = dict(word.split("=") for word in text.split())
-        return Patience(**{name: known[name](value) for name, value in pairs.items()})  # type: ignore[arg-type]
+        limits = {name: known[name](value) for name, value in pairs.items()}
     except (ValueError, KeyError) as error:
         raise ValueError(f"{VARIABLE}={text!r}: use NAME=NUMBER with names among {', '.join(known)}") from error
+    try:
+        return Patience(**limits)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ValueError(f"{VARIABLE}={text!r}: {error}") from error

@@ -115,6 +115,11 @@ def duration(seconds: float) -> str:
     return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
 
 
+def plural(number: int, thing: str) -> str:
+    """1, mask -> 1 mask; 1200, mask -> 1,200 masks."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def seconds_covered(spans: Iterable[tuple[datetime, datetime]]) -> float:
     """How long at least one of the spans, begin and end, lasted: what lies side by side counts once, gaps do not."""
     seconds, reached = 0.0, datetime.min

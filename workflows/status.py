@@ -19,7 +19,7 @@ from schemas.records import RunRecord, from_json
 from schemas.tables import OUTCOMES, Status
 from workflows.commands import StatusConfig
 from workflows.plans import finished_shards, planned_shards
-from workflows.progress import duration, most_at_once, seconds_covered
+from workflows.progress import duration, most_at_once, plural, seconds_covered
 from workflows.storage import Store, open_store
 from workflows.stored_tables import get_table
 
@@ -136,14 +136,14 @@ def in_words(run: RunStatus) -> str:
         + ("; finished" if run.finished else f"; {run.shards_in_work:,} in work"),
     ]
     if run.read:
-        where = "all of them" if run.read == run.images_done else f"the last {run.read:,} images"
+        where = "all of them" if run.read == run.images_done else f"the last {plural(run.read, 'image')}"
         kinds = ", ".join(f"{name} {count:,}" for name, count in run.errors.items())
-        errors = (
-            f"{sum(run.errors.values()):,} errors{f' ({kinds})' if kinds else ''}, {run.crashed:,} killers quarantined"
-        )
-        lines.append(f"  in {where}: {run.masks:,} masks, {errors}")
+        errors = f"{plural(sum(run.errors.values()), 'error')}{f' ({kinds})' if kinds else ''}"
+        killers = f"{plural(run.crashed, 'killer')} quarantined"
+        lines.append(f"  in {where}: {plural(run.masks, 'mask')}, {errors}, {killers}")
     if run.idle is not None:
-        pace = f"{run.rate:.3g} images/s by {run.workers:,} workers on {len(run.hosts):,} hosts" if run.rate else ""
+        at_work = f"{plural(run.workers, 'worker')} on {plural(len(run.hosts), 'host')}"
+        pace = f"{run.rate:.3g} images/s by {at_work}" if run.rate else ""
         if run.seconds_left is not None and not run.finished:
             pace += f", {duration(run.seconds_left)} left at this rate"
         lines.append(f"  {pace}{'; ' if pace else ''}the last shard ended {duration(run.idle)} ago")

@@ -105,7 +105,7 @@ def test_a_night_between_two_commands_is_nobodys_time(engine: Engine, tmp_path: 
     half_done(store, tmp_path, model="vit_n")
     spread_over_a_night(store)
     said = engine("plan", store.root, "--actual", "--gpu", "cpu").out
-    assert "4 images, 1 workers at once" in said
+    assert "4 images, 1 worker at once" in said
     found = dict(re.findall(r"^(\S[a-z -]+?) {2,}.*?(\S+(?: %)?)$", said, re.M))
     assert (found["wall-clock"], found["worker seconds per image"]) == ("40s", "8")
     assert found["busy share of the workers"] == "80 %"

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from workflows import progress as module
-from workflows.progress import Progress, most_at_once, seconds_covered
+from workflows.progress import Progress, most_at_once, plural, seconds_covered
 
 
 class Terminal(io.StringIO):
@@ -100,3 +100,8 @@ def test_spans_side_by_side_count_once_and_gaps_do_not() -> None:
     spans = [(noon + timedelta(seconds=begun), noon + timedelta(seconds=ended)) for begun, ended in seconds]
     assert (seconds_covered(spans), most_at_once(spans)) == (13, 2)
     assert (seconds_covered(()), most_at_once(())) == (0, 0)
+
+
+def test_one_thing_is_not_several() -> None:
+    assert plural(1, "mask") == "1 mask"
+    assert plural(1200, "mask") == "1,200 masks"

@@ -67,6 +67,7 @@ def test_a_run_half_way(place: str, tmp_path: Path, engine: Engine, request: pyt
     assert said.status == 0
     assert "4 of 6 images, 2 of 3 shards; 1 in work" in said.out
     assert "left at this rate" in said.out
+    assert " by 1 worker on 1 host, " in said.out
     (document,) = json.loads(engine("status", root, "--json").out)
     assert document["images_done"] == 4
 

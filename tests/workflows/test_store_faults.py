@@ -13,6 +13,7 @@ import pytest
 
 from schemas.layout import in_flight_key
 from tests.workflows import fakes
+from tests.workflows.conftest import Engine
 from tests.workflows.fault_proxy import Fault, FaultProxy, closed_port, deaf_port, fault_proxy
 from tests.workflows.store_troubles import HASTY_PATIENCE, QUICK_PATIENCE, QUICK_VARIABLE, TROUBLES, Trouble
 from tests.workflows.test_shard_worker import plan, planned
@@ -129,14 +130,26 @@ def test_pauses_are_random_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None
     assert waits == spans == [1, 2, 4, 5, 5, 5]
 
 
+def test_a_misspelt_limit_is_said_before_a_store_fails(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a data set on a disk nobody looked at the variable."""
+    monkeypatch.setenv(patience.VARIABLE, "atempts=3")
+    refused = engine("status", tmp_path)
+    assert (refused.status, "'atempts=3': use NAME=NUMBER with names among" in refused.err) == (2, True)
+
+
 def test_patience_is_set_by_one_variable() -> None:
     found = patience.patience_of({patience.VARIABLE: "attempts=3 read_seconds=0.5"})
     assert found == patience.Patience(attempts=3, read_seconds=0.5)
     assert patience.patience_of({}) == patience.Patience()
     assert patience.patience_of({patience.VARIABLE: QUICK_VARIABLE}).attempts == 4
-    for wrong in ("attempts", "attempts=none", "tries=3", "attempts=0"):
+    for wrong in ("attempts", "attempts=none", "tries=3"):
         with pytest.raises(ValueError, match=f"{patience.VARIABLE}='{wrong}': use NAME=NUMBER"):
             patience.patience_of({patience.VARIABLE: wrong})
+    for endless in ("attempts=0", "read_seconds=inf", "connect_seconds=nan", "longest_pause_seconds=-1"):
+        with pytest.raises(ValueError, match=f"{patience.VARIABLE}='{endless}': every limit must be a finite number"):
+            patience.patience_of({patience.VARIABLE: endless})
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import shlex
 
 import jinja2
 
+from workflows.progress import plural
 from workflows.report import text
 
 
@@ -19,5 +20,5 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"count": text.count, "figures": text.figures, "time": text.time, "quoted": shlex.quote}
-    environment.globals["plural"] = text.plural
+    environment.globals["plural"] = plural
     return environment

@@ -30,8 +30,3 @@ def figures(value: float | None, digits: int = 3) -> str:
 def time(moment: datetime | None) -> str:
     """A UTC time to the minute; a dash for none."""
     return f"{moment:%Y-%m-%d %H:%M} UTC" if moment else "–"
-
-
-def plural(number: int, thing: str) -> str:
-    """1, mask -> 1 mask; 2, mask -> 2 masks."""
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"

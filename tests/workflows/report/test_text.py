@@ -17,7 +17,5 @@ def test_figures(value: float | None, shown: str) -> None:
 def test_shares_counts_and_times() -> None:
     assert text.share(1, 8) == "12.5 %"
     assert text.share(0, 0) == "–"
-    assert text.plural(1, "mask") == "1 mask"
-    assert text.plural(1200, "mask") == "1,200 masks"
     assert text.time(datetime(2026, 1, 31, 12, 5)) == "2026-01-31 12:05 UTC"
     assert text.time(None) == "–"
