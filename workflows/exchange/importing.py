@@ -207,13 +207,14 @@ def _load(source: IncomingSource, destination: Destination, shard: Shard) -> tup
         if image_id not in places:
             return f"image {image_id} is not in {source.name} any more"
         try:
+            place = places[image_id][0]
             found = merged([source.load(uri) for uri in places[image_id]])
             if image_id not in sizes:
-                return f"{places[image_id][0]}: cannot be read as an image"
+                return f"{place}: cannot be read as an image"
             height, width = sizes[image_id]
             if found.masks and (found.height, found.width) != (height, width):
-                return f"{places[image_id][0]} is {width}x{height} px, its masks {found.width}x{found.height} px"
-            return take(image_id, replace(found, height=height, width=width), destination.rules)
+                return f"{place} is {width}x{height} px, its masks {found.width}x{found.height} px"
+            return take(image_id, place, replace(found, height=height, width=width), destination.rules)
         except (ValueError, OSError) as error:
             if is_of_the_machine(error):
                 raise
@@ -261,8 +262,8 @@ def _annotations(image: Taken, rules: Rules, before: Sequence[Row], lines: list[
 
 
 def _results(shard: Shard, taken: Sequence[Taken], run: RunRecord) -> list[ImageResult]:
-    """How each image of the shard ended in the run."""
-    found = {image.image_id: image for image in taken}
+    """How each image of the shard ended in the run; one that lost all of its masks is not one that shows nothing."""
+    found = {image.image_id: image for image in taken if image.masks or not image.refused}
     now = run.created_at
     left_out = "its masks could not be imported"
     return [

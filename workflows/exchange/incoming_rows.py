@@ -83,8 +83,8 @@ class Taken:
         return [index for index, stage in enumerate(self.stages) if (stage == Stage.AUTOMATIC) == automatic]
 
 
-def take(image_id: str, found: IncomingImage, rules: Rules) -> Taken:
-    """Sort out what can be rows."""
+def take(image_id: str, place: str, found: IncomingImage, rules: Rules) -> Taken:
+    """Sort out what can be rows. `place` is where the picture lies."""
     refused = list(found.refused)
     masks: list[IncomingMask] = []
     stages: list[Stage] = []
@@ -97,7 +97,7 @@ def take(image_id: str, found: IncomingImage, rules: Rules) -> Taken:
             if stage != Stage.AUTOMATIC and mask.key in named:
                 raise ValueError("has the id of one before it on the same picture")
         except ValueError as error:
-            refused.append(f"{rules.source}: mask {mask.key}: {error}")
+            refused.append(f"{place}: mask {mask.key}: {error}")
             continue
         named.add(mask.key)
         masks.append(mask)
@@ -191,7 +191,7 @@ def id_prefix(rules: Rules, image_id: str) -> str:
 def _require(mask: IncomingMask, area: int, stage: Stage) -> None:
     if not area:
         raise ValueError("has no pixels")
-    lacking = [name for name in _AUTOMATIC_NEEDS if getattr(mask.origin, name) is None or not mask.origin.point_coords]
+    lacking = [name for name in _AUTOMATIC_NEEDS if getattr(mask.origin, name) in (None, ())]
     if stage == Stage.AUTOMATIC and lacking:
         raise ValueError(f"an automatic mask needs {', '.join(lacking)}; --stage assisted-manual takes it as it is")
 

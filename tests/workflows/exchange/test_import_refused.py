@@ -151,6 +151,27 @@ def test_sa1b_documents_that_lie_about_their_picture(engine: Engine, masked: Mas
     ]
 
 
+def test_a_picture_that_lost_all_of_its_masks_does_not_show_nothing(
+    engine: Engine, masked: Masked, tmp_path: Path
+) -> None:
+    """It was an image on which a run had found nothing, and was exported as one."""
+    out, data = tmp_path / "out", tmp_path / "data"
+    assert engine("export", masked.root, out, "--format", "sa1b").status == 0
+    document = json.loads((out / "sa_1.json").read_text())
+    document["annotations"] = document["annotations"][:1]
+    document["annotations"][0]["point_coords"] = []
+    (out / "sa_1.json").write_text(json.dumps(document))
+    finished = engine("import", out, data)
+    assert finished.status == 1
+    key, (picture,) = document["annotations"][0]["id"], out.glob("sa_1.[jp][pn]g")
+    assert f"left out: {picture}: mask {key}: an automatic mask needs point_coords; --stage assisted" in finished.err
+    assert rows(data, "SELECT status, count(*) AS n FROM outcomes GROUP BY 1 ORDER BY 1") == [
+        {"status": "error", "n": 1},
+        {"status": "ok", "n": 3},
+    ]
+    assert "3 images" in engine("export", data, tmp_path / "again", "--format", "coco").out
+
+
 def test_sa1b_documents_without_a_picture_are_said(engine: Engine, masked: Masked, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert engine("export", masked.root, out, "--format", "sa1b").status == 0
