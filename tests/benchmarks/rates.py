@@ -53,14 +53,16 @@ def measured(name: str, record: dict[str, Any]) -> dict[str, Any]:
         "images": record["images"],
         "source": name,
         "commit": record["commit"],
-        "machine": record["machine"] if device == "cpu" else record.get("device_name", device),
+        "machine": record["machine"],
     }
 
 
 def device_of(record: dict[str, Any]) -> str:
-    """`cpu`, or the GPU as `sam-engine plan` calls it."""
-    named = str(record.get("device_name", "")).lower()
-    return next((gpu for gpu in sorted(PEAK_TFLOPS, key=len, reverse=True) if gpu in named), "cpu")
+    """`cpu`, or the GPU as `sam-engine plan` calls it; one that it does not know by the name that it gives itself."""
+    if record["config"]["device"] == "cpu":
+        return "cpu"
+    named = record["gpu"].lower()
+    return next((gpu for gpu in sorted(PEAK_TFLOPS, key=len, reverse=True) if gpu in named), named)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from sam_core.recipes import draft, recipe
 from schemas.layout import outcomes_key, run_key
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.records import RunRecord, from_json, to_json
+from tests.benchmarks.rates import device_of
+from tests.benchmarks.record import RESULTS
 from tests.workflows.conftest import Engine, save_photos
 from tests.workflows.test_status import half_done, spread_over_a_night
 from workflows.capacity import forecast
@@ -36,6 +38,15 @@ def test_what_was_never_measured_says_so() -> None:
     assert told.assumptions[0].startswith("NOT MEASURED")
     tera = 2 * load_rates().work["vit_h"].macs(recipe("sa1b")) / 1e12
     assert told.seconds == pytest.approx(tera / (989 * 0.5))
+
+
+@pytest.mark.parametrize("name", ["reference", "sa1b"])
+def test_what_is_assumed_of_a_gpu_is_what_one_did(name: str) -> None:
+    """A share of 35 % promised 60 % of the hours that the recorded runs, of random weights, would have taken."""
+    record = json.loads((RESULTS / f"generator_vit_h_{name}_gpu.json").read_text())
+    told = forecast(PlanConfig("x", model="vit_h", recipe=name, gpu="h100"), 1000, load_rates())
+    assert 1 <= told.seconds / record["ours"]["wall_seconds"] < 1.15
+    assert device_of(record) == "h100"
 
 
 def test_what_was_measured_says_where() -> None:
