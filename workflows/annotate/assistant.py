@@ -20,11 +20,11 @@ from sam_core.windows import Box, is_window
 from workflows.annotate.contract import Prompt
 from workflows.annotate.decoder import Answer, Decoder, require_inside
 from workflows.annotate.text_reader import TextReader
+from workflows.browser_pictures import for_browser
 from workflows.embeddings import EmbeddingLabel, embed_image, expected_label, stored_embedding, unpack
 from workflows.images import byte_limit, read_header
 from workflows.models import Model
 from workflows.originals import StoredImage, read_original, read_pixels
-from workflows.pictures import for_browser
 from workflows.storage import Store
 from workflows.text.clips import open_clip
 from workflows.uris import UriReader

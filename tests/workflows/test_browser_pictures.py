@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from workflows.browser_pictures import for_browser
 from workflows.images import MAX_PIXELS, ImageError, decode, read_header
-from workflows.pictures import for_browser
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
