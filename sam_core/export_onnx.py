@@ -24,7 +24,7 @@ from sam_core.model.absorbed_decoder import AbsorbedDecoder, SharedImage
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.prompt_encoder import FOREGROUND, NOT_A_POINT
 from sam_core.model.sam import Sam
-from sam_core.model.upscaling import cells_to_rows, draw_cells
+from sam_core.model.upscaling import cells_to_rows, draw_cells, upscaling_of
 
 OPSET = 17
 
@@ -121,7 +121,7 @@ class _Ask(_Step):
         values: Tensor,
         queries: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        decoder, grid = _decoder(self.sam), self.sam.config.image_encoder.grid
+        decoder, grid = AbsorbedDecoder(self.sam.mask_decoder, outputs=slice(None)), self.sam.config.image_encoder.grid
         shared = SharedImage(image, positions, keys, values, queries, (), (grid, grid), seen=(grid, grid))
         decoded = decoder.decode(shared, self.sam.prompt_encoder.embed(points, labels, None).sparse)
         return decoded.image[0], decoder.filters(decoded.masks)[0], decoded.iou[0]
@@ -132,7 +132,7 @@ class _Draw(_Step):
 
     def forward(self, filters: Tensor, asked: Tensor, *cells: Tensor) -> Tensor:
         fine = tuple(level.flatten(0, -2) for level in cells)
-        drawn = draw_cells(asked[None], filters[None], _decoder(self.sam).upscaling, fine)
+        drawn = draw_cells(asked[None], filters[None], upscaling_of(self.sam.mask_decoder.output_upscaling), fine)
         return drawn.view(len(filters), -1, 2, 2, 2, 2)
 
 
@@ -148,13 +148,6 @@ class _Decode(nn.Module):
         asked, filters, iou = self.ask(points, labels, *shared[:5])
         drawn = self.draw(filters, asked, *(level.flatten(0, 1) for level in shared[5:]))
         return cells_to_rows(drawn, (grid, grid)), iou
-
-
-def _decoder(sam: Sam) -> AbsorbedDecoder:
-    """The decoder with all four outputs."""
-    decoder = AbsorbedDecoder(sam.mask_decoder)
-    decoder.outputs = slice(None)
-    return decoder
 
 
 def _trace(

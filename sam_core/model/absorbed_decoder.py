@@ -63,12 +63,16 @@ class DecodedPrompts(NamedTuple):
     image: Tensor
 
 
-class AbsorbedDecoder:
-    """A view of a `MaskDecoder`; holds no weights of its own."""
+FOR_AMBIGUOUS = slice(1, None)
+"""The outputs that a prompt such as a single click is answered with."""
 
-    def __init__(self, decoder: MaskDecoder, *, multimask: bool = True) -> None:
+
+class AbsorbedDecoder:
+    """A view of some outputs of a `MaskDecoder`; holds no weights of its own."""
+
+    def __init__(self, decoder: MaskDecoder, *, outputs: slice = FOR_AMBIGUOUS) -> None:
         self.decoder = decoder
-        self.outputs = slice(1, None) if multimask else slice(0, 1)
+        self.outputs = outputs
         self.upscaling = upscaling_of(decoder.output_upscaling)
 
     def share(

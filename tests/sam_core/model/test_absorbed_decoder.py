@@ -92,7 +92,7 @@ def test_compiled_as_in_torch() -> None:
     sam = randomised(at_image_size(vit_n(), 96))
     features = sam.image_encoder(torch.randn(1, 3, 96, 96))
     sparse, dense = sam.prompt_encoder.embed(96 * torch.rand(4, 3, 2), torch.ones(4, 3, dtype=torch.int64), None)
-    absorbed = AbsorbedDecoder(sam.mask_decoder, multimask=False)
+    absorbed = AbsorbedDecoder(sam.mask_decoder, outputs=slice(0, 1))
     shared = absorbed.share(features, sam.prompt_encoder.dense_positions(), dense)
     compiled = absorbed.decode(shared, sparse)
     with torch.enable_grad():
