@@ -174,18 +174,9 @@ def _json(place: str, image_folder: str | None) -> Iterator[dict[str, Any]]:
     for annotation in document.annotations:
         if annotation.image_id not in sizes:  # files that were filtered keep annotations of images that are gone
             continue
-        counts = coco_rle(annotation, sizes[annotation.image_id], place)
-        if counts:
-            by_image[annotation.image_id].append(
-                {
-                    "id": annotation.id,
-                    "rle": counts,
-                    "area": annotation.area or float(rle.area(counts)),  # some exporters write 0
-                    "category": annotation.category_id,
-                    "crowd": bool(annotation.iscrowd),
-                    "group": frequencies.get(annotation.category_id) or None,
-                }
-            )
+        if counts := coco_rle(annotation, sizes[annotation.image_id], place):
+            group = frequencies.get(annotation.category_id) or None
+            by_image[annotation.image_id].append(_coco_annotation(annotation, counts, group))
     if document.annotations and not by_image:
         raise ValueError(f"{place}: no annotation is an outline on one of its images; boxes alone are no masks")
     for image in sorted(document.images, key=lambda image: image.file_name):
@@ -198,6 +189,17 @@ def _json(place: str, image_folder: str | None) -> Iterator[dict[str, Any]]:
             width=image.width,
             annotations=by_image[image.id],
         )
+
+
+def _coco_annotation(annotation: coco.Annotation, counts: bytes, group: str | None) -> dict[str, Any]:
+    return {
+        "id": annotation.id,
+        "rle": counts,
+        "area": annotation.area or float(rle.area(counts)),  # some exporters write 0
+        "category": annotation.category_id,
+        "crowd": bool(annotation.iscrowd),
+        "group": group,
+    }
 
 
 def _bsds(place: str, split: str) -> Iterator[dict[str, Any]]:

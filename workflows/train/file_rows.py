@@ -77,28 +77,38 @@ def _folder(name: str) -> Iterator[dict[str, Any]]:
     store = open_store(name)
     stamps = {entry.key: entry.stamp for entry in store.list() if not is_hidden(entry.key)}
     shown = [key for key in stamps if PurePosixPath(key).suffix.lower() in SUFFIXES]
-    labels = _below("labels", [key for key in shown if key.lower().endswith(".png")], name)
-    if labels:
-        if any(key.startswith("labels-2/") for key in shown):  # where an export puts those that overlap others
-            raise ValueError(f"{name}: the masks in labels-2 would be left out; export as coco, or take it away")
-        pictures = _below("images", shown, name)
-        for place, key in labels.items():
-            if place not in pictures:
-                raise ValueError(f"{name}: {key} has no picture images/{place}.*")
-            yield _beside(store.root, pictures[place], key, stamps)
-        return
-    if INSTANCES in stamps:
+    if labels := _below("labels", [key for key in shown if key.lower().endswith(".png")], name):
+        pairs = _labelled(name, labels, shown)
+    elif INSTANCES in stamps:
         yield from _json_file(f"{store.root}/{INSTANCES}")
         return
-    documents = [key for key in stamps if key.endswith(".json")]
-    if not documents:
+    elif documents := [key for key in stamps if key.endswith(".json")]:
+        pairs = _documented(name, documents, shown)
+    else:
         raise ValueError(f"{name}: no masks found; expected a data set, labels/*.png with images/, or SA-1B's *.json")
+    for picture, masks in pairs:
+        yield _beside(store.root, picture, masks, stamps)
+
+
+def _labelled(name: str, labels: dict[str, str], shown: list[str]) -> Iterator[tuple[str, str]]:
+    """Keys of pictures and of their label PNGs. Raises ValueError for labels without a picture."""
+    if any(key.startswith("labels-2/") for key in shown):  # where an export puts those that overlap others
+        raise ValueError(f"{name}: the masks in labels-2 would be left out; export as coco, or take it away")
+    pictures = _below("images", shown, name)
+    for place, key in labels.items():
+        if place not in pictures:
+            raise ValueError(f"{name}: {key} has no picture images/{place}.*")
+        yield pictures[place], key
+
+
+def _documented(name: str, documents: list[str], shown: list[str]) -> Iterator[tuple[str, str]]:
+    """Keys of pictures and of the JSON beside each. Raises ValueError for a JSON without a picture."""
     beside = {key.rpartition(".")[0]: key for key in reversed(shown)}
     for key in documents:
         picture = beside.get(key[:-5])
         if picture is None:
             raise ValueError(f"{name}: {key} has no picture {key[:-5]}.jpg beside it")
-        yield _beside(store.root, picture, key, stamps)
+        yield picture, key
 
 
 def _beside(root: str, picture: str, masks: str, stamps: dict[str, str]) -> dict[str, Any]:
