@@ -28,6 +28,10 @@ from workflows.redact import require_no_secrets
 from workflows.storage import S3_SCHEME, open_store
 
 ROWS_SHOWN = 100
+_NEWEST_RUN = """
+SELECT run_id FROM runs WHERE run_id IN (SELECT DISTINCT run_id FROM masks)
+ORDER BY created_at DESC, run_id DESC LIMIT 1
+"""
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
 
 
@@ -91,6 +95,12 @@ def find_run(connection: duckdb.DuckDBPyConnection, wanted: str) -> str | None:
     found = connection.execute(
         "SELECT run_id FROM runs WHERE ? IN (run_id, name) ORDER BY created_at DESC LIMIT 1", [wanted]
     ).fetchall()
+    return found[0][0] if found else None
+
+
+def newest_run(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """Id of the newest run that has masks; None when there is none."""
+    found = connection.execute(_NEWEST_RUN).fetchall()
     return found[0][0] if found else None
 
 

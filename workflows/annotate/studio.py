@@ -24,15 +24,12 @@ from workflows.models import find_model, register_model
 from workflows.originals import StoredImage
 from workflows.runs import open_dataset
 from workflows.sizes import tell_unread
-from workflows.sql import connect, require_run
+from workflows.sql import connect, newest_run, require_run
 from workflows.storage import open_store
 
 AUDITED_IMAGES = 500
 _IMAGES = "SELECT image_id, uris, height, width FROM images WHERE height > 0 AND width > 0 ORDER BY image_id"
 _SIZES = "SELECT image_id, height, width FROM images WHERE height > 0 AND width > 0"
-_NEWEST_RUN = """
-SELECT run_id FROM runs WHERE run_id IN (SELECT DISTINCT run_id FROM masks) ORDER BY created_at DESC LIMIT 1
-"""
 _PROPOSALS = """
 SELECT mask_id, model_id, rle, predicted_iou, stability_score, point_x, point_y FROM masks
 WHERE run_id = ? AND image_id = ? ORDER BY mask_id
@@ -150,12 +147,11 @@ def _wanted(config: AnnotateConfig, connection: duckdb.DuckDBPyConnection, known
 
 def _run(config: AnnotateConfig, connection: duckdb.DuckDBPyConnection) -> str:
     """The run whose masks are proposed. Raises ValueError when there is none."""
-    if config.run is None:
-        found = connection.execute(_NEWEST_RUN).fetchone()
-        if found is None:
-            raise ValueError(f"{config.dataset} has no masks to start from: `sam-engine generate` makes some")
-        return str(found[0])
-    return require_run(connection, config.dataset, config.run)
+    if config.run is not None:
+        return require_run(connection, config.dataset, config.run)
+    if newest := newest_run(connection):
+        return newest
+    raise ValueError(f"{config.dataset} has no masks to start from: `sam-engine generate` makes some")
 
 
 def _drawn(row: dict[str, object]) -> contract.ShownMask:

@@ -23,13 +23,10 @@ from schemas.ids import image_id as id_of_bytes
 from workflows.exchange.selection import LOOKED_AT
 from workflows.report.queries import licence_condition, literal, rows
 from workflows.sizes import tell_unread
-from workflows.sql import connect, require_run
+from workflows.sql import connect, newest_run, require_run
 from workflows.storage import split_place
 
 ANNOTATIONS = "annotations"
-_NEWEST_RUN = """
-SELECT run_id FROM runs WHERE run_id IN (SELECT DISTINCT run_id FROM masks) ORDER BY created_at DESC, run_id DESC
-"""
 _OF_RUN = "SELECT image_id, n_masks FROM outcomes WHERE status = 'ok' AND run_id = {run}"
 _OF_PEOPLE = f"""
 SELECT image_id, count(mask_id) AS n_masks FROM (
@@ -146,8 +143,8 @@ def _run(connection: duckdb.DuckDBPyConnection, place: str, wanted: str) -> str 
     """The id of the run that is meant, the newest if none is; None for the annotations where there are only those."""
     if wanted:
         return require_run(connection, place, wanted)
-    if found := rows(connection, _NEWEST_RUN):
-        return str(found[0]["run_id"])
+    if newest := newest_run(connection):
+        return newest
     if rows(connection, "SELECT 1 FROM annotations WHERE stage <> 'audit' LIMIT 1"):
         return None
     raise ValueError(f"{place} has no masks to audit: `sam-engine generate` makes some")
