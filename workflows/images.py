@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from workflows.failures import first_line
+
 MAX_PIXELS = 200_000_000
 _BYTES_PER_PIXEL = 8  # of 16-bit RGBA without compression, the widest pixels that are worked on
 _ROOM_FOR_METADATA = 64 << 20
@@ -140,7 +142,7 @@ def _decoded(data: bytes, max_pixels: int, pixels: Callable[[Image.Image], Image
     except MemoryError:
         raise
     except Exception as error:  # decoders of hostile bytes raise nearly everything
-        raise ImageError("Damaged", f"{image.format} cannot be decoded: {_first_line(error)}") from error
+        raise ImageError("Damaged", f"{image.format} cannot be decoded: {first_line(error)}") from error
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
@@ -152,7 +154,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     except UnidentifiedImageError as error:
         raise ImageError("NotAnImage", f"not an image in a known format ({', '.join(FORMATS)})") from error
     except Exception as error:  # decoders of hostile bytes raise nearly everything
-        raise ImageError("NotAnImage", f"the header cannot be read: {_first_line(error)}") from error
+        raise ImageError("NotAnImage", f"the header cannot be read: {first_line(error)}") from error
     width, height = image.size
     if not width * height:
         raise ImageError("Empty", f"the picture is {width} x {height} px")
@@ -222,8 +224,3 @@ def _stretch(values: NDArray[np.int32] | NDArray[np.float32]) -> NDArray[np.uint
     if not high > low:
         return np.zeros(values.shape, np.uint8)
     return np.asarray(np.nan_to_num((wide - low) * (255.0 / (high - low))).round(), np.uint8)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return text.splitlines()[0][:200]

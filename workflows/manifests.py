@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.coco import name_of_url
+from workflows.failures import first_line
 from workflows.named_rows import require_no_bytes
 from workflows.redact import redact, require_no_secrets
 from workflows.sql import s3_filesystem
@@ -40,7 +41,7 @@ def parquet_images(source: str) -> Iterator[ImageRef]:
                 yield _manifest_row(source, row, row_number)
                 row_number += 1
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:  # OSError is Arrow's word for damaged pages
-        raise ValueError(f"{source}: not a Parquet file ({_first_line(error)})") from error
+        raise ValueError(f"{source}: not a Parquet file ({first_line(error)})") from error
 
 
 def open_parquet(source: str) -> pq.ParquetFile:
@@ -56,7 +57,7 @@ def open_parquet(source: str) -> pq.ParquetFile:
     except (FileNotFoundError, PermissionError, StoreError):
         raise
     except (pa.ArrowException, OSError) as error:  # OSError is Arrow's word for a damaged footer
-        raise ValueError(f"{source}: not a Parquet file ({_first_line(error)})") from error
+        raise ValueError(f"{source}: not a Parquet file ({first_line(error)})") from error
 
 
 def _manifest_row(source: str, row: dict[str, Any], number: int) -> ImageRef:
@@ -88,7 +89,7 @@ def coco_images(source: str, image_folder: str | None) -> Iterator[ImageRef]:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{source}: not a COCO JSON ({_first_line(error)})") from error
+        raise ValueError(f"{source}: not a COCO JSON ({first_line(error)})") from error
     try:
         images = [dict(image) for image in document["images"]]
         names = [_file_name(source, image) for image in images]
@@ -177,7 +178,3 @@ def _readable(text: str) -> str:
 
 def _is_text(text: str) -> bool:
     return "\0" not in text and _readable(text) == text
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
