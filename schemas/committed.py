@@ -53,8 +53,8 @@ def committed_sizes(place: Place) -> dict[str, int]:
     """
     outcomes = _listing(place, layout.OUTCOMES_PREFIX, layout.parse_shard_key)
     masks = _listing(place, layout.MASKS_PREFIX, layout.parse_shard_key)
-    shards = [layout.parse_shard_key(key) for key in outcomes]
-    committed = [layout.masks_key(shard.run_id, shard.shard) for shard in shards if shard is not None]
+    done = [shard for shard in map(layout.parse_shard_key, outcomes) if shard is not None]
+    committed = [layout.masks_key(shard.run_id, shard.shard) for shard in done]
     if lost := [key for key in committed if key not in masks]:
         raise ValueError(
             f"{place.path} is damaged: {lost[0]} is gone although its outcomes are there; "
@@ -62,7 +62,6 @@ def committed_sizes(place: Place) -> dict[str, int]:
         )
     derived = _listing(place, layout.RELATIONS_PREFIX, layout.parse_shard_key)
     derived |= _listing(place, layout.TAGS_PREFIX, layout.parse_shard_key)
-    done = [shard for shard in shards if shard is not None]
     wanted = [key(shard.run_id, shard.shard) for shard in done for key in (layout.relations_key, layout.tags_key)]
     return (
         outcomes

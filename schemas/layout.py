@@ -7,7 +7,7 @@ are refused unless they are safe as one path component on every store, so a key 
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 DATASET_KEY = "dataset.json"
 IMAGES_PREFIX = "images/"
@@ -38,12 +38,6 @@ _CROPS_KEY = re.compile(rf"crops/clip=({_NAME_RULE})/part-({_NAME_RULE})\.parque
 _SESSION_KEY = re.compile(rf"annotations/(masks|events)/session=({_NAME_RULE})/part-(\d{{8,}})\.parquet")
 
 ShardTable = Literal["masks", "outcomes", "relations", "tags"]
-_SHARD_TABLES: dict[str, ShardTable] = {
-    "masks": "masks",
-    "outcomes": "outcomes",
-    "relations": "relations",
-    "tags": "tags",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +217,7 @@ def parse_shard_key(key: str) -> ShardKey | None:
     match = _SHARD_KEY.fullmatch(key)
     if match is None:
         return None
-    found = ShardKey(_SHARD_TABLES[match[1]], match[2], int(match[3]))
+    found = ShardKey(cast(ShardTable, match[1]), match[2], int(match[3]))
     return found if key.endswith(f"/{shard_name(found.shard)}.parquet") else None
 
 

@@ -22,6 +22,7 @@ from workflows.option_values import (
 from workflows.redact import redact
 
 AUTO = "auto"
+"""The recipe that suits the model."""
 _TRAINING_SOURCES = (
     "Data sets (DATASET, or DATASET@annotations, @masks, @round-N, @RUN), COCO or SA-1B JSON, folders of SA-1B or of "
     "images/ and labels/, `scenes`, cutouts:FOLDER (scenes with the things that a folder's pictures show on a "
@@ -31,7 +32,6 @@ _TRAINING_PRESETS = (
     "paper_vit_h, paper_vit_l, paper_vit_b, stage3_generator, text, fine_tune, stage3_fine_tune, nano, nano_gpu, "
     "nano_things, text_nano or distill."
 )
-"""The recipe that suits the model."""
 
 
 @dataclass(frozen=True, slots=True)

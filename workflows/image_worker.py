@@ -29,6 +29,8 @@ from workflows.redact import redact
 from workflows.storage import S3_SCHEME, TooLargeError
 from workflows.uris import UriReader
 
+RESTARTS_PER_LIMIT = 50
+"""The time limit of an image is exact to this part of it."""
 LOST_DEVICE = 78
 """Exit status of a worker that cannot use its GPU any more."""
 REFUSED = "Refused"
@@ -49,9 +51,6 @@ class ShardJob:
     image_timeout: float
     threads: int
     image_memory: int | None = None
-
-
-RESTARTS_PER_LIMIT = 50  # the limit is exact to this part of it
 
 
 class PlannedImage(NamedTuple):

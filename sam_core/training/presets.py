@@ -18,6 +18,7 @@ class TrainConfig:
 
     Attributes:
         model: preset name of `sam_core.presets`.
+        learning_rate: base rate, warm-up, steps and decay; with it how long the run is.
         image_size: side of the square training input, px; position tables are resized where the preset differs.
         images: images per step, over all workers. masks_per_image: at most this many masks of each.
         aim: "segment" is the paper's training; "distill" fits the encoder's embedding to that of `teacher`, which is a
@@ -44,8 +45,11 @@ class TrainConfig:
         flip: probability of a mirror image.
         freeze_encoder: train the prompt encoder and mask decoder alone.
         align_start: begin with equal query and key projections in the decoder; for models that start from nothing.
+        layer_decay: factor on the learning rate from each encoder block to the one before it, 1 for none.
+        drop_path: rate of the encoder's last block, falling evenly to 0 at the first.
         grad_clip: largest gradient norm, 0 for none. average: decay of the running average of weights, 0 for none.
         bfloat16: run the model under autocast; losses stay in float32.
+        losses: weights of the loss's terms. seed: of samples, prompts and new weights.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""Which masks of a scene or photograph a step trains on, and how the picture is framed."""
+"""Which masks of a scene a step trains on, and how much of the scene is kept."""
 
 from __future__ import annotations
 

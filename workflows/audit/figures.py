@@ -28,10 +28,12 @@ from workflows.report.bins import Bins
 from workflows.report.figures import Table
 from workflows.report.queries import BUCKETS, SIZE_CLASSES
 
+_COUNTRIES_SHOWN = 24
+
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What the audit knows of one data set; `concavity` is the mean over equal strata of size."""
+    """What the audit knows of one data set: what DuckDB counted, and what the outlines of sampled images tell."""
 
     name: str
     totals: Totals
@@ -179,14 +181,11 @@ def _rings(found: Sequence[Findings]) -> Plot:
     )
 
 
-def country_plot(countries: Sequence[Group], shown: int = 24) -> Plot:
+def country_plot(countries: Sequence[Group]) -> Plot:
     """The countries with the most images."""
-    most = countries[:shown]
-    rest = countries[shown:]
-    groups = [
-        *most,
-        *([Group(f"{len(rest)} others", sum(c.images for c in rest), sum(c.masks for c in rest))] if rest else []),
-    ]
+    groups, rest = list(countries[:_COUNTRIES_SHOWN]), countries[_COUNTRIES_SHOWN:]
+    if rest:
+        groups.append(Group(f"{len(rest)} others", sum(c.images for c in rest), sum(c.masks for c in rest)))
     values = np.array([group.images for group in groups], np.float64)
     return plots.counted(
         "bars",

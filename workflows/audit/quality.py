@@ -28,6 +28,7 @@ PAPER = ((0.9, 0.94), (0.75, 0.97))
 PAPER_PEOPLE = "85 to 91 %"
 """IoU between two people who outline the same object, as the paper quotes it."""
 SIZES = (("small, below 32² px", 0, 32**2), ("medium", 32**2, 96**2), ("large, from 96² px", 96**2, 2**62))
+_IMAGES = 500
 _SCORE_GROUPS = 5
 _THRESHOLDS = 100
 
@@ -213,7 +214,7 @@ def _curve(
     )
 
 
-def command(subject: Subject, images: int = 500) -> str:
+def command(subject: Subject) -> str:
     """How to begin the protocol, as lines of a shell; people correct the masks of data sets alone.
 
     "" where it cannot be: masks without scores are not imported as automatic ones.
@@ -222,7 +223,7 @@ def command(subject: Subject, images: int = 500) -> str:
         return ""
     if subject.place.endswith(".json"):
         taken = f"sam-engine import {shlex.quote(subject.place)} DATASET --stage automatic"
-        return f"{taken}\nsam-engine annotate DATASET --stage audit --sample {images}\nsam-engine audit DATASET"
+        return f"{taken}\nsam-engine annotate DATASET --stage audit --sample {_IMAGES}\nsam-engine audit DATASET"
     place, _ = split_place(subject.place)
     run = f" --run {subject.run_id}" if subject.run_id else ""
-    return f"sam-engine annotate {shlex.quote(place)} --stage audit{run} --sample {images}"
+    return f"sam-engine annotate {shlex.quote(place)} --stage audit{run} --sample {_IMAGES}"

@@ -1,6 +1,6 @@
 // Every key, what it does, and the sheet that shows it. A key is `event.key` in lower case with Ctrl+ or Shift+ in front.
 
-export const KEYS = [
+const KEYS = [
   ["P", "points: left click is object, right or Shift is background", ["p"], "tool:points"],
   ["R", "box", ["r"], "tool:box"],
   ["T", "say what to find, where the server reads text; clicks go on from there", ["t"], "ask"],
