@@ -41,7 +41,7 @@ class GenerateConfig:
     source: Source
     """Folder, glob, s3://bucket/prefix, Parquet of URIs (column `uri`), COCO JSON, or `samples`."""
     dataset: Dataset
-    """Where the data set lies or shall lie: a local folder or s3://bucket/prefix."""
+    """Where the data set is or is to be: a local folder or s3://bucket/prefix."""
     model: str = "vit_n"
     """A model by name (see `sam-engine models`) or a checkpoint: a file or s3://bucket/key."""
     recipe: str = AUTO
@@ -55,7 +55,7 @@ class GenerateConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; auto takes a GPU when there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the model's products; auto is bfloat16 on a GPU and float32 on a CPU."""
+    """Precision of the model's products; auto is bfloat16 on a GPU and float32 on a CPU."""
     gpu_memory: float = 12.0
     """GB of a GPU's memory that its worker may use, which sets how many images go through it at once."""
     exact_reference: bool = False
@@ -73,7 +73,7 @@ class GenerateConfig:
     image_timeout: float = 3600.0
     """Seconds after which an image is given up and its worker restarted."""
     image_memory: float | None = None
-    """GB that one image may take where it is worked on apart, after it was near a death; half of the free memory."""
+    """GB that an image may take when, after a death, images are worked on one by one; half of the free memory."""
     thresholds: Recipe = field(default_factory=Recipe)
     """Single values of the recipe."""
 
@@ -100,7 +100,7 @@ class IngestConfig:
     source: Source
     """Folder, glob, s3://bucket/prefix, Parquet of URIs (column `uri`), COCO JSON, or `samples`."""
     dataset: Dataset
-    """Where the data set lies or shall lie: a local folder or s3://bucket/prefix."""
+    """Where the data set is or is to be: a local folder or s3://bucket/prefix."""
     metadata: str | None = None
     """CSV or Parquet with a column `uri`, or `file_name` with as much of the path as it takes; the rest is metadata."""
     image_folder: str | None = None

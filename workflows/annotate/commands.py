@@ -54,7 +54,7 @@ class AnnotateConfig:
     sample: int | None = None
     """Only so many of the images, drawn at random; 500 in the audit stage."""
     seed: int = 0
-    """Of the sample."""
+    """Seed of the sample."""
     round: int | None = None
     """Engine round that the annotations belong to."""
     host: str = "127.0.0.1"

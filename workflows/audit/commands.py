@@ -32,7 +32,7 @@ class AuditConfig:
     target_iou: float = 0.9
     """A mask is good when its IoU with its corrected self is above this."""
     seed: int = 0
-    """Of the samples."""
+    """Seed of the samples."""
 
     def __post_init__(self) -> None:
         for name in ("images", "pictures"):

@@ -31,7 +31,7 @@ class TaskConfig:
     limit: int | None = None
     """At most this many images of each set, drawn at random."""
     seed: int = 0
-    """Of every draw."""
+    """Seed of everything that is drawn at random."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; auto takes a GPU when there is one."""
     workers: int | None = None
@@ -59,15 +59,15 @@ class SinglePointConfig(TaskConfig):
     clicks: tuple[int, ...] = (1, 2, 3, 5, 9)
     """Numbers of clicks to report."""
     first_click: Literal["centre", "random"] = "centre"
-    """centre is deepest inside the mask, then deepest in the error; random draws both."""
+    """centre: deepest inside the mask, then deepest in the error; random: anywhere in these."""
     least_area: float = 0.0
     """Masks up to this many px are left out."""
     masks_per_image: int | None = None
     """At most this many masks of each image, drawn at random."""
     most_masks: int = 15_000
-    """A set with more masks is cut down to `enough-masks`, image by image drawn at random."""
+    """A set with more masks is cut down to `enough-masks`: images are drawn at random until they hold so many."""
     enough_masks: int = 10_000
-    """Masks of a set that is cut down."""
+    """Masks that a set is cut down to."""
 
     def __post_init__(self) -> None:
         TaskConfig.__post_init__(self)
@@ -87,7 +87,7 @@ class FairnessConfig(TaskConfig):
     clicks: tuple[int, ...] = (1, 3)
     """Numbers of clicks to report."""
     first_click: Literal["centre", "random"] = "random"
-    """As for single-point; the paper draws."""
+    """As for single-point; the paper draws at random."""
     least_area: float = 0.0
     """Masks up to this many px are left out."""
     draws: int = 2000
@@ -109,11 +109,11 @@ class EdgesConfig(TaskConfig):
     humans: bool = False
     """Each person against the others instead of a model."""
     points_per_side: int = 16
-    """Grid of clicks."""
+    """Clicks along each side of the image."""
     nms_iou: float = 0.7
     """Box IoU above which the less confident of two masks is dropped."""
     thresholds: int = 99
-    """Places of the curve, evenly between 0 and 1; matching at each costs most of the time."""
+    """Thresholds of the curve, evenly spaced between 0 and 1; matching at each costs most of the time."""
 
     def __post_init__(self) -> None:
         TaskConfig.__post_init__(self)
@@ -125,7 +125,7 @@ class ProposalsConfig(TaskConfig):
     """Object proposals: class-agnostic average recall of 1000 masks, by size and by frequency (paper 7.3)."""
 
     points_per_side: int = 64
-    """Grid of clicks."""
+    """Clicks along each side of the image."""
     nms_iou: float = 0.9
     """Box IoU above which the less confident of two masks is dropped."""
     proposals: int = 1000
@@ -157,7 +157,7 @@ class TextConfig(TaskConfig):
     templates: tuple[str, ...] = PLAIN
     """Sentences with {} in the place of a phrase; their embeddings are averaged."""
     first_click: Literal["centre", "random"] = "centre"
-    """Of the point beside a text: deepest inside the mask, or anywhere in it."""
+    """Where the point beside a text falls: deepest inside the mask, or anywhere in it."""
     rival: str | None = None
     """Another model for the automatic masks and for clicks alone, as training on text may cost a model both."""
     automatic: bool = True
