@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sam_core.windows import box_of
+
 MOST_GROWTH = 2.0
 
 
@@ -48,10 +50,7 @@ def crop_window(mask: NDArray[np.bool_], grow: float) -> tuple[int, int, int]:
 
     Raises ValueError for an empty mask.
     """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        raise ValueError("an empty mask has no crop")
-    top, left, bottom, right = (int(v) for v in (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1))
+    left, top, right, bottom = box_of(mask)
     side = max(1, round(max(bottom - top, right - left) * grow))
     return (left + right - side) // 2, (top + bottom - side) // 2, side
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from schemas.tables import FORMAT_VERSION
+from schemas.tables import FORMAT_VERSION, as_stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +210,7 @@ def _arrow_type(hint: object) -> pa.DataType:
 def _cell(value: object) -> object:
     if isinstance(value, Mapping):
         return json.dumps(value, sort_keys=True)
-    return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
+    return as_stored(value) if isinstance(value, datetime) else value
 
 
 def _time(text: str, where: str) -> datetime:

@@ -12,6 +12,7 @@ and DuckDB counted 10 million flat masks in 0.31 s, as nested lists in 0.55 s, a
 Times are timestamps in UTC without a zone, which DuckDB hands out without further packages.
 """
 
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import pyarrow as pa
@@ -340,6 +341,11 @@ each CLIP; its draws follow from its identifier, so that doing it again gives th
 _ALL = (IMAGES, PLAN, MASKS, OUTCOMES, RELATIONS, TAGS, ANNOTATIONS, EVENTS, SNAPSHOT, CROPS)
 TABLES = {schema.metadata[b"table"].decode(): schema for schema in _ALL}
 """Every schema by its table's name."""
+
+
+def as_stored(time: datetime) -> datetime:
+    """A time as the tables hold it, in UTC without a zone; one without a zone is taken for UTC."""
+    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
 
 
 def deterministic_columns(schema: pa.Schema) -> list[str]:

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ import pyarrow as pa
 from sam_core.masks.batch import Generation, MaskRecords
 from schemas.ids import mask_id
 from schemas.records import RunRecord
-from schemas.tables import MASKS, OUTCOMES, REJECTION_REASONS, STEPS, Status
+from schemas.tables import MASKS, OUTCOMES, REJECTION_REASONS, STEPS, Status, as_stored
 from schemas.validate import check_masks
 
 _BOX = ("x", "y", "w", "h")
@@ -129,7 +129,7 @@ def _image_masks(run: RunRecord, image_id: str, masks: MaskRecords) -> pa.Table:
         "point_y": masks.points[:, 1],
         "model_id": [run.model_id] * count,
         "annotator": [None] * count,
-        "created_at": [_utc(run.created_at)] * count,
+        "created_at": [as_stored(run.created_at)] * count,
     }
     for index, side in enumerate(_BOX):
         columns[f"bbox_{side}"] = masks.boxes[:, index].astype(np.int32)
@@ -145,8 +145,8 @@ def _outcome(result: ImageResult) -> dict[str, object]:
         "error_message": result.error_message,
         "n_masks": result.n_masks,
         "candidates": result.generation.candidates if result.generation else 0,
-        "started_at": _utc(result.started_at),
-        "finished_at": _utc(result.finished_at),
+        "started_at": as_stored(result.started_at),
+        "finished_at": as_stored(result.finished_at),
     }
     return row | _rejected(result.generation) | _seconds(result)
 
@@ -161,8 +161,3 @@ def _seconds(result: ImageResult) -> dict[str, float]:
     known = {"read": result.read_seconds, "decode_image": result.decode_seconds}
     steps = result.generation.seconds if result.generation else None
     return {f"seconds_{step}": known.get(step, getattr(steps, step, 0.0)) for step in STEPS}
-
-
-def _utc(time: datetime) -> datetime:
-    """The time as the tables hold it: UTC without a zone."""
-    return time.astimezone(UTC).replace(tzinfo=None)

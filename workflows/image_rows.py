@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.ids import content_hash, image_id_of_hash, unreadable_image_id
+from schemas.tables import as_stored
 from workflows.failures import is_of_the_machine
 from workflows.images import ImageError, byte_limit, read_header
 from workflows.progress import Progress
@@ -77,5 +78,5 @@ def show(total: int, parts: Iterable[pa.Table]) -> int:
 
 
 def now() -> datetime:
-    """The time as the tables hold it: UTC without a zone."""
-    return datetime.now(UTC).replace(tzinfo=None)
+    """The time as the tables hold it."""
+    return as_stored(datetime.now(UTC))

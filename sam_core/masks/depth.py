@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sam_core.windows import box_of
+
 
 class Depths(NamedTuple):
     """squared: float32 [h, w] of whole numbers, px², in the tight box of a mask, whose corner is (left, top)."""
@@ -26,9 +28,8 @@ def depths_of(mask: npt.NDArray[np.bool_]) -> Depths:
 
     Exact up to 1,400 px of depth, where float32 still tells neighbouring squares apart.
     """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    top, left = int(rows[0]), int(columns[0])
+    left, top, right, bottom = box_of(mask)
     # Beyond the tight box everything is outside, so a frame of one pixel stands for the rest of the plane.
-    tight = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1].view(np.uint8), 1)
+    tight = np.pad(mask[top:bottom, left:right].view(np.uint8), 1)
     depth = cv2.distanceTransform(tight, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     return Depths(left, top, np.rint(depth * depth))

@@ -63,7 +63,7 @@ def test_the_same_seed_draws_the_same() -> None:
 
 
 def test_an_empty_mask_is_refused() -> None:
-    with pytest.raises(ValueError, match="an empty mask has no crop"):
+    with pytest.raises(ValueError, match="an empty mask has no box"):
         crop(IMAGE, block(0, 0, 0, 0), CropDraw(1.0, background=True), 8)
 
 

@@ -26,7 +26,7 @@ from schemas.layout import (
 )
 from schemas.parquet import to_parquet_bytes
 from schemas.rle import RleError, parse_runs
-from schemas.tables import ANNOTATIONS, EVENTS, Stage
+from schemas.tables import ANNOTATIONS, EVENTS, Stage, as_stored
 from schemas.validate import check_annotations
 from workflows.annotate.contract import Save, SavedMask
 from workflows.storage import Store
@@ -227,7 +227,7 @@ class Journal:
                 "action": event.action,
                 "active": event.active,
                 "details": json.dumps(event.details, sort_keys=True) if event.details else None,
-                "happened_at": _utc(event.happened_at),
+                "happened_at": as_stored(event.happened_at),
             }
             for event in save.events
         ]
@@ -262,7 +262,7 @@ def _mask_row(mask: SavedMask, size: tuple[int, int], box: list[int], area: int)
         "clicks": mask.clicks,
         "brushed": mask.brushed,
         "seconds": mask.seconds,
-        "created_at": _utc(mask.created_at),
+        "created_at": as_stored(mask.created_at),
     }
 
 
@@ -289,8 +289,3 @@ def _past(row: dict[str, object]) -> PastEvent:
         moment.replace(tzinfo=UTC),
         str(details.get("note", "")),
     )
-
-
-def _utc(time: datetime) -> datetime:
-    """UTC without a zone, as the tables hold it; a time without a zone is taken for UTC."""
-    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
