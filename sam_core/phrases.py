@@ -23,7 +23,8 @@ def embed_phrases(clip: Clip, phrases: Sequence[str], templates: Sequence[str] =
         templates: sentences in which {} is the place of the phrase, such as "a photo of {}.".
 
     Raises:
-        ValueError: no phrase, an empty one, no template, or one in which {} does not stand exactly once.
+        ValueError: no phrase, an empty one, one that is no text, no template, or one in which {} does not stand exactly
+            once.
     """
     require_phrases(phrases)
     require_templates(templates)
@@ -36,6 +37,14 @@ def embed_phrases(clip: Clip, phrases: Sequence[str], templates: Sequence[str] =
 
 
 def require_phrases(phrases: Sequence[str]) -> None:
-    """Raise ValueError where there is nothing to embed: a template would make a sentence of an empty phrase."""
+    """Raise ValueError where there is nothing to embed, as a template would make a sentence of an empty phrase, or what
+    is no text."""
     if not phrases or not all(phrase.strip() for phrase in phrases):
         raise ValueError("the text is empty: say what to segment, such as 'a wheel'")
+    if strange := next((phrase for phrase in phrases if not _is_text(phrase)), None):
+        raise ValueError(f"the text {strange!a} is not in UTF-8, as of a terminal that speaks another encoding")
+
+
+def _is_text(phrase: str) -> bool:
+    """Whether a phrase has characters alone, which bytes that Python could not read are not."""
+    return phrase.encode("utf-8", "replace").decode() == phrase

@@ -34,6 +34,13 @@ def test_an_empty_text_is_refused_before_a_template_hides_it(phrases: list[str])
         embed_phrases(FakeClip(), phrases, ("a photo of {}.",))
 
 
+def test_bytes_of_another_encoding_are_no_text() -> None:
+    """As Python reads them from a command line; the library's tokenizer ended in a traceback."""
+    with pytest.raises(ValueError, match=r"the text 'a gr\\udcfcn star' is not in UTF-8"):
+        embed_phrases(FakeClip(), ["red", "a gr\udcfcn star"])
+    assert len(embed_phrases(FakeClip(), ["grün", "猫"]).vectors) == 2
+
+
 @pytest.mark.parametrize("templates", [(), ("a photo",), ("{} {}",)])
 def test_templates_have_one_place(templates: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="a template is a sentence with"):
