@@ -122,6 +122,7 @@ def test_the_image_is_built_as_the_readme_says() -> None:
     assert steps == ["make setup"]
     (packages,) = re.findall(r"apt-get install (.*?) &&", dockerfile)
     assert "g++" in packages.split()  # Triton builds what launches its kernels
+    assert {"rsync", "openssh-client"} <= set(packages.split())  # without them `ray up` ends, and starts no worker
     assert all(step in readme for step in steps)
     assert "make setup" in readme
     (python,) = re.findall(r"^FROM python:(\S+)-slim$", dockerfile, re.MULTILINE)
