@@ -142,13 +142,14 @@ def _answering_sigterm_as_before() -> Iterator[None]:
 
 
 def _join_cluster(quiet: dict[str, Any]) -> None:
+    address = os.environ["RAY_ADDRESS"]
     try:
         ray.init(**quiet)
+    except ValueError as error:
+        raise ValueError(f"RAY_ADDRESS={address} is no address of a Ray cluster, such as 10.0.0.1:6379") from error
     except (ConnectionError, AuthenticationError) as error:
         hint = "if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
-        raise ConnectionError(
-            f"cannot join the Ray cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']}; {hint}"
-        ) from error
+        raise ConnectionError(f"cannot join the Ray cluster at RAY_ADDRESS={address}; {hint}") from error
 
 
 def _start_here(quiet: dict[str, Any]) -> None:

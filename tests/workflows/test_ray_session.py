@@ -88,6 +88,19 @@ def test_sigterm_is_answered_as_before_ray_came(monkeypatch: pytest.MonkeyPatch,
         signal.signal(signal.SIGTERM, before)
 
 
+def test_an_address_that_is_none_is_said_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own words are "Invalid address format: somewhere"."""
+
+    def init(**_: object) -> None:
+        raise ValueError("Invalid address format: somewhere")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(ValueError, match="RAY_ADDRESS=somewhere is no address of a Ray cluster, such as 10"):
+        start_ray()
+
+
 def test_ray_is_started_from_a_thread_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no handler can be set, as Ray sets none there either."""
     begun: list[object] = []
