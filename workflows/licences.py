@@ -7,22 +7,14 @@ from collections.abc import Iterable, Sequence
 
 
 def require_licences(stated: Iterable[str | None], patterns: Sequence[str]) -> list[str]:
-    """As `allowed_licences`. Raises ValueError, with what is stated, when there is none."""
+    """Those of the licences that a data set states that match one of the patterns; an unstated one never does.
+
+    In a pattern * stands for anything and ? for one character; case does not count. Raises ValueError, with what is
+    stated, when there is none.
+    """
     known = sorted({licence for licence in stated if licence})
-    allowed = allowed_licences(known, patterns)
+    wanted = [pattern.casefold() for pattern in patterns]
+    allowed = [name for name in known if any(fnmatch.fnmatchcase(name.casefold(), pattern) for pattern in wanted)]
     if not allowed:
         raise ValueError(f"no image has a licence like {', '.join(patterns)}; stated are: {', '.join(known) or 'none'}")
     return allowed
-
-
-def allowed_licences(stated: Iterable[str | None], patterns: Sequence[str]) -> list[str]:
-    """Those of the licences that stand in a data set that match one of the patterns; an unstated one never does.
-
-    In a pattern * stands for anything and ? for one character; case does not count.
-    """
-    wanted = [pattern.casefold() for pattern in patterns]
-    return sorted(
-        licence
-        for licence in set(stated)
-        if licence and any(fnmatch.fnmatchcase(licence.casefold(), pattern) for pattern in wanted)
-    )

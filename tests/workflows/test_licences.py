@@ -9,7 +9,7 @@ import pytest
 from tests.workflows.conftest import QUICK, Engine
 from workflows import generate
 from workflows.ingest import ingest
-from workflows.licences import allowed_licences
+from workflows.licences import require_licences
 from workflows.plans import read_plan
 from workflows.sql import connect
 from workflows.storage import LocalStore
@@ -18,10 +18,11 @@ from workflows.uris import ImageRef
 
 def test_patterns() -> None:
     stated = ["CC BY 4.0", "CC BY-NC 4.0", "CC0 1.0", None, "", "All rights reserved"]
-    assert allowed_licences(stated, ["cc0*", "CC BY 4.0"]) == ["CC BY 4.0", "CC0 1.0"]
-    assert allowed_licences(stated, ["cc by*"]) == ["CC BY 4.0", "CC BY-NC 4.0"]
-    assert allowed_licences(stated, ["*"]) == ["All rights reserved", "CC BY 4.0", "CC BY-NC 4.0", "CC0 1.0"]
-    assert allowed_licences(stated, ["?"]) == []
+    assert require_licences(stated, ["cc0*", "CC BY 4.0"]) == ["CC BY 4.0", "CC0 1.0"]
+    assert require_licences(stated, ["cc by*"]) == ["CC BY 4.0", "CC BY-NC 4.0"]
+    assert require_licences(stated, ["*"]) == ["All rights reserved", "CC BY 4.0", "CC BY-NC 4.0", "CC0 1.0"]
+    with pytest.raises(ValueError, match=r"no image has a licence like \?; stated are: All rights reserved, CC BY"):
+        require_licences(stated, ["?"])
 
 
 def test_an_image_needs_all_its_licences_allowed_and_the_newest_word_counts(photos: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from workflows.report.queries import literal
 
 SIZE_EDGES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
 """Strata of relative size, so that data sets of small and of large masks can be compared by concavity."""
+_STRATA = len(SIZE_EDGES) - 1
 CONCAVITY_BINS = 25
 COVERAGE_BINS = 20
 LEAST_IN_STRATUM = 20
@@ -78,9 +79,6 @@ def stratified_concavity(found: Examined, strata: NDArray[np.bool_]) -> tuple[Fl
         return np.zeros(CONCAVITY_BINS), None
     shares = counts[there] / masks[there, None]
     return shares.mean(axis=0), float((sums[there] / masks[there]).mean())
-
-
-_STRATA = len(SIZE_EDGES) - 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,13 @@ from workflows.evaluate.task import Bench, Figure, by_set, rng_of
 from workflows.evaluate.truth import TrueMasks, read_image, read_masks, require_size
 
 HIT = 0.5
+_DIFFERENCES = (
+    (Way.TEXT, (Way.RANKED,), "above CLIP ranking"),
+    (Way.TEXT_POINT, (Way.RANKED_POINT,), "above CLIP ranking"),
+    (Way.TEXT_POINT, (Way.POINT, Way.RIVAL_POINT), "above the point"),
+    (Way.TEXT, (Way.IMAGE,), "above image embedding"),
+)
+"""A way, what it is compared with (the best of them), and what the difference is called."""
 Floats = NDArray[np.float64]
 
 
@@ -191,12 +198,3 @@ def _part_figures(row: str, rows: pa.Table, config: TextConfig) -> list[Figure]:
         if way in means and against:
             found.append(Figure(f"{row}: {way.value}", figure, 100 * (means[way] - max(against)), "points"))
     return found
-
-
-_DIFFERENCES = (
-    (Way.TEXT, (Way.RANKED,), "above CLIP ranking"),
-    (Way.TEXT_POINT, (Way.RANKED_POINT,), "above CLIP ranking"),
-    (Way.TEXT_POINT, (Way.POINT, Way.RIVAL_POINT), "above the point"),
-    (Way.TEXT, (Way.IMAGE,), "above image embedding"),
-)
-"""A way, what it is compared with (the best of them), and what the difference is called."""

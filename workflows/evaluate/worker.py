@@ -17,6 +17,9 @@ from workflows.models import Model
 from workflows.storage import open_store
 from workflows.text.clips import ClipSource
 
+_MAY_PASS = ("Unreadable", "Changed", "TooManyBytes", "TooManyPixels")
+"""Kinds of ImageError after which the right file may lie there, or a higher limit be given, the next time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Helpers:
@@ -43,10 +46,6 @@ class EvaluationJob:
     threads: int
     max_pixels: int
     helpers: Helpers = field(default_factory=Helpers)
-
-
-_MAY_PASS = ("Unreadable", "Changed", "TooManyBytes", "TooManyPixels")
-"""Kinds of ImageError after which the right file may lie there, or a higher limit be given, the next time."""
 
 
 class EvaluationWorker:
