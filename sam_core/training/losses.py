@@ -83,7 +83,7 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def mask_iou(logits: Tensor, masks: Tensor, shown: Tensor) -> Tensor:
+def iou_at_input(logits: Tensor, masks: Tensor, shown: Tensor) -> Tensor:
     """IoU [N, M] of predicted and true masks at the input's resolution; 0 where both are empty.
 
     Args:
@@ -119,7 +119,7 @@ def round_loss(logits: Tensor, predicted_iou: Tensor, truth: Truth, weights: Los
     mask_term = weights.focal * focal + weights.dice * dice
     best = mask_term.argmin(1, keepdim=True)
     chosen = predicted_iou.argmax(1, keepdim=True)
-    real_iou = mask_iou(logits, truth.masks, truth.shown)
+    real_iou = iou_at_input(logits, truth.masks, truth.shown)
     iou_term = F.mse_loss(predicted_iou, real_iou)
     shown = torch.lerp(mask_term.gather(1, best), mask_term.gather(1, chosen), weights.chosen)
     return RoundLoss(

@@ -63,7 +63,7 @@ def correction_points(prediction: Tensor, truth: Tensor, shown: Tensor, draws: D
     return clicks_at(random_pixel(region, draws.uniform()), truth)
 
 
-def tight_boxes(truth: Tensor) -> Tensor:
+def boxes_around(truth: Tensor) -> Tensor:
     """[N, 4] float32 xyxy px, edges of the outermost true pixels (end exclusive); truth [N, H, W] bool, none empty."""
     columns, rows = truth.any(1).int(), truth.any(2).int()
     x0, y0 = columns.argmax(1), rows.argmax(1)
@@ -77,7 +77,7 @@ def noised_boxes(truth: Tensor, sizes: Tensor, draws: Draws, *, share: float = 0
 
     sizes: [N, 2] int64 (height, width) of each mask's image, without padding.
     """
-    boxes = tight_boxes(truth)
+    boxes = boxes_around(truth)
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     noise = draws.normal(4) * sides * share
     limit = sizes.flip(1).repeat(1, 2).to(boxes.dtype)

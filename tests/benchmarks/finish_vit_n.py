@@ -26,7 +26,7 @@ from sam_core.model.checkpoint import load_model, save_model
 from sam_core.model.sam import Sam
 from sam_core.training.draws import prompt_draws
 from sam_core.training.interactive import first_prompts, prompt_tokens
-from sam_core.training.losses import mask_iou
+from sam_core.training.losses import iou_at_input
 from sam_core.training.presets import TrainConfig, nano_things
 from sam_core.training.targets import TrainBatch, normalised, shown
 from tests.benchmarks.gpu_training import supply
@@ -94,7 +94,7 @@ def examples(sam: Sam, batches: Iterable[TrainBatch], config: TrainConfig) -> Ex
         decoded = decoder.attend(encoded.embedding, positions, prompts.sparse, prompts.dense)
         logits = decoder.predictions(decoded, encoded.fine, multimask=True).logits
         tokens.append(decoded.iou)
-        real.append(mask_iou(logits, batch.masks, shown(batch)[batch.image_of]))
+        real.append(iou_at_input(logits, batch.masks, shown(batch)[batch.image_of]))
     return Examples(torch.cat(tokens), torch.cat(real))
 
 

@@ -25,7 +25,7 @@ from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch, mirrored
 from workflows.train.first_model import first_model
 from workflows.train.loop import Trainer, TrainingError, attention_kernels
-from workflows.train.metrics import Progress
+from workflows.train.metrics import StepMetrics
 from workflows.train.state import TrainState
 from workflows.train.team import Team, join_encoder
 
@@ -86,7 +86,7 @@ def train(stage: Stage, batches: Iterator[TrainBatch]) -> dict[str, Any]:
     team = Team(0, 1, stage.device)
     state = TrainState.fresh(model, config)
     encoder = join_encoder(model, team, sharded=False)
-    rows: list[Progress] = []
+    rows: list[StepMetrics] = []
     skipped, began = 0, time.monotonic()
     while (passed := time.monotonic() - began) < stage.seconds:
         config = at_this_pace(config, state.step, passed / stage.seconds)
@@ -123,7 +123,7 @@ def save(state: TrainState, stage: Stage, config: TrainConfig) -> None:
     partial.replace(stage.path)
 
 
-def line(rows: list[Progress], config: TrainConfig, seconds: float) -> str:
+def line(rows: list[StepMetrics], config: TrainConfig, seconds: float) -> str:
     means = {name: np.mean([row.values[name] for row in rows]) for name in rows[0].values}
     words = " ".join(f"{name} {value:.3f}" for name, value in means.items())
     busy = np.mean([row.seconds for row in rows])
@@ -131,7 +131,7 @@ def line(rows: list[Progress], config: TrainConfig, seconds: float) -> str:
     return f"{steps} {seconds:.0f} s, step {busy:.3f} s: {words}"
 
 
-def write_rows(path: Path, rows: list[Progress]) -> None:
+def write_rows(path: Path, rows: list[StepMetrics]) -> None:
     with path.open("w", newline="") as file:
         out = csv.writer(file)
         out.writerow(["step", "learning_rate", *rows[0].values])

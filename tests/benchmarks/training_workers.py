@@ -19,7 +19,7 @@ import tyro
 from tests.benchmarks.record import environment_fields, write_json
 from tests.benchmarks.training_resume import finish, make_data, start
 from workflows.storage import LocalStore
-from workflows.train.metrics import Progress, read_metrics
+from workflows.train.metrics import StepMetrics, read_metrics
 
 WAYS = {"one": (), "two, DDP": ("--workers", "2"), "two, FSDP2": ("--workers", "2", "--shard")}
 
@@ -50,13 +50,13 @@ def main() -> None:
         write_json(options.json, {**record, "scientific": f"{largest:.3e}", **environment_fields()})
 
 
-def curve(root: Path, out: Path, steps: int, more: tuple[str, ...]) -> list[Progress]:
+def curve(root: Path, out: Path, steps: int, more: tuple[str, ...]) -> list[StepMetrics]:
     """The metrics of a run."""
     finished = finish(start(root, out, steps=steps, every=20, more=more), out)
     return read_metrics(LocalStore(out), finished.run_id)
 
 
-def difference(ours: list[Progress], theirs: list[Progress]) -> dict[str, Any]:
+def difference(ours: list[StepMetrics], theirs: list[StepMetrics]) -> dict[str, Any]:
     """Largest absolute difference of any metric, over all steps and at the last one."""
     a, b = (np.array([list(row.values.values()) for row in rows]) for rows in (ours, theirs))
     apart = np.abs(a - b).max(axis=1)

@@ -14,7 +14,7 @@ from schemas.records import TrainingRecord, from_json
 from workflows.report import charts
 from workflows.report.figures import Figure, Table
 from workflows.storage import Store
-from workflows.train.metrics import Progress, read_metrics
+from workflows.train.metrics import StepMetrics, read_metrics
 
 RUNS_SHOWN = 4
 BINS = 40
@@ -28,7 +28,7 @@ class TrainingRun:
 
     record: TrainingRecord
     label: str
-    rows: Sequence[Progress]
+    rows: Sequence[StepMetrics]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Training:
     figures: Sequence[Figure]
 
 
-Curve = Callable[[Sequence[Progress], NDArray[np.int64], int], NDArray[np.float64]]
+Curve = Callable[[Sequence[StepMetrics], NDArray[np.int64], int], NDArray[np.float64]]
 """The height of each bin, from a run's steps, the bin of each, and how many bins there are; NaN where it has none."""
 
 
@@ -63,14 +63,14 @@ def curves(runs: Sequence[TrainingRun]) -> list[Figure]:
     return figures
 
 
-def _relative_loss(rows: Sequence[Progress], bins: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+def _relative_loss(rows: Sequence[StepMetrics], bins: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     values = [sum(_WEIGHTS.get(name, 0.0) * value for name, value in row.values.items()) for row in rows]
     means = _means(np.array(values), bins, count)
     said = means[means > 0]
     return np.asarray(100 * means / said[0] if len(said) else means)
 
 
-def _last_iou(rows: Sequence[Progress], bins: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+def _last_iou(rows: Sequence[StepMetrics], bins: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     return 100 * _means(np.array([row.values.get("last_iou", np.nan) for row in rows]), bins, count)
 
 

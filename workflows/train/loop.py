@@ -19,7 +19,7 @@ from sam_core.training.optimizer import set_learning_rate, update_average
 from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch
 from workflows.failures import one_line
-from workflows.train.metrics import Progress
+from workflows.train.metrics import StepMetrics
 from workflows.train.state import TrainState
 from workflows.train.team import Team, TeamEncoder, clip_gradients, join_decoder
 
@@ -61,7 +61,7 @@ class Trainer:
     teacher: Sam | None = None
     work: Workload | None = None
 
-    def run(self, state: TrainState, steps: Iterator[Made], report: Callable[[Progress], None]) -> None:
+    def run(self, state: TrainState, steps: Iterator[Made], report: Callable[[StepMetrics], None]) -> None:
         """One optimizer step per item, beginning at `state.step`.
 
         Raises TrainingError, in all workers at once, when a batch cannot be read (MachineError where a store or machine
@@ -71,7 +71,7 @@ class Trainer:
             while (made := self._next(state, steps)) is not None:
                 report(replace(self.step(state, made.parts), left_out=made.left_out))
 
-    def step(self, state: TrainState, parts: Parts) -> Progress:
+    def step(self, state: TrainState, parts: Parts) -> StepMetrics:
         """Take one step. Raises TrainingError when its gradient is not finite; the weights then stay as they are."""
         started = time.perf_counter()
         rate = self.config.learning_rate.at(state.step)
@@ -91,7 +91,7 @@ class Trainer:
         state.step += 1
         seconds = time.perf_counter() - started
         used = self.work.utilisation(total, seconds) if self.work else 0.0
-        return Progress(state.step, values, int(total), rate, norm, seconds, used)
+        return StepMetrics(state.step, values, int(total), rate, norm, seconds, used)
 
     def _next(self, state: TrainState, steps: Iterator[Made]) -> Made | None:
         """The next share, None at the end; what one worker cannot make stops all of them, what it left out all know."""

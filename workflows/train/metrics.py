@@ -16,7 +16,7 @@ from workflows.storage import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StepMetrics:
     """What one step did, over all workers. `values`: means by name, such as the fields of StepLosses.
 
     utilisation: share of the machines' FLOP rate that the step reached; 0 where it was not measured. left_out: by their
@@ -33,7 +33,7 @@ class Progress:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
-def save_metrics(store: Store, run_id: str, rows: Sequence[Progress]) -> None:
+def save_metrics(store: Store, run_id: str, rows: Sequence[StepMetrics]) -> None:
     """Write what the steps since the last checkpoint did, as JSON and for TensorBoard."""
     if rows:
         last = rows[-1].step
@@ -41,14 +41,14 @@ def save_metrics(store: Store, run_id: str, rows: Sequence[Progress]) -> None:
         store.put(training_events_key(run_id, last), _events(rows))
 
 
-def read_metrics(store: Store, run_id: str) -> list[Progress]:
+def read_metrics(store: Store, run_id: str) -> list[StepMetrics]:
     """Every step's metrics, in order; of a step written twice the later file counts."""
     folder = training_metrics_key(run_id, 0).rpartition("/")[0]
-    rows = {row["step"]: Progress(**row) for entry in store.list(folder) for row in json.loads(store.get(entry.key))}
+    rows = {row["step"]: StepMetrics(**row) for entry in store.list(folder) for row in json.loads(store.get(entry.key))}
     return [rows[step] for step in sorted(rows)]
 
 
-def _events(rows: Sequence[Progress]) -> bytes:
+def _events(rows: Sequence[StepMetrics]) -> bytes:
     from tensorboardX import SummaryWriter
 
     with scratch_folder() as folder:

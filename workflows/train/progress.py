@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from workflows.progress import Progress as Counter
-from workflows.progress import duration
-from workflows.train.metrics import Progress
+from workflows.progress import Progress, duration
+from workflows.train.metrics import StepMetrics
 
 NAMED = 20
 """Pictures left out that are named; further ones are counted."""
 _SHOWN = {"last_iou": "mIoU", "dice": "dice", "focal": "focal", "embedding_error": "embedding error"}
 
 
-class TrainingProgress(Counter):
+class TrainingProgress(Progress):
     """As for images, but the total is in steps and the details are losses."""
 
     def __init__(self, steps: int, images_per_step: int, *, stream: TextIO | None = None) -> None:
         super().__init__("training", steps, stream=stream)
         self._per_step = images_per_step
-        self._last: Progress | None = None
+        self._last: StepMetrics | None = None
         self._left_out: set[str] = set()
 
-    def step(self, progress: Progress) -> None:
+    def step(self, progress: StepMetrics) -> None:
         """Show a step; a resumed run begins where it stopped, a restarted one goes back. What could not be read is told
         once."""
         self._last = progress

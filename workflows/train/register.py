@@ -25,8 +25,7 @@ from workflows.progress import Progress
 from workflows.scratch import scratch_folder
 from workflows.storage import Store
 from workflows.train import checkpoints
-from workflows.train.metrics import Progress as Step
-from workflows.train.metrics import read_metrics
+from workflows.train.metrics import StepMetrics, read_metrics
 from workflows.train.samples import Photograph, Tell, photographs
 from workflows.train.sources import Source, open_sources
 
@@ -116,14 +115,14 @@ def _place(store: Store, model_id: str) -> str:
     return f"{store.root}/{model_weights_key(model_id)}"
 
 
-def training_metrics(rows: Sequence[Step]) -> dict[str, float]:
+def training_metrics(rows: Sequence[StepMetrics]) -> dict[str, float]:
     """Means over the last steps."""
     last = rows[-STEPS_AVERAGED:]
     values = {f"train_{name}": float(np.mean([row.values[name] for row in last])) for name in last[-1].values}
     return values | {"flop_utilisation": float(np.mean([row.utilisation for row in last]))}
 
 
-def left_out_of(rows: Sequence[Step]) -> dict[str, str]:
+def left_out_of(rows: Sequence[StepMetrics]) -> dict[str, str]:
     """The pictures that could not be read in any step, by their places in order, each with the reason."""
     found = {place: reason for row in rows for place, reason in row.left_out.items()}
     return dict(sorted(found.items()))

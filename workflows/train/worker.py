@@ -27,7 +27,7 @@ from workflows.storage import Store, open_store
 from workflows.train import checkpoints
 from workflows.train.first_model import first_model
 from workflows.train.loop import MachineError, NoRoomError, Trainer, TrainingError
-from workflows.train.metrics import Progress, save_metrics
+from workflows.train.metrics import StepMetrics, save_metrics
 from workflows.train.samples import Sampler
 from workflows.train.state import TrainState
 from workflows.train.stream import stream
@@ -75,7 +75,7 @@ class Told:
     passing: whether a disk, store or checkpoint is at fault, and not what is trained on what.
     """
 
-    progress: Progress | None = None
+    progress: StepMetrics | None = None
     advice: str = ""
     failure: str = ""
     passing: bool = False
@@ -177,10 +177,10 @@ class Notes:
     team: Team
     state: TrainState
     store: Store
-    rows: list[Progress] = field(default_factory=list)
+    rows: list[StepMetrics] = field(default_factory=list)
     clock: Callable[[], float] = time.monotonic
 
-    def step(self, progress: Progress) -> None:
+    def step(self, progress: StepMetrics) -> None:
         """Note a step; all workers call this together, because a sharded checkpoint is gathered from all."""
         self.rows.append(progress)
         if self.team.rank == 0:

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from sam_core.training.losses import MASKS_AT_ONCE, LossWeights, dice_loss, focal_loss, mask_iou, round_loss
+from sam_core.training.losses import MASKS_AT_ONCE, LossWeights, dice_loss, focal_loss, iou_at_input, round_loss
 from sam_core.training.targets import Truth, averaged
 
 
@@ -79,7 +79,7 @@ def test_every_iou_output_learns_and_the_most_confident_goes_on() -> None:
 
 def test_iou_of_two_empty_masks_is_zero() -> None:
     nothing = torch.zeros(1, 8, 8, dtype=torch.bool)
-    assert mask_iou(torch.full((1, 1, 2, 2), -1.0), nothing, ~nothing).item() == 0.0
+    assert iou_at_input(torch.full((1, 1, 2, 2), -1.0), nothing, ~nothing).item() == 0.0
 
 
 def test_real_iou_is_that_of_the_mask_people_get() -> None:
@@ -94,7 +94,7 @@ def test_real_iou_is_that_of_the_mask_people_get() -> None:
     logits[:, :, 14:] = 4.0  # what is drawn in the padding
     assert torch.equal(logits[:, 0] > 0, logits[:, 1] > 0)
 
-    real = mask_iou(logits, masks, shown)
+    real = iou_at_input(logits, masks, shown)
     drawn = torch.nn.functional.interpolate(logits, (side, side), mode="bilinear") > 0
     for output in (0, 1):
         seen = drawn[0, output, :48]

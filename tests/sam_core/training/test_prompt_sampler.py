@@ -6,11 +6,11 @@ import torch
 
 from sam_core.training.draws import Draws
 from sam_core.training.prompt_sampler import (
+    boxes_around,
     correction_points,
     first_points,
     noised_boxes,
     random_pixel,
-    tight_boxes,
 )
 
 
@@ -78,7 +78,7 @@ def test_padding_gets_no_clicks_whatever_is_predicted_there(right: bool) -> None
 
 def test_tight_boxes_equal_a_plain_search() -> None:
     masks = blobs(4)
-    for mask, box in zip(masks.numpy(), tight_boxes(masks).tolist(), strict=True):
+    for mask, box in zip(masks.numpy(), boxes_around(masks).tolist(), strict=True):
         ys, xs = np.nonzero(mask)
         assert box == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
 
@@ -88,7 +88,7 @@ def test_box_noise_is_bounded_by_the_cap_and_by_the_image() -> None:
     masks[:, 40:180, 20:260] = True
     sizes = torch.tensor([[190, 265]]).expand(len(masks), -1)  # of the image; the rest is padding
     boxes = noised_boxes(masks, sizes, draws(len(masks)))
-    moved = boxes - tight_boxes(masks)
+    moved = boxes - boxes_around(masks)
     assert moved.abs().max() <= 20
     expected = np.clip(np.random.default_rng(0).normal(0, 14, 200_000), -20, 20).std()  # 10 % of 140 px
     assert abs(moved[:, 1].std().item() - expected) < 0.4

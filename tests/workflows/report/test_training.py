@@ -15,7 +15,7 @@ from workflows.report.charts import Chart
 from workflows.report.training import read_training
 from workflows.runs import open_dataset
 from workflows.storage import LocalStore
-from workflows.train.metrics import Progress, save_metrics
+from workflows.train.metrics import StepMetrics, save_metrics
 
 RECORD = TrainingRecord(
     run_id="night-1",
@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> LocalStore:
     open_dataset(store)
     store.put(training_key(RECORD.run_id), to_json(RECORD).encode())
     values = [{"dice": 1 - step / 160, "focal": 0.0, "iou": 0.0, "last_iou": step / 80} for step in range(80)]
-    rows = [Progress(step + 1, found, 8, 1e-3, 1.0, 0.1) for step, found in enumerate(values)]
+    rows = [StepMetrics(step + 1, found, 8, 1e-3, 1.0, 0.1) for step, found in enumerate(values)]
     save_metrics(store, RECORD.run_id, rows[:50])
     save_metrics(store, RECORD.run_id, rows[50:])
     return store
@@ -62,7 +62,7 @@ def test_few_steps_have_a_bin_each(tmp_path: Path) -> None:
     save_metrics(
         store,
         RECORD.run_id,
-        [Progress(n, {"dice": 1 / n, "last_iou": 0.5}, 8, 1e-3, 1.0, 0.1) for n in (1, 2, 3)],
+        [StepMetrics(n, {"dice": 1 / n, "last_iou": 0.5}, 8, 1e-3, 1.0, 0.1) for n in (1, 2, 3)],
     )
     training = read_training(store)
     assert training is not None
@@ -76,7 +76,7 @@ def test_runs_beside_each_other_and_runs_without_steps(store: LocalStore) -> Non
     empty = replace(later, run_id="none-1")
     for record in (later, empty):
         store.put(training_key(record.run_id), to_json(record).encode())
-    rows = [Progress(step + 1, {"embedding_error": 2.0}, 8, 1e-3, 1.0, 0.1) for step in range(40)]
+    rows = [StepMetrics(step + 1, {"embedding_error": 2.0}, 8, 1e-3, 1.0, 0.1) for step in range(40)]
     save_metrics(store, later.run_id, rows)
     training = read_training(store)
     assert training is not None
@@ -94,7 +94,7 @@ def test_names_of_bins_are_the_steps_they_hold(tmp_path: Path, last: int) -> Non
     store = LocalStore(tmp_path / "data")
     open_dataset(store)
     store.put(training_key(RECORD.run_id), to_json(RECORD).encode())
-    rows = [Progress(n, {"dice": 1.0, "last_iou": n / 100}, 8, 1e-3, 1.0, 0.1) for n in range(1, last + 1)]
+    rows = [StepMetrics(n, {"dice": 1.0, "last_iou": n / 100}, 8, 1e-3, 1.0, 0.1) for n in range(1, last + 1)]
     save_metrics(store, RECORD.run_id, rows)
     training = read_training(store)
     assert training is not None

@@ -8,7 +8,7 @@ from workflows.storage import open_store
 from workflows.train import checkpoints, job
 from workflows.train.first_model import first_model
 from workflows.train.loop import Made, Trainer
-from workflows.train.metrics import Progress, save_metrics
+from workflows.train.metrics import StepMetrics, save_metrics
 from workflows.train.register import Finished, finished, register
 from workflows.train.samples import Sampler, numbers_of
 from workflows.train.sources import open_sources
@@ -31,7 +31,7 @@ def train_here(command: TrainCommand) -> Finished:
         Made([sampler.batch(numbers_of(step, config.images, rank=0, workers=1, part=0, parts=1))])
         for step in range(config.learning_rate.iterations)
     )
-    rows: list[Progress] = []
+    rows: list[StepMetrics] = []
     trainer.run(state, steps, rows.append)
     checkpoints.save(store, record.run_id, state.tensors())
     save_metrics(store, record.run_id, rows)

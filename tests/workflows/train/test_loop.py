@@ -16,7 +16,7 @@ from workflows.storage import LocalStore, StoreError
 from workflows.train import checkpoints, worker
 from workflows.train.first_model import first_model
 from workflows.train.loop import MachineError, Made, NoRoomError, Trainer, TrainingError
-from workflows.train.metrics import Progress, read_metrics, save_metrics
+from workflows.train.metrics import StepMetrics, read_metrics, save_metrics
 from workflows.train.samples import Sampler, numbers_of
 from workflows.train.sources import open_sources
 from workflows.train.state import TrainState, from_bytes, to_bytes
@@ -26,8 +26,8 @@ from workflows.train.team import Team, checkpoint_activations, join_encoder
 from workflows.train.worker import TrainJob, is_out_of_memory
 
 
-def run(state: TrainState, config: TrainConfig, data: Path, last: int = STEPS, parts: int = 1) -> list[Progress]:
-    progress: list[Progress] = []
+def run(state: TrainState, config: TrainConfig, data: Path, last: int = STEPS, parts: int = 1) -> list[StepMetrics]:
+    progress: list[StepMetrics] = []
     trainer_of(state, config, data).run(state, steps(config, data, state.step, last, parts), progress.append)
     return progress
 
@@ -142,7 +142,7 @@ def test_checkpoints_are_whole_or_absent_and_the_last_two_are_kept(
 
 def test_metrics_are_read_back_once_per_step_and_tensorboard_has_them(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    rows = [Progress(step, {"dice": 0.1 * step}, 8, 1e-3, 0.5, 0.1) for step in range(1, 6)]
+    rows = [StepMetrics(step, {"dice": 0.1 * step}, 8, 1e-3, 0.5, 0.1) for step in range(1, 6)]
     rows[1] = replace(rows[1], left_out={"a.png": "the file has no bytes"})
     save_metrics(store, "run", rows[:3])
     save_metrics(store, "run", rows[2:])

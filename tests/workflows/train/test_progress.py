@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
-from workflows.train.metrics import Progress
+from workflows.train.metrics import StepMetrics
 from workflows.train.progress import NAMED, TrainingProgress
 
 
-def step(number: int) -> Progress:
-    return Progress(number, {"focal": 0.01, "dice": 0.25, "last_iou": 0.5}, 8, 1e-3, 1.0, 0.1)
+def step(number: int) -> StepMetrics:
+    return StepMetrics(number, {"focal": 0.01, "dice": 0.25, "last_iou": 0.5}, 8, 1e-3, 1.0, 0.1)
 
 
 def test_the_line_tells_steps_and_losses_and_follows_a_restart() -> None:

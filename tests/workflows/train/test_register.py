@@ -19,7 +19,7 @@ from workflows.runs import open_dataset
 from workflows.storage import LocalStore
 from workflows.train import checkpoints
 from workflows.train.first_model import first_model
-from workflows.train.metrics import Progress, save_metrics
+from workflows.train.metrics import StepMetrics, save_metrics
 from workflows.train.register import Finished, finished, register, training_metrics
 from workflows.train.state import TrainState
 
@@ -40,8 +40,8 @@ def record() -> TrainingRecord:
     )
 
 
-def row(step: int, iou: float) -> Progress:
-    return Progress(step, {"last_iou": iou}, 8, 1e-3, 1.0, 0.1, 0.25)
+def row(step: int, iou: float) -> StepMetrics:
+    return StepMetrics(step, {"last_iou": iou}, 8, 1e-3, 1.0, 0.1, 0.25)
 
 
 def test_weights_record_and_card(tmp_path: Path, labelled: Path) -> None:

@@ -15,7 +15,7 @@ import torch.multiprocessing as mp
 from tests.workflows.train.conftest import small_config
 from workflows.train.first_model import first_model
 from workflows.train.loop import Made, Trainer
-from workflows.train.metrics import Progress
+from workflows.train.metrics import StepMetrics
 from workflows.train.samples import Sampler, numbers_of
 from workflows.train.sources import open_sources
 from workflows.train.state import TrainState
@@ -25,7 +25,7 @@ STEPS = 5
 PARTS = 2
 
 
-def train(team: Team, data: str, *, sharded: bool, frozen: bool) -> tuple[list[Progress], dict[str, Any]]:
+def train(team: Team, data: str, *, sharded: bool, frozen: bool) -> tuple[list[StepMetrics], dict[str, Any]]:
     """Five steps of four images in two parts; what happened and the state at the end."""
     config = small_config(grad_clip=0.5, freeze_encoder=frozen)
     model = first_model(config, None).train()
@@ -39,7 +39,7 @@ def train(team: Team, data: str, *, sharded: bool, frozen: bool) -> tuple[list[P
         )
         for step in range(STEPS)
     )
-    seen: list[Progress] = []
+    seen: list[StepMetrics] = []
     Trainer(config, team, join_encoder(model, team, sharded=sharded), sampler.describe).run(state, steps, seen.append)
     return seen, state.tensors()
 
