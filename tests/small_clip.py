@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sam_core.clip_small import SmallClipConfig, new_clip, save_clip, vocabulary
+from tests.benchmarks.text_prompts.clip_small import SmallClipConfig, new_clip, save_clip, vocabulary
 
 SIZES = SmallClipConfig(
     image_size=16, patch_size=4, width=16, heads=2, vision_layers=2, text_layers=1, embedding=8, context=8

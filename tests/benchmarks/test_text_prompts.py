@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from sam_core.clip_small import SmallClipConfig
 from sam_core.clip_transformers import load_clip
 from sam_core.scenes.captioned import Look, Phrase, Thing, held_out, looks
 from sam_core.scenes.captioned.phrases import Description, Needs, Relation
 from tests.benchmarks.text_prompts import clip_training
+from tests.benchmarks.text_prompts.clip_small import SmallClipConfig
 from tests.benchmarks.text_prompts.clip_training import ClipTraining, train_clip
 from tests.benchmarks.text_prompts.data import (
     SEEN,

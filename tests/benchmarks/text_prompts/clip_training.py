@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from sam_core.clip_crops import CropBatch, crop, crop_batch, draw_crops
-from sam_core.clip_small import SmallClipConfig, new_clip, save_clip, vocabulary
 from sam_core.clip_transformers import TransformersClip
 from sam_core.scenes.captioned import CaptionedScene, Phrase, Thing, describe, words_of_all
 from sam_core.scenes.captioned.things import COLOURS, SHAPES, TEXTURES
-from sam_core.training.contrastive import contrastive_loss, mean_gap, retrieval
 from sam_core.training.schedule import LearningRate
+from tests.benchmarks.text_prompts.clip_small import SmallClipConfig, new_clip, save_clip, vocabulary
+from tests.benchmarks.text_prompts.contrastive import contrastive_loss, mean_gap, retrieval
 from tests.benchmarks.text_prompts.data import CLIP_SEED, SIZE, training_scene
 
 POOL, NEW_PER_STEP = 400, 4

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from sam_core.clip_small import vocabulary
 from sam_core.scenes.captioned import Thing, Wording, describe, held_out, looks, render_captioned, words_of_all
 from sam_core.scenes.captioned.drawing import outline, pattern_fields
 from sam_core.scenes.captioned.phrases import Needs, fitting, worded
 from sam_core.scenes.captioned.scene import CaptionedScene
 from sam_core.scenes.captioned.things import SHAPES, Look, Side, carried, side_of
+from tests.benchmarks.text_prompts.clip_small import vocabulary
 
 SIZE = 96
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from sam_core.clip_small import new_clip, vocabulary
+from tests.benchmarks.text_prompts.clip_small import new_clip, vocabulary
 from tests.small_clip import SIZES, TEXTS
 
 

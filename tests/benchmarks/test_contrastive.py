@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sam_core.training.contrastive import contrastive_loss, mean_gap, retrieval
+from tests.benchmarks.text_prompts.contrastive import contrastive_loss, mean_gap, retrieval
 
 
 def vectors(seed: int) -> torch.Tensor:
