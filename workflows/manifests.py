@@ -96,6 +96,8 @@ def coco_images(source: str, image_folder: str | None) -> Iterator[ImageRef]:
         licences = {str(licence["id"]): licence["name"] for licence in document.get("licenses") or []}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{source}: not a COCO JSON with `images` that have a `file_name`") from error
+    if image_folder and not image_folder.startswith(S3_SCHEME) and not Path(image_folder).is_dir():
+        raise ValueError(f"--image-folder {image_folder}: no such folder")
     base = absolute(image_folder) if image_folder else coco_folder(absolute(source), names)
     for image, name in zip(images, names, strict=True):
         uri = address_of(base, name)

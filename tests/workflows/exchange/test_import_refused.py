@@ -53,6 +53,7 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa">]><annotations>&a;</annotations>'
         ("x.json", '[{"data": {"a": "x", "b": "y"}, "annotations": []}]', "its data has no field 'image'"),
         ("x.json", '{"images": [], "annotations": []}', "no images found"),
         ("x.json", '[{"data": {"image": "one.png"}, "annotations": [], "predictions": [{}]}]', "predictions alone"),
+        ("X.JSON", "{", "is not JSON"),
     ],
 )
 def test_sources_that_are_none(
@@ -108,6 +109,15 @@ def test_an_id_of_two_pictures_is_refused(engine: Engine, tmp_path: Path) -> Non
     )
 
 
+def test_an_image_folder_that_is_not_there_is_one_line(engine: Engine, tmp_path: Path) -> None:
+    """Every picture of the document was said to be damaged, and noted in the data set so."""
+    (tmp_path / "x.json").write_text(json.dumps(coco_document(save_photos(tmp_path / "images", 3))))
+    for command in ("import", "ingest"):
+        refused = engine(command, tmp_path / "x.json", tmp_path / "data", "--image-folder", tmp_path / "imags")
+        assert (refused.status, refused.err) == (2, f"sam-engine: --image-folder {tmp_path}/imags: no such folder\n")
+        assert not (tmp_path / "data").exists()
+
+
 def test_a_region_without_the_size_of_its_picture_is_said(
     engine: Engine, labelled: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -125,7 +135,11 @@ def test_places_that_are_none(engine: Engine, tmp_path: Path) -> None:
     coco.mkdir()
     empty.mkdir()
     (coco / "instances.json").write_text("{}")
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "TASKS.JSON").write_text("[]")
     for source, message in (
+        (tmp_path / "a.png", "a.png: no folder; a source is a folder of SA-1B, a .json or an .xml"),
+        (tmp_path / "TASKS.JSON", "a list that is no Label Studio export"),
         (tmp_path / "none", "no such folder"),
         ("https://example.org/x.json", "local paths and s3:// only"),
         (empty, "no *.json here"),

@@ -51,7 +51,7 @@ class LabelStudioSource:
         self._regions: dict[str, list[_Region]] = defaultdict(list)
         for index, task in enumerate(tasks):
             self._add(as_object(task, f"{name}: task {index}"), folder)
-        if not any(self._regions.values()) and any(task.get("predictions") for task in tasks):
+        if any(task.get("predictions") for task in tasks) and not any(task.get("annotations") for task in tasks):
             raise ValueError(f"{name}: predictions alone, which nobody has accepted; submit them in Label Studio first")
 
     def references(self) -> Iterator[ImageRef]:

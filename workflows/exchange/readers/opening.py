@@ -28,11 +28,12 @@ def open_source(config: ImportConfig) -> IncomingSource:
     require_no_secrets(name)
     if "://" in name and not name.startswith(S3_SCHEME):
         raise ValueError(f"{name}: masks are read from local paths and s3:// only")
-    if not name.endswith(_FILES):
+    if not name.lower().endswith(_FILES):
         if config.kind not in ("auto", "sa1b"):
             raise ValueError(f"{name}: {config.kind} is a file, .json or .xml")
         if not name.startswith(S3_SCHEME) and not Path(name).is_dir():
-            raise ValueError(f"{name}: no such folder; a source is a folder of SA-1B, a .json or an .xml")
+            there = "no folder" if Path(name).exists() else "no such folder"
+            raise ValueError(f"{name}: {there}; a source is a folder of SA-1B, a .json or an .xml")
         if open_store(name).exists("instances.json"):
             raise ValueError(f"{name}: a folder with COCO; import {name.rstrip('/')}/instances.json")
         return Sa1bSource(name)
