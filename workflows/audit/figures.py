@@ -225,15 +225,7 @@ def quality_plots(found: Quality) -> list[Plot]:
 def curve_plot(curve: Curve, *, target: float, target_iou: float) -> Plot:
     """What a threshold on a score would keep, and how good that would be."""
     at = [one.at for one in curve.thresholds]
-    shares = [one.share for one in curve.thresholds]
-    good = Series(
-        f"above {100 * target_iou:g} % IoU",
-        0,
-        [one.value or 0 for one in shares],
-        [one.masks for one in shares],
-        [one.low for one in shares],
-        [one.high for one in shares],
-    )
+    good = _above(target_iou, 0, [one.share for one in curve.thresholds])
     kept = Series("kept", 1, [one.kept for one in curve.thresholds])
     chosen = [(one.at, name) for one, name in ((curve.reaching, "reaches the target"), (curve.surely, "surely")) if one]
     rows = tuple(
@@ -247,7 +239,7 @@ def curve_plot(curve: Curve, *, target: float, target_iou: float) -> Plot:
         "share of masks",
         [f"from {value:.3f}" for value in at],
         [good, kept],
-        Table(("threshold", "kept", f"above {100 * target_iou:g} % IoU"), rows),
+        Table(("threshold", "kept", good.name), rows),
         at,
         unit="masks",
         markers=chosen,
@@ -257,17 +249,7 @@ def curve_plot(curve: Curve, *, target: float, target_iou: float) -> Plot:
 
 def _group_plot(title: str, x_label: str, parts: Sequence[Part]) -> Plot:
     """Shares above both IoUs with their intervals."""
-    series = [
-        Series(
-            f"above {100 * least:g} % IoU",
-            number,
-            [part.shares[number].value or 0 for part in parts],
-            [part.shares[number].masks for part in parts],
-            [part.shares[number].low for part in parts],
-            [part.shares[number].high for part in parts],
-        )
-        for number, (least, _) in enumerate(PAPER)
-    ]
+    series = [_above(least, number, [part.shares[number] for part in parts]) for number, (least, _) in enumerate(PAPER)]
     rows = tuple(
         (part.name, text.count(part.shares[0].masks), *(_with_interval(one) for one in part.shares)) for part in parts
     )
@@ -283,6 +265,18 @@ def _group_plot(title: str, x_label: str, parts: Sequence[Part]) -> Plot:
         Table(head, rows),
         unit="masks",
         by_data_set=False,
+    )
+
+
+def _above(least: float, number: int, shares: Sequence[Share]) -> Series:
+    """Shares of masks above an IoU with their intervals, as the series of this number."""
+    return Series(
+        f"above {100 * least:g} % IoU",
+        number,
+        [one.value or 0 for one in shares],
+        [one.masks for one in shares],
+        [one.low for one in shares],
+        [one.high for one in shares],
     )
 
 
