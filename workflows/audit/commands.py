@@ -19,7 +19,7 @@ class AuditConfig:
     """The page to write."""
     json: str | None = None
     """Write the numbers of the page here as well."""
-    licence: Several = ()
+    licences: Several = ()
     """Audit only images whose licence fits one of these patterns, such as "CC BY*"; capitals do not matter."""
     images: int = 5_000
     """Images whose masks are looked at for shape, coverage and duplicates; counts and sizes are of all images."""

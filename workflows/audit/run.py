@@ -44,7 +44,7 @@ def audit(config: AuditConfig) -> Audit:
     """
     if len(config.against) > MOST_REFERENCES:
         raise ValueError(f"--against names {len(config.against)} data sets; {MOST_REFERENCES} can be told apart")
-    subject = open_subject(config.dataset, config.licence)
+    subject = open_subject(config.dataset, config.licences)
     subjects = [subject, *(open_subject(reference) for reference in config.against)]
     per_image, counted = counts.masks_per_image(subjects)
     looked = look(subject, images=config.pictures, seed=config.seed)
@@ -53,7 +53,7 @@ def audit(config: AuditConfig) -> Audit:
         made_at=datetime.now(UTC),
         found=[_findings(one, own, config) for one, own in zip(subjects, counted, strict=True)],
         per_image=per_image,
-        licences=licences(subject, config.licence),
+        licences=licences(subject, config.licences),
         geography=geography(subject, looked.positions),
         looked=looked,
         examples=examples(subject, seed=config.seed) if config.pictures else (),

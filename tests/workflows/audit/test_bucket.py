@@ -40,7 +40,7 @@ def upload(folder: Path, bucket: str) -> str:
     return f"s3://{bucket}/set/instances.json"
 
 
-@pytest.mark.parametrize("rule", [(), ("--licence", "cc by*")])
+@pytest.mark.parametrize("rule", [(), ("--licences", "cc by*")])
 def test_the_same_as_on_disk(coco: Path, bucket: str, engine: Engine, tmp_path: Path, rule: tuple[str, ...]) -> None:
     def audit(place: str, name: str) -> tuple[dict[str, Any], str]:
         out = tmp_path / f"{name}.html"
