@@ -123,8 +123,7 @@ def _ask(
     config: TextConfig,
 ) -> _Asked:
     places = np.array([phrase["annotation"] for phrase in named], np.int64)
-    dense = masks.dense()
-    truth = dense[places]
+    truth = masks.at(places).dense()
     rng = rng_of(config.seed, row["set"], row["name"], "clicks")
     clicker = RandomClicks(rng) if config.first_click == "random" else DeepestClicks()
     clicks = clicker.first(truth)
@@ -139,15 +138,20 @@ def _ask(
         click=torch.from_numpy(clicks.xy),
         random=torch.from_numpy((rng.random((len(named), 2)) * [width, height]).astype(np.float32)),
     )
-    return _Asked(phrases, places, embedded.truncated, _ambiguous(clicks, masks, dense))
+    return _Asked(phrases, places, embedded.truncated, _ambiguous(clicks, masks))
 
 
-def _ambiguous(clicks: Clicks, masks: TrueMasks, dense: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether a click lies in more than one true mask; the same pixels twice are one mask, crowds are none."""
-    first = [masks.rles.index(counts) == place for place, counts in enumerate(masks.rles)]
-    kept = dense[np.array(first) & ~masks.crowd]
+def _ambiguous(clicks: Clicks, masks: TrueMasks) -> NDArray[np.bool_]:
+    """Whether a click lies in more than one true mask; the same pixels twice are one mask, crowds are none.
+
+    One mask is unpacked at a time: an image may have hundreds that nobody asks for.
+    """
     x, y = clicks.xy.astype(np.int64).T
-    return np.asarray(kept[:, y, x].sum(0) > 1)
+    hits = np.zeros(len(x), np.int64)
+    for place, counts in enumerate(masks.rles):
+        if masks.rles.index(counts) == place and not masks.crowd[place]:
+            hits += rle.decode(counts, masks.size)[y, x]
+    return hits > 1
 
 
 def _rivals(image: NDArray[np.uint8], masks: TrueMasks, asked: _Asked, bench: Bench) -> Iterator[WayScores]:
