@@ -106,7 +106,9 @@ class Blurrer:
 
     def _regions(self, uri: str, pixels: NDArray[np.uint8]) -> list[Region]:
         drawn = self.table.regions(uri) if self.table else []
-        return [*drawn, *(self.detector.regions(pixels) if self.detector else [])]
+        seen = self.detector.regions(pixels) if self.detector else []
+        # A detector looks at a padded picture, and what it sees in the padding is nowhere.
+        return [*drawn, *(region for region in seen if region.touches(*pixels.shape[:2]))]
 
 
 def protect(config: ProtectConfig) -> int:

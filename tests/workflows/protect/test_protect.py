@@ -18,6 +18,7 @@ from schemas.ids import content_hash
 from tests.workflows.conftest import Engine, no_more_files
 from tests.workflows.protect.red_detector import save_red_detector
 from workflows.cli import main
+from workflows.protect.blur import Region
 from workflows.protect.commands import ProtectConfig
 from workflows.protect.detect import FaceDetector
 from workflows.protect.protect import Blurrer
@@ -242,6 +243,21 @@ def test_a_picture_that_was_away_is_done_when_it_is_back(engine: Engine, picture
     (tmp_path / "plain.jpg").rename(pictures / "plain.jpg")
     assert engine(*command).status == 0
     assert sorted(record(tmp_path / "out")) == ["marked.png", "plain.jpg", "turned.jpg"]
+
+
+def test_what_a_detector_sees_in_the_padding_costs_no_picture(pictures: Path, tmp_path: Path) -> None:
+    class Padded(FaceDetector):
+        def __init__(self) -> None:
+            self.sha256 = "0" * 64
+
+        def regions(self, image: NDArray[np.uint8]) -> list[Region]:
+            width = image.shape[1]
+            return [Region(width + 2.0, 5.0, 9.0, 9.0, "face", 0.7), Region(width - 5.0, 5.0, 9.0, 9.0, "face", 0.9)]
+
+    config = ProtectConfig(str(pictures), str(tmp_path / "out"), detector="padded.onnx")
+    blurrer = Blurrer(config, Padded(), None, UriReader(), LocalStore(tmp_path / "out"))
+    row = blurrer.protect(ImageRef(str(pictures / "plain.jpg")))
+    assert (row.get("error"), row["n_regions"]) == (None, 1)
 
 
 def test_a_machine_at_fault_leaves_no_picture_out(pictures: Path, tmp_path: Path) -> None:
