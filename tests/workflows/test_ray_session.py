@@ -140,6 +140,16 @@ def test_the_pool_follows_the_machine_unless_told_otherwise(cluster: str) -> Non
     assert choose_pool(workers=None, threads=None, on_gpu=True) == Pool(1, 2, 1)
 
 
+def test_more_threads_than_the_machine_has_are_not_waited_for(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--threads 8` on two cores waited without end for "room in the cluster"; a real one may yet start a machine."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for on_gpu in (False, True):
+        with pytest.raises(ValueError, match="--threads 8: this machine has 2 CPU cores"):
+            choose_pool(workers=None, threads=8, on_gpu=on_gpu)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert choose_pool(workers=None, threads=8, on_gpu=False) == Pool(1, 8, 0)
+
+
 def test_a_cluster_that_has_no_machine_yet_is_asked_for_what_was_said() -> None:
     """As an autoscaler's head is, which books neither cores nor GPUs."""
     done = subprocess.run([sys.executable, "-c", COLD], capture_output=True, text=True, check=False)
