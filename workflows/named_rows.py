@@ -20,7 +20,8 @@ _KEYS = ("uri", "file_name")
 class NamedRows:
     """The rows of a CSV or Parquet file by URI, or by file name with as much of the path before it as it takes.
 
-    table: all rows. key: the column that names images. names: what it says, by row.
+    table: all rows. key: the column that names images. names: what it says, by row, without the `./` that `find` writes
+    before a file's.
 
     Raises ValueError (one line) when the file is neither, or has no such column.
     """
@@ -34,7 +35,7 @@ class NamedRows:
             )
         self.key = found
         texts = ("" if name is None else str(name) for name in self.table[found].to_pylist())
-        self.names = [full_address(name) if found == "uri" else name for name in texts]
+        self.names = [full_address(name) if found == "uri" else name.removeprefix("./") for name in texts]
         self._by_name: dict[str, list[int]] = defaultdict(list)
         for number, name in enumerate(self.names):
             self._by_name[name].append(number)

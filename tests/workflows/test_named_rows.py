@@ -16,6 +16,8 @@ def test_rows_are_found_by_as_much_of_the_path_as_they_name(tmp_path: Path, monk
     (tmp_path / "names.csv").write_text("file_name\na.png\nx/a.png\n/x/a.png\nnx/a.png\n\n/data/x/a.png\n")
     assert NamedRows(str(tmp_path / "names.csv")).find("/data/x/a.png") == [0, 1, 4]
     assert NamedRows(str(tmp_path / "names.csv")).find("s3://b/x/a.png") == [0, 1]
+    (tmp_path / "found.csv").write_text("file_name\n./a.png\n./x/a.png\n")
+    assert NamedRows(str(tmp_path / "found.csv")).find("/data/x/a.png") == [0, 1]
     pq.write_table(pa.table({"uri": ["y/../x/a.png", "s3://b/a.png", None]}), tmp_path / "uris.parquet")
     monkeypatch.chdir(tmp_path)
     rows = NamedRows("uris.parquet")

@@ -45,7 +45,8 @@ class BoxTable:
 
     def unused(self) -> list[str]:
         """What the table names and no picture was called, a line each."""
-        return [f"{self._path}: no picture is called {name}" for name in sorted(self._unused)]
+        nameless = [f"{self._path}: a row names no picture"] if "" in self._unused else []
+        return nameless + [f"{self._path}: no picture is called {name}" for name in sorted(self._unused - {""})]
 
 
 def _region(row: dict[str, Any], where: str) -> Region:

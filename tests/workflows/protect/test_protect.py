@@ -186,13 +186,20 @@ def test_rows_of_a_table_that_blur_nothing_are_said(engine: Engine, pictures: Pa
     (pictures / "sub").mkdir()
     shutil.copy(pictures / "plain.jpg", pictures / "sub" / "plain.jpg")
     table = tmp_path / "boxes.csv"
-    boxes = ["marked.png,500,20,10,10", "sub/plain.jpg,1,1,50,50", "nobody.jpg,1,1,5,5", "ub/plain.jpg,1,1,5,5"]
+    boxes = [
+        "marked.png,500,20,10,10",
+        "sub/plain.jpg,1,1,50,50",
+        "nobody.jpg,1,1,5,5",
+        "ub/plain.jpg,1,1,5,5",
+        ",1,1,5,5",
+    ]
     table.write_text("\n".join(["file_name,x,y,w,h", *boxes]) + "\n")
     ran = engine("protect", pictures, tmp_path / "out", "--boxes", table)
     assert ran.status == 1
     assert f"{table}: no picture is called nobody.jpg" in ran.err
     assert f"{table}: no picture is called ub/plain.jpg" in ran.err
-    assert "regions blurred, 3 left out" in ran.out  # 1, it said, without the rows that blurred nothing
+    assert f"{table}: a row names no picture" in ran.err
+    assert "regions blurred, 4 left out" in ran.out  # 1, it said, without the rows that blurred nothing
     assert "marked.png: the region of 10x10 px at 500,20 lies outside of the picture of" in ran.err
     found = {str(row["source_uri"]).removeprefix(f"{pictures}/"): row["n_regions"] for row in rows_in(tmp_path / "out")}
     assert found == {"plain.jpg": 0, "sub/plain.jpg": 1, "turned.jpg": 0}
