@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from workflows.shard_worker import ShardSummary, ShardWorker
 OBJECT_STORE_BYTES = 256 << 20  # shards travel as row ranges: nothing large passes through Ray
 CORES_PER_WORKER = 2
 CHUNKS_AHEAD = 32
+ANSWER_SECONDS = 20.0
 
 
 def start_ray() -> None:
@@ -146,6 +148,7 @@ def _answering_sigterm_as_before() -> Iterator[None]:
 
 def _join_cluster(quiet: dict[str, Any]) -> None:
     address = os.environ["RAY_ADDRESS"]
+    _require_answer(address)
     try:
         ray.init(**quiet)
     except ValueError as error:
@@ -153,6 +156,17 @@ def _join_cluster(quiet: dict[str, Any]) -> None:
     except (ConnectionError, AuthenticationError) as error:
         hint = "if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
         raise ConnectionError(f"cannot join the Ray cluster at RAY_ADDRESS={address}; {hint}") from error
+
+
+def _require_answer(address: str) -> None:
+    """Raises ConnectionError when nobody listens at HOST:PORT: Ray asks for a quarter of an hour and says nothing."""
+    host, _, port = address.rpartition(":")
+    if "/" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(f"no Ray cluster answers at RAY_ADDRESS={address} ({error.strerror or error})") from error
 
 
 def _start_here(quiet: dict[str, Any]) -> None:

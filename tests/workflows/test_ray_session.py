@@ -15,6 +15,7 @@ import pytest
 
 from schemas.catalog import connect, query
 from tests.workflows import fakes
+from tests.workflows.fault_proxy import closed_port
 from tests.workflows.test_shard_worker import plan, planned
 from workflows import actor_pool
 from workflows.failures import WorkerError
@@ -99,6 +100,16 @@ def test_an_address_that_is_none_is_said_with_its_variable(monkeypatch: pytest.M
     monkeypatch.setattr("ray.init", init)
     with pytest.raises(ValueError, match="RAY_ADDRESS=somewhere is no address of a Ray cluster, such as 10"):
         start_ray()
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray asked a closed port for a quarter of an hour."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("asked all the same"))
+    with closed_port() as address:
+        monkeypatch.setenv("RAY_ADDRESS", address.removeprefix("http://"))
+        with pytest.raises(ConnectionError, match=r"^no Ray cluster answers at RAY_ADDRESS=127.*Connection refused\)$"):
+            start_ray()
 
 
 def test_ray_is_started_from_a_thread_too(monkeypatch: pytest.MonkeyPatch) -> None:
