@@ -184,6 +184,10 @@ def _failed(error: Exception) -> int:
         return _refused(one_line(error))
     if _is_of_the_disk(error):
         return _refused(f"{one_line(error)} (temporary files lie in {gettempdir()}; TMPDIR names another folder)")
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter by torch
+        return _refused(
+            "this machine has too little memory free; smaller pictures take less (SAM_ENGINE_TRACEBACK=1 shows where)"
+        )
     traceback.print_exc()
     return BROKEN
 

@@ -300,6 +300,19 @@ def test_a_bug_does_not_end_as_a_job_with_error_rows_does(
     assert "KeyError: 'bug'" in ran.err
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_too_little_memory_is_no_bug(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+) -> None:
+    """As `segment` met on a picture of 48 MP."""
+
+    def run_out(config: object) -> int:
+        raise error
+
+    monkeypatch.setattr("workflows.ingest.ingest_command", run_out)
+    refused(engine("ingest", tmp_path, tmp_path / "data"), "too little memory")
+
+
 def test_ingest_tells_what_it_found(engine: Engine, photos: Path, tmp_path: Path) -> None:
     done = engine("ingest", photos, tmp_path / "data")
     assert done.status == 0
