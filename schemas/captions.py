@@ -64,4 +64,6 @@ def _caption(entry: JsonObject) -> Caption | None:
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError(f"{entry.where}: {name} is empty; leave it out where nothing names the mask")
     split = entry.text("split") if entry.has("split") else None
+    if any("\ud800" <= character <= "\udfff" for text in texts for character in str(text)):
+        raise ValueError(f"{entry.where}: {name} has half of a character in it, which is no text")
     return Caption(tuple(str(text).strip() for text in texts), split)
