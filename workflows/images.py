@@ -21,6 +21,7 @@ _BYTES_PER_PIXEL = 8  # of 16-bit RGBA without compression, the widest pixels th
 _ROOM_FOR_METADATA = 64 << 20
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
 _PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+_PNG_SIGNATURE, _PNG_CHUNK = b"\x89PNG\r\n\x1a\n", 12  # bytes of a chunk beside its data
 _END_OF_IMAGE, _START_OF_SCAN = b"\xd9", b"\xda"
 _SEGMENT = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """Where a scan of a JPEG ends: in it 0xff stands before 0 or the number of a restart alone."""
@@ -80,15 +81,16 @@ def read_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Header:
 
 
 def has_more_frames(data: bytes) -> bool:
-    """Whether an image file is an animation, has pages beyond the first, the only one that is ever decoded, or, a JPEG,
-    anything behind its picture, as the film of a phone's "motion photo"; also where it is too damaged to tell. Raises
-    ImageError for what is no image."""
+    """Whether an image file is an animation, has pages beyond the first, the only one that is ever decoded, or, a JPEG
+    or PNG, anything behind its picture, as the film of a phone's "motion photo", or what a phone's editor left of the
+    picture before it was cropped; also where it is too damaged to tell. Raises ImageError for what is no image."""
     image = _open(data, sys.maxsize)
     try:
         frames = int(getattr(image, "n_frames", 1))
     except Exception:  # decoders of hostile bytes raise nearly everything
         return True
-    return frames > 1 or (image.format == "JPEG" and bool(_behind_jpeg(data).strip(b"\0")))
+    behind = {"JPEG": _behind_jpeg, "PNG": _behind_png}.get(image.format or "")
+    return frames > 1 or (behind is not None and bool(behind(data).strip(b"\0")))
 
 
 def _behind_jpeg(data: bytes) -> bytes:
@@ -102,6 +104,17 @@ def _behind_jpeg(data: bytes) -> bytes:
         if mark == _START_OF_SCAN:
             found = _SEGMENT.search(data, place)
             place = found.start() if found else len(data)
+    return data[place:]
+
+
+def _behind_png(data: bytes) -> bytes:
+    """What follows the last chunk of a PNG; nothing where that is missing."""
+    place = len(_PNG_SIGNATURE)
+    while place < len(data):
+        size, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
+        place += _PNG_CHUNK + size
+        if kind == b"IEND":
+            break
     return data[place:]
 
 

@@ -308,12 +308,15 @@ def test_the_film_behind_a_photograph_does_not_go_on(
     (pictures / "motion.jpg").write_bytes(plain + film)
     Image.open(pictures / "plain.jpg").save(pictures / "scans.jpg", progressive=True, restart_marker_rows=1)
     (pictures / "scans.jpg").write_bytes((pictures / "scans.jpg").read_bytes() + bytes(100))  # as cameras fill up
+    Image.open(pictures / "plain.jpg").save(pictures / "plain.png")
+    (pictures / "cropped.png").write_bytes((pictures / "plain.png").read_bytes() + b"IDAT a face IEND")
     assert engine("protect", pictures, tmp_path / "out", "--detector", red_detector).status == 0
     rows = record(tmp_path / "out")
-    new = (tmp_path / "out" / str(rows["motion.jpg"]["uri"])).read_bytes()
-    assert b"face" not in new
-    assert Image.open(io.BytesIO(new)).size == Image.open(pictures / "plain.jpg").size
-    for name in ("plain.jpg", "scans.jpg"):
+    for name in ("motion.jpg", "cropped.png"):
+        new = (tmp_path / "out" / str(rows[name]["uri"])).read_bytes()
+        assert b"face" not in new
+        assert Image.open(io.BytesIO(new)).size == Image.open(pictures / "plain.jpg").size
+    for name in ("plain.jpg", "scans.jpg", "plain.png"):
         assert rows[name]["sha256"] == rows[name]["source_sha256"]
 
 
