@@ -248,15 +248,15 @@ def vit_test() -> SamConfig:
 
 
 PRESETS: dict[str, Callable[[], SamConfig]] = {f.__name__: f for f in (vit_b, vit_l, vit_h, vit_t, vit_n, vit_test)}
-MODELS = tuple(name for name in PRESETS if name != vit_test.__name__)
-"""Names of the models for users."""
+MODEL_NAMES = tuple(name for name in PRESETS if name != vit_test.__name__)
+"""Those that people are told of: vit_test is for tests, and has no weights."""
 
 
 def preset(name: str) -> SamConfig:
     """The configuration called `name`. Raises ValueError, with the nearest name, when there is none."""
     if name in PRESETS:
         return PRESETS[name]()
-    raise ValueError(f"no model is called {name!r}; {did_you_mean(name, MODELS)}")
+    raise ValueError(f"no model is called {name!r}; {did_you_mean(name, MODEL_NAMES)}")
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:

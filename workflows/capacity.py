@@ -13,6 +13,7 @@ from datetime import datetime
 
 import duckdb
 
+from sam_core.presets import MODEL_NAMES
 from sam_core.recipes import Recipe, recipe, recommended_recipe, stored_recipe
 from workflows.commands import AUTO, PlanConfig
 from workflows.failures import tell_denied
@@ -114,7 +115,7 @@ def _pace(config: PlanConfig, name: str, values: Recipe, rates: Rates) -> tuple[
     if config.gpu not in (CPU, *PEAK_TFLOPS):
         raise ValueError(f"--gpu {config.gpu} is not known; known are {', '.join((CPU, *PEAK_TFLOPS))}")
     if config.model not in rates.work:
-        raise ValueError(f"--model {config.model} is not known; known are {', '.join(rates.work)}")
+        raise ValueError(f"--model {config.model} is not known; known are {', '.join(MODEL_NAMES)}")
     as_named = values == recipe(name)
     if as_named and (found := rates.find(config.model, name, config.gpu)):
         told = f"{found.seconds:.3g} s per image, measured on {found.machine}, {found.images} images ({found.source}"
@@ -185,7 +186,7 @@ def _past_run(config: PlanConfig, connection: duckdb.DuckDBPyConnection, rates: 
                 return PastRun(run_id, model, recipe_name, stored_recipe(json.loads(values)))
     asked = f"run {config.run}" if config.run else "run"
     raise ValueError(
-        f"{config.source}: no {asked} by generate with a model of {', '.join(rates.work)}; "
+        f"{config.source}: no {asked} by generate with a model of {', '.join(MODEL_NAMES)}; "
         f"it holds {', '.join(f'{run_id} ({model})' for run_id, model, *_ in held) or 'no run'}"
     )
 

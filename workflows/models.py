@@ -25,7 +25,7 @@ from sam_core.model.checkpoint import (
     load_model,
     read_checkpoint,
 )
-from sam_core.presets import MODELS, ImageEncoderConfig
+from sam_core.presets import MODEL_NAMES, ImageEncoderConfig
 from sam_core.recipes import Recipe
 from schemas.ids import model_id
 from schemas.layout import model_card_key, model_weights_key
@@ -210,8 +210,8 @@ def models_command(config: ModelsConfig) -> int:
 
 
 def print_models() -> int:
-    """For every model the checkpoint file, or one line on how to get it."""
-    for name in MODELS:
+    """For every known name the checkpoint file, or one line on how to get it."""
+    for name in MODEL_NAMES:
         try:
             print(f"{name:8}  {find_checkpoint(name)}")
         except CheckpointError as error:

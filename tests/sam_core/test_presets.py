@@ -56,7 +56,7 @@ def test_at_image_size_changes_the_grid_only():
 def test_unknown_name_suggests_the_nearest():
     with pytest.raises(ValueError, match="no model is called 'vitb'; did you mean 'vit_b'"):
         preset("vitb")
-    with pytest.raises(ValueError, match="known are vit_b, vit_l, vit_h"):
+    with pytest.raises(ValueError, match=r"known are vit_b, vit_l, vit_h, vit_t, vit_n$"):
         preset("resnet")
 
 

@@ -150,7 +150,7 @@ def test_a_run_is_foretold_by_its_own_recipe_and_imports_are_passed_over(engine:
     ("flags", "words"),
     [
         (("--gpu", "abacus"), "--gpu abacus is not known"),
-        (("--model", "vit_x"), "--model vit_x is not known"),
+        (("--model", "vit_x"), "--model vit_x is not known; known are vit_b, vit_l, vit_h, vit_t, vit_n\n"),
         (("--recipe", "sa1c"), "no recipe is called 'sa1c'"),
         (("--model", "vit_h", "--gpu", "cpu"), "never measured on a CPU"),
     ],
