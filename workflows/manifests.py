@@ -23,7 +23,7 @@ from workflows.uris import ImageRef, UriReader, absolute, address_of, read_manif
 _ROWS_PER_BATCH = 4096
 _LOOKED_FOR = 8
 """Pictures that say where those of a COCO JSON lie: one may be gone."""
-_SHA256 = re.compile("[0-9a-f]{64}").fullmatch
+_SHA256 = re.compile("[0-9a-fA-F]{64}").fullmatch
 
 
 def parquet_images(source: str) -> Iterator[ImageRef]:
@@ -68,7 +68,7 @@ def _manifest_row(source: str, row: dict[str, Any], number: int) -> ImageRef:
         return _reference(uri, row)
     if not isinstance(digest, str) or not _SHA256(digest):
         raise ValueError(f"{source} {where}: 'content_sha256' must be 64 hexadecimal digits, not {digest!r}")
-    del row["content_sha256"]
+    digest = row.pop("content_sha256").lower()
     size = _listed_size(row.pop("bytes", None), f"{source} {where}")
     licence, metadata = describe(row) if row else ("", "")
     return ImageRef(uri, digest, licence, metadata, digest, size)

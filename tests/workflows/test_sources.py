@@ -281,6 +281,13 @@ def test_a_content_hash_that_is_none_is_refused(tmp_path: Path, digest: str) -> 
         listed(tmp_path / "list.parquet")
 
 
+def test_a_content_hash_in_capitals_is_the_same(tmp_path: Path) -> None:
+    """As many tools write it, which was refused as no hexadecimal digits."""
+    pq.write_table(pa.table({"uri": ["a.png"], "content_sha256": ["AB" * 32]}), tmp_path / "list.parquet")
+    (reference,) = listed(tmp_path / "list.parquet")
+    assert (reference.content_sha256, reference.stamp) == ("ab" * 32, "ab" * 32)
+
+
 @pytest.mark.parametrize("size", ["abc", 1.5, -1, True, [1], 1e300])
 def test_a_size_that_is_none_is_refused(tmp_path: Path, size: object) -> None:
     columns = {"uri": ["a.png"], "content_sha256": ["a" * 64], "bytes": [size]}
