@@ -130,6 +130,13 @@ def test_the_dashboard_asks_for_what_is_exported_and_for_all_of_it() -> None:
     assert len({panel["id"] for panel in panels}) == len(panels) >= 6
 
 
+def test_the_dashboard_shows_the_first_error_of_a_class() -> None:
+    """A counter of a class is there from its first error on, and Prometheus sees no increase in what begins so."""
+    asked = [target["expr"] for panel in json.loads(DASHBOARD.read_text())["panels"] for target in panel["targets"]]
+    (errors,) = [expr for expr in asked if "errors_total" in expr]
+    assert not re.search(r"\b(increase|rate)\(", errors)
+
+
 def test_without_ray_metrics_go_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     metrics = RunMetrics("r")
