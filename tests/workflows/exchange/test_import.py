@@ -197,6 +197,20 @@ def test_the_parts_of_a_label_studio_region_are_one(
     assert [row["c"] for row in said] == ["leaf", "twig"]
 
 
+def test_the_picture_of_a_label_studio_task_is_found_among_texts(
+    engine: Engine, labelled: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A field that says something else about the picture made the whole export one without pictures."""
+    (task,) = json.loads(labelled().read_text())
+    task["data"] = {"photo": "https://example.org/x/one.png?size=full", "city": "Ulm", "camera": "X-100"}
+    (tmp_path / "tasks.json").write_text(json.dumps([task]))
+    assert "2 masks imported" in engine("import", tmp_path / "tasks.json", tmp_path / "data").out
+    task["data"] = {"left": "one.png", "right": "two.png"}
+    (tmp_path / "tasks.json").write_text(json.dumps([task]))
+    refused = engine("import", tmp_path / "tasks.json", tmp_path / "other")
+    assert (refused.status, "and no other that alone names a picture" in refused.err) == (2, True)
+
+
 def bitmap_of(row: dict[str, Any]) -> np.ndarray:
     return coco_mask.decode({"size": [row["height"], row["width"]], "counts": row["rle"]}).astype(bool)
 

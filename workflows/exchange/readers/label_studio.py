@@ -15,7 +15,7 @@ from schemas.coco import Origin
 from schemas.ids import content_hash
 from schemas.json_fields import JsonObject, as_object, is_number
 from workflows.exchange.readers import IncomingImage, IncomingMask
-from workflows.exchange.readers.names import PictureFolder
+from workflows.exchange.readers.names import PictureFolder, names_picture
 from workflows.exchange.readers.rasters import brush_rle, polygon_rle
 from workflows.uris import ImageRef
 
@@ -138,13 +138,14 @@ def _label(value: object, kind: str) -> str | None:
 
 
 def _picture(data: JsonObject) -> str:
-    """The picture of a task: the field `image`, or the only one that is a text."""
+    """The picture of a task: the field `image`, or the only one that names a picture, or that is a text at all."""
     if data.has("image"):
         return data.text("image")
     texts = [value for value in data.values.values() if isinstance(value, str)]
-    if len(texts) != 1:
-        raise ValueError("its data has no field 'image'")
-    return texts[0]
+    for found in ([text for text in texts if names_picture(text)], texts):
+        if len(found) == 1:
+            return found[0]
+    raise ValueError("its data has no field 'image', and no other that alone names a picture")
 
 
 def _person(annotation: JsonObject) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from workflows.sources import list_images
+from workflows.sources import SUFFIXES, list_images
 from workflows.storage import S3_SCHEME, open_store
 from workflows.uris import ImageRef
 
@@ -59,6 +59,11 @@ def picture_folder(source: str, image_folder: str | None) -> str:
     beside = source.rpartition("/")[0] or "."
     inside = f"{beside}/images"
     return inside if next(iter(open_store(inside).list()), None) is not None else beside
+
+
+def names_picture(text: str) -> bool:
+    """Whether a text ends as the name of a picture does."""
+    return PurePosixPath(_path_of(text)).suffix.lower() in SUFFIXES
 
 
 def _path_of(name: str) -> str:
