@@ -75,7 +75,9 @@ def mask_rows(place: str, table: str, crops: WantedCrops | None) -> Iterator[dic
         if not store.exists(key):
             raise ValueError(f"{place}@{table}: no engine round of that number has frozen masks there")
         rows = get_table(store, key)
-        connection.register("snapshot", rows.append_column("area", pa.array(parse_runs(rows["rle"]).areas)))
+        if crops:
+            rows = rows.append_column("area", pa.array(parse_runs(rows["rle"]).areas))
+        connection.register("snapshot", rows)
     chosen = _chosen(connection, place, table)
     images = 0
     for source, where in chosen:
