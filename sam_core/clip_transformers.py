@@ -111,7 +111,7 @@ class TransformersClip:
         """Token ids int64 [N, T], padded to the longest text, and which texts were cut to the context."""
         if not texts:
             return torch.zeros(0, 1, dtype=torch.int64), ()
-        whole = self.tokenizer(list(texts), truncation=False, padding=False)["input_ids"]
+        whole = self.tokenizer(list(texts), truncation=False, padding=False, verbose=False)["input_ids"]
         # Beyond the context only the end mark, which the embedding is read from, is kept.
         cut = [ids if len(ids) <= self.context else [*ids[: self.context - 1], ids[-1]] for ids in whole]
         longest, padding = max(map(len, cut)), self.tokenizer.pad_token_id

@@ -1,6 +1,7 @@
 """CLIP out of a folder: the library's own embeddings, attention to the object, long and empty texts, refusals."""
 
 import json
+import logging
 import re
 import shutil
 import subprocess
@@ -94,6 +95,19 @@ def test_a_long_text_is_cut_and_said_to_be(clip: TransformersClip) -> None:
     found = clip.embed_texts([long, "a red star"])
     assert found.truncated == (True, False)
     torch.testing.assert_close(found.vectors[:1], clip.embed_texts(["a red star left of the"]).vectors)
+
+
+def test_the_library_does_not_warn_of_what_is_cut(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a tokenizer that knows the context, as the released ones do, it foretold indexing errors."""
+    shutil.copytree(folder, tmp_path / "knowing")
+    path = tmp_path / "knowing" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 8}))
+    knowing = load_clip(tmp_path / "knowing")
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    assert knowing.embed_texts(["a red star left of the blue ring"]).truncated == (True,)
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])
