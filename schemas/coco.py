@@ -215,7 +215,7 @@ def _distinct(images: Iterable[Image], where: str) -> tuple[Image, ...]:
     known: dict[int, Image] = {}
     for image in images:
         if (other := known.setdefault(image.id, image)) != image:
-            names = f"{other.file_name!r}, {image.file_name!r}"
+            names = f"{image.id}: {other.file_name!r}, {image.file_name!r}"
             raise ValueError(f"{where}: two images have the same id, so whose the masks are cannot be told ({names})")
     return tuple(known.values())
 

@@ -139,7 +139,7 @@ def test_any_text_as_rle_is_sound_or_refused(counts: str) -> None:
         ({"images": [{"id": 1, "file_name": 5}]}, r"images\[0\]: file_name is 5; it must be a text"),
         (
             {"images": [{"id": 1, "file_name": name, "height": 4, "width": 6} for name in ("a.png", "b.png")]},
-            r"x.json: two images have the same id, so whose the masks are cannot be told \('a.png', 'b.png'\)",
+            r"x.json: two images have the same id, so whose the masks are cannot be told \(1: 'a.png', 'b.png'\)",
         ),
     ],
 )
