@@ -64,8 +64,8 @@ class Forecast:
 
     @property
     def hours(self) -> float:
-        """Wall-clock hours with all workers busy."""
-        return self.images * self.seconds / self.workers / 3600
+        """Wall-clock hours with all workers busy; several do not share an image."""
+        return max(self.images / self.workers, 1) * self.seconds / 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def forecast(config: PlanConfig, images: int, rates: Rates, values: Recipe | Non
     seconds, masks, assumptions = _pace(config, name, values or recipe(name), rates)
     workers = config.gpus or 1
     if config.hours:
-        workers = max(1, math.ceil(images * seconds / 3600 / config.hours))
+        workers = min(images, math.ceil(images * seconds / 3600 / config.hours))
     shards = math.ceil(images / default_shard_size(images))
     engine = rates.engine
     assumptions += (

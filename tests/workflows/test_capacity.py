@@ -65,6 +65,15 @@ def test_hours_give_workers_and_workers_hours() -> None:
     assert forecast(PlanConfig("x", gpus=many.workers), 10_000_000, rates).hours == many.hours
 
 
+def test_workers_do_not_share_an_image() -> None:
+    """Four images were to be done by 100 workers in a 25th of the time of one, or by thousands in any time."""
+    rates = load_rates()
+    one = forecast(PlanConfig("x"), 1, rates).hours
+    assert forecast(PlanConfig("x", gpus=100), 4, rates).hours == one
+    hurried = forecast(PlanConfig("x", hours=one / 1000), 4, rates)
+    assert (hurried.workers, hurried.hours) == (4, one)
+
+
 def test_a_folder_is_counted_and_its_cost_told(engine: Engine, tmp_path: Path) -> None:
     save_photos(tmp_path / "photos", 3)
     said = engine(
