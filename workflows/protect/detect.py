@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_core.model.checkpoint import CHECKPOINTS_VARIABLE
+from workflows.failures import first_line
 from workflows.fetch import file_name
 from workflows.protect.blur import Region
 
@@ -53,7 +54,7 @@ class FaceDetector:
             detector.setInputSize((small.shape[1], small.shape[0]))
             _, faces = detector.detect(np.ascontiguousarray(small[:, :, ::-1]))
         except cv2.error as error:
-            raise ValueError(f"{self._path}: no face detector like YuNet ({_first_line(error)})") from error
+            raise ValueError(f"{self._path}: no face detector like YuNet ({first_line(error)})") from error
         scale = small.shape[1] / image.shape[1]
         rows = [] if faces is None else faces.tolist()
         return [
@@ -69,7 +70,7 @@ class FaceDetector:
                     str(self._path), "", (32, 32), self._min_score, _NMS_IOU, _MOST_FACES
                 )
             except cv2.error as error:
-                raise ValueError(f"{self._path}: not an ONNX model that OpenCV reads ({_first_line(error)})") from error
+                raise ValueError(f"{self._path}: not an ONNX model that OpenCV reads ({first_line(error)})") from error
         detector: cv2.FaceDetectorYN = self._here.detector
         return detector
 
@@ -92,7 +93,3 @@ def _sides(image: NDArray[np.uint8]) -> list[int]:
     """The sizes to look at: those that are smaller than the picture, else the picture itself."""
     longest = max(image.shape[:2])
     return sorted({min(side, longest) for side in SIDES})
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from sam_core.masks.rle import encode
 from schemas.coco import rle_of
 
-_HEADER_BITS = 32 + 5 + 4 * 4
 _CHANNELS = 4
 _OPAQUE = 3
 
