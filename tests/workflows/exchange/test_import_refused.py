@@ -164,6 +164,18 @@ def test_sa1b_documents_that_lie_about_their_picture(engine: Engine, masked: Mas
     ]
 
 
+def test_a_data_set_in_its_source_is_refused(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    """Its own records were documents of SA-1B without a picture, and each import was another run of the same masks."""
+    out = tmp_path / "out"
+    assert engine("export", masked.root, out, "--format", "sa1b").status == 0
+    for inside in (out, out / "data"):
+        refused = engine("import", out, inside)
+        assert (refused.status, refused.err.count("\n")) == (2, 1)
+        assert f"{inside} lies in {out}, whose documents those of the data set would be, too" in refused.err
+    assert not (out / "dataset.json").exists()
+    assert engine("import", out, f"{out}-data").status == 0
+
+
 def test_a_picture_that_lost_all_of_its_masks_does_not_show_nothing(
     engine: Engine, masked: Masked, tmp_path: Path
 ) -> None:

@@ -34,8 +34,11 @@ def open_source(config: ImportConfig) -> IncomingSource:
         if not name.startswith(S3_SCHEME) and not Path(name).is_dir():
             there = "no folder" if Path(name).exists() else "no such folder"
             raise ValueError(f"{name}: {there}; a source is a folder of SA-1B, a .json or an .xml")
-        if open_store(name).exists("instances.json"):
+        folder = open_store(name)
+        if folder.exists("instances.json"):
             raise ValueError(f"{name}: a folder with COCO; import {name.rstrip('/')}/instances.json")
+        if f"{open_store(config.dataset).root}/".startswith(f"{folder.root}/"):
+            raise ValueError(f"{config.dataset} lies in {name}, whose documents those of the data set would be, too")
         return Sa1bSource(name)
     if not name.startswith(S3_SCHEME):
         name = str(Path(name).absolute())
