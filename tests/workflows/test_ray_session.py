@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import ray
 
 from schemas.catalog import connect, query
 from tests.workflows import fakes
@@ -159,6 +160,18 @@ def test_more_threads_than_the_machine_has_are_not_waited_for(cluster: str, monk
             choose_pool(workers=None, threads=8, on_gpu=on_gpu)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert choose_pool(workers=None, threads=8, on_gpu=False) == Pool(1, 8, 0)
+
+
+def test_a_worker_fits_beside_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cores of a head without a GPU were shared out too: no machine had room for such workers, which was waited for
+    without an end."""
+    machines = [{"CPU": 128}, {"CPU": 16, "GPU": 4}, {"CPU": 16, "GPU": 1}]
+    nodes = [{"Alive": True, "Resources": each} for each in machines]
+    nodes.append({"Alive": False, "Resources": {"CPU": 1, "GPU": 1}})
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 160, "GPU": 5})
+    assert choose_pool(workers=None, threads=None, on_gpu=True) == Pool(5, 4, 1)
+    assert choose_pool(workers=2, threads=8, on_gpu=True) == Pool(2, 8, 1)
 
 
 def test_a_cluster_that_has_no_machine_yet_is_asked_for_what_was_said() -> None:
