@@ -93,6 +93,13 @@ class ImageWorker:
         """Images that the generator may work on together."""
         return self._generator.images_at_once
 
+    def release(self) -> None:
+        """Give back the memory of a GPU that is kept for the next images: another process is to work with it."""
+        import torch
+
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
     def load(self, planned: PlannedImage) -> LoadedImage:
         """Read and decode; safe in any thread.
 

@@ -120,10 +120,9 @@ class ShardWorker:
 
     def _together_or_apart(self, images: list[PlannedImage]) -> list[ImageResult]:
         """In this process; where its memory does not suffice, one by one, so that the image that takes it is known."""
-        try:
+        with suppress(MemoryError):  # which is forgotten before it goes on, with the images that its frames hold
             return self._together(images)
-        except MemoryError:
-            return self._apart(images)
+        return self._apart(images)
 
     def _together(self, images: list[PlannedImage]) -> list[ImageResult]:
         """In this process; the next images are read and decoded while the model works on others."""
@@ -153,7 +152,9 @@ class ShardWorker:
 
     def _apart(self, images: list[PlannedImage]) -> list[ImageResult]:
         """In a child process, which stays for the next shard in case that one needs it too."""
-        self._child = self._child or IsolatedWorker(self._job)
+        if not self._child:
+            self._worker.release()
+            self._child = IsolatedWorker(self._job)
         return [self._child.work(image) for image in images]
 
     def _check_access(self, images: list[PlannedImage], results: list[ImageResult]) -> None:

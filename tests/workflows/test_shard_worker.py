@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from sam_core.device_settings import DeviceSettings
@@ -244,6 +245,18 @@ def test_an_image_for_which_memory_was_short_once_is_not_blamed(tmp_path: Path, 
     images = [planned(fakes.save_flat(tmp_path / f"{n}.png", fakes.CRAMPED, size=(8 + n, 6))) for n in range(2)]
     (task,) = plan(store, images, shard_size=2)
     assert ShardWorker(fakes.shard_job(store.root)).work(task).errors == 0
+
+
+def test_a_gpu_is_left_to_the_child_for_which_memory_was_short(
+    tmp_path: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first attempt held stayed on the GPU, and in memory, while a second process had the same to do."""
+    held: list[BaseException | None] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: held.append(sys.exception()))
+    (task,) = plan(store, [planned(fakes.save_flat(tmp_path / "a.png", fakes.CRAMPED))], shard_size=1)
+    assert ShardWorker(fakes.shard_job(store.root)).work(task).errors == 0
+    assert held == [None]
 
 
 def _work(job: ShardJob, task: ShardTask) -> None:
