@@ -40,14 +40,15 @@ class TrainState:
         )
         return cls(model, average, optimizer)
 
-    def tensors(self) -> dict[str, Any]:
-        """Everything, gathered on the CPU; all workers must ask together."""
+    def tensors(self, *, kept: bool = True) -> dict[str, Any]:
+        """Everything, gathered on the CPU; all workers must ask together. One that does not want it kept takes part in
+        the gathering and gets None for every tensor: with a GPU for each, copies would fill the machine they share."""
         return {
             "step": self.step,
-            "model": _gathered(self.model.state_dict()),
-            "average": _gathered(self.average.state_dict()) if self.average is not self.model else {},
+            "model": _gathered(self.model.state_dict(), kept=kept),
+            "average": _gathered(self.average.state_dict(), kept=kept) if self.average is not self.model else {},
             "optimizer": {
-                name: {key: whole(value).cpu() for key, value in self.optimizer.state[parameter].items()}
+                name: _gathered(self.optimizer.state[parameter], kept=kept)
                 for name, parameter in self.model.named_parameters()
                 if parameter in self.optimizer.state
             },
@@ -79,8 +80,9 @@ def from_bytes(data: bytes) -> dict[str, Any]:
     return loaded
 
 
-def _gathered(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: whole(tensor).cpu() for name, tensor in state.items()}
+def _gathered(state: dict[str, Tensor], *, kept: bool) -> dict[str, Tensor | None]:
+    gathered = ((name, whole(tensor)) for name, tensor in state.items())
+    return {name: tensor.cpu() if kept else None for name, tensor in gathered}
 
 
 @torch.no_grad()

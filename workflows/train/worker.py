@@ -190,7 +190,7 @@ class Notes:
 
     def save(self) -> None:
         """Metrics first, then the checkpoint that commits them."""
-        tensors: dict[str, Any] = self.state.tensors()
+        tensors: dict[str, Any] = self.state.tensors(kept=self.team.rank == 0)
         if self.team.rank == 0:
             save_metrics(self.store, self.job.run_id, self.rows)
             checkpoints.save(self.store, self.job.run_id, tensors)
@@ -206,6 +206,7 @@ def _train(job: TrainJob, team: Team, store: Store) -> None:
     state = TrainState.fresh(model, config, team, sharded=job.sharded)
     if saved := checkpoints.load_latest(store, job.run_id):
         state.restore(saved)
+    del saved  # else as large as weights, average and moments together, until training ends
     if job.checkpoint_activations:
         checkpoint_activations(model)
     encoder = join_encoder(model, team, sharded=job.sharded)
