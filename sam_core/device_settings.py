@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sysconfig
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -64,7 +66,8 @@ class DeviceSettings:
         """These settings with every `auto` decided: on CUDA with Triton its kernels and compiled code, else torch's.
 
         Raises ValueError when what is asked for by name needs Triton and there is none, and when kernels shall run on a
-        GPU of this machine and it has no C compiler; where a driver resolves for others, each of them is asked itself.
+        GPU of this machine and it cannot build what launches them; where a driver resolves for others, each of them is
+        asked itself.
         """
         on_gpu, triton = torch.device(device).type == "cuda", has_triton()
         fast = on_gpu and triton
@@ -80,8 +83,8 @@ class DeviceSettings:
                 "kernels were asked for in Triton, and there is no package triton: install it or ask for auto"
             )
         launched = resolved.compile == "on" or "triton" in resolved.kernels
-        if on_gpu and launched and torch.cuda.is_available() and not has_compiler():
-            raise ValueError("kernels for a GPU need a C compiler: install gcc and libc6-dev, or name one in CC")
+        if on_gpu and launched and torch.cuda.is_available():
+            _require_tools()
         return resolved
 
 
@@ -108,8 +111,8 @@ def batch_sizes(config: SamConfig, settings: DeviceSettings, *, parameters: int)
     encoded, one for prompts that are being decoded; the allocator keeps the memory of both.
 
         crop    e * t * (16 C + 3 h (C / h + 2 g))   residual, qkv, MLP; q, k and v with their position channels
-        prompt  e * g^2 * (11 D + 6 T H) + 16 g^2 * (4 e * D / 8 + 36)   image side and scores; pixels and logits
-                e * g^2 * 5 D + 16 g^2 * 36                             the same where kernels keep scores and pixels
+        prompt  e * g^2 * (10 D + 6 T H) + 16 g^2 * (4 e * D / 8 + 36)   image side and scores; pixels and logits
+                e * g^2 * 4 D + 16 g^2 * 36                             the same where kernels keep scores and pixels
 
     e bytes of an element, g patches per side, t = tokens with the padding of windows, C and h width and heads of the
     encoder, D and H of the decoder, T tokens of a prompt. AHEAD batches of prompts wait, and one is worked on.
@@ -133,6 +136,14 @@ def batch_sizes(config: SamConfig, settings: DeviceSettings, *, parameters: int)
 def has_triton() -> bool:
     """Whether the package is installed."""
     return importlib.util.find_spec("triton") is not None
+
+
+def _require_tools() -> None:
+    """Raises ValueError without a C compiler or Python's headers: every image would be an error as kernels begin."""
+    if not has_compiler():
+        raise ValueError("kernels for a GPU need a C compiler: install gcc and libc6-dev, or name one in CC")
+    if not Path(sysconfig.get_path("include", "posix_prefix"), "Python.h").is_file():
+        raise ValueError("kernels for a GPU need the C headers of this Python: install python3-dev")
 
 
 def has_compiler() -> bool:

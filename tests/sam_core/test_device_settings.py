@@ -1,5 +1,6 @@
 """What is asked for becomes what runs, by name; batches follow from memory."""
 
+import sysconfig
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,10 @@ def test_without_a_compiler_no_kernel_is_launched_on_a_gpu(monkeypatch: pytest.M
         driver.setattr(torch.cuda, "is_available", lambda: False)
         assert DeviceSettings().resolve("cuda").masks == "triton"
     (tmp_path / "clang").touch(mode=0o755)
+    monkeypatch.setattr(sysconfig, "get_path", lambda *_: str(tmp_path))
+    with pytest.raises(ValueError, match="C headers of this Python: install python3-dev"):
+        DeviceSettings().resolve("cuda")
+    (tmp_path / "Python.h").touch()
     assert DeviceSettings().resolve("cuda").masks == "triton"
 
 
