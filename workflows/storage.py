@@ -246,10 +246,15 @@ def split_place(text: str) -> tuple[str, str]:
     return f"{folder}{slash}{name}", table
 
 
-def lies_in(path: str | Path, folder: str | Path) -> bool:
-    """Whether a local path is a folder, or lies in it, when all symbolic links are followed."""
-    inside, outside = os.path.realpath(path), os.path.realpath(folder)
-    return inside == outside or inside.startswith(outside.rstrip("/") + "/")
+def lies_in(place: str | Path, folder: str | Path) -> bool:
+    """Whether a local path or S3 address is a folder, or lies in it, when all symbolic links are followed."""
+    return _followed(str(place)).startswith(_followed(str(folder)))
+
+
+def _followed(place: str) -> str:
+    """A place with a `/` behind it, local ones as what their links lead to."""
+    real = place if place.startswith(S3_SCHEME) else os.path.realpath(place)
+    return f"{real.rstrip('/')}/"
 
 
 def require_size(size: int, at_most: int | None) -> None:

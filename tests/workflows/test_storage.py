@@ -14,7 +14,7 @@ from botocore.loaders import JSONFileLoader
 from workflows import patience, s3
 from workflows.failures import one_line
 from workflows.patience import Patience
-from workflows.storage import LocalStore, Store, StoreError, open_store, split_place, write_file
+from workflows.storage import LocalStore, Store, StoreError, lies_in, open_store, split_place, write_file
 
 MakeStore = Callable[[], Store]
 
@@ -359,3 +359,17 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
         write_file(str(tmp_path / "latest.html"), page)
         assert (tmp_path / "latest.html").is_symlink()
         assert (tmp_path / "pages" / "page.html").read_bytes() == page
+
+
+def test_what_lies_in_a_folder_or_below_a_prefix(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    assert lies_in(tmp_path / "link" / "b", tmp_path / "a")
+    assert lies_in(tmp_path / "a", f"{tmp_path}/a/")
+    assert lies_in(tmp_path, "/")
+    assert not lies_in(tmp_path / "ab", tmp_path / "a")
+    assert lies_in("s3://bucket/a/b", "s3://bucket/a/")
+    assert lies_in("s3://bucket/a", "s3://bucket")
+    assert not lies_in("s3://bucket/ab", "s3://bucket/a")
+    assert not lies_in("s3://bucket/a", tmp_path)
+    assert not lies_in(tmp_path, "s3://bucket")

@@ -138,12 +138,8 @@ def protect(config: ProtectConfig) -> int:
 
 def _require_apart(source: str, out: str) -> None:
     """Raises ValueError where raw and new pictures would lie in one folder."""
-    if out.startswith(S3_SCHEME):
-        new, old = f"{out.rstrip('/')}/images/", f"{source.rstrip('/')}/"
-        inside = new.startswith(old) or old.startswith(new)
-    else:
-        inside = Path(source).is_dir() and (lies_in(f"{out}/images", source) or lies_in(source, f"{out}/images"))
-    if inside:
+    new, is_folder = f"{out.rstrip('/')}/images", source.startswith(S3_SCHEME) or Path(source).is_dir()
+    if is_folder and (lies_in(new, source) or lies_in(source, new)):
         raise ValueError(f"{out} and {source} overlap: blurred pictures would stand among the others")
 
 
@@ -151,8 +147,7 @@ def _apart(references: Iterable[ImageRef], out: str) -> Iterator[ImageRef]:
     """The references. Raises ValueError at one that is a blurred picture, as a pattern or a list may name them, too."""
     new = f"{out.rstrip('/')}/images"
     for reference in references:
-        inside = reference.uri.startswith(f"{new}/") if out.startswith(S3_SCHEME) else lies_in(reference.uri, new)
-        if inside:
+        if lies_in(reference.uri, new):
             raise ValueError(f"{reference.uri} is a blurred picture of {out}; leave it out of the source")
         yield reference
 

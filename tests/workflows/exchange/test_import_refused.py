@@ -168,7 +168,8 @@ def test_a_data_set_in_its_source_is_refused(engine: Engine, masked: Masked, tmp
     """Its own records were documents of SA-1B without a picture, and each import was another run of the same masks."""
     out = tmp_path / "out"
     assert engine("export", masked.root, out, "--format", "sa1b").status == 0
-    for inside in (out, out / "data"):
+    (tmp_path / "link").symlink_to(out)
+    for inside in (out, out / "data", tmp_path / "link" / "data"):
         refused = engine("import", out, inside)
         assert (refused.status, refused.err.count("\n")) == (2, 1)
         assert f"{inside} lies in {out}, whose documents those of the data set would be, too" in refused.err

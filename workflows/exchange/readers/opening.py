@@ -15,7 +15,7 @@ from workflows.exchange.readers.label_studio import is_export as is_label_studio
 from workflows.exchange.readers.names import PictureFolder, picture_folder
 from workflows.exchange.readers.sa1b import Sa1bSource
 from workflows.redact import require_no_secrets
-from workflows.storage import S3_SCHEME, open_store
+from workflows.storage import S3_SCHEME, lies_in, open_store
 from workflows.uris import UriReader
 
 _MOST_BYTES = 16 << 30
@@ -34,10 +34,9 @@ def open_source(config: ImportConfig) -> IncomingSource:
         if not name.startswith(S3_SCHEME) and not Path(name).is_dir():
             there = "no folder" if Path(name).exists() else "no such folder"
             raise ValueError(f"{name}: {there}; a source is a folder of SA-1B, a .json or an .xml")
-        folder = open_store(name)
-        if folder.exists("instances.json"):
+        if open_store(name).exists("instances.json"):
             raise ValueError(f"{name}: a folder with COCO; import {name.rstrip('/')}/instances.json")
-        if f"{open_store(config.dataset).root}/".startswith(f"{folder.root}/"):
+        if lies_in(config.dataset, name):
             raise ValueError(f"{config.dataset} lies in {name}, whose documents those of the data set would be, too")
         return Sa1bSource(name)
     if not name.startswith(S3_SCHEME):
