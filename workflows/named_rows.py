@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from workflows.storage import S3_SCHEME
-from workflows.uris import read_manifest
+from workflows.uris import full_address, read_manifest
 
 _KEYS = ("uri", "file_name")
 
@@ -92,8 +91,3 @@ def _endings(uri: str) -> Iterator[str]:
     while "/" in uri:
         uri = uri.partition("/")[2]
         yield uri
-
-
-def full_address(uri: str) -> str:
-    """A URI as only one spelling of it is: absolute, without `..`."""
-    return uri if uri.startswith(S3_SCHEME) else os.path.normpath(Path(uri).absolute())

@@ -15,12 +15,14 @@ from pathlib import Path, PurePosixPath
 from workflows.manifests import coco_images, parquet_images
 from workflows.redact import require_no_secrets
 from workflows.storage import S3_SCHEME, Entry, LocalStore, open_store
-from workflows.uris import ImageRef, UriReader, address_of, stamp_of
+from workflows.uris import ImageRef, UriReader, address_of, full_address, stamp_of
 
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".tif", ".tiff"),
     *(".bmp", ".ppm", ".pgm", ".pbm", ".jp2", ".j2k", ".avif"),
 }
+WORD = "samples"
+"""The source that is no place."""
 SAMPLES = (
     "astronaut.png",
     "chelsea.png",
@@ -50,6 +52,11 @@ def list_images(source: str, *, image_folder: str | None = None, denied: list[st
     return itertools.chain([first], references)
 
 
+def spelt(source: str) -> str:
+    """One spelling of a source, from whatever folder it is named."""
+    return source if source == WORD else full_address(source).rstrip("/")
+
+
 def _reader(source: str, image_folder: str | None, denied: list[str] | None) -> Callable[[str], Iterator[ImageRef]]:
     """The function that reads this kind of source."""
     remote = source.startswith(S3_SCHEME)
@@ -58,7 +65,7 @@ def _reader(source: str, image_folder: str | None, denied: list[str] | None) -> 
         raise ValueError("an empty source; give a folder, glob, s3://bucket/prefix, Parquet or COCO JSON")
     if "://" in source and not remote:
         raise ValueError(f"{source}: images are read from local paths and s3:// only")
-    if source == "samples":
+    if source == WORD:
         if Path(source).is_dir():
             raise ValueError("samples: a folder of that name lies here: say ./samples for it, or go elsewhere for ours")
         return _samples

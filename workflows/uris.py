@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +80,11 @@ def stamp_of(uri: str) -> str:
 def absolute(address: str) -> str:
     """An address that means the same from any folder."""
     return address if address.startswith(S3_SCHEME) else str(Path(address).absolute())
+
+
+def full_address(uri: str) -> str:
+    """A URI as only one spelling of it is: absolute, without `..`."""
+    return uri if uri.startswith(S3_SCHEME) else os.path.normpath(Path(uri).absolute())
 
 
 def read_manifest(source: str) -> bytes:

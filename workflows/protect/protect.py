@@ -28,14 +28,13 @@ from PIL import Image
 from schemas.ids import canonical_json, content_hash, image_id_of_hash
 from workflows.failures import is_of_the_machine, one_line, tell_denied, tell_left_out
 from workflows.images import ImageError, byte_limit, decode, has_more_frames, read_header
-from workflows.named_rows import full_address
 from workflows.progress import Progress
 from workflows.protect.blur import Region, blur
 from workflows.protect.commands import ProtectConfig
 from workflows.protect.detect import FaceDetector
 from workflows.protect.table import BoxTable
 from workflows.scratch import scratch_folder
-from workflows.sources import list_images
+from workflows.sources import list_images, spelt
 from workflows.storage import S3_SCHEME, Store, lies_in, open_store
 from workflows.uris import ImageRef, UriReader, read_manifest
 
@@ -167,7 +166,7 @@ def _way(blurrer: Blurrer) -> dict[str, object]:
     config = blurrer.config
     table = hashlib.sha256(read_manifest(config.boxes)).hexdigest() if config.boxes else ""
     how = {"min_score": config.min_score, "margin": config.margin}
-    return {"source": full_address(config.source).rstrip("/"), "by": blurrer.name, "table": table, **how}
+    return {"source": spelt(config.source), "by": blurrer.name, "table": table, **how}
 
 
 def _write_pages(blurrer: Blurrer, references: Iterable[ImageRef], way: dict[str, object]) -> Iterator[str]:

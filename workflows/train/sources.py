@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from schemas.ids import content_hash
 from schemas.layout import DATASET_KEY
-from workflows.sources import list_images
+from workflows.sources import WORD, list_images
 from workflows.storage import S3_SCHEME, open_store, split_place
 from workflows.train.cutouts import read_cutout
 from workflows.train.file_rows import file_rows, is_folder
@@ -32,7 +32,7 @@ CUTOUTS = "cutouts:"
 LOOKED_AT = 100
 """Pictures that are looked at before a source is refused because none is there, or none shows a thing."""
 _WEIGHTED = re.compile(r"(.+)=(\d+(?:\.\d+)?)")
-_WORDS = (SCENES, "samples")
+_WORDS = (SCENES, WORD)
 """Sources that are no places."""
 
 

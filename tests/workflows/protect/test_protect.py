@@ -147,6 +147,19 @@ def test_the_record_of_one_source_does_not_take_the_place_of_anothers(
     assert rows_in(out) == before
 
 
+def test_samples_are_the_same_source_from_any_folder(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workflows.sources.SAMPLES", ("coffee.png",))
+    table = tmp_path / "boxes.csv"
+    table.write_text("file_name,x,y,w,h\ncoffee.png,1,1,50,50\n")
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        finished = engine("protect", "samples", tmp_path / "out", "--boxes", table)
+        assert finished.status == 0, finished.err
+
+
 def test_pictures_that_were_too_large_are_done_with_a_higher_limit(
     engine: Engine, pictures: Path, tmp_path: Path
 ) -> None:
