@@ -2,13 +2,17 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from sam_core.generator import MaskGenerator
 from sam_core.model.image_encoder import ImageEncoder
+from sam_core.model.sam import Sam
 from sam_core.model.window_memory import WindowMemory
 from sam_core.presets import ImageEncoderConfig, at_image_size, vit_n, vit_test
+from sam_core.recipes import Recipe
 from tests.released import randomise
 
 SIDE = 128
@@ -59,6 +63,16 @@ def test_a_stem_of_convolutions_sees_past_the_border() -> None:
         found, expected = memory(picture), encoder(picture)
         assert torch.equal(found.embedding, expected.embedding)
         assert all(map(torch.equal, found.fine, expected.fine))
+
+
+def test_the_generator_has_one() -> None:
+    """Of a second picture as wide as the first, the windows of padding are not computed."""
+    sam, seen = Sam(at_image_size(vit_test(), SIDE)), []
+    sam.image_encoder.blocks[0].register_forward_hook(lambda block, given, out: seen.append(tuple(out.shape[1:3])))  # type: ignore[index,operator]
+    generator = MaskGenerator(sam.eval(), Recipe(points_per_side=1))
+    for seed in range(2):
+        generator.generate(np.random.default_rng(seed).integers(0, 256, (70, 128, 3), np.uint8))
+    assert seen == [(8, 8), (6, 8)]
 
 
 def test_other_weights_are_noticed() -> None:
