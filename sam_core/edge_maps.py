@@ -28,7 +28,6 @@ from sam_core.prompting import AbsorbedPrompter
 from sam_core.recipes import Recipe, edges
 
 POINTS_AT_ONCE = 32
-MASKS_AT_ONCE = 16
 FRAME = 5
 """Pixels over which ridges fade towards the image's border, where masks end because the picture does."""
 
@@ -72,8 +71,9 @@ def masks_of_grid(sam: Sam, image: NDArray[np.uint8], recipe: Recipe) -> DrawnMa
 def strength(masks: DrawnMasks) -> Map:
     """The strongest slope of any mask's probabilities at that mask's border: float32 [H, W], largest value 1."""
     found = np.zeros(masks.frame.original_size, np.float32)
-    for start in range(0, len(masks), MASKS_AT_ONCE):
-        few = upscale_logits(masks.logits[start : start + MASKS_AT_ONCE, None], masks.frame)[:, 0]
+    step = plain.masks_at_once(masks.frame)
+    for start in range(0, len(masks), step):
+        few = upscale_logits(masks.logits[start : start + step, None], masks.frame)[:, 0]
         for probability in few.sigmoid().cpu().numpy():
             np.maximum(found, border_slope(probability), out=found)
     return found / max(float(found.max()), 1e-12)

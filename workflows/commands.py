@@ -176,7 +176,7 @@ class PlanConfig:
     source: Source
     """The images, as for generate; with --actual the data set."""
     model: str = "vit_h"
-    """Name of a model."""
+    """Name of a model; with --actual it is the run's."""
     recipe: str = AUTO
     """reference, sa1b, draft, edges or proposals; auto is draft for vit_n, else reference."""
     gpu: str = "h200"

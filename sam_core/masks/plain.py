@@ -12,8 +12,14 @@ from sam_core.masks.boxes import tight_boxes
 from sam_core.masks.candidates import Measures, object_column
 from sam_core.masks.stability import stability_scores
 
-MASKS_AT_ONCE = 16
-"""Masks held at full size at any time; the released code holds a whole batch of 192."""
+_MASKS_AT_ONCE, _PIXELS_AT_ONCE = 16, 2**26
+"""Masks held at full size at any time, of large pictures fewer; the released code holds a whole batch of 192."""
+
+
+def masks_at_once(frame: Frame) -> int:
+    """How many masks of a crop are held at its own size at any time."""
+    x0, y0, x1, y1 = frame.crop_box
+    return max(1, min(_MASKS_AT_ONCE, _PIXELS_AT_ONCE // ((x1 - x0) * (y1 - y0))))
 
 
 def measure(logits: Tensor, frame: Frame, *, offset: float) -> Measures:
@@ -29,9 +35,9 @@ def measure(logits: Tensor, frame: Frame, *, offset: float) -> Measures:
 
 def _at_crop_size(logits: Tensor, frame: Frame) -> Iterator[Tensor]:
     """Logits [K, h, w] as float [k, crop height, crop width], a few masks at a time."""
-    for start in range(0, len(logits), MASKS_AT_ONCE):
-        few = logits[start : start + MASKS_AT_ONCE]
-        yield upscale_logits(few[:, None], frame)[:, 0]
+    step = masks_at_once(frame)
+    for start in range(0, len(logits), step):
+        yield upscale_logits(logits[start : start + step, None], frame)[:, 0]
 
 
 def _measure_full(logits: Tensor, frame: Frame, *, offset: float) -> Measures:

@@ -20,7 +20,7 @@ from sam_core.geometry import Frame, upscale_logits
 from sam_core.masks.boxes import tight_boxes
 from sam_core.masks.candidates import Measures
 from sam_core.masks.compiled import entry
-from sam_core.masks.plain import MASKS_AT_ONCE
+from sam_core.masks.plain import masks_at_once
 from sam_core.masks.rle import Runs
 
 INNER, OUTER, AREA, X0, Y0, X1, Y1, CHANGED = range(8)
@@ -69,8 +69,9 @@ class TorchTracer:
         """Logits [k, crop height, crop width] of a few masks in one frame, and the frame."""
         for crop, count in zip(*(x.tolist() for x in torch.unique_consecutive(crops, return_counts=True)), strict=True):
             few, logits = logits[:count], logits[count:]
-            for part in few.split(MASKS_AT_ONCE):
-                yield upscale_logits(part[:, None], self._frames[crop])[:, 0], self._frames[crop]
+            frame = self._frames[crop]
+            for part in few.split(masks_at_once(frame)):
+                yield upscale_logits(part[:, None], frame)[:, 0], frame
 
     def _notes(self, full: Tensor, frame: Frame) -> Tensor:
         counts = [torch.count_nonzero(full > level, dim=(1, 2)) for level in (self._offset, -self._offset, 0.0)]

@@ -53,6 +53,9 @@ class SegmentConfig:
             raise ValueError("--closer needs to know where: give --point X,Y or --box X0,Y0,X1,Y1")
         if self.text is not None and self.clip is None:
             raise ValueError("--text needs --clip FOLDER, the CLIP that the model was trained with")
+        for name, given in (("clip", self.clip is not None), ("templates", self.templates != PLAIN)):
+            if given and self.text is None:
+                raise ValueError(f"--{name} goes only with --text, which it reads")
 
 
 @dataclass(frozen=True, slots=True)

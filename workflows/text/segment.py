@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,10 @@ from torch import Tensor
 from sam_core.answers import answer
 from sam_core.clip import Clip
 from sam_core.closer import look_closer
-from sam_core.geometry import uncrop, upscale_logits
-from sam_core.masks import rle
+from sam_core.masks import candidates, rle
 from sam_core.masks.batch import MaskBatch, MaskRecords
-from sam_core.masks.boxes import tight_boxes, to_xywh
-from sam_core.masks.stability import stability_scores
+from sam_core.masks.candidates import decoded
+from sam_core.masks.plain import measure
 from sam_core.model.checkpoint import LoadedModel, load_model
 from sam_core.model.prompt_encoder import BACKGROUND, FOREGROUND
 from sam_core.model.sam import Sam
@@ -156,22 +155,13 @@ def read_spots(config: SegmentConfig, size: tuple[int, int]) -> Spots:
 
 def records(batch: MaskBatch, spots: Spots) -> MaskRecords:
     """The masks of a single prompt as the tables have them, the most confident first."""
-    logits = upscale_logits(batch.logits.float(), batch.frame)[0].cpu()
-    order = batch.iou[0].float().cpu().argsort(descending=True)
-    masks = torch.from_numpy(uncrop((logits > 0)[order].numpy(), batch.frame))
-    boxes = to_xywh(tight_boxes(masks).numpy()) * masks.any(2).any(1)[:, None].numpy()
-    point = spots.points[0].tolist() if len(spots.points) else [np.nan, np.nan]
-    x0, y0, x1, y1 = batch.frame.crop_box
-    return MaskRecords(
-        size=batch.frame.original_size,
-        rle=tuple(rle.encode(mask) for mask in masks.numpy()),
-        boxes=boxes,
-        areas=masks.sum((1, 2)).numpy(),
-        predicted_iou=batch.iou[0].float().cpu()[order].numpy(),
-        stability_score=stability_scores(logits[order], offset=STABILITY_OFFSET).numpy(),
-        points=np.tile(np.array(point, np.float32), (len(masks), 1)),
-        crop_boxes=np.tile(np.array([x0, y0, x1 - x0, y1 - y0], np.int32), (len(masks), 1)),
-    )
+    iou, logits = batch.iou.float().cpu().numpy(), batch.logits[0].float().cpu()
+    point = spots.points[:1].double().numpy() if len(spots.points) else np.full((1, 2), np.nan)
+    order = np.argsort(-iou[0], kind="stable")
+    measured = measure(logits[order], batch.frame, offset=STABILITY_OFFSET)
+    found = decoded(point, iou, batch.frame.crop_box)[order].measured(measured).encoded()
+    of_image = candidates.records(found, batch.frame.original_size)
+    return replace(of_image, boxes=of_image.boxes * (of_image.areas > 0)[:, None])  # nothing has no place
 
 
 def _read(config: SegmentConfig) -> NDArray[np.uint8]:

@@ -190,6 +190,8 @@ def test_refusals(
         ({"text": "red"}, "--text needs --clip FOLDER"),
         ({"text": "red", "clip": "c", "closer": True}, "--closer needs to know where: give --point X,Y or --box"),
         ({"text": "red", "clip": "c", "templates": ("a photo",)}, "a template is a sentence with {} once"),
+        ({"point": ("1,1",), "clip": "c"}, "--clip goes only with --text, which it reads"),
+        ({"point": ("1,1",), "templates": ("a {}.",)}, "--templates goes only with --text, which it reads"),
         ({"point": ("1,1",), "out": "m.jpg"}, "--out is m.jpg; it must end in .png"),
     ],
 )
