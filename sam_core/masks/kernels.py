@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_core.geometry import Frame
+from sam_core.machine_code import entry, inner
 from sam_core.masks import plain
 from sam_core.masks.bilinear import Axis, Floats, Resize, axes
 from sam_core.masks.candidates import Measures, object_column
-from sam_core.masks.compiled import entry, inner
 from sam_core.masks.eights import bits_set, blend_near, blended_above, lowest_bit
 
 Integers = NDArray[np.int64]

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_core.machine_code import entry
 from sam_core.masks.boxes import Boxes
-from sam_core.masks.compiled import entry
 
 Floats = NDArray[np.float32]
 

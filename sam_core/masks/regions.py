@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_core.machine_code import entry, inner
 from sam_core.masks import rle
 from sam_core.masks.boxes import Boxes
 from sam_core.masks.candidates import Candidates, object_column
-from sam_core.masks.compiled import entry, inner
 from sam_core.recipes import SmallMaskRule
 
 Flags = NDArray[np.bool_]

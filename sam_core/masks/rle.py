@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_core.masks.compiled import entry, inner
+from sam_core.machine_code import entry, inner
 
 Mask = NDArray[np.bool_]
 Runs = NDArray[np.int64]

@@ -8,22 +8,15 @@ Runs go down the columns and begin with background. All masks of a call lie one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from sam_core.machine_code import cached
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def _compiled(function: _F) -> _F:
-    """Numba's njit with the types kept."""
-    return cast(_F, numba.njit(cache=True, nogil=True)(function))
+_compiled = cached()
 
 
 def concavity(lengths: Ints, first: Ints, heights: Ints) -> Floats:

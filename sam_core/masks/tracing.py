@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_core.geometry import Frame, upscale_logits
+from sam_core.machine_code import entry
 from sam_core.masks.boxes import tight_boxes
 from sam_core.masks.candidates import Measures
-from sam_core.masks.compiled import entry
 from sam_core.masks.plain import masks_at_once
 from sam_core.masks.rle import Runs
 

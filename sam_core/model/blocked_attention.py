@@ -6,12 +6,12 @@ positions travel in extra channels of q and k instead, as in `relative_attention
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sam_core.machine_code import reordered
 from sam_core.model.vector_math import exp
 
 QUERIES = 128
@@ -50,7 +50,7 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column:
     return out
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract", "arcp"}, error_model="numpy")  # type: ignore[untyped-decorator, unused-ignore]
+@reordered
 def _exponentiate(scores: Floats, by_row: Floats, by_column: Floats, sums: Floats) -> None:
     """Overwrites scores [Q, h, w] with exp(score + positions - their maximum), and sums [Q] with the sum of each.
 

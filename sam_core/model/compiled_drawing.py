@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sam_core.machine_code import reordered
 from sam_core.model.tile_products import Floats, add_product, as_array, columns_of, fill
 from sam_core.model.upscaling import Upscaling
 from sam_core.model.vector_math import gelu_in_place, norm_in_place, wide_vectors
 
 CELLS_AT_ONCE = 24
 """12 kB of 128 channels; a multiple of the 6 rows of a tile."""
-
-_compiled = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract", "arcp"}, error_model="numpy")
 
 
 def draw_seen(
@@ -78,7 +76,7 @@ def _steps(weights: Upscaling, fine: tuple[Tensor, ...]) -> _Steps:
     )
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@reordered
 def _draw_seen(
     image: Floats, filters: Floats, prompts: NDArray[np.int64], steps: _Steps, seen: tuple[int, int], out: Floats
 ) -> None:
@@ -101,7 +99,7 @@ def _draw_seen(
         first = end
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@reordered
 def _draw_cells(cells: Floats, at: int, steps: _Steps, columns: Floats, out: Floats) -> None:
     """Cells [n, C] that begin at one of a grid; columns [E, >= K] are the filters, out [K, 4, >= 4n]."""
     at_8 = np.empty((len(cells), steps.to_8.shape[2]), np.float32)
@@ -125,7 +123,7 @@ def _draw_cells(cells: Floats, at: int, steps: _Steps, columns: Floats, out: Flo
                     out[k, top + (pixel >> 1), 4 * i + left + (pixel & 1)] = logits[4 * i + pixel, k]
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@reordered
 def _begin(x: Floats, added: Floats, at: int, place: int) -> None:
     """Overwrites x [n, D] with what is added to cells that begin at one of a grid: [h * w, 4, D], or [1, 4, D]."""
     for i in range(len(x)):

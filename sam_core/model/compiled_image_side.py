@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam_core.machine_code import cached
 from sam_core.model.absorbed_attention import Beside
 from sam_core.model.tile_products import Floats, add_product, as_array, columns_of, fill, transpose
 from sam_core.model.vector_math import exp, norm_in_place, wide_vectors
@@ -27,9 +27,7 @@ _LOWEST = np.float32(-3e38)
 _APART = 16
 """Floats between the rows of a table: rows 2^n bytes apart would share a few places of the first cache."""
 
-_compiled = numba.njit(
-    nogil=True, cache=True, fastmath={"reassoc", "nsz", "nnan", "contract", "arcp"}, error_model="numpy"
-)
+_compiled = cached(fastmath={"reassoc", "nsz", "nnan", "contract", "arcp"}, error_model="numpy")
 
 
 def write_shared_and_read(
@@ -127,7 +125,7 @@ def _scratch(told: Beside, probes: Tensor) -> _Scratch:
     return _Scratch(*(probes.new_zeros(size).numpy() for size in sizes))  # torch's memory begins with a cache line
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _write_shared(
     image: Floats,
     queries: Floats,
@@ -152,7 +150,7 @@ def _write_shared(
         _finish(scratch, reading.pooled[n])
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _write_own(
     image: Floats,
     compared: Floats,
@@ -180,7 +178,7 @@ def _write_own(
         _finish(scratch, reading.pooled[n])
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _begin(scratch: _Scratch, pooled: Floats) -> None:
     """For a prompt that has found nothing yet, pooled [P, C]."""
     fill(pooled, np.float32(0))
@@ -189,7 +187,7 @@ def _begin(scratch: _Scratch, pooled: Floats) -> None:
         scratch.totals[p] = np.float32(0)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _finish(scratch: _Scratch, pooled: Floats) -> None:
     """Makes the sums pooled [P, C] means."""
     for p in range(pooled.shape[0]):
@@ -197,7 +195,7 @@ def _finish(scratch: _Scratch, pooled: Floats) -> None:
             pooled[p, c] /= scratch.totals[p]
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _write_and_read(
     n: int,
     top: int,
@@ -232,7 +230,7 @@ def _write_and_read(
     _pool(scratch, reading.pooled[n])
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _compare(placed: Floats, columns: Floats, scores: Floats) -> None:
     """Products of positions [n, C] with columns [C, >= P], as rows [P, n]."""
     products = np.zeros((len(placed), columns.shape[1]), np.float32)
@@ -240,7 +238,7 @@ def _compare(placed: Floats, columns: Floats, scores: Floats) -> None:
     transpose(products[:, : len(scores)], scores)
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _softmax_beside_zero(scores: Floats, heads: int) -> None:
     """Overwrites scores [H * (T - 1), n] with the weights of the T - 1 tokens of each head; one more scores 0."""
     peak, total = np.empty(scores.shape[1], np.float32), np.empty(scores.shape[1], np.float32)
@@ -268,7 +266,7 @@ def _softmax_beside_zero(scores: Floats, heads: int) -> None:
                 line[i] *= total[i]
 
 
-@_compiled  # type: ignore[untyped-decorator]
+@_compiled
 def _pool(scratch: _Scratch, pooled: Floats) -> None:
     """Adds positions to the sums pooled [P, C], weighted by exponentials of their scores, which are used up."""
     for p in range(len(scratch.seen)):

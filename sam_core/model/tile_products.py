@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_core.llvm_vectors import everywhere, fused_multiply_add
+from sam_core.machine_code import cached
 from sam_core.model.vector_math import wide_vectors
 
 _FLOAT, _SIZE = ir.FloatType(), ir.IntType(64)
@@ -89,7 +90,7 @@ def _strip(columns: int) -> Any:
 _add_sixteen, _add_eight = _strip(16), _strip(8)
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@cached()
 def add_product(a: Floats, b: Floats, out: Floats) -> None:
     """out [M, N] += a [M, K] @ b [K, >= N]; N is a multiple of 8, and the last axis of b and out contiguous."""
     wide_vectors()
@@ -100,7 +101,7 @@ def add_product(a: Floats, b: Floats, out: Floats) -> None:
         _add_eight(a, b, out, columns - 8)
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@cached()
 def fill(x: Floats, value: np.float32) -> None:
     """x[:, :] = value, which numba takes longer to compile."""
     for i in range(x.shape[0]):
@@ -108,7 +109,7 @@ def fill(x: Floats, value: np.float32) -> None:
             x[i, j] = value
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@cached()
 def transpose(x: Floats, out: Floats) -> None:
     """out[:, :] = x.T, without more memory."""
     for i in range(x.shape[0]):
@@ -116,7 +117,7 @@ def transpose(x: Floats, out: Floats) -> None:
             out[j, i] = x[i, j]
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@cached()
 def columns_of(rows: Floats) -> Floats:
     """Rows [P, C] as columns [C, P], zeros behind them up to a multiple of 8."""
     columns = np.zeros((rows.shape[1], (len(rows) + 7) // 8 * 8), np.float32)

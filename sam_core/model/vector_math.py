@@ -14,6 +14,8 @@ import torch
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from sam_core.machine_code import cached, reordered
+
 _LOG2_E = np.float32(1 / math.log(2))
 _LN_2_HIGH = np.float32(0.693359375)
 """ln 2 in nine bits, so that its product with a whole number below 2^15 is exact."""
@@ -89,7 +91,7 @@ def gelu(x: np.float32) -> np.float32:
     return value
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")  # type: ignore[untyped-decorator, unused-ignore]
+@cached(fastmath={"contract", "nsz"}, error_model="numpy")
 def gelu_in_place(x: NDArray[np.float32]) -> None:
     """Overwrites x [N, C] with its GELU."""
     wide_vectors()
@@ -99,7 +101,7 @@ def gelu_in_place(x: NDArray[np.float32]) -> None:
             line[column] = gelu(line[column])
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract", "arcp"}, error_model="numpy")  # type: ignore[untyped-decorator, unused-ignore]
+@reordered
 def norm_in_place(
     line: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32], eps: np.float32
 ) -> None:

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
+from sam_core.machine_code import reordered
 from sam_core.model.blocked_attention import LOWEST, Floats
 from sam_core.model.vector_math import exp
 
 LANES = 16
 """Running maxima side by side: LLVM makes vectors of several, but not of one."""
-_compiled = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract", "arcp"}, error_model="numpy")
 
 
 def attend_in_windows(qkv: Tensor, outside: Tensor, row_table: Tensor, column_table: Tensor, size: int) -> Tensor:
@@ -56,7 +55,7 @@ def attend_in_windows(qkv: Tensor, outside: Tensor, row_table: Tensor, column_ta
     return out
 
 
-@_compiled  # type: ignore[untyped-decorator, unused-ignore]
+@reordered
 def _gather(grid: Floats, outside: Floats, size: Any, q: Floats, k: Floats, v: Floats) -> None:
     """The window at the top left of grid [h, w, 3, H, c] into q, k and v, [H, size * size, c] each."""
     for y in range(size):
@@ -69,7 +68,7 @@ def _gather(grid: Floats, outside: Floats, size: Any, q: Floats, k: Floats, v: F
                     v[head, i, channel] = grid[y, x, 2, head, channel] if here else outside[2, head, channel]
 
 
-@_compiled  # type: ignore[untyped-decorator, unused-ignore]
+@reordered
 def _exponentiate(scores: Floats, terms: Floats, size: Any, scale: np.float32, sums: Floats) -> None:
     """Overwrites scores [H, L, L] with exp(scale * score + positions - their maximum), and sums [H, L] with one over
     the sum of each; terms: [H, L, 2 * (2 * size - 1)], a query's products with both tables."""
@@ -102,7 +101,7 @@ def _exponentiate(scores: Floats, terms: Floats, size: Any, scale: np.float32, s
             sums[head, i] = np.float32(1) / total
 
 
-@_compiled  # type: ignore[untyped-decorator, unused-ignore]
+@reordered
 def _scatter(mixed: Floats, sums: Floats, size: Any, out: Floats) -> None:
     """What of mixed [H, size * size, c] times sums [H, size * size] lies inside, to the top left of [h, w, H, c]."""
     for y in range(min(size, out.shape[0])):

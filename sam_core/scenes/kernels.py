@@ -1,11 +1,9 @@
 """Per-pixel loops of the renderer, compiled: texturing, compositing, shadows, and the sensor."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from sam_core.machine_code import cached
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -17,12 +15,7 @@ Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
 
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def _compiled(function: _F) -> _F:
-    """Numba's njit with the types kept; the machine code is cached on disk and runs without the GIL."""
-    return cast(_F, numba.njit(cache=True, nogil=True, fastmath=True)(function))
+_compiled = cached(fastmath=True)
 
 
 @_compiled

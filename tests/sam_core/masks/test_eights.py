@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam_core.masks.compiled import entry
+from sam_core.machine_code import entry
 from sam_core.masks.eights import bits_set, blend_near, blended_above, lowest_bit
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
