@@ -109,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     With SAM_ENGINE_TRACEBACK set, a failure shows where it came from.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    _have_a_home()
     came: list[int] = []
     try:
         with _leaving_at_signals(came):
@@ -126,6 +127,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     except Exception as error:  # Python itself would end with 1, the status of a job that is done but for error rows
         return _ended(came[0]) if came else _failed(error)
+
+
+def _have_a_home() -> None:
+    """Libraries ask for it as they are imported, and a container may run under a number that belongs to no user."""
+    if os.path.expanduser("~") == "~":  # noqa: PTH111  # pathlib raises
+        os.environ["HOME"] = os.sep  # as Docker says then, unless it is told otherwise
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -176,6 +177,8 @@ def _require_answer(address: str) -> None:
 def _start_here(quiet: dict[str, Any]) -> None:
     _keep_native_log_off_the_terminal()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111  # pathlib raises for a user without a home
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray would keep one in the home
     try:
         ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
     except Exception as error:  # Ray raises a bare Exception when its processes do not come up in time

@@ -192,6 +192,17 @@ def test_a_list_that_is_given_twice_is_refused_as_half_of_it_would_count() -> No
     parse(["evaluate", "single-point", "--data", "a", "b", "--limit", "1", "--limit", "2"])
 
 
+def test_a_user_without_an_entry_gets_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setenv("HOME", "")  # so that it is put back
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert main(["--version"]) == 0
+    assert Path.home() == Path("/")
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert re.fullmatch(r"sam-engine \d+\.\d+\S*\n", capsys.readouterr().out)

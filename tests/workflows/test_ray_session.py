@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -172,6 +173,16 @@ def test_a_worker_fits_beside_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 160, "GPU": 5})
     assert choose_pool(workers=None, threads=None, on_gpu=True) == Pool(5, 4, 1)
     assert choose_pool(workers=2, threads=8, on_gpu=True) == Pool(2, 8, 1)
+
+
+def test_a_user_without_a_home_has_ray_too() -> None:
+    """Ray, which asks its processes for a token, would keep it in the home folder."""
+    code = "from workflows.ray_session import start_ray; start_ray(); import ray; print(len(ray.nodes()))"
+    without = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**without, "HOME": "/proc/none"}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "1\n", done.stderr
 
 
 def test_a_cluster_that_has_no_machine_yet_is_asked_for_what_was_said() -> None:
