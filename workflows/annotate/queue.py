@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import insort
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from workflows.annotate.contract import Status
 from workflows.annotate.journal import PastEvent
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_DECISIVE = ("finish", "skip", "accept", "send_back")
 
 
 class HeldError(ValueError):
@@ -29,14 +31,34 @@ class Standing(NamedTuple):
 
 @dataclass(slots=True)
 class Place:
-    """One image of the queue. `owner` finished it last, or was sent it back."""
+    """One image of the queue. `owner` finished it last, or was sent it back; `past` decided so, the oldest first."""
 
+    past: list[PastEvent] = field(default_factory=list)
     status: Status = "open"
     owner: str | None = None
     note: str = ""
     skipped_by: set[str] = field(default_factory=set)
     holder: str | None = None
     held_until: datetime = _LONG_AGO
+
+    def decide(self, event: PastEvent) -> None:
+        """Let an event count at the time when it happened: what a browser kept for hours overrules nothing since."""
+        insort(self.past, event, key=lambda each: each.happened_at)
+        self.status, self.owner, self.note, self.skipped_by = "open", None, "", set()
+        for each in self.past:
+            self._follow(each)
+
+    def _follow(self, event: PastEvent) -> None:
+        match event.action:
+            case "finish":
+                self.status, self.owner, self.note = "done", event.annotator, ""
+                self.skipped_by.discard(event.annotator)
+            case "skip":
+                self.skipped_by.add(event.annotator)
+            case "accept":
+                self.status, self.note = "accepted", ""
+            case "send_back":
+                self.status, self.note = "sent_back", event.note
 
 
 class Queue:
@@ -94,27 +116,24 @@ class Queue:
 
     def standing(self, image_id: str, now: datetime) -> Standing:
         """How far an image is."""
-        place = self._places[image_id]
-        held = self._is_held(place, now)
-        return Standing(place.status, place.holder if held else place.owner, held, place.note)
+        with self._lock:
+            place = self._places[image_id]
+            held = self._is_held(place, now)
+            return Standing(place.status, place.holder if held else place.owner, held, place.note)
 
     def _apply(self, place: Place, event: PastEvent) -> None:
-        match event.action:
-            case "open":
-                moment = min(event.happened_at, datetime.now(UTC))
-                if self._free(place, event.annotator, moment):  # late news takes nothing from who holds it now
-                    self._hold(place, event.annotator, moment)
-            case "finish":
-                place.status, place.owner, place.note = "done", event.annotator, ""
-                place.skipped_by.discard(event.annotator)
-            case "skip":
-                place.skipped_by.add(event.annotator)
-            case "accept":
-                place.status, place.note = "accepted", ""
-            case "send_back":
-                place.status, place.note = "sent_back", event.note
-        if event.action in ("finish", "skip", "accept", "send_back", "leave") and place.holder == event.annotator:
+        if event.action in _DECISIVE:
+            place.decide(event)
+        if event.action not in (*_DECISIVE, "leave"):
+            self._is_at_work(place, event)
+        elif place.holder == event.annotator:
             place.holder = None
+
+    def _is_at_work(self, place: Place, event: PastEvent) -> None:
+        """Whoever does something to an image holds it; late news takes nothing from who holds it now."""
+        moment = min(event.happened_at, datetime.now(UTC))
+        if self._free(place, event.annotator, moment):
+            self._hold(place, event.annotator, moment)
 
     def _hold(self, place: Place, annotator: str, now: datetime) -> None:
         until = now + self._lease

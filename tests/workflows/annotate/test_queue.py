@@ -8,6 +8,8 @@ from workflows.annotate.journal import PastEvent
 from workflows.annotate.queue import HeldError, Queue
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+WORK = [("open", 150), ("save_mask", 100), ("save_mask", 30)]
+"""What was done, and how many seconds ago; a lease is 60."""
 
 
 def queue() -> Queue:
@@ -85,6 +87,40 @@ def test_a_restart_remembers_who_was_at_work() -> None:
     q.replay([past("a", "open", "Ada", at=now), past("b", "open", "Bob", at=now - timedelta(seconds=90))])
     assert q.next("Cleo", now) == "b"
     assert q.next("Ada", now) == "a"
+
+
+def test_a_restart_takes_nothing_from_who_has_been_at_one_image_for_long() -> None:
+    """Pages hold images by heartbeats, which are nowhere on disk; what was saved meanwhile is."""
+    now = datetime.now(UTC)
+    q = queue()
+    q.replay(past("a", action, "Ada", at=now - timedelta(seconds=ago)) for action, ago in WORK)
+    assert q.next("Bob", now) == "b"
+    assert q.next("Ada", now) == "a"
+
+
+def test_who_saves_and_has_no_heart_that_beats_is_not_silent() -> None:
+    now = datetime.now(UTC)
+    q = queue()
+    q.next("Ada", now - timedelta(seconds=59))
+    q.note(past("a", "save_mask", "Ada", at=now))
+    with pytest.raises(HeldError, match="Ada"):
+        q.hold("a", "Bob", now + timedelta(seconds=59))
+
+
+def test_what_a_browser_kept_for_long_overrules_nothing_since() -> None:
+    """As a restart has it, which reads events in the order in which they happened."""
+    story = [
+        past("a", "finish", "Ada", at=NOW),
+        past("a", "finish", "Bob", at=NOW + timedelta(hours=1)),
+        past("a", "send_back", "Rita", "too coarse", at=NOW + timedelta(hours=2)),
+    ]
+    later = NOW + timedelta(hours=3)
+    for order in (story, story[1:] + story[:1]):
+        q = queue()
+        for event in order:
+            q.note(event)
+        assert q.standing("a", later) == ("sent_back", "Bob", False, "too coarse")
+        assert q.next("Bob", later) == "a"
 
 
 def test_leaving_gives_back_and_strangers_give_back_nothing() -> None:
