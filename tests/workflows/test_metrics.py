@@ -137,6 +137,16 @@ def test_the_dashboard_shows_the_first_error_of_a_class() -> None:
     assert not re.search(r"\b(increase|rate)\(", errors)
 
 
+def test_rates_are_over_a_time_that_can_be_longer_than_a_shard_takes() -> None:
+    """512 images that take a second each are told at once: over 5 minutes their worker was busy 1.7 times over."""
+    dashboard = json.loads(DASHBOARD.read_text())
+    (over,) = [each for each in dashboard["templating"]["list"] if each["name"] == "over"]
+    assert over["type"] == "interval"
+    assert over["current"]["value"] in over["query"].split(",")
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert {window for expr in asked for window in re.findall(r"\[(.*?)\]", expr)} == {"$over"}
+
+
 def test_without_ray_metrics_go_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     metrics = RunMetrics("r")
