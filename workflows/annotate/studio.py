@@ -59,12 +59,11 @@ class Studio:
         ElsewhereError, OSError."""
         if not self.journal.save(session, part, save) or not self.journal.is_of_this_task(save):
             return
+        now = datetime.now(UTC)
         for event in save.events:
             if event.image_id:
-                note = str(event.details.get("note", ""))
-                self.queue.note(
-                    PastEvent(event.image_id, event.action, save.annotator, _aware(event.happened_at), note)
-                )
+                note, moment = str(event.details.get("note", "")), min(_aware(event.happened_at), now)
+                self.queue.note(PastEvent(event.image_id, event.action, save.annotator, moment, note))
 
     def item(self, image_id: str) -> contract.QueueItem:
         """An image as the queue shows it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,7 +11,7 @@ pytest.importorskip("playwright", reason="needs playwright, which the extra `dev
 
 from playwright.sync_api import Browser, expect
 
-from tests.workflows.annotate.browser import NEEDS_CHROMIUM, new_page, sit_down
+from tests.workflows.annotate.browser import NEEDS_CHROMIUM, held, new_page, sit_down
 from tests.workflows.annotate.conftest import Running
 from workflows.annotate.assets import Runtime
 from workflows.annotate.commands import AnnotateConfig
@@ -27,6 +28,15 @@ _LOSE_THE_GPU = """async () => {
 _KEEPS_NOTHING = """() => {
   IDBObjectStore.prototype.put = () => { throw new DOMException("the disk is full", "QuotaExceededError"); };
 }"""
+
+
+_COUNT_KEPT = """() => new Promise((resolve) => {
+  const asked = indexedDB.open("sam-engine-annotate", 1);
+  asked.onsuccess = () => {
+    const count = asked.result.transaction("outbox").objectStore("outbox").count();
+    count.onsuccess = () => resolve(count.result);
+  };
+})"""
 
 
 def test_pictures_that_are_away_for_a_while_are_waited_for(
@@ -76,6 +86,59 @@ def test_what_a_full_disk_does_not_take_is_sent_from_memory(
     connection = connect(config.dataset)
     assert connection.execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
     assert ("save_mask",) in connection.execute("SELECT action FROM events").fetchall()
+
+
+@pytest.mark.parametrize("status", [403, 404, 429])
+def test_saves_wait_where_another_program_answers_for_the_server(
+    browser: Browser, running: Start, config: AnnotateConfig, status: int
+) -> None:
+    """A proxy, or what took the port of a server that has ended. Saves that count as refused are never sent again."""
+    ada = sit_down(browser, running(config).address, "Ada")
+    ada.saved()
+    ada.page.route("**/api/**", lambda route: route.fulfill(status=status, body="not here"))
+    ada.press("b")
+    ada.drag((0.2, 0.2), (0.6, 0.6))
+    ada.press("Enter")
+    expect(ada.page.locator("#saved")).to_have_text("server away: 1 saves kept here")
+    ada.page.unroute("**/api/**")
+    ada.saved()
+    assert connect(config.dataset).execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
+
+
+def test_what_is_refused_stays_where_it_was_when_the_disk_has_no_room_to_lay_it_aside(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = sit_down(browser, running(config).address, "Ada")
+    ada.saved()
+    with held(ada.page, "**/api/sessions/**"):
+        ada.press("b")
+        ada.drag((0.2, 0.2), (0.6, 0.6))
+        ada.press("Enter")
+    ada.saved()
+    ada.page.route("**/api/sessions/**", lambda route: route.abort())
+    ada.drag((0.3, 0.3), (0.7, 0.7))
+    ada.press("Enter")
+    expect(ada.page.locator("#saved")).to_contain_text("1 saves kept here")
+    ada.page.evaluate(_KEEPS_NOTHING)
+    ada.page.route("**/api/sessions/**", lambda route: route.fulfill(status=422, json={"detail": "no"}))
+    expect(ada.page.locator("#saved")).to_have_text("the server refused a save: no")
+    assert ada.page.evaluate(_COUNT_KEPT) == 1
+
+
+def test_a_clock_that_is_put_right_dates_nothing_into_another_year(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    """What was done in the future would count after all that others do to the image since."""
+    ada = sit_down(browser, running(config).address, "Ada")
+    ada.saved()
+    ada.page.evaluate("() => { const { now } = Date; Date.now = () => now.call(Date) + 365 * 86_400_000; }")
+    ada.press("b")
+    for shift in (0, 0.2):
+        ada.drag((0.2 + shift, 0.2), (0.4 + shift, 0.6))
+        ada.press("Enter")
+        ada.saved()
+    ((moment,),) = connect(config.dataset).execute("SELECT min(created_at) FROM annotations").fetchall()
+    assert abs(moment.replace(tzinfo=UTC) - datetime.now(UTC)) < timedelta(minutes=10)
 
 
 def test_the_server_decodes_when_the_gpu_is_lost(

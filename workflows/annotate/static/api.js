@@ -37,11 +37,19 @@ async function reason(response) {
   }
 }
 
-const json = async (method, path, body) => (await ask(method, path, body)).json();
+const json = async (method, path, body) => keepTime(await ask(method, path, body)).json();
 const embeddingPath = (image, window) => `images/${image}/embedding${window ? `?window=${window}` : ""}`;
 const bytes = async (path) => (await ask("GET", path)).arrayBuffer();
 
+const JUMP = 60_000; // milliseconds; the header Date has seconds, and some may pass on the way
 let ahead = 0; // milliseconds by which the server's clock is ahead of this browser's
+
+/** Looks at the server's clock again, as this browser's may have been put right meanwhile. Not for what caches keep. */
+function keepTime(response) {
+  const off = Date.parse(response.headers.get("Date")) - Date.now() - ahead;
+  if (Math.abs(off) > JUMP) ahead += off;
+  return response;
+}
 
 export async function project() {
   const answer = await json("GET", "project");
@@ -64,4 +72,4 @@ export const masks = (image) => json("GET", `images/${image}/masks`);
 export const decode = (prompt) => json("POST", "decode", prompt);
 export const graph = (name) => bytes(`model/${name}.onnx`);
 /** A save says itself what it was made for, and any server of the data set takes it. */
-export const save = (session, part, body) => call("PUT", `sessions/${session}/parts/${part}`, body);
+export const save = async (session, part, body) => keepTime(await call("PUT", `sessions/${session}/parts/${part}`, body));

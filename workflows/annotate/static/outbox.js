@@ -6,6 +6,8 @@
 import * as api from "./api.js";
 
 const [OTHER_TOKEN, ELSEWHERE] = [401, 421]; // a server of another data set: the save waits for its own
+/** How the server says that it will never take a save. All else, as of a proxy or another program, passes. */
+const FINAL = [400, 409, 413, 422];
 const MOST = { masks: 1000, characters: 16e6 }; // in one part
 const RETRY = { first: 1000, longest: 15000 };
 
@@ -173,22 +175,22 @@ export class Outbox {
   async #sendKept(key) {
     const save = await done(this.#store("outbox").get(key));
     if (!save) return; // another tab has sent it
-    await this.#send(save);
+    if (!(await this.#send(save))) return;
     await done(this.#store("outbox", "readwrite").delete(key));
   }
 
-  /** Sends a save. One that the server will never take is laid aside, and said. */
+  /** Sends a save. One that the server will never take is laid aside, and said; false where there is no room for it. */
   async #send({ session, part, body }) {
     try {
       await api.save(session, part, body);
     } catch (error) {
-      const { status } = error;
-      const isFinal = error instanceof api.Refusal && status >= 400 && status < 500 && ![OTHER_TOKEN, ELSEWHERE].includes(status);
-      if (!isFinal) throw error;
-      await this.#keep("refused", { session, part, body, reason: error.message }, [this.#task.dataset, session, part]);
+      if (!FINAL.includes(error.status)) throw error;
       this.#change({ refused: error.message });
+      const refused = { session, part, body, reason: error.message };
+      if (!(await this.#keep("refused", refused, [this.#task.dataset, session, part]))) return false;
     }
     this.#change({ waiting: Math.max(0, this.waiting - 1), offline: false });
+    return true;
   }
 
   async #keys() {
