@@ -7,18 +7,30 @@ entries call. When `eights`, `tile_products` or `vector_math` change, which othe
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_REORDERED = {"reassoc", "nsz", "contract", "arcp"}
+_NO_PLACE = (
+    "machine code cannot be kept: neither the folder of this package nor the user's cache can be written, so each "
+    "process compiles for half a minute; name a folder for it by NUMBA_CACHE_DIR"
+)
 
 
-def inner(function: _F) -> _F:
-    """Machine code, for use by other compiled functions of the same file only; that saves half of the compilation."""
-    jit = numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    return cast(_F, jit(function))
+class _Cache(FunctionCache):  # type: ignore[misc, unused-ignore]
+    """A full disk, or a file of another user, costs the time of compiling again, and no image its masks."""
+
+    def load_overload(self, *about: Any) -> Any:
+        with suppress(OSError):
+            return super().load_overload(*about)
+        return None
+
+    def save_overload(self, *about: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(*about)
 
 
 def cached(**options: Any) -> Callable[[_F], _F]:
@@ -28,21 +40,23 @@ def cached(**options: Any) -> Callable[[_F], _F]:
     """
 
     def compiled(function: _F) -> _F:
+        jit = numba.njit(nogil=True, **options)(function)
         try:
-            return cast(_F, numba.njit(nogil=True, cache=True, **options)(function))
+            jit._cache = _Cache(function)
         except RuntimeError:  # what numba raises where it finds no place for a cache
             warnings.warn(_NO_PLACE, stacklevel=1)
-            return cast(_F, numba.njit(nogil=True, **options)(function))
+        return cast(_F, jit)
 
     return compiled
 
 
-_NO_PLACE = (
-    "machine code cannot be kept: neither the folder of this package nor the user's cache can be written, so each "
-    "process compiles for half a minute; name a folder for it by NUMBA_CACHE_DIR"
-)
+def inner(function: _F) -> _F:
+    """Machine code, for use by other compiled functions of the same file only; that saves half of the compilation."""
+    jit = numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return cast(_F, jit(function))
+
 
 entry = cached(error_model="numpy")
 """As Python computes, but for divisions by zero."""
-reordered = cached(error_model="numpy", fastmath=_REORDERED)
+reordered = cached(error_model="numpy", fastmath={"reassoc", "nsz", "contract", "arcp"})
 """Sums in any order; NaN and infinity stay what they are."""

@@ -135,11 +135,12 @@ class ImageWorker:
         return LoadedImage(image.planned, pixels, image.started_at, image.seconds, time.perf_counter() - start)
 
     def segment(self, loaded: LoadedImage) -> ImageResult:
-        """The masks of a loaded image, or its error. Raises MemoryError."""
+        """The masks of a loaded image, or its error. Raises MemoryError, OSError."""
         return next(self.segment_many([loaded]))
 
     def segment_many(self, images: Iterable[LoadedImage]) -> Iterator[ImageResult]:
-        """The masks of loaded images, or their errors, in order; images are taken ahead of results. Raises MemoryError.
+        """The masks of loaded images, or their errors, in order; images are taken ahead of results. Raises MemoryError,
+        OSError.
 
         Ends this process when its GPU can no longer be used: the next one finds out which image is at fault.
         """
@@ -224,9 +225,12 @@ def _unreadable(begun: deque[LoadedImage]) -> Iterator[ImageResult]:
 
 
 def _answered(loaded: LoadedImage, answer: Generation | Exception) -> ImageResult:
-    """The result of an image that the generator answered. Raises MemoryError."""
+    """The result of an image that the generator answered. Raises MemoryError, and OSError, as no image is a file to a
+    generator: what it reads and writes are caches of compilers."""
     if isinstance(answer, Generation):
         return _result(loaded, Status.OK, generation=answer)
+    if isinstance(answer, OSError):
+        raise answer
     if _lacks_memory(answer):
         raise MemoryError(str(answer)) from answer
     if _lost_the_device(answer):

@@ -1,17 +1,67 @@
-"""Machine code where its cache can be kept, and where it cannot."""
+"""Compiled functions answer whatever the disk says on which their machine code would be kept."""
 
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 import pytest
-from numba.core.dispatcher import Dispatcher
+from numba.core.caching import IndexDataCacheFile
 
+MODULE = """
 from sam_core.machine_code import cached
 
+@cached()
+def twice(x):
+    return 2 * x
+"""
 
-def test_without_a_place_for_a_cache_it_is_made_anew_and_said() -> None:
-    written: dict[str, Any] = {}
-    exec(compile("def double(x):\n    return 2 * x\n", "/nowhere/double.py", "exec"), written)  # no folder to write to
+
+def loaded(folder: Path) -> Callable[[int], int]:
+    """The function of a new copy of the module."""
+    (folder / "module.py").write_text(MODULE)
+    spec = spec_from_file_location("module", folder / "module.py")
+    assert spec
+    assert spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    twice: Callable[[int], int] = module.twice
+    return twice
+
+
+def kept(folder: Path) -> list[str]:
+    return [path.suffix for path in sorted(folder.glob("__pycache__/*.nb?"))]
+
+
+def test_machine_code_is_kept_beside_the_module_and_found_again(tmp_path: Path) -> None:
+    assert loaded(tmp_path)(4) == 8
+    assert kept(tmp_path) == [".nbc", ".nbi"]
+    again: Any = loaded(tmp_path)
+    assert again(4) == 8
+    assert sum(again.stats.cache_hits.values()) == 1
+
+
+def test_where_nothing_may_be_written_it_is_compiled_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that runs under another user than it was built by: nothing could even be imported."""
+    (tmp_path / "__pycache__").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
     with pytest.warns(UserWarning, match="name a folder for it by NUMBA_CACHE_DIR"):
-        double = cached()(written["double"])
-    assert isinstance(double, Dispatcher)
-    assert double(21) == 42
+        twice = loaded(tmp_path)
+    assert twice(4) == 8
+
+
+@pytest.mark.parametrize("method", ["save", "load"])
+def test_a_full_disk_or_a_file_of_somebody_else_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(IndexDataCacheFile, method, fail)
+    assert loaded(tmp_path)(4) == 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import multiprocessing
 import os
 import signal
@@ -23,7 +24,7 @@ from tests.schemas import rows
 from workflows.image_worker import ShardJob
 from workflows.images import MAX_PIXELS
 
-FINE, FAILS, KILLS, HANGS, WRONG, CRAMPED, LOSES_GPU = 10, 20, 30, 40, 50, 60, 70
+FINE, FAILS, KILLS, HANGS, WRONG, CRAMPED, LOSES_GPU, FULL = 10, 20, 30, 40, 50, 60, 70, 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class FakeGenerator:
                 raise MemoryError
             case 70:
                 raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+            case 80:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/home/ada/.triton/cache/x")
         return half_mask(image.shape[:2], score=self.score)
 
 

@@ -347,6 +347,16 @@ def test_a_failing_machine_gives_the_shard_back(
     assert worker.work(task).errors == 0
 
 
+def test_a_full_disk_of_a_compiler_is_not_the_image_s_fault(tmp_path: Path, store: LocalStore) -> None:
+    """Kernels are compiled at the first image; a home folder without room made error rows of all of them, for good."""
+    (task,) = plan(store, [planned(fakes.save_flat(tmp_path / "a.png", fakes.FULL))], shard_size=1)
+    for _ in range(2):  # neither together nor apart
+        told = ShardWorker(fakes.shard_job(store.root))(asdict(task))
+        assert told == {"failure": "/home/ada/.triton/cache/x: No space left on device"}
+        assert not list(store.list("outcomes"))
+        store.put(in_flight_key("run", 0), b"{}")
+
+
 def fails_with(number: int) -> Callable[..., bytes]:
     def fail(*_: object) -> bytes:
         raise OSError(number, os.strerror(number))
