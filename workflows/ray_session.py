@@ -8,10 +8,12 @@ import secrets
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
+from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any
 
@@ -29,6 +31,7 @@ OBJECT_STORE_BYTES = 256 << 20  # shards travel as row ranges: nothing large pas
 CORES_PER_WORKER = 2
 CHUNKS_AHEAD = 32
 ANSWER_SECONDS = 20.0
+LEAST_ROOM = 1 << 20
 
 
 def start_ray() -> None:
@@ -175,6 +178,7 @@ def _require_answer(address: str) -> None:
 
 
 def _start_here(quiet: dict[str, Any]) -> None:
+    folder = _folder_of_ray()
     _keep_native_log_off_the_terminal()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111  # pathlib raises for a user without a home
@@ -183,7 +187,24 @@ def _start_here(quiet: dict[str, Any]) -> None:
         ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
     except Exception as error:  # Ray raises a bare Exception when its processes do not come up in time
         reason = str(error).partition(". ")[0]
-        raise OSError(f"Ray did not start on this machine ({reason}); the same command tries again") from error
+        where = f"its files lie in {folder}; TMPDIR names another folder, whose name has to be short"
+        raise OSError(
+            f"Ray did not start on this machine ({reason}); the same command tries again ({where})"
+        ) from error
+
+
+def _folder_of_ray() -> str:
+    """Where Ray keeps its files. Raises OSError when nothing can be written there: Ray would wait for itself, and not
+    say why it does."""
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(LEAST_ROOM))
+    except OSError as error:
+        why = f"{os.strerror(error.errno or 0)} (Ray's files lie there; TMPDIR names another folder)"
+        raise OSError(error.errno, why, folder) from error
+    return folder
 
 
 def _keep_native_log_off_the_terminal() -> None:

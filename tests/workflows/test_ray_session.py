@@ -191,3 +191,17 @@ def test_a_cluster_that_has_no_machine_yet_is_asked_for_what_was_said() -> None:
     assert done.returncode == 0, done.stderr
     pools = json.loads(done.stdout.splitlines()[-1])
     assert pools == [[1, 2, 1], [16, 2, 1], [16, 8, 1], [1, 2, 0], [4, 1, 0]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is where nobody may make a folder")
+def test_a_temporary_folder_that_ray_cannot_use_is_named_at_once(tmp_path: Path) -> None:
+    """Ray waits half a minute for files that it could not write, and then names one of them."""
+    program = "from workflows.ray_session import start_ray; start_ray()"
+    limits = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
+    for place, limit, why in (("/proc/none", "", "No such file or directory"), (tmp_path, limits, "File too large")):
+        home = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"TMPDIR": str(place)}
+        ran = subprocess.run(
+            [sys.executable, "-c", limit + program], env=home, capture_output=True, text=True, timeout=300, check=False
+        )
+        line = f"{why} (Ray's files lie there; TMPDIR names another folder): '{place}'"
+        assert ran.stderr.splitlines()[-1].endswith(line)
