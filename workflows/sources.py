@@ -95,13 +95,30 @@ def _pictures(root: str, entries: Iterable[Entry]) -> Iterator[ImageRef]:
 
 
 def _local_glob(pattern: str) -> Iterator[ImageRef]:
-    """Every file that a pattern matches (`**` enters folders), or the one file of that name."""
+    """Every file that a pattern matches, or the one file of that name."""
     literal = Path(pattern).is_file()
-    for match in [pattern] if literal else sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - absolute too
+    for match in [pattern] if literal else sorted(_matches(pattern)):
         path = Path(match).absolute()
         if path.is_file():
             uri = address_of(str(path.parent), path.name)
             yield ImageRef(uri, stamp_of(uri))
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """What a pattern matches: `**` enters folders, but no links, which could circle; nothing hidden unless it asks."""
+    fixed, wild = _split(pattern)
+    parts = [part if part == "**" else part.replace("**", "*") for part in wild.split("/")]
+    folder = Path(f"{fixed}/" if pattern.startswith("/") else fixed)
+    for path in folder.glob("/".join([*parts, "*"] if parts[-1] == "**" else parts)):
+        if "/." in f"/{wild}" or not is_hidden(path.relative_to(folder).as_posix()):
+            yield str(path)
+
+
+def _split(pattern: str) -> tuple[str, str]:
+    """The folders before the first sign of a pattern, and the rest."""
+    before = pattern[: min(pattern.index(sign) for sign in "*?[" if sign in pattern)]
+    fixed = before.rpartition("/")[0]
+    return fixed, pattern[len(fixed) :].lstrip("/")
 
 
 def _s3(source: str) -> Iterator[ImageRef]:
@@ -118,8 +135,7 @@ def _s3(source: str) -> Iterator[ImageRef]:
 
 def _s3_glob(pattern: str) -> Iterator[ImageRef]:
     """Every object whose whole address matches the pattern; here `*` also matches `/`, but nothing hidden."""
-    fixed = pattern[: min(pattern.index(sign) for sign in "*?[" if sign in pattern)].rpartition("/")[0]
-    store = open_store(fixed)
+    store = open_store(_split(pattern)[0])
     for entry in store.list():
         uri = address_of(store.root, entry.key)
         if fnmatch.fnmatchcase(uri, pattern) and ("/." in pattern or not is_hidden(entry.key)):

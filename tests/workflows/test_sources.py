@@ -104,6 +104,23 @@ def test_globs(photos: Path) -> None:
     assert names(listed(photos / "photo-002.png")) == ["photo-002.png"]
 
 
+def test_a_glob_enters_no_links_that_could_circle(tmp_path: Path) -> None:
+    for name in ("a/b.png", "a/.hidden.png", "a/.kept/c.png", "a/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b".")
+    (tmp_path / "a/up").symlink_to("..")
+    assert names(listed(tmp_path / "**" / "*.png")) == ["b.png"] == names(listed(tmp_path / "a" / "**.png"))
+    assert names(listed(tmp_path / "**")) == ["b.png", "notes.txt"]
+    assert names(listed(tmp_path / "*" / "up" / "a" / "*.png")) == ["b.png"]
+    assert names(listed(tmp_path / "*" / ".kept" / "*.png")) == ["c.png"] == names(listed(tmp_path / "a/.kept/?.png"))
+
+
+def test_globs_from_here_and_from_above(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos)
+    for pattern in ("*.png", "./*.png", "../photos/*.png", "../*/*.png", f"/{photos.relative_to('/')}/*.png"):
+        assert names(listed(pattern)) == names(listed(photos))
+
+
 def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
     (tmp_path / "a[1].png").write_bytes(b".")
     assert names(listed(tmp_path / "a[1].png")) == ["a[1].png"]
