@@ -44,8 +44,8 @@ def from_json(text: str | bytes, *, where: str) -> dict[int, Caption]:
         where: name of the file, for messages.
 
     Raises:
-        ValueError: one line that says which entry is at fault: no JSON, an empty caption, two annotations of one id of
-            which one is captioned.
+        ValueError: one line that says which entry is at fault: no JSON, an empty caption, half of a character, two
+            annotations of one id of which one is captioned.
     """
     found: dict[int, Caption | None] = {}
     for entry in parse_object(text, where).children("annotations"):
@@ -64,6 +64,7 @@ def _caption(entry: JsonObject) -> Caption | None:
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError(f"{entry.where}: {name} is empty; leave it out where nothing names the mask")
     split = entry.text("split") if entry.has("split") else None
-    if any("\ud800" <= character <= "\udfff" for text in texts for character in str(text)):
-        raise ValueError(f"{entry.where}: {name} has half of a character in it, which is no text")
+    for field, value in ((name, "".join(map(str, texts))), ("split", split or "")):
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise ValueError(f"{entry.where}: {field} has half of a character in it, which is no text")
     return Caption(tuple(str(text).strip() for text in texts), split)

@@ -1,7 +1,7 @@
 """Typed fields out of JSON that others wrote; what is missing or of the wrong kind is said with its place."""
 
 import json
-import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn, TypeGuard
@@ -105,5 +105,5 @@ def as_object(value: object, where: str) -> JsonObject:
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether a JSON value is a finite number; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a JSON value is a number that a float can hold; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

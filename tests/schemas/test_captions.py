@@ -36,6 +36,7 @@ def test_phrase_means_caption_and_spaces_around_it_nothing() -> None:
         ([{"id": 1, "caption": []}], "caption is empty"),
         ([{"id": 1, "caption": ["a", 3]}], "caption is empty"),
         ([{"id": 1, "caption": ["red", "a \ud83d star"]}], r"annotations\[0\]: caption has half of a character"),
+        ([{"id": 1, "caption": "a", "split": "x\ud83d"}], r"annotations\[0\]: split has half of a character"),
         ([{"id": 1, "phrase": 3}], "phrase is 3; it must be a text"),
         ([{"id": 1, "caption": "a", "split": 2}], "split is 2; it must be a text"),
         ([{"id": 1, "caption": "a"}, {"id": 1, "caption": "b"}], r"annotations\[1\]: another annotation has the id 1"),

@@ -149,7 +149,8 @@ def test_refusals(change: dict[str, object], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "segmentation", [[5], [["a"]], [[1, None]], "text", {"size": [1, 1]}, {"size": [1, 1], "counts": [1.5]}]
+    "segmentation",
+    [[5], [["a"]], [[1, None]], [[10**400] * 6], "text", {"size": [1, 1]}, {"size": [1, 1], "counts": [1.5]}],
 )
 def test_segmentations_of_no_known_kind(segmentation: object) -> None:
     document = json.loads(TEXT)
