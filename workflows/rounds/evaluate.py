@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -16,7 +16,7 @@ from sam_core.masks import rle
 from sam_core.masks.batch import Generation
 from sam_core.metrics.recall import Overlaps, average_recall
 from sam_core.predict import look_at
-from sam_core.recipes import recipe, recommended_recipe
+from sam_core.recipes import Recipe, recipe, recommended_recipe
 from schemas.tables import Status
 from workflows.convert import ImageResult
 from workflows.evaluate.proposals import proposal_overlaps
@@ -57,9 +57,7 @@ def require_measurable(truth: Truth, settings: EvaluationSettings) -> None:
 
 def find_masks(model: Model, truth: Truth, settings: EvaluationSettings) -> list[HeldOutMasks]:
     """The masks of the first held-out images, by the recipe that suits the model."""
-    sam = model.load().sam
-    chosen = replace(recipe(recommended_recipe(model.name)), points_per_side=settings.points_per_side)
-    generator = MaskGenerator(sam, chosen)
+    generator = MaskGenerator(model.load().sam, _recipe(model, settings))
     found = []
     for image in truth.first(settings.recall_images):
         generation = generator.generate(image.image)
@@ -112,10 +110,14 @@ def write_held_out(
         model_name=model.name,
         model_sha256=model.sha256,
         recipe_name=name,
-        recipe={"recipe": name, "points_per_side": settings.points_per_side},
-        kernels=name,
+        recipe={"recipe": name, **asdict(_recipe(model, settings))},  # its name tells it from a run of generate
+        kernels="fast",
     )
     return write_run(store, run, results).run_id
+
+
+def _recipe(model: Model, settings: EvaluationSettings) -> Recipe:
+    return replace(recipe(recommended_recipe(model.name)), points_per_side=settings.points_per_side)
 
 
 def _some(image: TrueImage, count: int, seed: int) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -17,6 +18,7 @@ from PIL import Image
 from sam_core.model.checkpoint import CheckpointError, save_model
 from sam_core.model.sam import Sam
 from sam_core.presets import stage_three, vit_n, vit_test
+from sam_core.recipes import Recipe
 from sam_core.training.presets import train_preset
 from schemas.catalog import connect
 from schemas.layout import annotations_key, events_key, snapshot_key
@@ -74,6 +76,10 @@ def test_unattended_to_the_end(config: EngineConfig, opened: Opened) -> None:
     assert connection.sql("SELECT name FROM runs ORDER BY 1").fetchall() == [
         *(("held-out-round-1",), ("held-out-round-2",), ("prefill-round-2",))
     ]
+    kernels, made_by = connection.sql("SELECT kernels, recipe FROM runs WHERE name = 'held-out-round-1'").fetchall()[0]
+    grid = config.evaluation.points_per_side
+    resolved = json.loads(Recipe(points_per_side=grid).to_json())
+    assert (kernels, json.loads(made_by)) == ("fast", {"recipe": "reference"} | resolved)
     assert connection.execute("SELECT count(*) FROM problems").fetchall() == [(0,)]
     reviewed = connection.execute("SELECT count(*) FROM events WHERE action IN ('keep', 'delete_mask')").fetchall()
     assert reviewed == connection.execute("SELECT count(*) FROM masks WHERE stage = 'semi_automatic'").fetchall()
