@@ -132,7 +132,7 @@ def _add_round(data_set: DataSet) -> None:
         parent="vit_test-abababababab",
         round=1,
         training={"steps": 10},
-        metrics={"miou": 0.62},
+        metrics={"train_last_iou": 0.62},
     )
     record = RoundRecord(
         number=1,
@@ -144,7 +144,7 @@ def _add_round(data_set: DataSet) -> None:
         model_after=model.model_id,
         promoted=True,
         reason="better",
-        metrics={"miou_before": 0.6, "miou_after": 0.62},
+        metrics={"base_miou": 0.6, "held_out_miou": 0.62},
         details={},
     )
     data_set.store.put(layout.model_card_key(model.model_id), to_json(model).encode())

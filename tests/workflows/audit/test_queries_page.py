@@ -65,6 +65,7 @@ def test_answers_agree_with_one_another(answers: dict[int, Rows], audited: Audit
             "changed": int(((audited.ious > 0) & (audited.ious < 1)).sum()),
         }
     ]
+    assert [(row["base_miou"], row["held_out_miou"]) for row in answers[20]] == [(0.6, 0.62)]
 
 
 def test_a_mask_that_was_saved_twice_counts_as_it_was_left(
