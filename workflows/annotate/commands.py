@@ -62,7 +62,7 @@ class AnnotateConfig:
     port: int = 8470
     """Port to listen on; 0 takes a free one."""
     clip: str | None = None
-    """Folder of the CLIP that the model was trained with: `/api/decode` takes text, too."""
+    """Folder of the CLIP that the model was trained with: masks may be asked for by text, too."""
     token: str | None = None
     """The token to ask for; a random one if none is given and one is needed."""
     reminder_seconds: float = 30.0

@@ -69,7 +69,7 @@ class Edges:
             for name, part in by_set(rows).items()
             for label, value in self._figures(part).items()
         ]
-        people = Figure(f"{HUMANS}, BSDS500 test", "F", HUMAN_F, "fraction", origin=PAPER)
+        people = Figure(f"{HUMANS}, BSDS500 test (Arbelaez et al. 2011)", "F", HUMAN_F, "fraction", origin=PAPER)
         return [*measured, *([people] if self.config.humans else published(EDGES, unit="fraction"))]
 
     def _figures(self, rows: pa.Table) -> dict[str, float]:

@@ -20,10 +20,10 @@ REASON_NAMES = {
     "iou": "predicted IoU too low",
     "stability": "not stable enough",
     "box_at_crop_edge": "cut by the edge of its crop",
-    "area": "nearly the whole image",
+    "area": "empty, or nearly the whole image",
     "nms_in_crop": "duplicate in the same crop",
     "nms_across_crops": "duplicate in another crop",
-    "small_region": "nothing but small regions",
+    "small_region": "small regions only, or the same as another without them",
 }
 STEP_NAMES = {
     "read": "read file",

@@ -71,7 +71,7 @@ class Curve:
 
 CURVES = (
     Curve("held_out_miou", "One-click mIoU", "Each round's new model on held-out images.", "%", 100),
-    Curve("clicks_to_090", "Clicks to IoU 0.9", "The same models and images; nine where it is never reached."),
+    Curve("clicks_to_090", "Clicks to IoU 0.9", "The same models and images; the most where it is never reached."),
     Curve("masks_per_image", "Masks per image", "That stand on the images of the round, prefilled ones included."),
     Curve("seconds_per_mask", "Seconds per mask", "Working time on masks that were drawn by hand.", "s"),
     Curve("average_recall", "Average recall", "Of all masks that the model finds on a few held-out images.", "%", 100),

@@ -56,7 +56,8 @@ def read_training(store: Store) -> Training | None:
 
 def curves(runs: Sequence[TrainingRun]) -> list[Figure]:
     """Loss, and IoU where masks were trained on, over the steps of each run."""
-    figures = [_curve("Loss", "In percent of the loss of the run's first steps.", "loss", runs, _relative_loss)]
+    note = "Weighted as in the paper, in percent of the run's first steps."
+    figures = [_curve("Loss", note, "loss", runs, _relative_loss)]
     if any("last_iou" in run.rows[0].values for run in runs):
         note = "Mean IoU of the chosen mask with the training masks, after the last round of prompts."
         figures.append(_curve("mIoU in training", note, "mIoU", runs, _last_iou))

@@ -256,7 +256,10 @@ def test_a_run_that_found_nothing(empty_set: DataSet, tmp_path: Path) -> None:
 def test_a_run_just_begun(empty_set: DataSet, tmp_path: Path) -> None:
     empty_set.store.put(run_key(run_record().run_id), to_json(run_record()).encode())
 
-    assert run_record().run_id in report(empty_set.root, tmp_path).by_id("runs").text
+    runs = report(empty_set.root, tmp_path).by_id("runs").text
+
+    assert run_record().run_id in runs
+    assert "that finished images" not in runs
 
 
 def test_a_damaged_data_set_says_so(empty_set: DataSet, tmp_path: Path) -> None:
