@@ -15,8 +15,6 @@ class SceneConfig:
     Attributes:
         size: side of the square image, px.
         kind_weights: relative frequency of each of `SCENE_KINDS`.
-        max_objects: most objects that one scene draws (stuff regions not counted).
-        min_area: objects and parts with fewer visible pixels get no label. None: (size / 64)^2 px.
         camouflage: probability that an object wears the material of what lies behind it.
         grey: probability of a greyscale picture (microscopy: at least a half).
         cutouts: probability that an object is one cut out of a picture, where `render_scene` is given any.
@@ -28,8 +26,6 @@ class SceneConfig:
 
     size: int = 256
     kind_weights: tuple[float, ...] = field(default=_DEFAULT_WEIGHTS)
-    max_objects: int = 120
-    min_area: int | None = None
     camouflage: float = 0.08
     grey: float = 0.12
     cutouts: float = 0.8
@@ -43,10 +39,6 @@ class SceneConfig:
                 f"SceneConfig.kind_weights needs {len(SCENE_KINDS)} weights >= 0, not all zero, one for each of "
                 f"{', '.join(SCENE_KINDS)}; got {self.kind_weights}"
             )
-        if self.max_objects < 1:
-            raise ValueError(f"SceneConfig.max_objects is {self.max_objects}; choose at least 1")
-        if self.min_area is not None and self.min_area < 1:
-            raise ValueError(f"SceneConfig.min_area is {self.min_area} px; choose at least 1, or None")
         for name in ("camouflage", "grey", "cutouts"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"SceneConfig.{name} is {getattr(self, name)}; a probability lies in 0..1")
@@ -54,4 +46,4 @@ class SceneConfig:
     @property
     def smallest_label(self) -> int:
         """Least visible area of a labelled object or part, px."""
-        return max(1, (self.size // 64) ** 2) if self.min_area is None else self.min_area
+        return (self.size // 64) ** 2

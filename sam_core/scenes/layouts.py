@@ -29,7 +29,7 @@ def _some_of(rng: Rng, families: tuple[Family, ...], count: int) -> tuple[Family
 def _standing(rng: Rng, stage: Stage, ground: Material, far: float, families: tuple[Family, ...]) -> None:
     """Objects on a ground plane: the lower their feet, the nearer and larger; drawn far to near, some in company."""
     size = stage.canvas.size
-    count = int(np.clip(rng.geometric(0.12) + 1, 2, min(24, stage.config.max_objects)))
+    count = int(np.clip(rng.geometric(0.12) + 1, 2, 24))
     tallest = rng.uniform(0.2, 0.65) * size
     favourites = _some_of(rng, families, 3)
     feet = far + (size * 1.15 - far) * rng.random(count) ** 1.2
@@ -94,7 +94,7 @@ def portrait(rng: Rng, stage: Stage) -> None:
 def pile(rng: Rng, stage: Stage) -> None:
     """Things heaped over the whole frame, large below, small on top."""
     backdrop = backdrops.wall(rng, stage)
-    count = min(int(rng.integers(10, 28)), stage.config.max_objects)
+    count = int(rng.integers(10, 28))
     scales = sorted((stage.heavy_scale(rng, smallest=0.05, largest=0.4) for _ in range(count)), reverse=True)
     families = _some_of(rng, ALL, 4)
     for scale in scales:
@@ -121,7 +121,7 @@ def _arranged(rng: Rng, stage: Stage, radius: float) -> Float64:
     """Places [n, 2] px of a cluster's members of that half extent (px), back to front."""
     size = stage.canvas.size
     pitch = radius * rng.uniform(1.3, 2.8)
-    limit = min(40, stage.config.max_objects)
+    limit = 40
     if rng.random() < 0.45:
         steps = np.arange(-size, size, pitch)
         grid = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
@@ -147,7 +147,7 @@ def abstract(rng: Rng, stage: Stage) -> None:
     """Simple and compound shapes of all sizes and any order on any backdrop."""
     backdrop = backdrops.anything(rng, stage)
     _maybe_blur(rng, stage)
-    for _ in range(int(np.clip(rng.geometric(0.08), 4, min(30, stage.config.max_objects)))):
+    for _ in range(int(np.clip(rng.geometric(0.08), 4, 30))):
         thing = stage.thing(rng, ABSTRACT)
         scale = stage.heavy_scale(rng, smallest=0.04)
         stage.put(rng, thing, stage.anywhere(rng), scale, angle=rng.uniform(0, 6.3), backdrop=backdrop)

@@ -12,6 +12,7 @@ from sam_core.scenes.stage import Stage
 Rng = np.random.Generator
 _EOSIN, _HAEMATOXYLIN = np.array([0.88, 0.72, 0.82]), np.array([0.42, 0.28, 0.55])
 _DAPI = np.array([0.3, 0.5, 1.0])
+_MOST_CELLS = 120
 
 
 def microscopy(rng: Rng, stage: Stage) -> None:
@@ -77,7 +78,7 @@ def _cells(rng: Rng, stage: Stage, surfaces: list[Material], *, spread: float, r
     size = stage.canvas.size
     radius = size * float(np.exp(rng.uniform(np.log(0.012), np.log(0.11))))
     room = 0.6 * (size / (2 * radius)) ** 2
-    count = int(np.clip(room * rng.uniform(0.1, 1.2), 2, stage.config.max_objects))
+    count = int(np.clip(room * rng.uniform(0.1, 1.2), 2, _MOST_CELLS))
     focus = rng.uniform(0.2, 1.2) * size / 256
     places = _places(rng, size, radius, count, clump=rng.random())
     outlines = shapes.blobs(rng, len(places), rng.uniform(0.03, 0.25), points=28)
