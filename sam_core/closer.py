@@ -68,7 +68,10 @@ def look_closer(sam: Sam, look: Look, mirrored: Look, size: tuple[int, int], pro
 
 
 def windows_of(size: tuple[int, int], prompts: Prompts) -> list[Box]:
-    """Where to look for the object of one prompt; for clicks level by level, while all of them lie in the window."""
+    """Where to look for the object of one prompt; for clicks level by level, while all of them lie in the window.
+
+    Raises ValueError when it is not one prompt, has no place, as text alone, or one that is no number.
+    """
     if {len(part) for part in (prompts.points, prompts.boxes) if part is not None} != {1}:
         raise ValueError("a closer look takes one prompt that has a place: clicks, a box or both")
     require_places(prompts)

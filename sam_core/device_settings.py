@@ -105,7 +105,7 @@ class BatchSizes:
 
 
 def batch_sizes(config: SamConfig, settings: DeviceSettings, *, parameters: int) -> BatchSizes:
-    """The largest batches within the memory of the settings.
+    """The largest batches within the memory of the settings. Raises ValueError for what is no plain ViT.
 
     What the weights leave, at most 4 bytes for each of `parameters`, is halved: one part for crops that are being
     encoded, one for prompts that are being decoded; the allocator keeps the memory of both.

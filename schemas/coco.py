@@ -41,7 +41,7 @@ Segmentation = tuple[Polygon, ...] | CompressedRle | PlainRle
 
 
 class NoAreaError(ValueError):
-    """Polygons that enclose nothing, as some annotations of COCO are."""
+    """Polygons of which none has three corners, as in some annotations of COCO."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +164,9 @@ def rle_of(segmentation: Segmentation, *, height: int, width: int) -> bytes:
     Polygons are drawn by pycocotools, so that masks equal those of COCO's own tools.
 
     Raises:
-        NoAreaError: polygons enclose nothing.
-        ValueError: an RLE is of another size, malformed or does not cover its image, or polygons lie far outside.
+        NoAreaError: no polygon has three corners.
+        ValueError: an RLE is of another size, malformed or does not cover its image, polygons lie far outside, or the
+            image has no pixels or 2^32 and more.
     """
     if not 0 < height * width < _MOST_PIXELS:
         raise ValueError(f"an image of {width}x{height} px has no RLE: pycocotools counts in 32 bits")

@@ -63,7 +63,7 @@ def model_id(name: str, sha256: str) -> str:
 
 
 def mask_id(run_id: str, image_id: str, index: int) -> str:
-    """Identifier of the `index`-th mask (from 0) that a run kept on an image.
+    """Identifier of the `index`-th mask (from 0) that a run kept on an image. Raises ValueError for one below 0.
 
     Readable rather than hashed: it names its run and image, sorts by both, and shares its prefix with its
     neighbours, so that Parquet stores about two bytes of it where a hash would cost sixteen.

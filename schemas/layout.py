@@ -70,7 +70,7 @@ def checked_name(name: str, what: str) -> str:
     """`name`, when it is safe as one path component everywhere.
 
     Raises:
-        ValueError: it is empty, too long (128), starts with a dot or dash, or holds anything but ASCII
+        ValueError: it is empty, too long (128), starts with other than a letter or digit, or holds anything but ASCII
             letters, digits, dot, dash and underscore.
     """
     if not _NAME.fullmatch(name):

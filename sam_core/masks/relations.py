@@ -54,7 +54,7 @@ def relate(
         rles: COCO compressed counts, best mask first.
         areas: int64 [N], px, all above 0.
         size: (height, width) of the image, px.
-        containment, duplicate_iou: fractions in 0.5..1; below, two masks could each lie in the other.
+        containment, duplicate_iou: fractions above 0.5, at most 1; else two masks could each lie in the other.
 
     Raises:
         ValueError: a fraction is outside of its range, or lengths differ.

@@ -1,6 +1,6 @@
 """Models on disk: our own safetensors files, and the released `.pth` files by their official names.
 
-The only file access of this package. Nothing is ever unpickled beyond tensors, and no file that is wrong ends in a
+Nothing is ever unpickled beyond tensors, and no file that is wrong ends in a
 traceback: every refusal is a CheckpointError of one line.
 """
 
@@ -64,8 +64,8 @@ class Checkpoint:
 def load_model(name_or_path: str | Path, *, device: torch.device | str = "cpu") -> LoadedModel:
     """The model in a file, or the one known by a name, in float32 and evaluation mode.
 
-    Names are looked up in the folder that the environment variable SAM_ENGINE_CHECKPOINTS names (official file names
-    for ViT-B, L and H, else `NAME.safetensors`), then among the weights inside this package. Raises CheckpointError.
+    Names are looked up in the folder that the environment variable SAM_ENGINE_CHECKPOINTS names (`RELEASED_FILES` by
+    their official names, else `NAME.safetensors`), then among the weights inside this package. Raises CheckpointError.
     """
     path = find_checkpoint(name_or_path)
     checkpoint = read_checkpoint(path)

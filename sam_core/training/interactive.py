@@ -26,7 +26,10 @@ from sam_core.training.targets import TrainBatch, Truth, normalised, truth_of
 
 @dataclass(frozen=True, slots=True)
 class StepLosses:
-    """Means over the rounds of a step, and the real IoU of the chosen mask after the first and the last round."""
+    """Means over the rounds of a step, and the real IoU of the chosen mask after the first and the last round.
+
+    best_first_iou: of the best output of the first round, whichever was chosen.
+    """
 
     focal: float
     dice: float

@@ -45,7 +45,7 @@ class RoundLoss:
     """Losses of one round, each averaged over masks; scalars, float32.
 
     `total` carries the gradient. `best` [N] int64 is the output back-propagated per mask, `chosen` [N] int64 the one
-    with the highest predicted IoU: the mask that goes on to the next round.
+    with the highest predicted IoU: the mask that goes on to the next round. `real_iou` [N, M] float32, of all outputs.
     """
 
     total: Tensor

@@ -118,7 +118,9 @@ class GateSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class SimulationSettings:
-    """Simulated annotators. truth: a source of images with masks, as for training. seconds_per_image: working time."""
+    """Simulated annotators. truth: a source of images with masks, as for training. seconds_per_image: working time.
+    costs: seconds of each of their acts. habits: when they are content. keep_iou: least IoU with a true mask at which
+    they keep a proposed one."""
 
     truth: str
     seconds_per_image: Annotated[float, Field(gt=0)] = 180.0

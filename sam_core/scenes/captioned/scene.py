@@ -42,7 +42,7 @@ class CaptionedScene:
 def render_captioned(
     rng: Rng, looks: Sequence[Look], *, size: int = 128, most: int = 5, first: Look | None = None
 ) -> CaptionedScene:
-    """A scene of 3 to `most` things, with one more where a thing lies on another.
+    """A scene of 3 to `most` things, fewer where there is no room, with one more where a thing lies on another.
 
     Args:
         rng: advanced by the call; the same state gives the same scene, bit for bit.
@@ -107,7 +107,7 @@ def _apart(x: float, y: float, extent: float, other: Thing) -> bool:
 
 
 def _on(rng: Rng, host: Thing, place: int, looks: Sequence[Look]) -> Thing:
-    """A small thing of another colour in the middle of a large one."""
+    """A small thing of another colour and shape in the middle of a large one."""
     others = [look for look in looks if look.colour != host.look.colour and look.shape != host.look.shape]
     look = others[int(rng.integers(len(others)))]
     lower = 0.2 if host.look.shape == "triangle" else -0.05

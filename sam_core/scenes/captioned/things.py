@@ -70,7 +70,7 @@ def side_of(thing: Thing, other: Thing) -> Side:
 
 
 def beside(thing: Thing, other: Thing) -> bool:
-    """Whether two things are neighbours, neither lying on the other."""
+    """Whether two things are near each other, as one that lies on the other is, too."""
     reach = _NEAR * (thing.extent + other.extent)
     return (thing.x - other.x) ** 2 + (thing.y - other.y) ** 2 < reach**2
 
