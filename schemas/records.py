@@ -142,8 +142,7 @@ def from_json(kind: type[Record], text: str | bytes, *, where: str) -> Record:
     """
     document = _document(text, where)
     hints = typing.get_type_hints(kind)
-    optional = {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
-    if missing := sorted(hints.keys() - document.keys() - optional):
+    if missing := sorted(hints.keys() - document.keys()):
         raise ValueError(f"{where} lacks {', '.join(missing)}")
     if unknown := sorted(document.keys() - hints.keys()):
         raise ValueError(f"{where} has unknown fields: {', '.join(unknown)}")
@@ -180,8 +179,6 @@ def _value(value: object, hint: object, where: str) -> object:
     kinds = _kinds(hint)
     if datetime in kinds and isinstance(value, str):
         return _time(value, where)
-    if float in kinds and type(value) is int:
-        return float(value)
     if type(value) not in kinds:
         wanted = " or ".join(sorted(kind.__name__ for kind in kinds))
         raise ValueError(f"{where} is {value!r}; it must be {wanted}")

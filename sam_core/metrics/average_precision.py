@@ -69,9 +69,9 @@ class AveragePrecision:
     large: float
 
 
-def match_detections(found: Detections, size: str, *, limit: int = MOST_DETECTIONS) -> Matches:
-    """The `limit` best detections of one image and category against its truth; `size` is a name of SIZES."""
-    order = np.argsort(-found.scores, kind="stable")[:limit]
+def match_detections(found: Detections, size: str) -> Matches:
+    """The MOST_DETECTIONS best detections of one image and category against its truth; `size` is a name of SIZES."""
+    order = np.argsort(-found.scores, kind="stable")[:MOST_DETECTIONS]
     ignored_truth = found.crowd | ~of_size(found.true_areas, size)
     truth = np.argsort(ignored_truth, kind="stable")  # ordinary ones first
     taken = _match(found.iou[np.ix_(order, truth)], ignored_truth[truth], found.crowd[truth])
@@ -119,9 +119,8 @@ def _precision(hit: Bools, counted: Bools, positives: int) -> float:
 
 def _match(iou: Floats, ignored: Bools, crowd: Bools) -> npt.NDArray[np.int64]:
     """Which true mask each detection takes at each threshold, -1 for none: [D, T]; iou [D, G], ordinary masks first."""
-    least = np.minimum(THRESHOLDS, 1 - 1e-10)
-    taken = np.full((len(iou), len(least)), -1, np.int64)
-    for t, threshold in enumerate(least):
+    taken = np.full((len(iou), len(THRESHOLDS)), -1, np.int64)
+    for t, threshold in enumerate(THRESHOLDS):
         free = np.ones(iou.shape[1], np.bool_)
         for d, row in enumerate(iou):
             best = _best(row, (free | crowd) & (row >= threshold), ignored)

@@ -11,7 +11,7 @@ DRAWS_AT_ONCE = 250
 
 
 class Interval(NamedTuple):
-    """A mean and the bounds that hold the given share of its resamples."""
+    """A mean and the bounds that hold 95 % of its resamples."""
 
     mean: float
     low: float
@@ -19,14 +19,9 @@ class Interval(NamedTuple):
 
 
 def mean_interval(
-    values: npt.NDArray[np.float64],
-    clusters: npt.NDArray[np.integer],
-    rng: np.random.Generator,
-    *,
-    level: float = 0.95,
-    draws: int = 2000,
+    values: npt.NDArray[np.float64], clusters: npt.NDArray[np.integer], rng: np.random.Generator, *, draws: int = 2000
 ) -> Interval:
-    """Percentile bootstrap of the mean of values [N], whole clusters [N] drawn with replacement.
+    """The mean of values [N] and its 95 % interval: percentile bootstrap, whole clusters [N] drawn with replacement.
 
     Masks of one image rise and fall together, so images are drawn, not masks. Raises ValueError for no values.
     """
@@ -39,5 +34,5 @@ def mean_interval(
     for start in range(0, draws, DRAWS_AT_ONCE):
         times = rng.multinomial(n, np.full(n, 1 / n), size=min(DRAWS_AT_ONCE, draws - start))
         means.append((times @ sums) / (times @ sizes))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high))

@@ -94,14 +94,14 @@ def of_size(areas: Floats, name: str) -> Bools:
     return (areas >= low) & (areas <= high)
 
 
-def matched(iou: Floats, thresholds: Floats = THRESHOLDS) -> Integers:
-    """How many true masks find a proposal at each threshold; iou [P, G] with the best ranked proposal first.
+def matched(iou: Floats) -> Integers:
+    """How many true masks find a proposal at each of THRESHOLDS; iou [P, G] with the best ranked proposal first.
 
     Returns:
-        [T] int64 counts.
+        [10] int64 counts.
     """
-    least = np.minimum(thresholds, 1 - 1e-10)[:, None]  # COCOeval's guard for a threshold of 1
-    free = np.ones((len(thresholds), iou.shape[1]), np.bool_)
+    least = THRESHOLDS[:, None]
+    free = np.ones((len(THRESHOLDS), iou.shape[1]), np.bool_)
     useful = iou[iou.max(1, initial=0.0) >= least.min()]
     for row in useful[:, ::-1]:  # reversed: among equal overlaps COCOeval takes the last true mask
         gain = np.where(free & (row >= least), row, -1.0)
