@@ -16,21 +16,21 @@ from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, Prompts, decode
 
 
-def answer(sam: Sam, embedding: ImageEmbedding, prompts: Prompts, *, image: int = 0) -> MaskBatch:
+def answer(sam: Sam, embedding: ImageEmbedding, prompts: Prompts) -> MaskBatch:
     """Masks for N prompts in the original frame: three each for a single prompt, one for several together.
 
     Raises ValueError for prompts that do not fit the model.
     """
-    asked = with_text_first(sam, embedding, prompts, image=image)
-    return decode(sam, embedding, asked, image=image, multimask=is_single(asked))
+    asked = with_text_first(sam, embedding, prompts)
+    return decode(sam, embedding, asked, multimask=is_single(asked))
 
 
 @torch.no_grad()
-def with_text_first(sam: Sam, embedding: ImageEmbedding, prompts: Prompts, *, image: int = 0) -> Prompts:
+def with_text_first(sam: Sam, embedding: ImageEmbedding, prompts: Prompts) -> Prompts:
     """The prompts, with the mask that the text alone gives where more than a text is there, and no mask yet."""
     if prompts.text is None or prompts.mask_logits is not None or is_single(prompts):
         return prompts
-    first = decode(sam, embedding, Prompts(text=prompts.text), image=image, multimask=True)
+    first = decode(sam, embedding, Prompts(text=prompts.text), multimask=True)
     return replace(prompts, mask_logits=first.best().logits)
 
 

@@ -1,4 +1,4 @@
-"""Where a pixel lies: the only resizing, padding and coordinate code.
+"""Where a pixel lies: resizing to the model's input, padding, and coordinates there and back.
 
 Three frames. Original: the image as it was read. Crop: a rectangle of it; the whole image is a crop too. Model input:
 the crop with its longest side scaled to the model's side, at the top left of a zero-padded square.
