@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import sys
 import urllib.error
@@ -18,7 +17,7 @@ from typing import BinaryIO
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from sam_core.model.checkpoint import CHECKPOINTS_VARIABLE, PACKAGED_WEIGHTS, RELEASED_FILES
+from sam_core.model.checkpoint import CHECKPOINTS_VARIABLE, PACKAGED_WEIGHTS, RELEASED_FILES, file_sha256
 from sam_core.presets import did_you_mean
 
 CHUNK = 1 << 20
@@ -97,7 +96,7 @@ def file_name(name: str) -> str:
 
 
 def _is_there(path: Path, release: Release) -> bool:
-    return path.exists() and _hash(path) == release.sha256
+    return path.exists() and file_sha256(path) == release.sha256
 
 
 @contextmanager
@@ -143,7 +142,7 @@ def _fill(file: BinaryIO, partial: Path, name: str, release: Release) -> None:
         file.flush()
     except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
         raise OSError(f"{release.url} cannot be fetched: {error}; the same command goes on where it stopped") from error
-    if (found := _hash(partial)) != release.sha256:
+    if (found := file_sha256(partial)) != release.sha256:
         partial.unlink()
         raise ValueError(f"{release.url} has SHA-256 {found}, not {release.sha256}; it was removed")
 
@@ -173,8 +172,3 @@ def _download(url: str, file: BinaryIO, name: str) -> None:
 def _bar() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sam_core.masks.batch import Generation, MaskRecords, Rejections, StepSeconds
 from schemas.ids import content_hash, mask_id
 from schemas.rle import Runs, parse_runs
-from schemas.tables import ANNOTATIONS, EVENTS, Stage, Status
+from schemas.tables import ANNOTATIONS, EVENTS, Stage, Status, as_stored
 from schemas.validate import check_annotations
 from workflows.convert import ImageResult
 from workflows.exchange.readers import IncomingImage, IncomingMask
@@ -225,7 +225,7 @@ def _annotation(taken: Taken, index: int, rules: Rules) -> dict[str, object]:
         "clicks": 0,
         "brushed": 0,
         "seconds": 0.0,
-        "created_at": _naive(mask.created_at) if mask.created_at else rules.now,
+        "created_at": as_stored(mask.created_at) if mask.created_at else rules.now,
     }
 
 
@@ -234,8 +234,3 @@ def _event(
 ) -> dict[str, object]:
     text = json.dumps(dict(details), sort_keys=True, ensure_ascii=False).encode("utf-8", "replace").decode()
     return {"annotator": who, "image_id": image, "mask_id": mask, "stage": stage, "details": text}
-
-
-def _naive(time: datetime) -> datetime:
-    """UTC without a zone; a time without a zone is taken for UTC."""
-    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
