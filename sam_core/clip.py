@@ -60,9 +60,9 @@ class Clip(Protocol):
         """Raises ValueError when a text is empty."""
 
 
-def clip_metadata(clip: Clip) -> dict[str, str]:
+def clip_metadata(name: str, sha256: str) -> dict[str, str]:
     """What a checkpoint says about the CLIP that its text prompts belong to."""
-    return {CLIP_NAME: clip.name, CLIP_SHA256: clip.sha256}
+    return {CLIP_NAME: name, CLIP_SHA256: sha256}
 
 
 def require_clip(config: SamConfig, metadata: Mapping[str, str], clip: Clip) -> None:

@@ -73,7 +73,7 @@ def text_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with text prompts that belong to FakeClip."""
     path = tmp_path_factory.mktemp("checkpoint") / "vit_test_text.safetensors"
     torch.manual_seed(0)
-    save_model(Sam(with_text(vit_test(), FakeClip().width)), path, clip_metadata(FakeClip()))
+    save_model(Sam(with_text(vit_test(), FakeClip().width)), path, clip_metadata(FakeClip().name, FakeClip().sha256))
     return path
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sam_core.clip import CLIP_NAME, CLIP_SHA256
+from sam_core.clip import clip_metadata
 from sam_core.metrics.single_point import Sample, evaluate_clicks
 from sam_core.model.checkpoint import load_model, save_model
 from sam_core.model.sam import Sam
@@ -202,7 +202,7 @@ def _clip_of(config: dict[str, Any]) -> str:
 def _file_of(sam: Sam, record: TrainingRecord, config: TrainConfig) -> bytes:
     said = {"training": record.run_id, "preset": record.preset}
     if config.text:
-        said |= {CLIP_NAME: config.clip_name, CLIP_SHA256: config.clip_sha256}
+        said |= clip_metadata(config.clip_name, config.clip_sha256)
     with scratch_folder() as folder:
         path = folder / "model.safetensors"
         save_model(sam, path, said)

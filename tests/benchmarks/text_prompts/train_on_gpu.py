@@ -112,7 +112,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     clip = load_clip(options.clip, device=options.device)
     config = configuration(clip, options.images)
-    metadata = {"weights": "trained on procedural scenes", **clip_metadata(clip)}
+    metadata = {"weights": "trained on procedural scenes", **clip_metadata(clip.name, clip.sha256)}
     stage = Stage(config, options.seconds, options.start, options.out / WEIGHTS, metadata, options.device)
     told = train(stage, with_text(clip, supply(CaptionedBatches(config, clip.image_size), options.loaders)))
     record = {**told, "device": device_name(options.device), "loaders": options.loaders, **environment_fields()}

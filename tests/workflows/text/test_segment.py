@@ -145,7 +145,7 @@ def test_a_clip_in_a_folder_of_any_name(engine: Engine, picture: Path, tmp_path:
     folder = write_small_clip(tmp_path / "my clip (v2)")
     clip = load_clip(folder)
     sam = Sam(with_text(vit_test(), clip.width))
-    save_model(sam, tmp_path / "text.safetensors", clip_metadata(clip))
+    save_model(sam, tmp_path / "text.safetensors", clip_metadata(clip.name, clip.sha256))
     words = ("--text", "red", "--clip", folder, "--model", tmp_path / "text.safetensors")
     ran = engine("segment", picture, *words, "--out", tmp_path / "m.png")
     assert ran.status == 0, ran.err
