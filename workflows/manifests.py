@@ -28,7 +28,7 @@ _SHA256 = re.compile("[0-9a-fA-F]{64}").fullmatch
 
 def parquet_images(source: str) -> Iterator[ImageRef]:
     """The column `uri` of a Parquet file, by row groups. Relative paths start at the file; `content_sha256` and `bytes`
-    are taken at their word; the other columns become metadata."""
+    are taken at their word; the other columns become metadata. Raises OSError, ValueError (one line)."""
     file = open_parquet(source)
     names = file.schema_arrow.names
     if "uri" not in names:
@@ -84,7 +84,7 @@ def _listed_size(value: Any, where: str) -> int | None:
 
 
 def coco_images(source: str, image_folder: str | None) -> Iterator[ImageRef]:
-    """The images of a COCO JSON; id, licence, date and links become metadata."""
+    """The images of a COCO JSON; id, licence, date and links become metadata. Raises OSError, ValueError (one line)."""
     data = read_manifest(source)
     try:
         document = json.loads(data)

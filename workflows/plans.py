@@ -86,7 +86,7 @@ def _settle(store: Store, run_id: str, tables: DuckDBPyConnection, shard_size: i
 
 
 def read_plan(store: Store, run_id: str) -> Iterator[PlanPart]:
-    """The parts of a run's plan, in order; none for a run that is new."""
+    """The parts of a run's plan, in order; none for a run that is new. Raises ValueError when one is missing."""
     keys = (entry.key for entry in store.list(plan_key(run_id, 1).rpartition("/")[0]))
     numbers = sorted(found.part for key in keys if (found := parse_plan_key(key)))
     if numbers != list(range(1, len(numbers) + 1)):

@@ -224,7 +224,7 @@ def write_file(path: str, data: bytes) -> None:
     """Write one file, whole or not at all: a local path, or s3://bucket/key.
 
     A link stays one: what it leads to is written. What is neither file nor folder, as /dev/null or a pipe, gets the
-    bytes, for another file may not take its name.
+    bytes, for another file may not take its name. Raises OSError.
     """
     folder, _, name = path.rpartition("/")
     if not name or f"{folder}/" == S3_SCHEME:

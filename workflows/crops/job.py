@@ -71,7 +71,10 @@ class CropsJob:
 
 
 def crops(config: CropsConfig) -> int:
-    """The subcommand: exit status 0, or 1 when some images cannot be read, or have not been."""
+    """The subcommand: exit status 0, or 1 when some images cannot be read, or have not been.
+
+    Raises ValueError or OSError, one line each, when there is nothing to embed, or other crops than these are there.
+    """
     clip = find_clip(config.clip)
     connection = connect(config.dataset)
     unread = tell_unread(connection)

@@ -183,7 +183,7 @@ class Selection:
         return content_hash("\0".join([*read, *map(repr, found)]).encode())
 
     def totals(self) -> Totals:
-        """Counts over everything, and the names that occur in it."""
+        """Counts over everything, and the names that occur in it. Raises ValueError when nothing is chosen."""
         masks = self._masks(_EVERYTHING)
         counted = self._rows(
             f"SELECT count(*) AS masks, count(*) FILTER (crop_x IS NULL) AS unscored "

@@ -111,7 +111,10 @@ class Blurrer:
 
 
 def protect(config: ProtectConfig) -> int:
-    """The subcommand: exit status 0, or 1 when pictures, folders or rows of the table were left out."""
+    """The subcommand: exit status 0, or 1 when pictures, folders or rows of the table were left out.
+
+    Raises ValueError or OSError, one line each, when the input cannot be used or a store fails for good.
+    """
     _require_apart(config.source, config.out)
     denied: list[str] = []
     references = _apart(list_images(config.source, image_folder=config.image_folder, denied=denied), config.out)

@@ -86,7 +86,7 @@ class Truth:
         return [self._uris(row)[0] for row in range(min(count, len(self)))]
 
     def read(self, row: int) -> TrueImage:
-        """An image by its place in the set."""
+        """An image by its place in the set. Raises ValueError or OSError when it or its masks cannot be read."""
         data, planned = self._data(row), self._rows.slice(row, 1).to_pylist()[0]
         try:
             image, masks = decode(data), read_masks(planned, self._reader)

@@ -30,7 +30,7 @@ class Candidates:
 
 
 def choose(policy: str, candidates: Candidates, count: int, *, seed: int) -> Indices:
-    """The indices that a policy of `engine.yaml` picks."""
+    """The indices that a policy of `engine.yaml` picks. Raises ValueError for one that there is not."""
     shuffled = random_order(candidates.image_ids, seed=seed)
     match policy:
         case "random":

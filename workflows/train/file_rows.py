@@ -49,7 +49,7 @@ def _json_file(source: str) -> Iterator[dict[str, Any]]:
 
 
 def coco_rle(annotation: coco.Annotation, image: coco.Image, source: str) -> bytes | None:
-    """None where polygons enclose nothing; an RLE of another size is an error."""
+    """None where no polygon has three corners. Raises ValueError, one line, for what else has no RLE."""
     try:
         return coco.rle_of(annotation.segmentation, height=image.height, width=image.width)
     except coco.NoAreaError:

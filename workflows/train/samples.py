@@ -53,7 +53,10 @@ class Sampler:
         return merge([self.sample(number) for number in numbers])
 
     def sample(self, number: int) -> TrainBatch:
-        """One image with at least one mask (with none at all where the run needs none)."""
+        """One image with at least one mask (with none at all where the run needs none).
+
+        Raises ValueError when none of TRIES images could be used.
+        """
         rng = np.random.default_rng([self._config.seed, number])
         for _ in range(TRIES):
             source, row = self._draw(rng)
