@@ -219,6 +219,7 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode in 8-bit RGB: 16-bit grey over 257, wider numbers over their own range, what is transparent on white."""
     if image.mode.startswith("I;16"):
         grey = np.asarray(image, dtype=np.uint16)
         return Image.fromarray(((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")

@@ -28,7 +28,7 @@ class LayerNorm2d(nn.Module):
 
 
 class MLPBlock(nn.Module):
-    """The two-layer perceptron of a transformer block."""
+    """The two-layer perceptron of a transformer block: [..., dim] -> [..., dim]."""
 
     def __init__(self, dim: int, hidden_dim: int, activation: type[nn.Module]) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def _slices(x: Tensor) -> tuple[Tensor, ...]:
 
 
 class MLP(nn.Module):
-    """A perceptron of `depth` linear layers with ReLU between them: the heads of the mask decoder."""
+    """`depth` linear layers with ReLU between them, [..., in_dim] -> [..., out_dim]: the heads of the mask decoder."""
 
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, depth: int) -> None:
         super().__init__()
