@@ -32,7 +32,7 @@ from workflows.evaluate.commands import (
     SinglePointConfig,
     TextConfig,
 )
-from workflows.evaluate.edges import Edges
+from workflows.evaluate.edges import HUMANS, Edges
 from workflows.evaluate.instances import Instances
 from workflows.evaluate.proposals import Proposals
 from workflows.evaluate.show import show
@@ -64,7 +64,7 @@ def evaluate_command(command: EvaluateCommand) -> int:
     """The subcommand: print the table; exit status 0, or 1 when some images ended as errors."""
     config = command.task
     done = evaluate(config)
-    show(task_name(config), config.model, done.figures)
+    show(task_name(config), config.model if task_of(config).needs_model else HUMANS, done.figures)
     print(f"{config.out.rstrip('/')}/evaluation={done.evaluation}: plan, rows, images and figures as Parquet")
     for error in done.errors:
         print(f"not measured: {error}")

@@ -15,8 +15,10 @@ import scipy.io
 from schemas.evaluation import figures_key, images_key, rows_key
 from tests.workflows.evaluate.measuring import run, value
 from tests.workflows.report.data_sets import DataSet, done, photos, run_record
+from workflows.evaluate import job
 from workflows.evaluate.commands import (
     EdgesConfig,
+    EvaluateCommand,
     Measurable,
     SinglePointConfig,
 )
@@ -99,6 +101,15 @@ def test_a_ground_truth_that_is_cut_off_costs_its_image_alone(
     ):
         (error,) = run(config).errors
         assert error.startswith("bsds/0: not a ground truth of BSDS500 (")
+
+
+def test_a_table_of_people_names_no_model(
+    bsds: Path, common: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = EdgesConfig(data=(str(bsds),), split="val", humans=True, **common)
+    monkeypatch.setattr(job, "evaluate", run)
+    assert job.evaluate_command(EvaluateCommand(task=config)) == 0
+    assert "edges: people" in capsys.readouterr().out
 
 
 def test_a_higher_limit_measures_what_was_too_large(labelled: Path, common: dict[str, Any]) -> None:
