@@ -75,10 +75,10 @@ class Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """A model on held-out images. miou: one click. clicks_to_090: mean clicks until IoU 0.9, those that never get there
-    counted with the most clicks; reached: share that does. seconds_per_mask by the cost model, brush included.
-    masks_per_image: that fit into an image's working time at the pace of its measured masks. average_recall: of
-    generated masks, all thresholds; None when it was not measured."""
+    """A model on held-out images. miou: one click. clicks_to_090: mean clicks until IoU 0.9 (that of
+    `simulation.habits`), those that never get there counted with the most clicks; reached: share that does.
+    seconds_per_mask by the cost model, brush included. masks_per_image: that fit into an image's working time at the
+    pace of its measured masks. average_recall: of generated masks, all thresholds; None when it was not measured."""
 
     images: int
     masks: int
