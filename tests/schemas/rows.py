@@ -66,9 +66,10 @@ def outcomes(counts: Mapping[str, int], *, run_id: str = RUN, shard: int = 0, re
 
 
 def failed(image_id: str, *, status: str = "error", run_id: str = RUN, shard: int = 0) -> pa.Table:
-    """A row of OUTCOMES for an image that could not be worked on."""
+    """A row of OUTCOMES for an image that could not be worked on, which took no time."""
     row = outcomes({image_id: 0}, run_id=run_id, shard=shard, rejected=0).to_pylist()[0]
-    return pa.Table.from_pylist([row | {"status": status, "error_class": "TruncatedImage"}], schema=OUTCOMES)
+    row |= {"status": status, "error_class": "TruncatedImage"} | {f"seconds_{step}": 0.0 for step in STEPS}
+    return pa.Table.from_pylist([row], schema=OUTCOMES)
 
 
 def images(places: Sequence[tuple[str, str]], **extra: object) -> pa.Table:

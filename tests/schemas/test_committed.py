@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import pytest
 
-from schemas import layout
+from schemas import committed, layout
 from schemas.committed import committed_sizes, open_place, run_records
 from schemas.records import to_json
 from tests.schemas import rows
@@ -24,6 +24,24 @@ def test_a_shard_counts_once_its_outcomes_are_there(tmp_path: Path) -> None:
     _, unfinished = rows.put_shard(tmp_path, 1, {"b": 2})
     unfinished.unlink()
     assert committed_sizes(place) == sizes
+
+
+def test_a_shard_that_is_committed_while_files_are_listed_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks at a data set that is being made would be told to delete an outcomes file of it."""
+    place = open_place(rows.new_dataset(tmp_path))
+    listing, listed = committed._listing, []
+
+    def meanwhile(*what: object) -> dict[str, int]:
+        found = listing(*what)  # type: ignore[arg-type]
+        listed.append(rows.put_shard(tmp_path, len(listed), {"a": 1}))
+        return found
+
+    monkeypatch.setattr(committed, "_listing", meanwhile)
+    assert committed_sizes(place) == {}
+    monkeypatch.undo()
+    assert len(committed_sizes(place)) == 2 * len(listed)
 
 
 def test_every_kind_of_table_is_listed_and_strangers_are_not(tmp_path: Path) -> None:

@@ -1,12 +1,23 @@
 """Every field says what it is, and the lists that other code keeps in step are in step."""
 
 import dataclasses
+from datetime import datetime
 
 import pyarrow as pa
 import pytest
 
 from sam_core.masks.batch import Reason, StepSeconds
-from schemas.tables import EVENTS, MASKS, OUTCOMES, REJECTION_REASONS, STEPS, TABLES, deterministic_columns, sort_keys
+from schemas.tables import (
+    EVENTS,
+    MASKS,
+    OUTCOMES,
+    REJECTION_REASONS,
+    STEPS,
+    TABLES,
+    as_stored,
+    deterministic_columns,
+    sort_keys,
+)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -50,3 +61,8 @@ def test_steps_are_those_of_the_generator() -> None:
 def test_a_table_can_be_made_from_rows() -> None:
     row = {"session": "s", "sequence": 1, "annotator": "a", "stage": "audit", "action": "click", "active": 0.5}
     assert pa.Table.from_pylist([row | {"happened_at": 0}], schema=EVENTS).to_pylist()[0]["action"] == "click"
+
+
+def test_times_are_stored_in_utc() -> None:
+    for text in ("2026-01-31T12:00:00+03:00", "2026-01-31T09:00:00+00:00", "2026-01-31T09:00:00"):
+        assert as_stored(datetime.fromisoformat(text)) == datetime(2026, 1, 31, 9)

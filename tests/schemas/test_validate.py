@@ -73,9 +73,12 @@ def test_masks_of_real_polygons_pass(sample_data: Callable) -> None:  # type: ig
         ({"bbox_x": 0, "bbox_w": 60}, "has a box other than its rle's"),
         ({"crop_h": 41}, "has a crop that is empty or leaves the image"),
         ({"point_x": 60.5}, "has its point outside of the image"),
+        ({"point_y": 40.5}, "has its point outside of the image"),
+        ({"point_y": -0.5}, "has its point outside of the image"),
         ({"point_y": float("nan")}, "has its point outside of the image"),
         ({"predicted_iou": float("nan")}, "has a predicted_iou that is no number"),
         ({"stability_score": 1.01}, "has a stability_score outside of 0 to 1"),
+        ({"stability_score": -0.01}, "has a stability_score outside of 0 to 1"),
         ({"stability_score": float("nan")}, "has a stability_score outside of 0 to 1"),
     ],
 )
@@ -99,6 +102,7 @@ def test_a_mask_id_must_be_unique() -> None:
     [
         ({"width": 0}, "has width below 1"),
         ({"bytes": -1}, "has a negative size in bytes"),
+        ({"exif_orientation": 0}, "has no EXIF orientation of 1 to 8"),
         ({"exif_orientation": 9}, "has no EXIF orientation of 1 to 8"),
         ({"image_id": "0" * 32}, "does not begin its content hash"),
     ],
