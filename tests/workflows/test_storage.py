@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -77,7 +78,7 @@ def test_what_goes_while_a_folder_is_listed_was_not_there(tmp_path: Path) -> Non
 def test_a_stamp_changes_with_the_content(store: Store) -> None:
     store.put("a", b"one")
     before = next(iter(store.list()))
-    store.put("a", b"three")
+    store.put("a", b"two")
     after = next(iter(store.list()))
     assert before.key == after.key
     assert before.stamp != after.stamp
@@ -130,6 +131,28 @@ class TestLocalStore:
             store.put("masks/shard", b"new")
         assert store.get("masks/shard") == b"old"
         assert len(list((tmp_path / "masks").iterdir())) == 2
+
+    def test_what_is_written_outlives_a_loss_of_power(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Bytes are on the disk before the name is, and then the name is, too."""
+        done: list[str] = []
+        sync, replace, link = os.fsync, Path.replace, os.link
+
+        def name(descriptor: int) -> str:
+            return "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+
+        monkeypatch.setattr(os, "fsync", lambda number: (done.append(name(number)), sync(number)))
+        monkeypatch.setattr(Path, "replace", lambda path, other: (done.append("name"), replace(path, other))[1])
+        monkeypatch.setattr(os, "link", lambda path, other: (done.append("name"), link(path, other)))
+        (tmp_path / "large").write_bytes(b"large")
+        store = LocalStore(tmp_path / "out")
+        for write in (
+            lambda: store.put("put", b"data"),
+            lambda: store.put_file("copied", tmp_path / "large"),
+            lambda: store.put_if_absent("linked", b"data"),
+        ):
+            done.clear()
+            write()
+            assert done == ["file", "name", "folder"]
 
     def test_what_ctrl_c_breaks_off_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def interrupted(_: int) -> None:
@@ -271,8 +294,9 @@ class TestS3Store:
     def test_put_if_absent_on_a_store_without_conditional_puts(
         self, bucket: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """Another writer that came at the same time, and last, has won for both."""
         store = s3.S3Store(f"s3://{bucket}")
-        monkeypatch.setattr(s3.time, "sleep", lambda _: None)
+        monkeypatch.setattr(s3.time, "sleep", lambda _: store.put("a", b"other"))
         plain = store._client.put_object
 
         def put_object(**request: Any) -> Any:
@@ -281,8 +305,8 @@ class TestS3Store:
             return plain(**request)
 
         monkeypatch.setattr(store._client, "put_object", put_object)
-        assert store.put_if_absent("a", b"1") == b"1"
-        assert store.put_if_absent("a", b"2") == b"1"
+        assert store.put_if_absent("a", b"1") == b"other"
+        assert store.put_if_absent("a", b"2") == b"other"
 
     def test_a_missing_bucket_is_one_line(self, s3_server: str) -> None:
         with pytest.raises(StoreError, match="s3://no-such-bucket/key: there is no such bucket"):
