@@ -84,6 +84,22 @@ def test_two_drivers_settle_on_one_plan(store: LocalStore, monkeypatch: pytest.M
     assert settle_plan(rival, "r", images(range(9))) == shards
 
 
+def test_two_drivers_settle_on_one_plan_of_several_parts(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was left to be planned is another after each part that the other driver was first with."""
+    monkeypatch.setattr(plans, "IMAGES_PER_PART", 3)
+    put, rival = store.put_if_absent, LocalStore(store.root)
+
+    def late(key: str, data: bytes) -> bytes:
+        monkeypatch.setattr(store, "put_if_absent", put)
+        settle_plan(rival, "r", images(range(9)[::-1][:5]), shard_size=2)
+        return put(key, data)
+
+    monkeypatch.setattr(store, "put_if_absent", late)
+    shards = settle_plan(store, "r", images(range(9)), shard_size=2)
+    assert sorted(listed(read_plan(store, "r"))) == sorted(images(range(9))["image_id"].to_pylist())
+    assert sum(task.images for task in shards) == 9
+
+
 def test_large_sources_become_several_parts(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plans, "IMAGES_PER_PART", 10)
     tasks = settle_plan(store, "r", images(range(25)), shard_size=4)

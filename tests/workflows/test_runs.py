@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,10 +53,25 @@ def test_the_first_driver_decides(store: LocalStore) -> None:
     assert settle_run(store, proposal()).created_at == first.created_at
 
 
-def test_a_run_is_not_continued_with_other_arithmetic(store: LocalStore) -> None:
-    settle_run(store, proposal())
-    with pytest.raises(ValueError, match=r"begun with device 'cpu', this command has 'cuda': .* --run NAME"):
-        settle_run(store, proposal(device="cuda"))
+@pytest.mark.parametrize(
+    ("field", "before", "now"),
+    [
+        ("device", "cpu", "cuda"),
+        ("dtype", "float32", "bfloat16"),
+        ("kernels", "fast", "exact-reference"),
+        ("stage", "automatic", "audit"),
+        ("round", None, 2),
+        ("model_sha256", "ab" * 32, "cd" * 32),
+        ("recipe", {"points_per_side": 32}, {"points_per_side": 16}),
+    ],
+)
+def test_a_run_is_not_continued_with_other_arithmetic(
+    store: LocalStore, field: str, before: object, now: object
+) -> None:
+    settle_run(store, replace(proposal(), **{field: before}))
+    told = re.escape(f"begun with {field} {before!r}, this command has {now!r}: ")
+    with pytest.raises(ValueError, match=rf"{told}.* --run NAME"):
+        settle_run(store, replace(proposal(), **{field: now}))
 
 
 def test_a_damaged_record_is_named(store: LocalStore) -> None:

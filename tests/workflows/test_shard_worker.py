@@ -36,7 +36,7 @@ from workflows.isolation import IsolatedWorker
 from workflows.models import GeneratorSpec, find_model
 from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.runs import open_dataset
-from workflows.shard_worker import ShardWorker, identity
+from workflows.shard_worker import ShardWorker, clear_markers, identity
 from workflows.storage import LocalStore, StoreError
 from workflows.uris import UriReader
 
@@ -372,6 +372,19 @@ def test_an_image_that_could_not_be_read_when_it_was_noted_waits_for_its_own_nam
     (task,) = plan(store, [stand_in], shard_size=1)
     ShardWorker(fakes.shard_job(store.root)).work(task)
     assert outcomes(store) == {stand_in.image_id: ("error", "Unreadable", 0)}
+
+
+def test_a_worker_goes_through_all_parts_of_a_plan_and_the_markers_of_its_run_go(
+    tmp_path: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workflows.plans.IMAGES_PER_PART", 2)
+    images = [planned(fakes.save_flat(tmp_path / f"{n}.png", fakes.FINE, size=(8 + n, 6))) for n in range(5)]
+    worker = ShardWorker(fakes.shard_job(store.root))
+    assert [worker.work(task).masks for task in plan(store, images, shard_size=2)] == [2, 2, 1]
+    for run, shard in (("run", 1), ("run", 2), ("other", 1)):
+        store.put(in_flight_key(run, shard), b"{}")
+    clear_markers(store, "run")
+    assert [entry.key for entry in store.list("in_flight")] == [in_flight_key("other", 1)]
 
 
 def test_a_replaced_plan_is_refused(tmp_path: Path, store: LocalStore) -> None:
