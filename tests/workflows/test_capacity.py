@@ -19,10 +19,10 @@ from tests.benchmarks.rates import device_of
 from tests.benchmarks.record import RESULTS
 from tests.workflows.conftest import Engine, save_photos
 from tests.workflows.test_status import half_done, spread_over_a_night
-from workflows.capacity import forecast
+from workflows.capacity import BYTES_PER_MASK, REQUESTS_PER_SHARD, forecast
 from workflows.cli import parse
 from workflows.commands import PlanConfig
-from workflows.rates import load_rates
+from workflows.rates import Rate, Rates, Work, load_rates
 from workflows.sql import connect
 from workflows.storage import LocalStore
 
@@ -63,6 +63,23 @@ def test_hours_give_workers_and_workers_hours() -> None:
     assert many.hours <= 10
     assert many.workers > 1
     assert forecast(PlanConfig("x", gpus=many.workers), 10_000_000, rates).hours == many.hours
+
+
+def test_the_sums_of_a_forecast(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,000 images of 2 s and 10 masks each, by 4 workers at 3.60 an hour, in 67 shards of 15."""
+    work = Work(encode=1000, share=100, ask=10, draw=1)
+    assert work.macs(recipe("sa1b")) == (1 + 4 + 16) * 1100 + 3 * 32**2 * 11
+    rate = Rate("vit_n", "draft", "cpu", 2.0, 10.0, 5, "one.json", "0", "a machine")
+    rates = Rates({"vit_n": work}, (rate,), {"bytes_per_image": 100.0}, "two.json")
+    told = forecast(PlanConfig("x", model="vit_n", gpu="cpu", gpus=4), 1000, rates)
+    assert (told.hours, told.stored_bytes) == (500 / 3600, 1000 * (10 * BYTES_PER_MASK + 100))
+    assert told.requests == 2 * 1000 + REQUESTS_PER_SHARD * 67
+    monkeypatch.setattr("workflows.capacity.load_rates", lambda: rates)
+    asked = ("--images", "1000", "--model", "vit_n", "--gpu", "cpu", "--gpus", "4", "--price", "3.6")
+    said = dict(line.split(maxsplit=1) for line in engine("plan", "samples", *asked).out.splitlines()[:6])
+    assert said["time"] == "8m 20s; 0.6 worker hours"
+    assert (said["cost"], said["storage"]) == ("2.00", "0.00 GB for 10,000 masks")
+    assert said["requests"] == "2,469, 2.47 per image"
 
 
 def test_workers_do_not_share_an_image() -> None:

@@ -38,6 +38,7 @@ def test_every_image_once_and_only_what_is_missing(
     (data / "embeddings" / "model=old-1" / "ab" / f"{'ab' * 16}.safetensors").write_bytes(b"x")
     again = engine("embed", data, "--model", tiny_checkpoint, "--prune")
     assert (again.status, "photo-006.png: the file has other bytes" in again.err) == (1, True)
+    assert "6 of 7 images embedded by vit_test-" in again.out
     assert "1 stale embeddings of other models deleted" in again.out
     after = files(data)
     assert after.keys() == before.keys()

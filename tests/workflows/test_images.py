@@ -77,6 +77,12 @@ def test_a_constant_float_image_is_black() -> None:
     assert decode(encoded(Image.fromarray(np.full((4, 4), 7.5, np.float32)), "TIFF")).max() == 0
 
 
+def test_numbers_that_are_none_leave_the_range_of_the_others() -> None:
+    values = np.array([[-4, 0, 4, np.inf], [np.nan, -np.inf, 2, 4]], np.float32)
+    pixels = decode(encoded(Image.fromarray(values), "TIFF"))[..., 0]
+    assert pixels.tolist() == [[0, 128, 255, 0], [0, 0, 191, 255]]
+
+
 @pytest.mark.filterwarnings("error")
 def test_an_image_without_a_finite_number_is_black() -> None:
     assert decode(encoded(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF")).max() == 0

@@ -11,12 +11,12 @@ from workflows.uris import ImageRef
 
 
 def test_rows_are_found_by_uri_or_by_name(tmp_path: Path) -> None:
-    references = [ImageRef("/a/1.png"), ImageRef("/a/2.png", metadata='{"id": 2}'), ImageRef("/a/3.png")]
+    references = [ImageRef("/a/1.png"), ImageRef("/a/2.png", "", "CC BY", '{"id": 2}'), ImageRef("/a/3.png")]
     (tmp_path / "names.csv").write_text("file_name,country,licence\n1.png,NO,CC0\n2.png,TR,\n9.png,XX,\n")
     table = MetadataTable(str(tmp_path / "names.csv"))
     first, second, third = table.add_to(references)
     assert (first.licence, json.loads(first.metadata)) == ("CC0", {"country": "NO"})
-    assert json.loads(second.metadata) == {"id": 2, "country": "TR"}
+    assert (second.licence, json.loads(second.metadata)) == ("CC BY", {"id": 2, "country": "TR"})
     assert third == references[2]
     assert table.usage() == f"{tmp_path}/names.csv: 2 of 3 rows are about images of the source"
     pq.write_table(pa.table({"uri": ["/a/3.png"], "caption": ["a cat"]}), tmp_path / "uris.parquet")

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,8 @@ def test_a_night_between_two_commands_is_not_in_the_rate(tmp_path: Path) -> None
     spread_over_a_night(store)
     (run,) = run_statuses(store)
     assert (run.rate, run.seconds_left, run.workers) == (0.1, 20, 1)
+    ended = datetime(2026, 1, 2, 12, 0, 20, tzinfo=UTC)
+    assert run.idle == pytest.approx((datetime.now(UTC) - ended).total_seconds(), abs=60)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path, engine: Engine) -> None:
@@ -134,6 +136,14 @@ def test_a_run_without_a_plan_is_what_it_holds(tmp_path: Path, engine: Engine) -
     assert "2 of 2 images, 1 of 1 shards; finished" in said.out
     assert "in all of them: 6 masks" in said.out
     assert "images/s" not in said.out  # all began and ended at noon
+
+
+def test_the_oldest_run_comes_first(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "data")
+    for name, day in (("a", 3), ("b", 1), ("c", 2)):
+        record = replace(fakes.run_record(name), created_at=datetime(2026, 1, day, tzinfo=UTC))
+        store.put(run_key(name), to_json(record).encode())
+    assert [run.run_id for run in run_statuses(store)] == ["b", "c", "a"]
 
 
 def test_no_runs_is_said_in_one_line_with_a_command_to_paste(tmp_path: Path, engine: Engine) -> None:
