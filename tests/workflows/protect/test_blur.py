@@ -42,7 +42,17 @@ def test_regions_at_and_beyond_the_edge(photo: NDArray[np.uint8]) -> None:
     corner = blur(photo, [Region(-10, -10, 20.5, 20.5, "face")], margin=0.0)
     assert not np.array_equal(corner[:10, :10], photo[:10, :10])
     assert np.array_equal(corner[11:, 11:], photo[11:, 11:])
-    assert not np.array_equal(blur(photo, [Region(5.2, 5.2, 0.1, 0.1, "dot")], margin=2.0), None)
+    assert np.array_equal(blur(photo, [Region(5.2, 5.2, 0.1, 0.1, "dot")], margin=0.2), photo)  # one px has one colour
+
+
+def test_a_pixel_that_a_region_only_touches_is_blurred(photo: NDArray[np.uint8]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, photo.shape).astype(np.uint8)
+    after = blur(noise, [Region(10.5, 20.5, 30, 40, "face")], margin=0.0)
+    changed = (after != noise).mean(2)
+    assert min(changed[20:61, 10].mean(), changed[20:61, 40].mean(), changed[20, 10:41].mean()) > 0.9
+    assert changed[60, 10:41].mean() > 0.9
+    assert not changed[:, [9, 41]].any()
+    assert not changed[[19, 61]].any()
 
 
 @pytest.mark.parametrize("side", [2, 3, 4, 5, 7])

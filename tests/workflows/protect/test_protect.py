@@ -83,15 +83,17 @@ def test_a_detector_finds_and_the_blur_hides(
     assert rows["marked.png"]["blurred_by"] == f"detector {again.sha256}"
 
 
-def test_detections_lie_where_the_square_is(red_detector: Path, pictures: Path) -> None:
-    image = np.asarray(Image.open(pictures / "marked.png"))
+@pytest.mark.parametrize("times", [1, 3])
+def test_detections_lie_where_the_square_is(red_detector: Path, pictures: Path, times: int) -> None:
+    """Also in a picture that is made smaller to be looked at."""
+    image = np.asarray(Image.open(pictures / "marked.png")).repeat(times, 0).repeat(times, 1)
     regions = FaceDetector(str(red_detector), min_score=0.5).regions(image)
     covered = np.zeros(image.shape[:2], bool)
     for region in regions:
         y, x = round(region.y), round(region.x)
         covered[max(0, y) : y + round(region.h), max(0, x) : x + round(region.w)] = True
     expected = np.zeros_like(covered)
-    expected[RED] = True
+    expected[tuple(slice(times * side.start, times * side.stop) for side in RED)] = True
     assert (covered & expected).sum() / expected.sum() > 0.8  # boxes are centred on corners of cells
     assert (covered & ~expected).sum() / expected.sum() < 0.5
 
