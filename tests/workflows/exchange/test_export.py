@@ -32,6 +32,8 @@ from tests.workflows.exchange.conftest import SIZE, Masked, contents, export, re
 from tests.workflows.report.data_sets import DataSet, boxes, done, photos, run_record
 from workflows.exchange.commands import ExportConfig
 from workflows.exchange.selection import Selection
+from workflows.exchange.target import RECORD_KEY
+from workflows.exchange.writers import OWNED
 from workflows.storage import LocalStore
 
 Mask = NDArray[np.bool_]
@@ -44,6 +46,12 @@ def decoded(row: dict[str, Any]) -> Mask:
 
 def by_id(masked: Masked) -> dict[str, dict[str, Any]]:
     return {row["mask_id"]: row for row in masked.masks.to_pylist()}
+
+
+def licences_of(masked: Masked) -> dict[str, str | None]:
+    """By image_id."""
+    with connect(masked.root) as connection:
+        return dict(connection.execute("SELECT image_id, licence FROM images").fetchall())
 
 
 def same_picture(data: bytes, image_id: str, masked: Masked) -> bool:
@@ -86,15 +94,15 @@ def test_coco_by_pycocotools(engine: Engine, masked: Masked, tmp_path: Path) -> 
         row = rows[annotation["mask_id"]]
         assert np.array_equal(read.annToMask(annotation), decoded(row))
         assert (annotation["area"], annotation["stage"]) == (row["area"], "automatic")
+        assert annotation["bbox"] == coco_mask.toBbox(annotation["segmentation"]).tolist()
+        assert annotation["crop_box"] == [row[f"crop_{side}"] for side in "xywh"]
+    stated, names = licences_of(masked), {licence["id"]: licence["name"] for licence in read.dataset["licenses"]}
     for image in read.imgs.values():
         image_id = sorted(masked.images)[image["id"] - 1]
         assert same_picture((tmp_path / "out" / "images" / image["file_name"]).read_bytes(), image_id, masked)
+        assert names.get(image.get("license")) == stated[image_id]
     assert [category["name"] for category in read.cats.values()] == ["object"]
-    assert {licence["name"] for licence in read.dataset["licenses"]} == {
-        "CC0 1.0",
-        "CC BY 4.0",
-        "All rights reserved",
-    }
+    assert set(names.values()) == {"CC0 1.0", "CC BY 4.0", "All rights reserved"}
 
 
 def test_lvis_has_what_its_tools_ask_for(engine: Engine, masked: Masked, tmp_path: Path) -> None:
@@ -134,15 +142,21 @@ def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_offline")
-def test_huggingface_by_datasets(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+def test_huggingface_by_datasets(
+    engine: Engine, masked: Masked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workflows.exchange.writers.huggingface._ROWS_TOGETHER", 2)
     export(engine, masked, tmp_path / "out", "huggingface", "--images-per-file", "3")
     assert len(list((tmp_path / "out" / "data").iterdir())) == 2
+    stated = licences_of(masked)
     for entry, mask, row in read_by_datasets(tmp_path / "out", masked):
+        assert entry["licence"] == stated[row["image_id"]]
         rle = {"size": [entry["height"], entry["width"]], "counts": mask["counts"]}
         assert np.array_equal(coco_mask.decode(rle), decoded(row))
         for name in ("area", "predicted_iou", "stability_score", "stage", "annotator", "run_id", "model_id"):
             assert mask[name] == row[name]
-        assert mask["bbox"] == [row[f"bbox_{side}"] for side in "xywh"]
+        for box in ("bbox", "crop"):
+            assert mask["crop_box" if box == "crop" else box] == [row[f"{box}_{side}"] for side in "xywh"]
         assert mask["point"] == [row["point_x"], row["point_y"]]
 
 
@@ -226,6 +240,8 @@ def test_an_export_that_was_broken_off_goes_on(
     assert (done.status, done.err.count("another")) == (0, 0), done.err
     assert contents(tmp_path / "out") == whole
     assert not list((tmp_path / "out").rglob("*.tmp"))
+    owned = {key for key in whole if OWNED.fullmatch(key)}
+    assert whole.keys() - owned == {RECORD_KEY}  # what a later export of something else takes away
 
 
 def test_a_page_opens_the_files_of_its_own_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,6 +371,9 @@ def test_what_a_person_says_replaces_the_mask(engine: Engine, masked: Masked, tm
     assert found.keys() == expected | {"mine"}
     assert np.array_equal(read.annToMask(found["mine"]), bitmap)
     assert found["mine"]["annotator"] == "ada"
+    assert engine("export", f"{root}@masks", tmp_path / "alone", "--format", "coco", "--no-pictures").status == 0
+    alone = COCO(str(tmp_path / "alone" / "instances.json"))  # in which nothing of a person's stands for a mask
+    assert {entry["mask_id"] for entry in alone.anns.values()} == set(by_id(masked))
     refused = engine("export", root, tmp_path / "sa1b", "--format", "sa1b")
     assert refused.status == 2
     assert "1 of those chosen were drawn by people and lack them" in refused.err
