@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
+import torch
 
+from sam_core.model.checkpoint import save_model
+from sam_core.model.sam import Sam
+from sam_core.presets import vit_test
 from schemas.evaluation import figures_key, images_key, rows_key
 from tests.workflows.evaluate.measuring import run, value
 from tests.workflows.report.data_sets import DataSet, done, photos, run_record
@@ -59,11 +63,19 @@ def test_a_killed_evaluation_gives_the_same_table(labelled: Path, common: dict[s
     assert worked == [2, 3, 4]
 
 
-def test_another_seed_or_model_is_another_evaluation(labelled: Path, common: dict[str, Any]) -> None:
+def test_another_seed_or_model_or_truth_is_another_evaluation(
+    labelled: Path, common: dict[str, Any], tmp_path: Path
+) -> None:
     config = SinglePointConfig(data=(str(labelled),), clicks=(1,), limit=2, masks_per_image=2, **common)
-    one, other = run(config), run(replace(config, seed=1))
-    assert one.evaluation != other.evaluation
-    assert value(one, "masks") == value(other, "masks") == 4
+    torch.manual_seed(8)
+    save_model(Sam(vit_test()), tmp_path / "other.safetensors")
+    others = replace(config, seed=1), replace(config, model=str(tmp_path / "other.safetensors"))
+    done = [run(each) for each in (config, *others)]
+    for label in (labelled / "labels").iterdir():
+        label.write_bytes(label.read_bytes() + b" ")  # as a corrected file has another size
+    done.append(run(config))
+    assert len({one.evaluation for one in done}) == 4
+    assert [value(one, "masks") for one in done] == [4, 4, 4, 4]
 
 
 def test_an_image_at_fault_is_left_out_and_named(labelled: Path, common: dict[str, Any]) -> None:

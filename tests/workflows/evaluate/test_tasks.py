@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -24,9 +25,12 @@ from sam_core.metrics.single_point import Sample, evaluate_clicks
 from sam_core.model.checkpoint import load_model
 from sam_core.predict import Prompts, decode
 from sam_core.predict import encode as encode_images
+from sam_core.recipes import Recipe, recipe
+from schemas.evaluation import CLICK_ROWS, PLAN
 from tests.workflows.evaluate.conftest import picture
 from tests.workflows.evaluate.measuring import rows_of, run, value
-from workflows.evaluate import instances, proposals
+from workflows.evaluate import edges, instances, proposals
+from workflows.evaluate.clicks import Fairness, SinglePoint
 from workflows.evaluate.commands import (
     EdgesConfig,
     FairnessConfig,
@@ -66,6 +70,31 @@ def test_single_point_is_the_mean_over_masks_and_then_over_sets(
     assert value(done, "1 click", "mean of sets") == pytest.approx(sum(means) / 2, abs=1e-9)
     assert value(done, "1 click above RITM", "LVIS", PAPER) == 18.5
     assert len(rows_of(config, done)) == 24
+
+
+def test_masks_of_at_most_the_least_area_are_passed_over(labelled: Path, common: dict[str, Any]) -> None:
+    """All have 24 x 18 px."""
+    for area, masks in ((431, 15), (432, 0)):
+        config = SinglePointConfig(data=(str(labelled),), clicks=(1,), least_area=area, **common)
+        if masks:
+            assert value(run(config), "masks") == masks
+        else:
+            with pytest.raises(ValueError, match="no image has a mask to measure"):
+                run(config)
+
+
+def test_a_first_click_may_fall_anywhere(labelled: Path, common: dict[str, Any]) -> None:
+    config = SinglePointConfig(data=(str(labelled),), clicks=(1,), **common)
+    rows = [rows_of(config, run(each)) for each in (config, replace(config, first_click="random"))]
+    deepest, anywhere = ([(row["iou"], row["box_iou"]) for row in some] for some in rows)
+    assert [box for _, box in deepest] == [box for _, box in anywhere]
+    assert sum(one != other for one, other in zip(deepest, anywhere, strict=True)) > 5
+
+
+def test_a_large_set_is_cut_down(labelled: Path, common: dict[str, Any]) -> None:
+    """Five images of three masks each."""
+    config = SinglePointConfig(data=(str(labelled),), most_masks=14, enough_masks=4, **common)
+    assert len(SinglePoint(config).plan()) == 2
 
 
 def test_a_set_without_a_mask_to_click_on_is_in_the_table(labelled: Path, coco: Path, common: dict[str, Any]) -> None:
@@ -140,6 +169,27 @@ def test_proposals_agree_with_cocoeval(
     sizes = {figure.figure for figure in done.figures if figure.origin == MEASURED}
     assert [name in sizes for name in ("small", "medium", "large")] == [mean > -1 for mean in expected[1:]] + [False]
     assert value(done, "all", "SAM", PAPER) == 0.593
+
+
+def test_recipes_are_those_that_are_asked_for(
+    lvis: Path, bsds: Path, common: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Recipe] = []
+
+    def generator(_: object, recipe: Recipe, **__: object) -> ColourGenerator:
+        asked.append(recipe)
+        return ColourGenerator()
+
+    def drawn(_: object, image: np.ndarray, recipe: Recipe) -> np.ndarray:
+        asked.append(recipe)
+        return np.zeros(image.shape[:2], np.float32)
+
+    monkeypatch.setattr(proposals, "MaskGenerator", generator)
+    monkeypatch.setattr(edges, "edge_map", drawn)
+    own = {"points_per_side": 5, "nms_iou": 0.55}
+    run(ProposalsConfig(data=(str(lvis),), image_folder=str(lvis.parent), limit=1, **own, **common))
+    run(EdgesConfig(data=(str(bsds),), split="val", limit=1, thresholds=2, **own, **common))
+    assert asked == [replace(recipe(name), **own) for name in ("proposals", "edges")]
 
 
 def test_proposals_of_a_model_by_frequency(lvis: Path, common: dict[str, Any]) -> None:
@@ -235,3 +285,24 @@ def test_fairness_has_a_row_per_group_with_intervals(coco: Path, common: dict[st
         assert figure.low <= figure.value <= figure.high
     assert value(done, "masks", "cold") == 6
     assert value(done, "3 clicks", "people: young", PAPER) == 0.912
+
+
+def test_intervals_count_images_and_not_masks() -> None:
+    """Four masks of each of 30 images, all four as good as each other: they say no more than one of them would."""
+    config = FairnessConfig(data=("a",), by="colour", clicks=(1,), draws=400)
+    iou = np.random.default_rng(0).random(30).astype(np.float32)
+
+    def width(masks: int) -> float:
+        row = {"set": "a", "group": "warm", "area": 9.0, "clicks": [1], "box_iou": 0.0, "predicted_iou": 0.0}
+        rows = [
+            row | {"name": str(image), "annotation": mask, "iou": [float(found)], "oracle_iou": [float(found)]}
+            for image, found in enumerate(iou)
+            for mask in range(masks)
+        ]
+        figures = Fairness(config).figures(pa.Table.from_pylist(rows, CLICK_ROWS), PLAN.empty_table())
+        counted = {figure.figure: figure for figure in figures if figure.row == "warm"}
+        assert (counted["masks"].value, counted["images"].value) == (30 * masks, 30)
+        return (counted["1 click"].high or 0) - (counted["1 click"].low or 0)
+
+    assert width(4) == pytest.approx(width(1), rel=1e-6)
+    assert width(1) == pytest.approx(2 * 1.96 * iou.std() / 30**0.5, rel=0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,12 +143,16 @@ def test_sa1b_json(tmp_path: Path) -> None:
 
 
 def test_bsds_has_the_first_persons_regions_and_everybodys_boundaries(bsds: Path) -> None:
-    row = first(open_set(str(bsds), split="val"))
+    for kind in ("images", "ground_truth"):
+        shutil.copytree(bsds / kind / "val", bsds / kind / "train")
+    truth = open_set(str(bsds), split="val")
+    assert [Path(uri).parent.name for uris in truth.rows["uris"].to_pylist() for uri in uris] == ["val", "val"]
+    row = first(truth)
     np.testing.assert_array_equal(read_masks(row, READER).dense()[1:], [picture(0)[1] == value for value in (1, 2, 3)])
     people = read_boundaries(row, READER)
     assert [person.shape for person in people] == [(HEIGHT, WIDTH)] * 3
     assert people[2].sum() < people[0].sum()
-    with pytest.raises(ValueError, match=r"no ground_truth/test; there is val: choose with --split"):
+    with pytest.raises(ValueError, match=r"no ground_truth/test; there is train, val: choose with --split"):
         open_set(str(bsds), split="test")
 
 
