@@ -84,11 +84,26 @@ def test_the_median_of_many_sizes_is_exact(coco: Path) -> None:
     assert found == pytest.approx(np.sqrt(np.median(areas) / (64 * 48)), abs=1e-6)
 
 
-def test_evenly_spread_masks_have_no_bias() -> None:
-    rng = np.random.default_rng(0)
-    x, y = rng.random((2, 200_000))
-    rings = np.maximum(abs(2 * x - 1), abs(2 * y - 1)) ** 2
-    np.testing.assert_allclose(np.histogram(rings, 10, (0, 1))[0] / 200_000, 0.1, atol=0.005)
+def test_evenly_spread_masks_have_no_bias(coco: Path) -> None:
+    document = json.loads(coco.read_text())
+    places = np.random.default_rng(0).random((5000, 2)) * [64, 48]
+    square = {"image_id": 2, "category_id": 1, "area": 1, "segmentation": [[0, 0, 1, 0, 1, 1, 0, 1]]}
+    document["annotations"] = [
+        square | {"id": n, "bbox": [x - 0.5, y - 0.5, 1, 1]} for n, (x, y) in enumerate(places.tolist())
+    ]
+    coco.write_text(json.dumps(document))
+    subject = open_coco(str(coco))
+    np.testing.assert_allclose(counts.rings(subject).values / 5000, 0.1, atol=0.015)
+    assert counts.totals(subject).border == pytest.approx(0.5, abs=0.015)
+
+
+def test_size_classes_are_those_of_coco(coco: Path) -> None:
+    document = json.loads(coco.read_text())
+    entry, areas = document["annotations"][0], (1023, 1024, 9215, 9216, 9217)
+    document["annotations"] = [entry | {"id": n, "area": area} for n, area in enumerate(areas)]
+    coco.write_text(json.dumps(document))
+    found = counts.totals(open_coco(str(coco)))
+    assert (found.small, found.medium, found.large, found.repeated_files) == (1, 2, 2, 0)
 
 
 def test_sql_that_is_shown_can_be_asked_again(subject: Subject) -> None:
@@ -122,6 +137,7 @@ def test_a_copy_under_another_licence_leaves_an_image_out(audited: Audited, tmp_
     pq.write_table(copy, root / layout.images_key("copy"))
     one = open_data_set(f"{root}@first", licences=["cc by 4*"])
     assert counts.totals(one).images == allowed - 1
+    assert counts.totals(open_data_set(f"{root}@first")).repeated_files == 1
     assert first["image_id"] not in {row["image_id"] for row in one.rows("SELECT image_id FROM audit_images")}
     shown = licences(one, ["cc by 4*"])
     assert sum(licence.images for licence in shown if licence.allowed) == allowed - 1

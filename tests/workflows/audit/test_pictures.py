@@ -167,3 +167,12 @@ def test_a_broken_position_is_none(tags: dict[int, object]) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "jpeg", exif=exif)
     assert exif_position(Image.open(buffer)) is None
+
+
+@pytest.mark.parametrize(("sides", "signs"), [(("N", "W"), (1, -1)), (("S", "E"), (-1, 1))])
+def test_a_position_has_its_hemispheres(sides: tuple[str, str], signs: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x8825] = {1: sides[0], 2: (52.0, 30.0, 36.0), 3: sides[1], 4: (13.0, 24.0, 0.0)}
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "jpeg", exif=exif)
+    assert exif_position(Image.open(buffer)) == pytest.approx((signs[0] * 52.51, signs[1] * 13.4))

