@@ -34,7 +34,9 @@ def measured(before: float, after: float) -> Evaluated:
         (0.5, 0.49, 0.0, False, True, "-1.0 points where +0.0 are asked for"),
         (0.5, 0.49, -0.02, True, True, "-1.0 points"),
         (0.5, 0.51, 0.02, False, True, "where +2.0 are asked for"),
-        (0.5, 0.44, 0.0, False, False, "not trusted and left out"),
+        (0.5, 0.4376, 0.0, False, True, "where +0.0 are asked for"),
+        (0.5, 0.43, 0.0, False, False, "not trusted and left out"),
+        (0.5, 0.4375, 0.0, False, False, "not trusted and left out"),
         (0.5, 0.4996, 0.0, False, True, "50.00 -> 49.96, -0.04 points where +0.00 are asked for"),
         (0.5, 0.509996, 0.01, False, True, "50.0000 -> 50.9996, +0.9996 points where +1.0000 are asked for"),
         (0.5, 0.49999, -0.01, True, True, "50.000 -> 49.999, -0.001 points"),
@@ -42,7 +44,7 @@ def measured(before: float, after: float) -> Evaluated:
     ],
 )
 def test_verdicts(before: float, after: float, least: float, promoted: bool, trusted: bool, words: str) -> None:
-    found = gate(Trained(model_id="m"), measured(before, after), GateSettings(least_gain=least))
+    found = gate(Trained(model_id="m"), measured(before, after), GateSettings(least_gain=least, distrust_loss=0.0625))
     assert (found.promoted, found.trusted) == (promoted, trusted)
     assert words in found.reason
     assert "7 held-out images" in found.reason

@@ -105,15 +105,26 @@ def test_what_becomes_of_proposals_is_counted(waiting: Engine, do: Do) -> None:
     ]
     for part, (mask, revision, deleted) in enumerate(said, start=1):
         row = {"image_id": image, "round": 1, "source_mask_id": f"{mask} of a run", "deleted": deleted, "clicks": 0}
+        if (mask, revision) == ("changed", 2):
+            row |= {"clicks": 4, "seconds": 7.0}
         table = annotation(mask, revision, BITMAP, **row)
         waiting.store.put(annotations_key("s", part), to_parquet_bytes(table))
+    others = [
+        annotation("brushed", 1, BITMAP, image_id=image, round=1, clicks=0, brushed=9),
+        annotation("clicked", 1, BITMAP, image_id=image, round=1, clicks=2),
+        annotation("audited", 1, BITMAP, image_id=image, round=1, stage="audit", clicks=50),
+        annotation("of another round", 1, BITMAP, image_id=image, round=7, clicks=50),
+    ]
+    waiting.store.put(annotations_key("s", 9), to_parquet_bytes(pa.concat_tables(others)))
     do(0, "finish")
     do(1, "finish")
     told: list[str] = []
     assert run_rounds(waiting, STEPS, most=1, tell=told.append) is False
     annotated = from_details(Annotated, waiting.read(1).details)
-    assert (annotated.masks, annotated.kept, annotated.deleted) == (2, 1, 2)
-    assert told == ["round 1 (assisted_manual): annotate done: 2 masks on 2 images"]
+    assert (annotated.masks, annotated.kept, annotated.deleted) == (5, 1, 2)
+    assert (annotated.worked_on, annotated.clicks) == (3, 6)
+    assert (annotated.drawing_seconds, annotated.seconds) == (7 + 3 + 3, 7 + 5 * 3 + 3 + 3)
+    assert told == ["round 1 (assisted_manual): annotate done: 5 masks on 2 images"]
 
 
 def test_what_is_to_be_done_next_is_said(

@@ -19,7 +19,7 @@ from workflows.rounds.proposals import Judged, Proposals, as_generation, choose_
 
 def proposals(masks: np.ndarray, confidence: list[float]) -> Proposals:
     count = len(masks)
-    boxes = np.tile(np.array([[2, 4, 10, 8]], np.float32), (count, 1))
+    boxes = np.tile(np.array([[2, 4, 10, 10]], np.float32), (count, 1))
     scores = np.linspace(0.9, 0.5, count, dtype=np.float32)
     return Proposals(masks, boxes, np.array(confidence), scores, scores)
 
@@ -70,6 +70,10 @@ def test_they_become_a_generators_masks() -> None:
     decoded = [coco_mask.decode({"size": [20, 30], "counts": counts}).astype(bool) for counts in made.masks.rle]
     assert (np.array(decoded) == masks[:2]).all()
     assert made.candidates == 3
+    assert made.masks.points.tolist() == [[6, 7]] * 2
+    assert made.masks.crop_boxes.tolist() == [[0, 0, 30, 20]] * 2
+    np.testing.assert_allclose(made.masks.predicted_iou, [0.9, 0.7])
+    np.testing.assert_allclose(made.rejections.predicted_iou, [0.5])
     assert {reason.value for reason, count in made.rejections.counts().items() if count} == {"iou"}
     nothing = as_generation(proposals(masks, [0.9, 0.7, 0.2]), None, (20, 30))
     assert (len(nothing.masks), len(nothing.rejections)) == (0, 3)
@@ -94,6 +98,17 @@ def test_every_box_is_drawn_in_its_own_window(monkeypatch: pytest.MonkeyPatch, p
         assert (mask[y0:y1, x0:x1] != best.masks()[0, 0].numpy()).mean() < 1e-3
         assert mask.sum() == mask[y0:y1, x0:x1].sum()
         assert score == pytest.approx(float(best.iou[0, 0]), abs=1e-3)
+
+
+def test_a_box_that_comes_twice_is_one_mask(monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]) -> None:
+    torch.manual_seed(0)
+    sam, size = Sam(vit_test()).eval(), photo.shape[:2]
+    scale = sam.config.image_size / max(size)
+    boxes = np.array([[20, 30, 380, 280], [20, 30, 380, 280], [200.5, 100.2, 212, 111]], np.float32)
+    monkeypatch.setattr(module, "detect", lambda *_, **__: Found(boxes * scale, np.array([0.9, 0.8, 0.7], np.float32)))
+    found = propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), size, most=9, least=0.1)
+    assert len(found.masks) == 2
+    assert sorted(found.boxes[:, 0].tolist()) == pytest.approx([20, 200.5], abs=0.1)
 
 
 def test_a_detector_that_finds_nothing_proposes_nothing(

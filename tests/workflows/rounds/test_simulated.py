@@ -6,15 +6,45 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from schemas.layout import EVENTS_PREFIX
 from tests.workflows.rounds.conftest import Document, Opened
+from tests.workflows.rounds.test_proposals import bars
 from tests.workflows.train.here import train_here
-from workflows.rounds.config import parse_engine
+from workflows.rounds.config import EngineConfig, parse_engine
 from workflows.rounds.detector_job import train_detector
 from workflows.rounds.engine import Means, open_engine, run_rounds
+from workflows.rounds.simulated import Proposal, _reviewed, _unmatched
 from workflows.rounds.steps import STEPS
+from workflows.sql import connect
+
+
+def test_people_keep_one_proposal_for_each_object_the_best_first() -> None:
+    """IoU with the first object 8/10 and 9/10, with the second 5/10; the fourth lies on nothing."""
+    objects = bars((0, 10), (20, 30))
+    proposed = [Proposal(str(n), mask) for n, mask in enumerate(bars((0, 8), (0, 9), (20, 25), (12, 14)))]
+    kept, missing = _reviewed(objects, proposed, 0.75)
+    assert kept == [False, True, False, False]
+    assert np.array_equal(missing, objects[1:])
+    kept, missing = _reviewed(objects, proposed, 0.5)
+    assert (kept, len(missing)) == ([False, True, True, False], 0)
+    assert _reviewed(objects[:0], proposed, 0.5)[0] == [False] * 4
+
+
+def test_an_object_counts_as_drawn_from_half_of_it_on() -> None:
+    objects = bars((0, 10), (20, 30))
+    assert _unmatched(objects, list(bars((0, 5), (20, 24))), 0.5).tolist() == [False, True]
+    assert _unmatched(objects, [], 0.5).tolist() == [True, True]
+
+
+def test_a_click_lies_in_the_middle_of_its_pixel(config: EngineConfig, opened: Opened) -> None:
+    """Also in a picture's corners."""
+    run_rounds(opened(config), STEPS, most=2, tell=lambda _: None)
+    rows = connect(config.dataset).sql("SELECT point_x, point_y FROM annotations").fetchall()
+    assert rows
+    assert {place % 1 for row in rows for place in row} == {0.5}
 
 
 def written(root: Path) -> dict[str, bytes]:
