@@ -1,4 +1,4 @@
-"""What the decoder of the server needs of ONNX Runtime, and what not."""
+"""Prompts as the exported decoder takes them, and what the server's needs of ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -7,9 +7,47 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from sam_core.geometry import frame_of
+from workflows.annotate.contract import Prompt
+
 pytest.importorskip("onnxruntime", reason="needs the extra `annotate`")
+
+from workflows.annotate.decoder import _tokens, as_logits
+
+FRAME = frame_of((30, 60), image_size=120)
+"""Twice as large in the model input."""
+
+
+def prompt(**said: object) -> Prompt:
+    return Prompt.model_validate(said)
+
+
+def test_clicks_and_boxes_become_points_with_labels() -> None:
+    points, labels = _tokens(prompt(points=[[10, 5, 1], [20, 7.5, 0]]), FRAME)
+    assert points.tolist() == [[[20, 10], [40, 15], [0, 0]]]
+    assert labels.tolist() == [[1, 0, -1]]
+    points, labels = _tokens(prompt(points=[[10, 5, 0]], box=[1, 2, 30, 25]), FRAME)
+    assert points.tolist() == [[[20, 10], [2, 4], [60, 50]]]
+    assert labels.tolist() == [[0, 2, 3]]
+
+
+def test_clicks_in_a_window_are_measured_from_its_corner() -> None:
+    points, _ = _tokens(prompt(points=[[40, 20, 1]]), frame_of((30, 60), image_size=120, crop_box=(30, 10, 50, 30)))
+    assert points.tolist() == [[[60, 60], [0, 0]]]
+
+
+def test_a_mask_to_start_from_is_above_nought_inside() -> None:
+    mask = np.zeros((30, 60), bool)
+    mask[:15, 20:41] = True
+    logits = as_logits(mask, FRAME)
+    assert logits.shape == (1, 1, 30, 30)
+    assert (logits[0, 0, :7, 10:20] == 8).all()
+    assert logits[0, 0, 3, 20] == 0  # half covered
+    assert (logits[0, 0, :, 21:] == -8).all()
+    assert (logits[0, 0, 8:] == -8).all()
 
 
 def test_nothing_is_told_to_those_who_made_onnx_runtime(tmp_path: Path) -> None:

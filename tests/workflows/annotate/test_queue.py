@@ -123,6 +123,21 @@ def test_what_a_browser_kept_for_long_overrules_nothing_since() -> None:
         assert q.next("Bob", later) == "a"
 
 
+def test_a_clock_that_is_ahead_holds_no_image_for_longer() -> None:
+    now = datetime.now(UTC)
+    q = queue()
+    q.note(past("a", "open", "Ada", at=now + timedelta(hours=5)))
+    assert q.next("Bob", now + timedelta(seconds=59)) == "b"
+    assert q.next("Cleo", now + timedelta(seconds=90)) == "a"
+
+
+def test_who_looks_at_a_finished_image_again_goes_on_with_another() -> None:
+    q = queue()
+    q.note(past("a", "finish", "Ada"))
+    q.hold("a", "Ada", NOW)
+    assert q.next("Ada", NOW) == "b"
+
+
 def test_leaving_gives_back_and_strangers_give_back_nothing() -> None:
     q = queue()
     q.next("Ada", NOW)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -21,9 +20,8 @@ from sam_core.predict import encode as encode_image
 from schemas.layout import run_key
 from schemas.records import to_json
 from tests.workflows.annotate.conftest import MOMENT, add_run, blob, body, client_of, event_row, mask_row
-from tests.workflows.fakes import run_record
+from tests.workflows.fakes import half_mask, run_record
 from workflows.annotate.commands import AnnotateConfig
-from workflows.annotate.serve import address_of
 from workflows.annotate.studio import Studio, open_studio
 from workflows.sql import connect
 from workflows.storage import open_store
@@ -159,12 +157,6 @@ def test_what_is_no_json_is_no_detail(client: TestClient, details: str) -> None:
     assert client.put("/api/sessions/s1/parts/1", content=plain, headers=headers).status_code == 200
 
 
-def test_a_token_of_any_characters_can_be_opened(config: AnnotateConfig) -> None:
-    token = "a+b/c=%2F&d#e"
-    _, _, fragment = address_of(config, 80, token).partition("#")
-    assert parse_qs(fragment) == {"token": [token]}
-
-
 def test_names_from_outside_reach_no_other_file(client: TestClient) -> None:
     for path in ("/api/images/..%2f..%2fetc/picture", "/api/images/nothing/picture", "/api/sessions/%2e%2e/parts/1"):
         assert client.get(path).status_code in (404, 405, 422)
@@ -217,10 +209,14 @@ def test_a_mask_to_start_from_changes_the_answer(client: TestClient, studio: Stu
     assert plain["logits"] != started["logits"]
 
 
-def test_every_mask_of_an_image(client: TestClient, studio: Studio) -> None:
-    answer = client.post("/api/automatic", json={"image_id": first(studio), "recipe": "draft"})
-    assert answer.status_code == 200
-    assert (answer.json()["height"], answer.json()["width"]) == (48, 64)
+def test_every_mask_of_an_image(client: TestClient, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent, found = {"image_id": first(studio), "recipe": "draft"}, half_mask((48, 64)).masks
+    answer = client.post("/api/automatic", json=sent)
+    assert (answer.status_code, answer.json()["height"], answer.json()["width"]) == (200, 48, 64)
+    monkeypatch.setattr(type(studio.assistant), "automatic", lambda *_: found)
+    (mask,) = client.post("/api/automatic", json=sent).json()["masks"]
+    assert (mask["rle"], mask["bbox"], mask["area"]) == (found.rle[0].decode(), [0, 0, 32, 48], 32 * 48)
+    assert (mask["point"], mask["crop_box"]) == ([0.5, 0.5], [0, 0, 64, 48])
 
 
 def test_pictures_and_embeddings_are_those_of_the_data_set(client: TestClient, studio: Studio) -> None:

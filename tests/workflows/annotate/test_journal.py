@@ -1,0 +1,60 @@
+"""Every field of a save, as it is stored and as it is shown again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+
+from schemas.layout import events_key
+from schemas.tables import Stage
+from tests.workflows.annotate.conftest import MOMENT, blob, body, client_of, event_row, mask_row
+from workflows.annotate.contract import Save
+from workflows.annotate.journal import Journal, Task
+from workflows.annotate.studio import Studio
+from workflows.storage import LocalStore
+
+IMAGE = "ab" * 16
+TASK = Task(Stage.ASSISTED_MANUAL, 3, "model-1")
+
+
+def journal(root: Path) -> Journal:
+    return Journal(LocalStore(root), TASK, {IMAGE: (48, 64)})
+
+
+def save(annotator: str = "Ada", **said: object) -> Save:
+    return Save.model_validate(body(annotator, **said))  # type: ignore[arg-type]
+
+
+def test_all_that_is_said_of_a_mask_is_kept(tmp_path: Path) -> None:
+    said = {"model_id": "model-1", "source_mask_id": "run.x.00001", "predicted_iou": 0.75, "stability_score": 0.875}
+    said |= {"point": (31.5, 12.25), "clicks": 4, "brushed": 17, "seconds": 6.5}
+    mask = np.zeros((48, 64), bool)
+    mask[5:20, 30:41] = True
+    journal(tmp_path).save("s", 1, save(masks=[mask_row(IMAGE, mask, revision=2, **said)]))
+    (row,) = journal(tmp_path).masks_of(IMAGE)
+    point = said.pop("point")
+    assert {name: row[name] for name in said} == said
+    assert (row["point_x"], row["point_y"]) == point
+    assert [row[f"bbox_{side}"] for side in "xywh"] == [30, 5, 11, 15]
+    assert (row["height"], row["width"], row["area"], row["revision"], row["round"]) == (48, 64, 165, 2, 3)
+
+
+def test_events_are_told_in_the_order_in_which_they_happened(tmp_path: Path) -> None:
+    """Whatever the sessions are called."""
+    told = journal(tmp_path)
+    for session, second, action in (("z", 1, "open"), ("a", 3, "send_back"), ("m", 2, "finish")):
+        moment = (MOMENT + timedelta(seconds=second)).isoformat()
+        told.save(session, 1, save(events=[event_row(1, action, IMAGE, happened_at=moment)]))
+    assert [event.action for event in journal(tmp_path).past_events()] == ["open", "finish", "send_back"]
+    assert LocalStore(tmp_path).exists(events_key("z", 1))
+
+
+def test_what_is_shown_of_a_mask(studio: Studio) -> None:
+    image = next(iter(studio.images))
+    said = {"predicted_iou": 0.75, "stability_score": 0.875, "point": [31.5, 12.25], "model_id": "m"}
+    with client_of(studio) as client:
+        client.put("/api/sessions/s1/parts/1", json=body(masks=[mask_row(image, blob(48, 64), **said)]))
+        (shown,) = client.get(f"/api/images/{image}/masks").json()
+    assert {name: shown[name] for name in said} == said
