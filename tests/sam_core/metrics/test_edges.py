@@ -66,6 +66,14 @@ def test_a_pixel_serves_one_other_only() -> None:
     assert match_boundaries(predicted, true, tolerance=0.5).predicted.sum() == 1
 
 
+@pytest.mark.parametrize(("size", "most"), [((300, 400), 3), ((120, 160), 1)])
+def test_lines_belong_together_within_075_percent_of_the_diagonal(size: tuple[int, int], most: int) -> None:
+    for apart, pairs in ((most, size[0]), (most + 1, 0)):
+        line, other = np.zeros((2, *size), bool)
+        line[:, 50] = other[:, 50 + apart] = True
+        assert match_boundaries(line, other).predicted.sum() == pairs
+
+
 def test_sizes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3\) px \(h, w\) against truth of \(3, 2\)"):
         match_boundaries(np.zeros((2, 3), bool), np.zeros((3, 2), bool))

@@ -15,11 +15,13 @@ from sam_core.training.interactive import (
     prompt_tokens,
     rounds_of,
     run_round,
+    summary,
     text_prompts,
     train_rounds,
 )
+from sam_core.training.losses import RoundLoss
 from sam_core.training.presets import nano, nano_gpu
-from sam_core.training.prompt_sampler import first_points
+from sam_core.training.prompt_sampler import boxes_around, first_points
 from sam_core.training.targets import TrainBatch, merge, normalised, truth_of
 
 CONFIG = replace(nano()[0], model="vit_test", image_size=64, points=2, refinements=2, bfloat16=False)
@@ -94,8 +96,35 @@ def test_a_few_steps_lower_the_loss() -> None:
 def test_padding_is_zero_after_normalisation() -> None:
     pixels = normalised(batch(), torch.full((3, 1, 1), 100.0), torch.full((3, 1, 1), 50.0))
     assert (pixels[1, :, 48:] == 0).all()
-    assert pixels[1, :, :48].abs().min() >= 0
-    assert (pixels[0, :, 48:] != 0).any()
+    shown = batch().images.permute(0, 3, 1, 2).float()
+    torch.testing.assert_close(pixels[1, :, :48], (shown[1, :, :48] - 100) / 50)
+    torch.testing.assert_close(pixels[0], (shown[0] - 100) / 50)
+
+
+def test_boxes_are_off_by_at_most_20_px_of_1024() -> None:
+    data = batch()
+    prompts = first_prompts(data, replace(CONFIG, box_share=1), prompt_draws(data, 0))
+    off = (prompts.xy.reshape(4, 4) - boxes_around(data.masks)).abs()
+    assert 0.5 < off.max() <= 20 * 64 / 1024 + 1e-5
+
+
+def test_figures_of_a_step_are_of_its_first_and_last_round() -> None:
+    rounds = [
+        RoundLoss(
+            *torch.tensor([0.0, number, 2 * number, 3 * number]),
+            best=torch.tensor([0, 0]),
+            chosen=torch.tensor(chosen),
+            real_iou=torch.tensor(iou),
+        )
+        for number, iou, chosen in (
+            (1.0, [[0.2, 0.6], [0.4, 0.1]], [0, 1]),
+            (2.0, [[0.9, 0.0], [0.8, 0.0]], [0, 0]),
+            (3.0, [[0.5], [0.7]], [0, 0]),
+        )
+    ]
+    found = summary(rounds)
+    assert (found.focal, found.dice, found.iou) == pytest.approx((2, 4, 6))
+    assert (found.first_iou, found.best_first_iou, found.last_iou) == pytest.approx((0.15, 0.5, 0.6))
 
 
 def test_merging_shifts_image_indices() -> None:

@@ -17,6 +17,8 @@ from sam_core.training.optimizer import adamw, decays, layer_of, set_learning_ra
         ("image_encoder.pos_embed", 0),
         ("image_encoder.blocks.0.attn.qkv.weight", 1),
         ("image_encoder.blocks.11.mlp.lin1.bias", 12),
+        ("image_encoder.layers.0.blocks.1.conv1.c.weight", 9),
+        ("image_encoder.layers.3.blocks.0.mlp.fc1.bias", 12),
         ("image_encoder.neck.0.weight", 13),
         ("mask_decoder.iou_token.weight", 13),
     ],
@@ -54,3 +56,12 @@ def test_average_moves_by_its_share() -> None:
     model.weight.data += 1.0
     update_average(average, model, 0.9)
     torch.testing.assert_close(average.weight, before + 0.1)
+
+
+def test_buffers_are_those_of_the_model() -> None:
+    """As of norms that count what they have seen."""
+    model = torch.nn.BatchNorm1d(3)
+    average = copy.deepcopy(model)
+    model.running_mean.fill_(5)  # type: ignore[union-attr]
+    update_average(average, model, 0.9)
+    torch.testing.assert_close(average.running_mean, torch.full((3,), 5.0))

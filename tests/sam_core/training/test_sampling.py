@@ -32,3 +32,14 @@ def test_an_object_of_one_part_is_one_mask() -> None:
         areas = np.diag(shared)
         iou = shared / np.maximum(areas[:, None] + areas - shared, 1)
         assert (np.triu(iou, 1) < 0.95).all()
+
+
+def test_masks_are_neither_too_small_nor_nearly_all() -> None:
+    config, areas = replace(CONFIG, min_area=200, max_mask_share=0.2), []
+    for number in range(12):
+        made = scene_sample(config, np.random.default_rng([2, number]), number=number)
+        height, width = made.sizes[0].tolist()
+        areas += [(area, area / (height * width)) for area in made.masks.sum((1, 2)).tolist()]
+    assert len(areas) > 24
+    assert min(area for area, _ in areas) >= 200
+    assert max(share for _, share in areas) <= 0.2

@@ -304,6 +304,10 @@ def test_values_of_the_command_take_the_preset_s_place() -> None:
     assert (config.bfloat16, found.bfloat16, found.seed) == (True, False, 7)
     assert found.learning_rate.decay_at == (config.learning_rate.decay_at[0] // 2,)
     assert found.image_size == config.image_size
+    given = {"images": 8, "masks_per_image": 5, "image_size": 128, "model": "vit_test"}
+    other = adjusted(config, TrainCommand(("scenes",), learning_rate=0.5, **given))
+    assert {name: getattr(other, name) for name in given} == given
+    assert (other.learning_rate.base, found.learning_rate.base) == (0.5, config.learning_rate.base)
 
 
 def test_stages_of_a_preset_keep_seeds_of_their_own() -> None:

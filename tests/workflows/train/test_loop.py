@@ -22,7 +22,7 @@ from workflows.train.sources import open_sources
 from workflows.train.state import TrainState, from_bytes, to_bytes
 from workflows.train.stream import from_bytes as batch_from_bytes
 from workflows.train.stream import to_bytes as batch_to_bytes
-from workflows.train.team import Team, checkpoint_activations, join_encoder
+from workflows.train.team import Team, checkpoint_activations, clip_gradients, join_encoder
 from workflows.train.worker import TrainJob, is_out_of_memory
 
 
@@ -74,6 +74,26 @@ def test_parts_of_a_step_add_up_to_the_step(labelled: Path) -> None:
         assert a.values == pytest.approx(dict(b.values), abs=1e-4)
     for a, b in zip(whole.model.parameters(), cut.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_gradients_are_no_longer_than_the_limit() -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(size)) for size in (2, 1, 3)]
+    for limit, scale in ((0.0, 1.0), (26.0, 1.0), (6.5, 0.5)):
+        parameters[0].grad, parameters[1].grad = torch.tensor([3.0, 4.0]), torch.tensor([12.0])
+        assert clip_gradients(parameters, limit) == 13
+        torch.testing.assert_close(parameters[0].grad, scale * torch.tensor([3.0, 4.0]))
+        torch.testing.assert_close(parameters[1].grad, scale * torch.tensor([12.0]))
+
+
+def test_steps_are_as_long_as_the_schedule_says(labelled: Path) -> None:
+    """AdamW's first step is the learning rate for every weight that has a gradient."""
+    config = small_config(weight_decay=0.0)
+    state = fresh(config)
+    before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
+    (done,) = run(state, config, labelled, last=1)
+    moved = max(float((p.detach() - before[name]).abs().max()) for name, p in state.model.named_parameters())
+    assert moved == pytest.approx(done.learning_rate, rel=1e-2)
+    assert done.learning_rate == config.learning_rate.at(0)
 
 
 def test_forgotten_activations_change_nothing(labelled: Path) -> None:
