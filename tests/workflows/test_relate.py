@@ -9,6 +9,8 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from schemas.layout import relations_key
+from schemas.parquet import to_parquet_bytes
 from schemas.tables import MASKS, RELATIONS
 from tests.workflows.conftest import Engine
 from tests.workflows.report.data_sets import DataSet, done, photos, run_record
@@ -85,14 +87,20 @@ def test_again_writes_nothing_other_thresholds_everything(engine: Engine, nested
 
 
 def test_masks_that_are_related_are_not_read_again(engine: Engine, nested: Path) -> None:
-    assert engine("relate", nested).status == 0
+    assert engine("relate", nested, "--containment", "0.8", "--duplicate-iou", "0.95").status == 0
     store = LocalStore(nested)
     for entry in list(store.list("masks")):
         store.put(entry.key, b"not to be read")
     shards = pa.table({"run_id": [run_record("one").run_id] * 2, "shard": [0, 1]})
-    config = RelateConfig(str(nested))
-    done = relate_shards(store.root, config.containment, config.duplicate_iou, shards)
+    done = relate_shards(store.root, 0.8, 0.95, shards)
     assert done.to_pylist() == [{"images": 1, "masks": 4}, {"images": 1, "masks": 1}]
+
+
+def test_relations_of_other_masks_than_a_shard_has_are_made_anew(engine: Engine, nested: Path) -> None:
+    store = LocalStore(nested)
+    for shard in (0, 1):
+        store.put(relations_key(run_record("one").run_id, shard), to_parquet_bytes(RELATIONS.empty_table()))
+    assert "5 masks, 3 are parts of others, 1 repeat better ones" in engine("relate", nested).out
 
 
 def test_exports_can_leave_copies_out(engine: Engine, nested: Path, tmp_path: Path) -> None:
