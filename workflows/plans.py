@@ -76,8 +76,7 @@ def _settle(store: Store, run_id: str, tables: DuckDBPyConnection, shard_size: i
         size = shard_size or default_shard_size(count)
         for rows in tables.cursor().sql(_UNLISTED).to_arrow_reader(IMAGES_PER_PART):
             parts += 1
-            first_shard = shards[-1].shard + 1 if shards else 0
-            proposed = _part_bytes(rows, first_shard, size)
+            proposed = _part_bytes(rows, len(shards), size)
             settled = store.put_if_absent(plan_key(run_id, parts), proposed)
             shards += _note(tables, _parse(store, run_id, parts, settled))
             if settled != proposed:
