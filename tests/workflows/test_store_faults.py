@@ -188,6 +188,26 @@ def test_an_image_alone_that_is_refused_costs_only_itself(tmp_path: Path, proxy:
     assert (summary.images, summary.errors) == (3, 1)
 
 
+def test_a_right_that_is_taken_back_in_the_middle_of_a_shard_becomes_no_rows(
+    tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One picture was read before, and cannot be read any more."""
+    store = S3Store(f"s3://{bucket}/data")
+    (task,) = plan(store, _upload(tmp_path, bucket, count=3), shard_size=3)
+    worker = ShardWorker(fakes.shard_job(store.root))
+    read, granted = worker._worker._reader.read, iter([True])
+
+    def refused(uri: str) -> bytes:
+        if next(granted, False):
+            return read(uri)
+        raise PermissionError(f"cannot read {uri}: AccessDenied")
+
+    monkeypatch.setattr(worker._worker._reader, "read", refused)
+    with pytest.raises(StoreError, match=r"AccessDenied .*no image is blamed"):
+        worker.work(task)
+    assert not list(store.list("outcomes"))
+
+
 class TestDisks:
     def test_full(self, small_disk: Path) -> None:
         store = LocalStore(small_disk / "data")

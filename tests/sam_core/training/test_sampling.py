@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from sam_core.scenes import CutOut
+from sam_core.scenes import CutOut, Scene
 from sam_core.training.presets import nano_things
-from sam_core.training.sampling import scene_sample
+from sam_core.training.sampling import MaskChoice, scene_batch, scene_sample
 
 CONFIG = replace(nano_things()[0], image_size=96, masks_per_image=64, min_area=20)
 
@@ -43,3 +43,24 @@ def test_masks_are_neither_too_small_nor_nearly_all() -> None:
     assert len(areas) > 24
     assert min(area for area, _ in areas) >= 200
     assert max(share for _, share in areas) <= 0.2
+
+
+def test_ground_and_parts_are_drawn_less_often_than_things() -> None:
+    """A thing, a region of the ground, and a part of the thing of half its size."""
+    objects, parts = np.zeros((2, 20, 20), np.int16)
+    objects[:10], objects[10:], parts[:5] = 1, 2, 1
+    scene = Scene(
+        np.zeros((20, 20, 3), np.uint8),
+        objects,
+        parts,
+        part_object=np.array([0, 1], np.int16),
+        stuff=np.array([True, False, True]),
+        object_group=np.zeros(3, np.int16),
+    )
+    choice = MaskChoice(1, min_area=1, area_power=1.0, part_weight=0.5, stuff_weight=0.25, padded_share=0.0)
+    rng = np.random.default_rng(0)
+    drawn = [scene_batch(scene, choice, rng).masks[0].numpy() for _ in range(600)]
+    shares = [
+        np.mean([np.array_equal(mask, each) for mask in drawn]) for each in (objects == 1, objects == 2, parts == 1)
+    ]
+    np.testing.assert_allclose(shares, np.array([200, 50, 50]) / 300, atol=0.06)

@@ -160,8 +160,18 @@ def test_near_pairs_are_those_of_a_double_loop() -> None:
     assert (np.diff(bits) >= 0).all()
 
 
-@pytest.mark.parametrize("tags", [{}, {1: "N"}, {1: "N", 2: (400.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)}])
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {},
+        {1: "N"},
+        {1: "N", 2: (400.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)},
+        {1: "N", 2: (4.0, 0.0, 0.0), 3: "W", 4: (181.0, 0.0, 0.0)},
+        {1: "N", 2: (0.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)},
+    ],
+)
 def test_a_broken_position_is_none(tags: dict[int, object]) -> None:
+    """Zeros are what is written before a satellite is heard."""
     exif = Image.Exif()
     exif[0x8825] = tags
     buffer = io.BytesIO()

@@ -213,12 +213,19 @@ def worn_boxes(_: object, image: np.ndarray, xyxy: np.ndarray) -> Iterator[Drawn
         yield Drawn(encode(mask), 0.5)
 
 
+@pytest.mark.parametrize(("damaged", "tied"), [(False, False), (True, False), (False, True)])
 def test_instances_agree_with_cocoeval(
-    coco: Path, boxes: Path, common: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    coco: Path, boxes: Path, common: dict[str, Any], monkeypatch: pytest.MonkeyPatch, damaged: bool, tied: bool
 ) -> None:
+    """Over all images, or over those that can be read; also where scores do not tell which box comes first."""
     monkeypatch.setattr(instances, "masks_of_boxes", worn_boxes)
     config = InstancesConfig(data=(str(coco),), boxes=str(boxes), **common)
+    if damaged:
+        (coco.parent / "images" / "1.png").write_bytes(b"no picture")
+    if tied:
+        boxes.write_text(json.dumps([entry | {"score": 0.5} for entry in json.loads(boxes.read_text())]))
     done = run(config)
+    assert len(done.errors) == damaged
     results = [
         {
             "image_id": row["image_id"],
@@ -228,10 +235,11 @@ def test_instances_agree_with_cocoeval(
         }
         for row in rows_of(config, done)
     ]
-    assert len(results) == 11
+    assert len(results) == (8 if damaged else 11)
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO(str(coco))
         evaluation = COCOeval(reference, reference.loadRes(results), "segm")
+        evaluation.params.imgIds = [70, 68] if damaged else [70, 69, 68]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

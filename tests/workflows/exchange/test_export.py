@@ -329,6 +329,16 @@ def test_what_stands_after_the_at_sign(engine: Engine, masked: Masked, tmp_path:
     assert engine("export", f"{masked.root}@first", tmp_path / "out", "--format", "coco").status == 0
 
 
+def test_a_run_has_the_images_that_it_has_done(engine: Engine, masked: Masked, tmp_path: Path) -> None:
+    """Not those without masks that another one has."""
+    root = shutil.copytree(masked.root, tmp_path / "dataset")
+    image = masked.masks["image_id"][0].as_py()
+    DataSet(root).add_run([done(image, [], rng=np.random.default_rng(0))], run_record("second", minute=5))
+    for run, images in (("first", 4), ("second", 1)):
+        assert engine("export", f"{root}@{run}", tmp_path / run, "--format", "coco", "--no-pictures").status == 0
+        assert len(json.loads((tmp_path / run / "instances.json").read_text())["images"]) == images
+
+
 def test_a_picture_that_has_changed_is_refused(engine: Engine, masked: Masked, tmp_path: Path) -> None:
     with replaced(masked.photos / "a.png", (masked.photos / "d.webp").read_bytes()):
         refused = engine("export", masked.root, tmp_path / "out", "--format", "coco")

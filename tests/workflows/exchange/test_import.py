@@ -81,6 +81,17 @@ def test_coco_of_people_there_and_back(engine: Engine, tmp_path: Path) -> None:
     )
 
 
+def test_what_a_model_made_of_the_whole_picture_says_so(engine: Engine, tmp_path: Path) -> None:
+    """Where a file does not say in which part of the picture a model saw a mask."""
+    document = coco_document(save_photos(tmp_path / "images", 2))
+    for number, entry in enumerate(document["annotations"][:4]):
+        entry |= {"predicted_iou": 0.9, "stability_score": 0.95, "point_coords": [[5 + number, 7]]}
+    (tmp_path / "x.json").write_text(json.dumps(document))
+    assert engine("import", tmp_path / "x.json", tmp_path / "data", "--stage", "automatic").status == 0
+    found = rows(tmp_path / "data", "SELECT point_x, point_y, crop_x, crop_y, crop_w, crop_h FROM masks ORDER BY 1")
+    assert [tuple(row.values()) for row in found] == [(5 + number, 7, 0, 0, 64, 48) for number in range(4)]
+
+
 def test_a_crowd_comes_back_as_one(engine: Engine, tmp_path: Path) -> None:
     """Evaluators count a crowd that says it is none as one object, which nobody finds."""
     source, data = tmp_path / "x.json", tmp_path / "data"

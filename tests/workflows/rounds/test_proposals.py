@@ -9,12 +9,22 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from sam_core.detector import Found, ObjectDetector
+from sam_core.geometry import frame_of
 from sam_core.model.sam import Sam
 from sam_core.predict import Prompts, decode, encode, look_at
 from sam_core.presets import vit_test
 from sam_core.windows import window_around
 from workflows.rounds import proposals as module
-from workflows.rounds.proposals import Judged, Proposals, as_generation, choose_threshold, judge, propose, together
+from workflows.rounds.proposals import (
+    Judged,
+    Proposals,
+    as_generation,
+    boxes_to_original,
+    choose_threshold,
+    judge,
+    propose,
+    together,
+)
 
 
 def proposals(masks: np.ndarray, confidence: list[float]) -> Proposals:
@@ -98,6 +108,12 @@ def test_every_box_is_drawn_in_its_own_window(monkeypatch: pytest.MonkeyPatch, p
         assert (mask[y0:y1, x0:x1] != best.masks()[0, 0].numpy()).mean() < 1e-3
         assert mask.sum() == mask[y0:y1, x0:x1].sum()
         assert score == pytest.approx(float(best.iou[0, 0]), abs=1e-3)
+
+
+def test_boxes_reach_the_borders_of_a_narrow_picture_too() -> None:
+    """Of 3 px, which an input of 64 px makes 2."""
+    found = Found(np.array([[1, 32, 2, 64]], np.float32), np.ones(1, np.float32))
+    assert boxes_to_original(found, frame_of((100, 3), image_size=64)).tolist() == [[1.5, 50, 3, 100]]
 
 
 def test_a_box_that_comes_twice_is_one_mask(monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]) -> None:

@@ -87,13 +87,16 @@ def test_gradients_are_no_longer_than_the_limit() -> None:
 
 def test_steps_are_as_long_as_the_schedule_says(labelled: Path) -> None:
     """AdamW's first step is the learning rate for every weight that has a gradient."""
-    config = small_config(weight_decay=0.0)
+    config = small_config(weight_decay=0.0, average=0.99)
     state = fresh(config)
     before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
     (done,) = run(state, config, labelled, last=1)
-    moved = max(float((p.detach() - before[name]).abs().max()) for name, p in state.model.named_parameters())
+    after = {name: p.detach() for name, p in state.model.named_parameters()}
+    moved = max(float((after[name] - p).abs().max()) for name, p in before.items())
     assert moved == pytest.approx(done.learning_rate, rel=1e-2)
     assert done.learning_rate == config.learning_rate.at(0)
+    for name, mean in state.average.named_parameters():  # young averages forget the weights that were drawn
+        torch.testing.assert_close(mean, 0.1 * before[name] + 0.9 * after[name])
 
 
 def test_forgotten_activations_change_nothing(labelled: Path) -> None:
