@@ -154,6 +154,18 @@ def test_of_masks_alike_after_cleaning_the_untouched_stays(sam: Sam, monkeypatch
     assert reasons(generation) == {"small_region": 1}
 
 
+def test_masks_count_as_alike_after_cleaning_by_the_larger_of_both_thresholds(
+    sam: Sam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the released code; the boxes of these have an IoU of 0.5."""
+    painted(
+        monkeypatch,
+        [(0.95, rectangle(slice(10, 30), slice(10, 30))), (0.90, rectangle(slice(10, 20), slice(10, 30)))],
+    )
+    generation = generate(sam, replace(FEW_POINTS, min_region_area=100, nms_iou=0.7, crop_nms_iou=0.3))
+    assert len(generation.masks) == 2
+
+
 @pytest.mark.parametrize(("rule", "kept"), [(SmallMaskRule.KEEP_LARGEST, 1), (SmallMaskRule.DROP, 0)])
 def test_a_mask_of_small_parts_only(sam: Sam, monkeypatch: pytest.MonkeyPatch, rule: SmallMaskRule, kept: int) -> None:
     painted(monkeypatch, [(0.9, rectangle(slice(10, 12), slice(10, 12)))])
