@@ -188,7 +188,7 @@ def _settled(store: Store, evaluation: str) -> set[int]:
 def _finish(config: Measurable, store: Store, evaluation: str, task: Task) -> Evaluated:
     """The figures of all committed rows, written down."""
     shards = sorted(_finished(store, evaluation))
-    plan = layout.read_parquet(store.get(layout.plan_key(evaluation))).sort_by("shard")
+    plan = layout.read_parquet(store.get(layout.plan_key(evaluation)))
     images = pa.concat_tables(
         (layout.read_parquet(store.get(layout.images_key(evaluation, n))) for n in shards), promote_options="default"
     )

@@ -26,9 +26,10 @@ from workflows.evaluate.commands import (
     Measurable,
     SinglePointConfig,
 )
-from workflows.evaluate.job import evaluate, here
+from workflows.evaluate.job import _settle, evaluate, here, task_of
 from workflows.evaluate.truth import TrueMasks, read_masks
-from workflows.evaluate.worker import EvaluationJob, EvaluationWorker
+from workflows.evaluate.worker import EvaluationJob, EvaluationWorker, Helpers
+from workflows.storage import LocalStore
 from workflows.uris import UriReader
 
 
@@ -76,6 +77,13 @@ def test_another_seed_or_model_or_truth_is_another_evaluation(
     done.append(run(config))
     assert len({one.evaluation for one in done}) == 4
     assert [value(one, "masks") for one in done] == [4, 4, 4, 4]
+
+
+def test_another_device_is_another_evaluation(labelled: Path, common: dict[str, Any], tmp_path: Path) -> None:
+    config = SinglePointConfig(data=(str(labelled),), clicks=(1,), **common)
+    store, plan = LocalStore(tmp_path / "out"), task_of(config).plan()
+    names = [_settle(config, store, plan, None, Helpers(), device) for device in ("cpu", "cuda", "cpu")]
+    assert names[0] == names[2] != names[1]
 
 
 def test_an_image_at_fault_is_left_out_and_named(labelled: Path, common: dict[str, Any]) -> None:

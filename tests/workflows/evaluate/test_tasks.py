@@ -27,7 +27,7 @@ from sam_core.predict import Prompts, decode
 from sam_core.predict import encode as encode_images
 from sam_core.recipes import Recipe, recipe
 from schemas.evaluation import CLICK_ROWS, PLAN
-from tests.workflows.evaluate.conftest import picture
+from tests.workflows.evaluate.conftest import borders, picture
 from tests.workflows.evaluate.measuring import rows_of, run, value
 from workflows.evaluate import edges, instances, proposals
 from workflows.evaluate.clicks import Fairness, SinglePoint
@@ -270,7 +270,12 @@ def test_edges_of_a_model_and_of_people(bsds: Path, common: dict[str, Any]) -> N
     assert value(done, "ODS", "SAM", PAPER) == 0.768
     assert len(rows_of(config, done)) == 8
     people = run(replace(config, humans=True))
-    assert len(rows_of(config, people)) == 6  # three people on two pictures
+    others = rows_of(config, people)
+    assert len(others) == 6  # three people on two pictures
+    for row in others:
+        labels = picture(int(row["name"]))[1]
+        drawn = [borders(each).sum() for each in (labels, labels, np.where(labels == 1, 1, 0))]
+        assert row["true"] == sum(drawn) - drawn[row["person"]]
     # The third drew a third of what the others did: all of it is right, and only he misses something.
     assert value(people, "precision") == 1
     assert 0.6 < value(people, "recall") < 0.8
