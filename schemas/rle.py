@@ -72,7 +72,7 @@ class Runs:
         y0, y1 = _extremes(
             np.where(several_columns, 0, top), np.where(several_columns, height - 1, bottom), owner, len(self)
         )
-        return np.stack([x0, y0, x1 - x0 + 1, y1 - y0 + 1], axis=1) * (self.areas > 0)[:, None]
+        return np.stack([x0, y0, x1 - x0 + 1, y1 - y0 + 1], axis=1)
 
     def _is_mask(self) -> NDArray[np.bool_]:
         position = np.arange(len(self.lengths)) - np.repeat(self.first[:-1], np.diff(self.first))

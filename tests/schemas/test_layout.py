@@ -84,3 +84,9 @@ def test_negative_numbers_are_refused() -> None:
 )
 def test_other_files_are_not_shards(key: str) -> None:
     assert layout.parse_shard_key(key) is None
+
+
+def test_parts_count_from_one() -> None:
+    for number, known in ((0, False), (1, True)):
+        assert bool(layout.parse_plan_key(f"plans/run=r/part-{number:04d}.parquet")) == known
+        assert bool(layout.parse_session_key(layout.annotations_key("s", 1).replace("1.", f"{number}."))) == known

@@ -47,6 +47,17 @@ def test_areas_and_boxes_of_discs_empty_and_full_masks() -> None:
     )
 
 
+@pytest.mark.parametrize("counts", [[9, 0, 2, 4, 5, 0], [0, 0, 5, 3, 12], [5, 3, 0, 0, 12], [0, 0, 20]])
+def test_runs_without_length_are_no_part_of_a_box(counts: list[int]) -> None:
+    """As other programs may write them."""
+    entry = coco_mask.frPyObjects({"size": [4, 5], "counts": counts}, 4, 5)
+    runs = parse_runs(pa.array([entry["counts"]]))
+    assert runs.lengths.tolist() == counts
+    y, x = np.nonzero(coco_mask.decode(entry))
+    box = [x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1] if len(x) else [0] * 4
+    assert (runs.areas.tolist(), runs.boxes(np.array([4])).tolist()) == ([len(x)], [box])
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_runs_alternate_down_the_columns_from_background(seed: int) -> None:
     bitmap = random_bitmap(20, 30, seed, 0.5)
