@@ -64,6 +64,13 @@ def test_cost_is_of_people_and_of_machines() -> None:
     assert metrics_of(details, Prices(machine_hour=3))["cost"] == 3
 
 
+def test_a_round_whose_images_were_all_skipped_has_no_figures_of_masks() -> None:
+    nothing = Annotated(images=0, masks=0, kept=0, deleted=0, worked_on=0, clicks=0, drawing_seconds=0.0, seconds=36.0)
+    generated = Generated(run_id="r", images=0, masks=0)
+    details = {step.step: to_details(step) for step in (nothing, generated)}
+    assert metrics_of(details, Prices()) == pytest.approx({"human_hours": 0.01, "machine_hours": 0.0})
+
+
 def test_a_round_without_people() -> None:
     generated = Generated(run_id="r", images=8, masks=20)
     found = metrics_of({"generate": to_details(generated), "seconds": {"generate": 360.0}}, Prices())

@@ -18,6 +18,7 @@ from workflows.rounds import proposals as module
 from workflows.rounds.proposals import (
     Judged,
     Proposals,
+    _outline,
     as_generation,
     boxes_to_original,
     choose_threshold,
@@ -59,6 +60,7 @@ def test_the_threshold_is_the_lowest_that_is_precise_enough() -> None:
     confidence = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
     judged = Judged(confidence, np.array([0.9, 0.1, 0.9, 0.9, 0.9, 0.1]), 10)
     assert choose_threshold(judged, precision=0.8, iou=0.75) == 0.5  # 4 of 5
+    assert choose_threshold(judged, precision=0.8, iou=0.9) == 0.5
     assert choose_threshold(judged, precision=0.95, iou=0.75) == 0.9
     assert choose_threshold(judged, precision=0.95, iou=0.95) is None
     assert choose_threshold(Judged(confidence[:0], confidence[:0], 3), precision=0.5, iou=0.5) is None
@@ -74,7 +76,7 @@ def test_equal_confidences_are_kept_or_dropped_together(real: list[float]) -> No
 
 def test_they_become_a_generators_masks() -> None:
     masks = bars((0, 10), (20, 25), (12, 14))
-    made = as_generation(proposals(masks, [0.9, 0.7, 0.2]), 0.5, (20, 30))
+    made = as_generation(proposals(masks, [0.9, 0.7, 0.2]), 0.7, (20, 30))  # thresholds are confidences of masks
     assert made.masks.boxes.tolist() == [[0, 0, 10, 20], [20, 0, 5, 20]]
     assert made.masks.areas.tolist() == [200, 100]
     decoded = [coco_mask.decode({"size": [20, 30], "counts": counts}).astype(bool) for counts in made.masks.rle]
@@ -114,6 +116,35 @@ def test_boxes_reach_the_borders_of_a_narrow_picture_too() -> None:
     """Of 3 px, which an input of 64 px makes 2."""
     found = Found(np.array([[1, 32, 2, 64]], np.float32), np.ones(1, np.float32))
     assert boxes_to_original(found, frame_of((100, 3), image_size=64)).tolist() == [[1.5, 50, 3, 100]]
+
+
+def test_what_a_box_touches_is_at_least_a_pixel_of_the_picture() -> None:
+    for box, expected in (
+        ([48.5, 2, 60, 9.2], (48, 2, 50, 10)),
+        ([-3, -4, 0.5, 0.5], (0, 0, 1, 1)),
+        ([50, 30, 51, 31], (49, 29, 50, 30)),
+        ([7, 5, 7, 5], (7, 5, 8, 6)),
+    ):
+        assert _outline(np.array(box, np.float32), (30, 50)) == expected
+
+
+def test_the_most_confident_come_first_and_stand_for_those_like_them(
+    monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]
+) -> None:
+    """Confidence is IoU times stability: 0.4, 0.72 and 0.45; the first two are one object."""
+    sam, size = Sam(vit_test()).eval(), photo.shape[:2]
+    masks = torch.zeros(3, *size, dtype=torch.bool)
+    masks[:2, 10:50, 10:50], masks[1, 10, 10], masks[2, 60:90, 60:90] = True, False, True
+    drawn = masks, torch.tensor([0.8, 0.9, 0.5]), torch.tensor([0.5, 0.8, 0.9])
+    monkeypatch.setattr(module, "_draw_all", lambda *_: drawn)
+    boxes = np.array([[1, 1, 5, 5], [1, 1, 5, 5], [6, 6, 9, 9]], np.float32)
+    monkeypatch.setattr(module, "detect", lambda *_, **__: Found(boxes, np.ones(3, np.float32)))
+    found = propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), size, most=9, least=0.1)
+    np.testing.assert_allclose(found.confidence, [0.72, 0.45])
+    np.testing.assert_allclose(found.predicted_iou, [0.9, 0.5])
+    np.testing.assert_allclose(found.stability, [0.8, 0.9])
+    assert np.array_equal(found.masks, masks[1:].numpy())
+    assert found.boxes[0, 0] < found.boxes[1, 0]
 
 
 def test_a_box_that_comes_twice_is_one_mask(monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]) -> None:
