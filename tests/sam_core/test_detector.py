@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 import torch
@@ -82,6 +84,28 @@ def test_the_same_examples_and_seed_give_the_same_weights(
         fit(detector, examples, FitConfig(iterations=3, width=8))
         states.append(detector.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True))
+
+
+def test_every_step_has_gradients_of_its_own_of_at_most_length_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With steps so short that the second finds what the first did."""
+    embedding = encode(Sam(vit_test()).eval(), [picture(0)[0]])
+    example = Example(embedding.features, torch.tensor([[8.0, 8.0, 24.0, 40.0]]))
+    seen, clip = [], torch.nn.utils.clip_grad_norm_
+
+    def noted(parameters: Iterable[torch.nn.Parameter], limit: float) -> torch.Tensor:
+        learning = list(parameters)
+        seen.append([p.grad.clone() for p in learning if p.grad is not None])
+        return clip(learning, limit)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", noted)
+    detector = detector_for(vit_test(), width=8)
+    fit(detector, [example], FitConfig(iterations=2, images=1, width=8, learning_rate=1e-9, weight_decay=0))
+    first, second = seen
+    torch.testing.assert_close(first, second)
+    assert torch.nn.utils.get_total_norm(first) > 1
+    kept = [p.grad for p in detector.parameters() if p.grad is not None]
+    assert torch.nn.utils.get_total_norm(kept) == pytest.approx(1, rel=1e-4)
+    assert not detector.training
 
 
 def test_any_model_has_a_head() -> None:

@@ -125,6 +125,12 @@ def test_what_is_refused() -> None:
         box_of(np.zeros((3, 3), np.bool_))
 
 
+def test_a_box_ends_behind_the_last_pixel_of_its_mask() -> None:
+    mask = np.zeros((9, 12), np.bool_)
+    mask[3, 5], mask[6, 2:4] = True, True
+    assert box_of(mask) == (2, 3, 6, 7)
+
+
 def test_a_box_touches_whole_pixels() -> None:
     assert outline((3.2, 4.0, 5.0, 6.1)) == (3, 4, 5, 7)
     assert outline((-0.5, 0.0, 0.4, 2.0)) == (-1, 0, 1, 2)

@@ -78,6 +78,19 @@ def test_masks_of_more_than_nine_tenths_and_tiny_ones_are_left_out() -> None:
     assert made.numbers.tolist() == [5]
 
 
+def test_the_least_area_is_that_of_the_framed_mask() -> None:
+    """Of 20 x 20 px, and of 12 x 12, of which an input of 64 px leaves about 8 x 8."""
+    config = replace(CONFIG, jitter=(1, 1), flip=0, min_area=100)
+    large, small = np.zeros((2, 100, 100), bool)
+    large[10:30, 10:30], small[60:72, 60:72] = True, True
+    image, rng = np.zeros((100, 100, 3), np.uint8), np.random.default_rng(0)
+    made = photo_batch(image, [lambda: small, lambda: large], config, rng, 0)
+    assert made is not None
+    assert len(made.masks) == 1
+    assert made.masks[0, :22, :22].sum() == made.masks.sum()
+    assert photo_batch(image, [lambda: small], config, rng, 0) is None
+
+
 def test_no_more_masks_than_asked_for_and_every_one_shows() -> None:
     rng = np.random.default_rng(1)
     masks = [np.roll(half(90, 70), shift, axis=0) & (rng.random((90, 70)) < 0.9) for shift in range(10)]

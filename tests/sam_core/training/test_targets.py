@@ -8,7 +8,7 @@ import torch
 
 from sam_core.training.presets import nano_things
 from sam_core.training.sampling import scene_sample
-from sam_core.training.targets import TrainBatch, averaged, is_seen, merge, mirrored
+from sam_core.training.targets import TrainBatch, averaged, is_seen, merge, mirrored, shown
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,18 @@ def test_centres_turn_with_their_masks_and_twice_is_not_at_all(batch: TrainBatch
         assert each.centres is not None
         x, y = each.centres.long().T
         assert each.masks[torch.arange(len(x)), y, x].all()
+    turned = mirrored(batch).centres
+    assert turned is not None
+    assert torch.equal(batch.centres[:, 0] + turned[:, 0], batch.sizes[batch.image_of, 1] - 1.0)
     again = mirrored(mirrored(batch))
     for name in ("images", "sizes", "masks", "image_of", "numbers", "centres"):
         assert torch.equal(getattr(again, name), getattr(batch, name))
+
+
+def test_what_is_shown_is_no_padding(batch: TrainBatch) -> None:
+    for seen, (height, width) in zip(shown(batch), batch.sizes.tolist(), strict=True):
+        assert seen[:height, :width].all()
+        assert seen.sum() == height * width
 
 
 def test_merged_batches_agree_on_having_centres(batch: TrainBatch) -> None:
