@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -42,6 +43,25 @@ def test_a_perfect_answer_costs_nothing() -> None:
     logits = torch.where(target.heat == 1, 20.0, -20.0)[None]
     assert float(detection_loss(Maps(logits, sides), [boxes])) < 1e-3
     assert float(detection_loss(Maps(-logits, sides), [boxes])) > 10
+
+
+def test_the_loss_is_that_of_centernet_per_object() -> None:
+    """A centre at probability 0.8, a cell beside it at 0.3 where the heat is 0.5, and boxes as wanted."""
+    boxes = torch.tensor([[8.0, 8.0, 24.0, 40.0]])
+    target = centre_targets(boxes, 16)
+    sides = torch.ones(1, 4, 16, 16)
+    sides[0][:, target.rows, target.columns] = target.sides
+    chances = torch.full((1, 16, 16), 1e-9)
+    chances[0, target.rows, target.columns] = 0.8
+    row, column = int(target.rows[0]), int(target.columns[0]) + 2
+    chances[0, row, column] = 0.3
+    heat = float(target.heat[row, column])
+    wanted = -(0.2**2) * math.log(0.8) - (1 - heat) ** 4 * 0.3**2 * math.log(0.7)
+    maps = Maps(torch.logit(chances.double()), sides.double())
+    assert 0.01 < heat < 0.99
+    assert float(detection_loss(maps, [boxes])) == pytest.approx(wanted, rel=1e-4)
+    both = Maps(maps.centres.repeat(2, 1, 1), maps.sides.repeat(2, 1, 1, 1))
+    assert float(detection_loss(both, [boxes, boxes])) == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.fixture(scope="module")

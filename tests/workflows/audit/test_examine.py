@@ -13,7 +13,7 @@ from schemas.ids import content_hash, image_id
 from tests.workflows.audit.conftest import IMAGES, SIZE, Audited
 from tests.workflows.report.data_sets import DataSet, boxes, done, photos, run_record
 from workflows.audit import examine as module
-from workflows.audit.examine import Examined, comparable_strata, examine, stratified_concavity
+from workflows.audit.examine import SIZE_EDGES, Examined, comparable_strata, examine, stratified_concavity
 from workflows.audit.subject import Subject, open_data_set
 
 
@@ -46,6 +46,14 @@ def test_coverage_is_the_share_of_pixels_in_any_mask(
     assert found.images == IMAGES - 1
     assert found.covered == pytest.approx(sum(shares))
     np.testing.assert_array_equal(found.coverage, np.histogram(shares, 20, (0, 1))[0])
+
+
+def test_masks_count_in_the_stratum_of_their_size(subject: Subject) -> None:
+    found = examine(subject, images=100, seed=0, duplicate_iou=0.9)
+    areas = [int(str(row["area"])) for row in subject.rows("SELECT area FROM audit_masks")]
+    expected = np.histogram(np.sqrt(np.array(areas) / (SIZE[0] * SIZE[1])), SIZE_EDGES)[0]
+    assert (expected > 0).sum() >= 3
+    np.testing.assert_array_equal(found.concavity.sum(axis=1), expected)
 
 
 def test_duplicates_are_masks_with_a_twin_before_them(
