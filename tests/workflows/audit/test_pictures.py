@@ -160,6 +160,13 @@ def test_near_pairs_are_those_of_a_double_loop() -> None:
     assert (np.diff(bits) >= 0).all()
 
 
+def test_pairs_that_differ_in_as_many_bits_as_may_be_are_near() -> None:
+    """Wherever in the hash these lie: one in each quarter."""
+    far = 1 | 1 << 16 | 1 << 32 | 1 << 48
+    pairs, bits = near_pairs(np.array([0, far, far | 2], np.uint64), 4)
+    assert (pairs.tolist(), bits.tolist()) == ([[1, 2], [0, 1]], [1, 4])
+
+
 @pytest.mark.parametrize(
     "tags",
     [

@@ -50,6 +50,19 @@ def test_parts_add_up_to_all(found: quality.Quality) -> None:
         assert sum(part.shares[0].good for part in parts) == found.shares[0].good
 
 
+def test_masks_are_in_the_part_of_their_size_and_of_their_score(audited: Audited) -> None:
+    pairs = quality.pairs_of(open_data_set(f"{audited.root}@first")).slice(0, 5)
+    areas = pa.array([32**2 - 1, 32**2, 96**2 - 1, 96**2, 96**2 + 1])
+    pairs = pairs.set_column(pairs.column_names.index("area"), "area", areas)
+    sized = quality.measure(pairs, added=0, target=0.9, target_iou=0.9).by_size
+    assert [part.shares[0].masks for part in sized] == [1, 2, 2]
+    score = np.arange(10) / 10
+    groups = quality._score_groups(score)
+    assert [score[chosen].tolist() for _, chosen in groups] == [[n / 10, (n + 1) / 10] for n in range(0, 10, 2)]
+    assert [name for name, _ in groups] == ["0.00–0.18", "0.18–0.36", "0.36–0.54", "0.54–0.72", "0.72–0.90"]
+    assert [(name, chosen.sum()) for name, chosen in quality._score_groups(np.full(3, 0.5))] == [("0.50–0.50", 3)]
+
+
 def test_threshold_reaches_the_target_where_the_score_tells(audited: Audited) -> None:
     """A score that is the IoU itself: from 0.9 on all masks are good, and no lower threshold would do."""
     pairs = quality.pairs_of(open_data_set(f"{audited.root}@first"))
