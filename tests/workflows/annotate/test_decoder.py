@@ -15,7 +15,7 @@ from workflows.annotate.contract import Prompt
 
 pytest.importorskip("onnxruntime", reason="needs the extra `annotate`")
 
-from workflows.annotate.decoder import _tokens, as_logits
+from workflows.annotate.decoder import Answer, _tokens, as_logits
 
 FRAME = frame_of((30, 60), image_size=120)
 """Twice as large in the model input."""
@@ -37,6 +37,17 @@ def test_clicks_and_boxes_become_points_with_labels() -> None:
 def test_clicks_in_a_window_are_measured_from_its_corner() -> None:
     points, _ = _tokens(prompt(points=[[40, 20, 1]]), frame_of((30, 60), image_size=120, crop_box=(30, 10, 50, 30)))
     assert points.tolist() == [[[60, 60], [0, 0]]]
+
+
+@pytest.mark.parametrize(("single", "order"), [(True, [2, 3, 1]), (False, [0, 2, 3])])
+def test_one_prompt_means_several_masks_and_several_mean_one_first(single: bool, order: list[int]) -> None:
+    """Output 0 is that of several prompts."""
+    logits = np.full((4, 30, 30), -1, np.float32)
+    for output in range(4):
+        logits[output, : 3 * (output + 1)] = 1
+    answer = Answer(logits, np.array([0.1, 0.2, 0.9, 0.5], np.float32), single, FRAME)
+    assert answer.order == order
+    assert answer.masks().sum((1, 2)).tolist() == pytest.approx([60 * 6 * (output + 1) for output in order], rel=0.2)
 
 
 def test_a_mask_to_start_from_is_above_nought_inside() -> None:

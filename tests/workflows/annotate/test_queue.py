@@ -138,6 +138,27 @@ def test_who_looks_at_a_finished_image_again_goes_on_with_another() -> None:
     assert q.next("Ada", NOW) == "b"
 
 
+def test_who_holds_an_image_goes_on_and_others_events_do_not_free_it() -> None:
+    q = queue()
+    assert q.next("Bob", NOW) == "a"
+    for action in ("finish", "skip", "leave"):
+        q.note(past("a", action, "Ada"))
+    q.hold("a", "Bob", NOW + timedelta(seconds=50))
+    with pytest.raises(HeldError, match="Bob"):
+        q.hold("a", "Cleo", NOW + timedelta(seconds=100))
+
+
+def test_what_was_sent_back_waits_while_somebody_else_is_at_it() -> None:
+    q = queue()
+    q.note(past("b", "finish", "Ada"))
+    q.note(past("b", "send_back", "Rita"))
+    q.hold("b", "Rita", NOW)
+    assert q.next("Ada", NOW) == "a"
+    q.release("a", "Ada")
+    q.release("b", "Rita")
+    assert q.next("Ada", NOW) == "b"
+
+
 def test_leaving_gives_back_and_strangers_give_back_nothing() -> None:
     q = queue()
     q.next("Ada", NOW)
