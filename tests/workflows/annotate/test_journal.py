@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 
-from schemas.layout import events_key
 from schemas.tables import Stage
 from tests.workflows.annotate.conftest import MOMENT, blob, body, client_of, event_row, mask_row
 from workflows.annotate.contract import Save
@@ -42,13 +42,15 @@ def test_all_that_is_said_of_a_mask_is_kept(tmp_path: Path) -> None:
 
 
 def test_events_are_told_in_the_order_in_which_they_happened(tmp_path: Path) -> None:
-    """Whatever the sessions are called."""
+    """Whatever the sessions are called; not those of another round or stage, nor those that are about no image."""
     told = journal(tmp_path)
     for session, second, action in (("z", 1, "open"), ("a", 3, "send_back"), ("m", 2, "finish")):
         moment = (MOMENT + timedelta(seconds=second)).isoformat()
         told.save(session, 1, save(events=[event_row(1, action, IMAGE, happened_at=moment)]))
+    told.save("b", 1, save(events=[event_row(1, "reminder", None)]))
     assert [event.action for event in journal(tmp_path).past_events()] == ["open", "finish", "send_back"]
-    assert LocalStore(tmp_path).exists(events_key("z", 1))
+    for other in (replace(TASK, round=4), replace(TASK, stage=Stage.AUDIT)):
+        assert Journal(LocalStore(tmp_path), other, {IMAGE: (48, 64)}).past_events() == []
 
 
 def test_what_is_shown_of_a_mask(studio: Studio) -> None:
