@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,6 @@ from schemas.catalog import connect, query
 from schemas.ids import image_id, unreadable_image_id
 from schemas.layout import in_flight_key, outcomes_key
 from tests.workflows import fakes
-from tests.workflows.conftest import no_more_files
 from tests.workflows.killers import endless_jpeg, memory_bomb
 from workflows.commands import GenerateConfig
 from workflows.convert import ImageResult
@@ -37,8 +35,7 @@ from workflows.models import GeneratorSpec, find_model
 from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.runs import open_dataset
 from workflows.shard_worker import ShardWorker, clear_markers, identity
-from workflows.storage import LocalStore, StoreError
-from workflows.uris import UriReader
+from workflows.storage import LocalStore
 
 
 def planned(path: Path) -> PlannedImage:
@@ -308,60 +305,6 @@ def test_a_lost_gpu_ends_the_process_and_the_next_one_knows_which_image_it_was(t
     result = child.work(planned(fakes.save_flat(tmp_path / "a.png", fakes.LOSES_GPU)))
     child.close()
     assert (result.status, result.error_message) == ("crashed", "the image made its process lose the GPU")
-
-
-def test_a_failing_store_stops_the_shard_without_a_commit(
-    tmp_path: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (task,) = plan(store, [planned(fakes.save_flat(tmp_path / "a.png", fakes.FINE))], shard_size=1)
-    worker = ShardWorker(fakes.shard_job(store.root))
-
-    def unreachable(_: str) -> bytes:
-        raise StoreError("cannot read s3://x: SlowDown")
-
-    monkeypatch.setattr(worker._worker._reader, "read", unreachable)
-    assert worker(asdict(task)) == {"failure": "cannot read s3://x: SlowDown"}
-    assert not list(store.list("outcomes"))
-
-
-def test_a_failing_machine_is_not_the_image_s_fault(tmp_path: Path) -> None:
-    image = planned(fakes.save_flat(tmp_path / "a.png", fakes.FINE))
-    worker = ImageWorker(fakes.shard_job(tmp_path))
-    with no_more_files(), pytest.raises(OSError) as failure:
-        worker.load(image)
-    assert failure.value.errno == errno.EMFILE
-    assert worker.segment(worker.load(image)).status == "ok"
-
-
-def test_a_failing_machine_gives_the_shard_back(
-    tmp_path: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No marker stays, for which the next attempt would work image by image."""
-    (task,) = plan(store, [planned(fakes.save_flat(tmp_path / "a.png", fakes.FINE))], shard_size=1)
-    worker = ShardWorker(fakes.shard_job(store.root))
-    with monkeypatch.context() as patch:
-        patch.setattr(UriReader, "read", fails_with(errno.ESTALE))
-        with pytest.raises(OSError, match=r"[Ss]tale"):
-            worker.work(task)
-    assert not store.exists(in_flight_key("run", 0))
-    assert worker.work(task).errors == 0
-
-
-def test_a_full_disk_of_a_compiler_is_not_the_image_s_fault(tmp_path: Path, store: LocalStore) -> None:
-    """Kernels are compiled at the first image; a home folder without room made error rows of all of them, for good."""
-    (task,) = plan(store, [planned(fakes.save_flat(tmp_path / "a.png", fakes.FULL))], shard_size=1)
-    for _ in range(2):  # neither together nor apart
-        told = ShardWorker(fakes.shard_job(store.root))(asdict(task))
-        assert told == {"failure": "/home/ada/.triton/cache/x: No space left on device"}
-        assert not list(store.list("outcomes"))
-        store.put(in_flight_key("run", 0), b"{}")
-
-
-def fails_with(number: int) -> Callable[..., bytes]:
-    def fail(*_: object) -> bytes:
-        raise OSError(number, os.strerror(number))
-
-    return fail
 
 
 def test_an_image_that_could_not_be_read_when_it_was_noted_waits_for_its_own_name(
