@@ -14,6 +14,8 @@ Image = NDArray[np.uint8]
 _FILL, _BORDER = 0.42, 0.95
 _GOLDEN = (5**0.5 - 1) / 2
 _PIXELS_PER_BORDER = 800
+_ROWS_AT_ONCE = 256
+"""Rows of the picture that are held in float32."""
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
@@ -28,9 +30,12 @@ def overlay(image: Image, masks: MaskRecords, *, seed: int = 0) -> Image:
     Returns:
         uint8 RGB, of the same shape.
     """
-    layer = paint(masks, (image.shape[0], image.shape[1]), seed=seed).astype(np.float32)
-    opacity = layer[:, :, 3:] / 255
-    return np.asarray(image * (1 - opacity) + layer[:, :, :3] * opacity + 0.5).astype(np.uint8)
+    layer, painted = paint(masks, (image.shape[0], image.shape[1]), seed=seed), np.empty_like(image)
+    for top in range(0, len(image), _ROWS_AT_ONCE):
+        rows = slice(top, top + _ROWS_AT_ONCE)
+        opacity = layer[rows, :, 3:].astype(np.float32) / 255
+        painted[rows] = image[rows] * (1 - opacity) + layer[rows, :, :3] * opacity + 0.5
+    return painted
 
 
 def paint(masks: MaskRecords, size: tuple[int, int], *, seed: int = 0, palette: Image | None = None) -> Image:

@@ -88,6 +88,18 @@ def test_overlay_leaves_what_no_mask_covers() -> None:
     assert (shown[mask] != image[mask]).any(axis=1).mean() > 0.9
 
 
+def test_a_tall_picture_is_blended_as_a_whole_one_would_be() -> None:
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (600, 30, 3), dtype=np.uint8)
+    masks = records([np.ones((600, 30), np.bool_), rng.random((600, 30)) < 0.3])
+    layer = paint(masks, (600, 30)).astype(np.float64)
+    alpha = layer[:, :, 3:] / 255
+
+    blended = image * (1 - alpha) + layer[:, :, :3] * alpha
+
+    assert np.abs(overlay(image, masks) - blended).max() <= 0.5 + 1e-4
+
+
 def test_colours_are_repeatable_bright_and_unlike_their_neighbours() -> None:
     first = colours(200)
 
