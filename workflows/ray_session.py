@@ -197,9 +197,10 @@ def _folder_of_ray() -> str:
     """Where Ray keeps its files. Raises OSError when nothing can be written there: Ray would wait for itself, and not
     say why it does."""
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    own = Path(folder, "ray")  # of whoever came first, open to all
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with tempfile.TemporaryFile(dir=own if own.is_dir() else folder) as file:
             file.write(bytes(LEAST_ROOM))
     except OSError as error:
         why = f"{os.strerror(error.errno or 0)} (Ray's files lie there; TMPDIR names another folder)"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import os
 import signal
@@ -11,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import ray
@@ -21,7 +24,7 @@ from tests.workflows.fault_proxy import closed_port
 from tests.workflows.test_shard_worker import plan, planned
 from workflows import actor_pool
 from workflows.failures import WorkerError
-from workflows.ray_session import Pool, choose_pool, run_shards, start_ray
+from workflows.ray_session import Pool, _folder_of_ray, choose_pool, run_shards, start_ray
 from workflows.storage import LocalStore
 
 COLD = """
@@ -205,3 +208,21 @@ def test_a_temporary_folder_that_ray_cannot_use_is_named_at_once(tmp_path: Path)
         )
         line = f"{why} (Ray's files lie there; TMPDIR names another folder): '{place}'"
         assert ran.stderr.splitlines()[-1].endswith(line)
+
+
+def test_ray_s_own_folder_in_one_that_may_not_be_written_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray makes it for all users of a machine."""
+
+    def refused(*, dir: Path) -> BinaryIO:
+        if dir == tmp_path / "ray":
+            return io.BytesIO()
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    with pytest.raises(PermissionError, match="TMPDIR names another folder"):
+        _folder_of_ray()
+    (tmp_path / "ray").mkdir()
+    assert _folder_of_ray() == str(tmp_path)
