@@ -21,9 +21,9 @@ from torch import Tensor
 from sam_core.answers import answer
 from sam_core.clip import Clip
 from sam_core.closer import look_closer
-from sam_core.masks import candidates, rle
+from sam_core.masks import rle
 from sam_core.masks.batch import MaskBatch, MaskRecords
-from sam_core.masks.candidates import decoded
+from sam_core.masks.candidates import Candidates, decoded, records
 from sam_core.masks.plain import measure
 from sam_core.model.checkpoint import LoadedModel, load_model
 from sam_core.model.prompt_encoder import BACKGROUND, FOREGROUND
@@ -90,7 +90,8 @@ def segment(config: SegmentConfig) -> int:
             prompts = spots.prompts(_vector(config, clip))
         with clock.timed("masks"):
             batch = _answer(model.sam, image, prompts, clock, closer=config.closer)
-            found, best = records(batch, spots), records(batch.best(), spots)
+            masks = ranked(batch, spots)
+    found, best = (as_records(some, batch.frame.original_size) for some in (masks, masks[np.arange(1)]))
     _write(config, image, best, _document(config, model, clip, spots, found))
     _tell(config, found, clock)
     return 0
@@ -153,15 +154,19 @@ def read_spots(config: SegmentConfig, size: tuple[int, int]) -> Spots:
     return Spots(places, torch.tensor([click[2] for click in clicks], dtype=torch.int64), box)
 
 
-def records(batch: MaskBatch, spots: Spots) -> MaskRecords:
-    """The masks of a single prompt as the tables have them, the most confident first."""
+def ranked(batch: MaskBatch, spots: Spots) -> Candidates:
+    """The masks of a single prompt with what is said of them, the most confident first."""
     iou, logits = batch.iou.float().cpu().numpy(), batch.logits[0].float().cpu()
     point = spots.points[:1].double().numpy() if len(spots.points) else np.full((1, 2), np.nan)
     order = np.argsort(-iou[0], kind="stable")
     measured = measure(logits[order], batch.frame, offset=STABILITY_OFFSET)
-    found = decoded(point, iou, batch.frame.crop_box)[order].measured(measured).encoded()
-    of_image = candidates.records(found, batch.frame.original_size)
-    return replace(of_image, boxes=of_image.boxes * (of_image.areas > 0)[:, None])  # nothing has no place
+    return decoded(point, iou, batch.frame.crop_box)[order].measured(measured).encoded()
+
+
+def as_records(masks: Candidates, size: tuple[int, int]) -> MaskRecords:
+    """Masks of an image of (height, width) px as the tables have them; the box of one without pixels is all zeros."""
+    found = records(masks, size)
+    return replace(found, boxes=found.boxes * (found.areas > 0)[:, None])
 
 
 def _read(config: SegmentConfig) -> NDArray[np.uint8]:
