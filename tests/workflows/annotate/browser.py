@@ -85,6 +85,12 @@ class Person:
         for key in keys:
             self.page.keyboard.press(key)
 
+    def brush(self, *path: tuple[float, float]) -> None:
+        """A mask by one stroke of the brush, which stays in the hand."""
+        self.press("b")
+        self.drag(*path)
+        self.press("Enter")
+
     def answered(self) -> None:
         """Wait until the model has nothing left to say."""
         self.page.wait_for_selector("html[data-busy=false]", state="attached")

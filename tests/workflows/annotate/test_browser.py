@@ -234,9 +234,7 @@ def test_words_find_a_mask_and_clicks_go_on_from_it(
     ada.page.keyboard.type("a blue wheel")
     ada.press("Enter")
     ada.answered()
-    ada.press("b")
-    ada.drag((0.1, 0.1), (0.3, 0.15))
-    ada.press("Enter")
+    ada.brush((0.1, 0.1), (0.3, 0.15))
     ada.saved()
     actions = (
         connect(config.dataset).sql("SELECT action, details ->> 'text' FROM events WHERE action = 'text'").fetchall()

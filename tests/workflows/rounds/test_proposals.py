@@ -91,14 +91,25 @@ def test_they_become_a_generators_masks() -> None:
     assert (len(nothing.masks), len(nothing.rejections)) == (0, 3)
 
 
+def random_sam() -> Sam:
+    torch.manual_seed(0)
+    return Sam(vit_test()).eval()
+
+
+def proposed(
+    monkeypatch: pytest.MonkeyPatch, sam: Sam, photo: NDArray[np.uint8], boxes: list[list[float]]
+) -> Proposals:
+    """What a model proposes where a detector finds three boxes, xyxy in px of the photograph."""
+    size, scores = photo.shape[:2], np.array([0.9, 0.8, 0.7], np.float32)
+    found = Found(np.array(boxes, np.float32) * (sam.config.image_size / max(size)), scores)
+    monkeypatch.setattr(module, "detect", lambda *_, **__: found)
+    return propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), size, most=9, least=0.1)
+
+
 def test_every_box_is_drawn_in_its_own_window(monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]) -> None:
     """Small boxes as in an image that is their window alone; a large one in the whole image."""
-    torch.manual_seed(0)
-    sam, size = Sam(vit_test()).eval(), photo.shape[:2]
-    scale = sam.config.image_size / max(size)
-    boxes = np.array([[20, 30, 380, 280], [200.5, 100.2, 212, 111], [440.4, 288, 451, 300]], np.float32)
-    monkeypatch.setattr(module, "detect", lambda *_, **__: Found(boxes * scale, np.array([0.9, 0.8, 0.7], np.float32)))
-    found = propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), size, most=9, least=0.1)
+    sam, size = random_sam(), photo.shape[:2]
+    found = proposed(monkeypatch, sam, photo, [[20, 30, 380, 280], [200.5, 100.2, 212, 111], [440.4, 288, 451, 300]])
     assert len(found.masks) >= 2
     for mask, box, score in zip(found.masks, found.boxes, found.predicted_iou, strict=True):
         low, high = np.floor(box[:2] + 1e-3), np.ceil(box[2:] - 1e-3)
@@ -148,12 +159,8 @@ def test_the_most_confident_come_first_and_stand_for_those_like_them(
 
 
 def test_a_box_that_comes_twice_is_one_mask(monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]) -> None:
-    torch.manual_seed(0)
-    sam, size = Sam(vit_test()).eval(), photo.shape[:2]
-    scale = sam.config.image_size / max(size)
-    boxes = np.array([[20, 30, 380, 280], [20, 30, 380, 280], [200.5, 100.2, 212, 111]], np.float32)
-    monkeypatch.setattr(module, "detect", lambda *_, **__: Found(boxes * scale, np.array([0.9, 0.8, 0.7], np.float32)))
-    found = propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), size, most=9, least=0.1)
+    boxes = [[20, 30, 380, 280], [20, 30, 380, 280], [200.5, 100.2, 212, 111]]
+    found = proposed(monkeypatch, random_sam(), photo, boxes)
     assert len(found.masks) == 2
     assert sorted(found.boxes[:, 0].tolist()) == pytest.approx([20, 200.5], abs=0.1)
 
