@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 # Of what a compiled loop calls in other files, numba does not see that it changed.
-$(LOOPS): $(STAMP) sam_core/llvm_vectors.py $(wildcard sam_core/masks/*.py sam_core/model/*.py)
+$(LOOPS): $(STAMP) $(wildcard sam_core/llvm_*.py sam_core/masks/*.py sam_core/model/*.py)
 	find sam_core -name '*.nb[ic]' -delete
 	$(BIN)/python -m sam_core.compile_ahead
 	touch $(LOOPS)

@@ -1,8 +1,8 @@
 """How the loops of this package become machine code that runs without the GIL.
 
 Numba caches an entry with all it calls, and looks only at the entry's own file for changes: so each file has what its
-entries call. When `eights`, `tile_products` or `vector_math` change, which others call, `make setup` removes the caches
-(`*.nbi`, `*.nbc`).
+entries call. When `eights`, `tile_products`, `vector_math`, `llvm_tiles` or `llvm_vectors` change, which others call,
+`make setup` removes the caches (`*.nbi`, `*.nbc`).
 """
 
 import warnings

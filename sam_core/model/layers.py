@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from sam_core.model.linear import linear
+from sam_core.model.linear import prepared
 from sam_core.model.vector_math import can_compile, gelu_in_place
 
 TOKENS_AT_ONCE = 512
@@ -44,11 +44,11 @@ class MLPBlock(nn.Module):
 
     def _in_slices(self, x: Tensor) -> Tensor:
         """On a CPU, a few tokens at a time, whose hidden layer stays in the cache."""
-        out = torch.empty_like(x)
+        out, first, second = torch.empty_like(x), prepared(self.lin1, x), prepared(self.lin2, x)
         for tokens, target in zip(_slices(x), _slices(out), strict=True):
-            hidden = linear(self.lin1, tokens)
+            hidden = first(tokens)
             gelu_in_place(hidden.numpy())
-            target.copy_(linear(self.lin2, hidden))
+            target.copy_(second(hidden))
         return out
 
 

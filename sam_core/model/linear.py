@@ -1,27 +1,68 @@
-"""Linear layers on a CPU, by whichever library multiplies faster there.
+"""Linear layers on a CPU, by whatever multiplies faster there.
 
 Torch has float32 multiplied by MKL, made for processors of Intel. On an AMD of the fourth Zen generation oneDNN, which
-torch has beside it for other things, takes 6 to 16 % less time for the layers of an image encoder
+torch has beside it for other things, takes 6 to 16 % less time for the layers of an image encoder. On Intel's that
+multiply tiles of bfloat16, `split_products` takes less than half of it, which a `SplitLinear` asks for
 (`tests/benchmarks/LOG.md`).
 """
 
-from functools import cache
+from collections.abc import Callable
+from copy import deepcopy
+from functools import cache, partial
+from itertools import chain
+from typing import TypeVar
 
 import torch
 from llvmlite.binding import get_host_cpu_name
 from torch import Tensor, nn
 
+from sam_core.llvm_tiles import has_tiles
+from sam_core.model.split_products import Split, can_split, multiply, split_columns
 from sam_core.model.vector_math import can_compile
 
 _LIKE_THE_MEASURED = ("znver4", "znver5")
+_Model = TypeVar("_Model", bound=nn.Module)
+
+
+class SplitLinear(nn.Linear):
+    """A linear layer that is content with products to 3e-6 on the mean, where these are faster."""
+
+
+def with_split_products(model: _Model) -> _Model:
+    """A model, for use and not for training, that shares the parameters of this one and whose linear layers are
+    `SplitLinear`, where the processor has tiles; elsewhere the model itself."""
+    if not has_tiles():
+        return model
+    shared = {id(held): held for held in chain(model.parameters(), model.buffers())}
+    copied = deepcopy(model, shared).eval()
+    for layer in copied.modules():
+        if type(layer) is nn.Linear:
+            layer.__class__ = SplitLinear
+    return copied
 
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """layer(x): [..., C] -> [..., D], up to the rounding of float32."""
-    if can_compile(x) and has_faster_products():
-        return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")  # type: ignore[no-any-return]
-    out: Tensor = layer(x)
-    return out
+    """layer(x): [..., C] -> [..., D], up to the rounding of float32 or, of a `SplitLinear`, to 3e-6."""
+    return prepared(layer, x)(x)
+
+
+def prepared(layer: nn.Linear, like: Tensor) -> Callable[[Tensor], Tensor]:
+    """`linear` of this layer, to be asked more than once for tensors like this one."""
+    if not can_compile(like):
+        return layer
+    if isinstance(layer, SplitLinear) and can_split(*layer.weight.shape) and has_tiles():
+        bias = like.new_zeros(layer.out_features) if layer.bias is None else layer.bias.detach()
+        return partial(_by_tiles, split_columns(layer.weight.detach()), bias)
+    return partial(_by_onednn, layer) if has_faster_products() else layer
+
+
+def _by_tiles(weight: Split, bias: Tensor, x: Tensor) -> Tensor:
+    rows = x.reshape(-1, x.shape[-1]).contiguous()
+    return multiply(rows, weight, bias).view(*x.shape[:-1], len(bias))
+
+
+def _by_onednn(layer: nn.Linear, x: Tensor) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")  # type: ignore[no-any-return]
 
 
 @cache

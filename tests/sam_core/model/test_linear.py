@@ -1,13 +1,18 @@
-"""Linear layers by oneDNN: those of torch, where they may be."""
+"""Linear layers by oneDNN and by tiles: those of torch, where they may be."""
 
 import pytest
 import torch
 from torch import nn
 
+from sam_core.llvm_tiles import has_tiles
 from sam_core.model import linear as module
-from sam_core.model.linear import has_faster_products, linear
+from sam_core.model.layers import MLPBlock
+from sam_core.model.linear import SplitLinear, has_faster_products, linear, with_split_products
 
 NEEDS_ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs a torch with oneDNN")
+
+
+NEEDS_TILES = pytest.mark.skipif(not has_tiles(), reason="needs a processor with AMX")
 
 
 @pytest.fixture
@@ -43,3 +48,48 @@ def test_only_on_processors_like_the_measured_one(monkeypatch: pytest.MonkeyPatc
     has_faster_products.cache_clear()
     assert has_faster_products() is (faster and torch.backends.mkldnn.is_available())
     has_faster_products.cache_clear()
+
+
+@NEEDS_TILES
+@pytest.mark.parametrize("shape", [(1, 5, 7, 96), (33, 96), (2, 0, 96)])
+@pytest.mark.parametrize("bias", [True, False])
+@torch.inference_mode()
+def test_split_the_same_up_to_what_is_left_out(shape: tuple[int, ...], bias: bool) -> None:
+    layer, x = nn.Linear(96, 64, bias=bias), torch.randn(shape)
+    split = with_split_products(layer)
+    assert isinstance(split, SplitLinear)
+    torch.testing.assert_close(linear(split, x), layer(x), rtol=0, atol=2e-5)
+    strided = torch.randn(*shape[:-1], 192)[..., ::2]
+    torch.testing.assert_close(linear(split, strided), layer(strided), rtol=0, atol=2e-5)
+
+
+@NEEDS_TILES
+@torch.no_grad()
+def test_a_split_model_has_the_parameters_of_the_first_and_leaves_it_as_it_is() -> None:
+    block = MLPBlock(32, 64, nn.GELU)
+    split = with_split_products(block)
+    x, exact = torch.randn(600, 32), block(torch.ones(1, 32))
+    assert [id(p) for p in split.parameters()] == [id(p) for p in block.parameters()]
+    torch.testing.assert_close(split(x), block(x), rtol=0, atol=1e-5)
+    assert not torch.equal(split(x), block(x))
+    block.lin1.weight.mul_(2)
+    torch.testing.assert_close(split(x), block(x), rtol=0, atol=3e-5)
+    block.lin1.weight.div_(2)
+    assert torch.equal(block(torch.ones(1, 32)), exact)
+    assert type(block.lin1) is nn.Linear
+
+
+@NEEDS_TILES
+def test_split_layers_of_no_whole_tiles_and_gradients_take_the_layer() -> None:
+    with torch.no_grad():
+        odd = with_split_products(nn.Linear(48, 40))
+        assert torch.equal(linear(odd, torch.ones(3, 48)), odd(torch.ones(3, 48)))
+    learning = with_split_products(nn.Linear(32, 32))
+    linear(learning, torch.ones(3, 32)).sum().backward()
+    assert learning.weight.grad is not None
+
+
+def test_no_copy_where_there_are_no_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "has_tiles", lambda: False)
+    layer = nn.Linear(32, 32)
+    assert with_split_products(layer) is layer
