@@ -1,9 +1,14 @@
 """Compiles what the generator runs on a CPU, so that no image waits for it: `python -m sam_core.compile_ahead`."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from sam_core.generator import MaskGenerator
+from sam_core.llvm_tiles import has_tiles
 from sam_core.model.checkpoint import load_model
+from sam_core.model.sam import Sam
+from sam_core.presets import MaskDecoderConfig, vit_test
 from sam_core.recipes import Recipe
 
 _EVERYTHING = Recipe(
@@ -26,6 +31,15 @@ def compile_ahead() -> None:
     disc = np.hypot(rows - 48, columns - 64) < 30
     image = np.repeat(np.where(disc, 220, 40).astype(np.uint8)[:, :, None], 3, 2)
     MaskGenerator(load_model("vit_n").sam, _EVERYTHING).generate(image)
+    if has_tiles():
+        MaskGenerator(_wide(), _EVERYTHING).generate(image)
+
+
+def _wide() -> Sam:
+    """A small model whose decoder is as wide as the released ones, so that its products are taken apart."""
+    small = vit_test()
+    encoder = replace(small.image_encoder, out_chans=256)
+    return Sam(replace(small, image_encoder=encoder, mask_decoder=MaskDecoderConfig())).eval()
 
 
 if __name__ == "__main__":

@@ -15,11 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_core.geometry import Frame, points_to_input
+from sam_core.llvm_tiles import has_tiles
 from sam_core.masks.bilinear import resize
 from sam_core.model.absorbed_decoder import AbsorbedDecoder, DecodedPrompts, SharedImage
 from sam_core.model.prompt_encoder import FOREGROUND, Prompts
 from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, decode
+
+SPLIT_FROM = 256
+"""Channels of a decoder, those of all released ones, from which products taken apart are faster: with half of them
+taking apart takes as long as is saved (`tests/benchmarks/LOG.md`)."""
 
 Points = NDArray[np.float64]
 """float64 [P, 2], xy, px, original frame: foreground clicks, one per prompt."""
@@ -85,7 +90,8 @@ class AbsorbedPrompter:
     def __init__(self, sam: Sam, embedding: ImageEmbedding) -> None:
         self._encoder = sam.prompt_encoder
         self._frame: Frame = embedding.frames[0]
-        self._decoder = AbsorbedDecoder(sam.mask_decoder)
+        split = has_tiles() and sam.config.mask_decoder.transformer_dim >= SPLIT_FROM
+        self._decoder = AbsorbedDecoder(sam.mask_decoder, split=split)
         no_mask = self._encoder.no_mask_embed.weight[..., None, None]
         positions = self._encoder.dense_positions()
         self._shared = self._decoder.share(embedding.features, positions, no_mask, seen=seen_cells(self._frame, sam))

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam_core.model import compiled_drawing, compiled_image_side
+from sam_core.model import compiled_drawing, compiled_image_side, tiled_drawing, tiled_image_side
 from sam_core.model.absorbed_attention import (
     Beside,
     beside_first,
@@ -70,9 +70,14 @@ FOR_AMBIGUOUS = slice(1, None)
 class AbsorbedDecoder:
     """A view of some outputs of a `MaskDecoder`; holds no weights of its own."""
 
-    def __init__(self, decoder: MaskDecoder, *, outputs: slice = FOR_AMBIGUOUS) -> None:
+    def __init__(self, decoder: MaskDecoder, *, outputs: slice = FOR_AMBIGUOUS, split: bool = False) -> None:
+        """split: be content with products to 3e-6 on the mean, for a CPU that `has_tiles` (`split_products`)."""
         self.decoder = decoder
         self.outputs = outputs
+        self._split = split
+        side = tiled_image_side if split else compiled_image_side
+        self._write_shared: Callable[..., tuple[Tensor, Tensor]] = side.write_shared_and_read
+        self._write_own: Callable[..., tuple[Tensor, Tensor]] = side.write_own_and_read
         self.upscaling = upscaling_of(decoder.output_upscaling)
 
     def share(
@@ -118,7 +123,7 @@ class AbsorbedDecoder:
             image, pooled = write(reading_probes(read, tokens + token_pe))
             tokens = layer.norm2(tokens + what_was_read(read, pooled))
             tokens = layer.norm3(tokens + layer.mlp(tokens))
-            write = _later_update(layer, tokens, token_pe, image, shared.positions)
+            write = self._later_update(layer, tokens, token_pe, image, shared.positions)
         asked = [0, *range(1, len(own))[self.outputs]]  # nobody reads what the other tokens see at the end
         last, tokens = decoder.transformer.final_attn_token_to_image, tokens[:, asked]
         image, pooled = write(reading_probes(last, tokens + token_pe[:, asked]))
@@ -136,9 +141,11 @@ class AbsorbedDecoder:
         if _can_compile(decoded.image):
             height, width = shared.grid
             out = filters.new_full((int(chosen.sum()), 4 * height, 4 * width), UNSEEN)
-            compiled_drawing.draw_seen(
-                decoded.image, filters[chosen], wanted, self.upscaling, shared.fine, shared.seen, out
+            drawing = (
+                tiled_drawing if self._split and tiled_drawing.can_draw(filters.shape[-1] * 8) else compiled_drawing
             )
+            of = torch.nonzero(wanted)[:, 0]
+            drawing.draw_seen(decoded.image, filters[chosen], of, self.upscaling, shared.fine, shared.seen, out)
             return out
         fine = tuple(level.flatten(0, -2) for level in shared.fine)
         cells = draw_cells(decoded.image[prompts], filters, self.upscaling, fine)[chosen]
@@ -164,33 +171,32 @@ class AbsorbedDecoder:
         tokens = layer.norm3(tokens + layer.mlp(tokens))
         keys = split_heads(write.k_proj(tokens + token_pe), write.num_heads) * shared.queries.shape[-1] ** -0.5
         told = beside_first(messages(write, tokens), write.num_heads)
-        return tokens, partial(_write_shared_and_read, shared, keys[:, :, 1:] - keys[:, :, :1], told, layer.norm4)
+        beside = keys[:, :, 1:] - keys[:, :, :1]
+        return tokens, partial(self._write_shared_and_read, shared, beside, told, layer.norm4)
 
+    def _write_shared_and_read(
+        self, shared: SharedImage, keys: Tensor, told: Beside, norm: nn.LayerNorm, probes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """An update into an image that is the same for all prompts; keys [N, H, T - 1, d], scaled and beside the
+        first."""
+        image, queries, positions = shared.image, shared.queries, shared.positions
+        if _can_compile(image):
+            return self._write_shared(image, queries, keys, told, norm, positions, probes)
+        scores = _by_prompt(_rows_by_head(keys) @ queries.transpose(1, 2), len(keys))
+        return _write_and_read(image, scores.flatten(1, 2), keys.shape[1], told, norm, positions, probes)
 
-def _write_shared_and_read(
-    shared: SharedImage, keys: Tensor, told: Beside, norm: nn.LayerNorm, probes: Tensor
-) -> tuple[Tensor, Tensor]:
-    """An update into an image that is the same for all prompts; keys [N, H, T - 1, d], scaled and beside the first."""
-    image, queries, positions = shared.image, shared.queries, shared.positions
-    if _can_compile(image):
-        return compiled_image_side.write_shared_and_read(image, queries, keys, told, norm, positions, probes)
-    scores = _by_prompt(_rows_by_head(keys) @ queries.transpose(1, 2), len(keys))
-    return _write_and_read(image, scores.flatten(1, 2), keys.shape[1], told, norm, positions, probes)
-
-
-def _later_update(
-    layer: TwoWayAttentionBlock, tokens: Tensor, token_pe: Tensor, image: Tensor, positions: Tensor
-) -> Update:
-    """What the tokens of a later layer write into the images [N, L, C], which it may do where they lie."""
-    write, norm = layer.cross_attn_image_to_token, layer.norm4
-    heads = write.num_heads
-    compared, offsets = (beside_first(rows, heads).others for rows in writing_probes(write, tokens + token_pe))
-    told = beside_first(messages(write, tokens), heads)
-    if _can_compile(image):
-        own = compiled_image_side.write_own_and_read
-        return partial(own, image, (compared, offsets), heads, told, norm, positions)
-    scores = torch.baddbmm(offsets, compared, (image + positions).transpose(1, 2))
-    return partial(_write_and_read, image, scores, heads, told, norm, positions)
+    def _later_update(
+        self, layer: TwoWayAttentionBlock, tokens: Tensor, token_pe: Tensor, image: Tensor, positions: Tensor
+    ) -> Update:
+        """What the tokens of a later layer write into the images [N, L, C], which it may do where they lie."""
+        write, norm = layer.cross_attn_image_to_token, layer.norm4
+        heads = write.num_heads
+        compared, offsets = (beside_first(rows, heads).others for rows in writing_probes(write, tokens + token_pe))
+        told = beside_first(messages(write, tokens), heads)
+        if _can_compile(image):
+            return partial(self._write_own, image, (compared, offsets), heads, told, norm, positions)
+        scores = torch.baddbmm(offsets, compared, (image + positions).transpose(1, 2))
+        return partial(_write_and_read, image, scores, heads, told, norm, positions)
 
 
 def _write_and_read(

@@ -25,7 +25,7 @@ CELLS_AT_ONCE = 24
 def draw_seen(
     image: Tensor,
     filters: Tensor,
-    wanted: Tensor,
+    prompts: Tensor,
     upscaling: Upscaling,
     fine: tuple[Tensor, ...],
     seen: tuple[int, int],
@@ -36,17 +36,16 @@ def draw_seen(
     Args:
         image: [N, h * w, C].
         filters: [K, C/8], of the K masks that are wanted.
-        wanted: bool [N, M].
+        prompts: int64 [K], which image each is drawn from, ascending.
         upscaling: the weights.
         fine: fine features by cell, [h, w, 2, 2, C/4] and [h, w, 2, 2, 2, 2, C/8], or ().
         seen: rows and columns of cells, from the top left.
         out: [K, 4h, 4w], contiguous; left as it is where nothing is seen.
     """
-    prompts = torch.nonzero(wanted)[:, 0]
-    _draw_seen(image.numpy(), filters.numpy(), prompts.numpy(), _steps(upscaling, fine), seen, out.numpy())
+    _draw_seen(image.numpy(), filters.numpy(), prompts.numpy(), steps_of(upscaling, fine), seen, out.numpy())
 
 
-class _Steps(NamedTuple):
+class Steps(NamedTuple):
     """From a cell to its 4 x 4 pixels; D channels between the convolutions, E after both.
 
     to_8: [4, C, D], for each place. at_8: [h * w or 1, 4, D], to add. weight, bias: of the layer norm, [D]; eps.
@@ -62,10 +61,10 @@ class _Steps(NamedTuple):
     at_4: Floats
 
 
-def _steps(weights: Upscaling, fine: tuple[Tensor, ...]) -> _Steps:
+def steps_of(weights: Upscaling, fine: tuple[Tensor, ...]) -> Steps:
     middle, depth = len(weights.bias_8), len(weights.bias_4)
     fine_8, fine_4 = fine or (torch.zeros(1, 1, 2, 2, 1), torch.zeros(1, 1, 2, 2, 2, 2, 1))
-    return _Steps(
+    return Steps(
         to_8=as_array(weights.to_8.unflatten(1, (4, middle)).transpose(0, 1)),
         at_8=as_array((fine_8 + weights.bias_8).view(-1, 4, middle)),
         weight=as_array(weights.norm.weight),
@@ -78,7 +77,7 @@ def _steps(weights: Upscaling, fine: tuple[Tensor, ...]) -> _Steps:
 
 @reordered
 def _draw_seen(
-    image: Floats, filters: Floats, prompts: NDArray[np.int64], steps: _Steps, seen: tuple[int, int], out: Floats
+    image: Floats, filters: Floats, prompts: NDArray[np.int64], steps: Steps, seen: tuple[int, int], out: Floats
 ) -> None:
     """image [N, h * w, C], filters [K, E], prompts [K] of their masks, ascending, out [K, 4h, 4w]."""
     wide_vectors()
@@ -100,31 +99,37 @@ def _draw_seen(
 
 
 @reordered
-def _draw_cells(cells: Floats, at: int, steps: _Steps, columns: Floats, out: Floats) -> None:
+def _draw_cells(cells: Floats, at: int, steps: Steps, columns: Floats, out: Floats) -> None:
     """Cells [n, C] that begin at one of a grid; columns [E, >= K] are the filters, out [K, 4, >= 4n]."""
     at_8 = np.empty((len(cells), steps.to_8.shape[2]), np.float32)
     at_4 = np.empty((len(cells), steps.to_4.shape[1]), np.float32)
     logits = np.empty((4 * len(cells), columns.shape[1]), np.float32)
     for place in range(4):
-        _begin(at_8, steps.at_8, at, place)
+        begin_with(at_8, steps.at_8, at, place)
         add_product(cells, steps.to_8[place], at_8)
         for i in range(len(at_8)):
             norm_in_place(at_8[i], steps.weight, steps.bias, steps.eps)
         gelu_in_place(at_8)
-        _begin(at_4, steps.at_4, at, place)
+        begin_with(at_4, steps.at_4, at, place)
         add_product(at_8, steps.to_4, at_4)
         gelu_in_place(at_4)
         fill(logits, np.float32(0))
         add_product(at_4.reshape(len(logits), -1), columns, logits)
-        top, left = 2 * (place >> 1), 2 * (place & 1)
-        for k in range(len(out)):
-            for i in range(len(cells)):
-                for pixel in range(4):
-                    out[k, top + (pixel >> 1), 4 * i + left + (pixel & 1)] = logits[4 * i + pixel, k]
+        put(logits, place, out)
 
 
 @reordered
-def _begin(x: Floats, added: Floats, at: int, place: int) -> None:
+def put(logits: Floats, place: int, out: Floats) -> None:
+    """Logits [4 * n, >= K] of the four pixels of one place of n cells, where they belong in out [K, 4, >= 4 * n]."""
+    top, left = 2 * (place >> 1), 2 * (place & 1)
+    for k in range(len(out)):
+        for i in range(len(logits) // 4):
+            for pixel in range(4):
+                out[k, top + (pixel >> 1), 4 * i + left + (pixel & 1)] = logits[4 * i + pixel, k]
+
+
+@reordered
+def begin_with(x: Floats, added: Floats, at: int, place: int) -> None:
     """Overwrites x [n, D] with what is added to cells that begin at one of a grid: [h * w, 4, D], or [1, 4, D]."""
     for i in range(len(x)):
         own = added[at + i if len(added) > 1 else 0, place]

@@ -22,7 +22,7 @@ from sam_core.model.vector_math import exp, norm_in_place, wide_vectors
 
 POSITIONS_AT_ONCE = 48
 """A multiple of the 6 rows and the 16 columns of a tile; with 128 channels they are 24 kB."""
-_LOWEST = np.float32(-3e38)
+LOWEST = np.float32(-3e38)
 """A score that nothing is lower than, and from which a score can still be subtracted."""
 _APART = 16
 """Floats between the rows of a table: rows 2^n bytes apart would share a few places of the first cache."""
@@ -44,10 +44,16 @@ def write_shared_and_read(
         probes: [N, P, C], compared with the image as written plus positions.
     """
     out, pooled = image.new_empty(len(keys), *image.shape[1:]), probes.new_empty(probes.shape)
-    reading = _Reading(as_array(positions[0]), as_array(probes), pooled.numpy())
+    reading = Reading(as_array(positions[0]), as_array(probes), pooled.numpy())
     scratch = _scratch(told, probes)
     _write_shared(
-        as_array(image[0]), _columns(queries), as_array(keys), _writing(told, norm), reading, scratch, out.numpy()
+        as_array(image[0]),
+        as_columns(queries, POSITIONS_AT_ONCE),
+        as_array(keys),
+        writing_of(told, norm),
+        reading,
+        scratch,
+        out.numpy(),
     )
     return out, pooled
 
@@ -71,13 +77,14 @@ def write_own_and_read(
     """
     pooled = probes.new_empty(probes.shape)
     compared, offsets = (as_array(each) for each in scoring)
-    reading = _Reading(as_array(positions[0]), as_array(probes), pooled.numpy())
-    _write_own(image.numpy(), compared, offsets, heads, _writing(told, norm), reading, _scratch(told, probes))
+    reading = Reading(as_array(positions[0]), as_array(probes), pooled.numpy())
+    _write_own(image.numpy(), compared, offsets, heads, writing_of(told, norm), reading, _scratch(told, probes))
     return image, pooled
 
 
-class _Writing(NamedTuple):
-    """messages [N, J, > C], everywhere [N, 1, C], and the layer norm that follows: weight and bias [C], eps."""
+class Writing(NamedTuple):
+    """messages [N, J or one more, > C], everywhere [N, 1, C], and the layer norm that follows: weight and bias [C],
+    eps."""
 
     messages: Floats
     everywhere: Floats
@@ -86,7 +93,7 @@ class _Writing(NamedTuple):
     eps: np.float32
 
 
-class _Reading(NamedTuple):
+class Reading(NamedTuple):
     """positions [L, C], probes [N, P, C], and pooled [N, P, C], where the answers go."""
 
     positions: Floats
@@ -94,34 +101,37 @@ class _Reading(NamedTuple):
     pooled: Floats
 
 
-def _writing(told: Beside, norm: nn.LayerNorm) -> _Writing:
+def writing_of(told: Beside, norm: nn.LayerNorm) -> Writing:
+    """Rows of messages are an even number."""
     weight, bias = as_array(norm.weight), as_array(norm.bias)
-    return _Writing(as_array(F.pad(told.others, (0, _APART))), as_array(told.first), weight, bias, np.float32(norm.eps))
+    messages = F.pad(told.others, (0, _APART, 0, told.others.shape[1] % 2))
+    return Writing(as_array(messages), as_array(told.first), weight, bias, np.float32(norm.eps))
 
 
-def _columns(rows: Tensor) -> Floats:
+def as_columns(rows: Tensor, at_once: int) -> Floats:
     """Rows [H, L, d] as columns [H, d, L], zeros behind them up to a multiple of what is done at once."""
-    return as_array(F.pad(rows, (0, 0, 0, -rows.shape[1] % POSITIONS_AT_ONCE)).transpose(1, 2))
+    return as_array(F.pad(rows, (0, 0, 0, -rows.shape[1] % at_once)).transpose(1, 2))
 
 
 class _Scratch(NamedTuple):
-    """Memory for n = POSITIONS_AT_ONCE positions of one prompt, and what it found before these.
+    """Memory for n = POSITIONS_AT_ONCE positions of one prompt, and what it found before these; P' is P by eights.
 
-    scores: [J, n]. written: [n, > C]. placed: [n, C]. seen: [P, n]. peaks, totals: [P], the highest score so far, and
-    the sum of exponentials relative to it.
+    scores: [J, n]. written: [n, > C]. placed: [n, C]. found: [n, P']. peaks, totals: [P'], the highest score so far,
+    and the sum of exponentials relative to it.
     """
 
     scores: Floats
     written: Floats
     placed: Floats
-    seen: Floats
+    found: Floats
     peaks: Floats
     totals: Floats
 
 
 def _scratch(told: Beside, probes: Tensor) -> _Scratch:
     rows, (_, found, channels), n = told.others.shape[1], probes.shape, POSITIONS_AT_ONCE
-    sizes = ((rows, n), (n, channels + _APART), (n, channels), (found, n), (found,), (found,))
+    eights = -(-found // 8) * 8
+    sizes = ((rows, n), (n, channels + _APART), (n, channels), (n, eights), (eights,), (eights,))
     return _Scratch(*(probes.new_zeros(size).numpy() for size in sizes))  # torch's memory begins with a cache line
 
 
@@ -130,8 +140,8 @@ def _write_shared(
     image: Floats,
     queries: Floats,
     keys: Floats,
-    writing: _Writing,
-    reading: _Reading,
+    writing: Writing,
+    reading: Reading,
     scratch: _Scratch,
     out: Floats,
 ) -> None:
@@ -139,7 +149,7 @@ def _write_shared(
     wide_vectors()
     heads, rows = keys.shape[1], keys.shape[2]
     for n in range(len(out)):
-        _begin(scratch, reading.pooled[n])
+        begin(scratch.peaks, scratch.totals, reading.pooled[n])
         columns = columns_of(reading.probes[n])
         for top in range(0, len(image), POSITIONS_AT_ONCE):
             fill(scratch.scores, np.float32(0))
@@ -156,15 +166,15 @@ def _write_own(
     compared: Floats,
     offsets: Floats,
     heads: int,
-    writing: _Writing,
-    reading: _Reading,
+    writing: Writing,
+    reading: Reading,
     scratch: _Scratch,
 ) -> None:
     """image [N, L, C], compared [N, J, C], offsets [N, J, 1]."""
     wide_vectors()
     length, channels = image.shape[1:]
     for n in range(len(image)):
-        _begin(scratch, reading.pooled[n])
+        begin(scratch.peaks, scratch.totals, reading.pooled[n])
         columns, own = columns_of(reading.probes[n]), columns_of(compared[n])
         for top in range(0, length, POSITIONS_AT_ONCE):
             for i in range(min(POSITIONS_AT_ONCE, length - top)):
@@ -179,12 +189,12 @@ def _write_own(
 
 
 @_compiled
-def _begin(scratch: _Scratch, pooled: Floats) -> None:
-    """For a prompt that has found nothing yet, pooled [P, C]."""
+def begin(peaks: Floats, totals: Floats, pooled: Floats) -> None:
+    """For a prompt that has found nothing yet: peaks and totals [P'], pooled [P, C]."""
     fill(pooled, np.float32(0))
-    for p in range(len(pooled)):
-        scratch.peaks[p] = _LOWEST
-        scratch.totals[p] = np.float32(0)
+    for p in range(len(peaks)):
+        peaks[p] = LOWEST
+        totals[p] = np.float32(0)
 
 
 @_compiled
@@ -201,8 +211,8 @@ def _write_and_read(
     top: int,
     heads: int,
     before: Floats,
-    writing: _Writing,
-    reading: _Reading,
+    writing: Writing,
+    reading: Reading,
     columns: Floats,
     scratch: _Scratch,
     out: Floats,
@@ -216,18 +226,17 @@ def _write_and_read(
     for i in range(here):
         for c in range(channels):
             written[i, c] = before[top + i, c] + writing.everywhere[n, 0, c]
-    _softmax_beside_zero(scratch.scores, heads)
+    softmax_beside_zero(scratch.scores, heads)
     add_product(scratch.scores.T, writing.messages[n], written[:, :channels])
     for i in range(here):
         norm_in_place(written[i], writing.weight, writing.bias, writing.eps)
         for c in range(channels):
             out[top + i, c] = written[i, c]
             placed[i, c] = written[i, c] + reading.positions[top + i, c]
-    _compare(placed, columns, scratch.seen)
-    for p in range(len(scratch.seen)):
-        for i in range(here, POSITIONS_AT_ONCE):
-            scratch.seen[p, i] = _LOWEST
-    _pool(scratch, reading.pooled[n])
+    fill(scratch.found, np.float32(0))
+    add_product(placed, columns, scratch.found)
+    weigh(scratch.found, here, scratch.peaks, scratch.totals, reading.pooled[n])
+    add_product(scratch.found.T[: len(reading.pooled[n])], written, reading.pooled[n])
 
 
 @_compiled
@@ -239,7 +248,7 @@ def _compare(placed: Floats, columns: Floats, scores: Floats) -> None:
 
 
 @_compiled
-def _softmax_beside_zero(scores: Floats, heads: int) -> None:
+def softmax_beside_zero(scores: Floats, heads: int) -> None:
     """Overwrites scores [H * (T - 1), n] with the weights of the T - 1 tokens of each head; one more scores 0."""
     peak, total = np.empty(scores.shape[1], np.float32), np.empty(scores.shape[1], np.float32)
     each = len(scores) // heads
@@ -267,22 +276,25 @@ def _softmax_beside_zero(scores: Floats, heads: int) -> None:
 
 
 @_compiled
-def _pool(scratch: _Scratch, pooled: Floats) -> None:
-    """Adds positions to the sums pooled [P, C], weighted by exponentials of their scores, which are used up."""
-    for p in range(len(scratch.seen)):
-        line = scratch.seen[p]
-        peak = scratch.peaks[p]
-        for i in range(len(line)):
-            peak = max(peak, line[i])
-        if peak > scratch.peaks[p]:
-            smaller = exp(scratch.peaks[p] - peak)
-            scratch.peaks[p] = peak
-            scratch.totals[p] *= smaller
+def weigh(found: Floats, here: int, peaks: Floats, totals: Floats, pooled: Floats) -> None:
+    """Overwrites scores found [n, P'] of `here` positions with their exponentials relative to the highest so far, and
+    those of the others with 0.
+
+    peaks: [P'], the highest before and after. totals [P'] and the sums pooled [P, C], relative to it, follow.
+    """
+    smaller = peaks.copy()
+    for i in range(here):  # probe beside probe: LLVM makes no vectors of one running maximum
+        for p in range(len(peaks)):
+            peaks[p] = max(peaks[p], found[i, p])
+    for p in range(len(peaks)):
+        smaller[p] = exp(smaller[p] - peaks[p])
+        totals[p] *= smaller[p]
+    for p in range(len(pooled)):
+        if smaller[p] < np.float32(1):
             for c in range(pooled.shape[1]):
-                pooled[p, c] *= smaller
-        total = np.float32(0)
-        for i in range(len(line)):
-            line[i] = exp(line[i] - peak)
-            total += line[i]
-        scratch.totals[p] += total
-    add_product(scratch.seen, scratch.written, pooled)
+                pooled[p, c] *= smaller[p]
+    for i in range(here):
+        for p in range(len(peaks)):
+            found[i, p] = exp(found[i, p] - peaks[p])
+            totals[p] += found[i, p]
+    fill(found[here:], np.float32(0))

@@ -29,9 +29,9 @@ from sam_core.llvm_tiles import (
     tile_shapes,
 )
 from sam_core.machine_code import entry, inner
+from sam_core.model.vector_math import wide_vectors
 
 Floats = NDArray[np.float32]
-Bits = NDArray[np.uint32]
 
 STEP = 2 * SIDE
 """Rows and columns of the result that are added up at once, in four tiles; the other four hold what is multiplied."""
@@ -53,26 +53,40 @@ def can_split(rows: int, columns: int) -> bool:
     return rows % STEP == 0 and columns % PAIRED == 0
 
 
+def room_for_rows(rows: int, depth: int) -> Split:
+    """Memory for the left side of a product, [rows, depth]; whole steps of both."""
+    return _pieces((rows // SIDE, depth // PAIRED, SIDE, PAIRED), torch.uint16)
+
+
+def room_for_columns(columns: int, depth: int) -> Split:
+    """Memory for its right side, [depth, columns]; whole steps of both."""
+    return _pieces((columns // SIDE, depth // PAIRED, SIDE, SIDE), torch.uint32)
+
+
+def _pieces(shape: tuple[int, ...], kind: torch.dtype) -> Split:
+    return Split(*(torch.empty(shape, dtype=kind).numpy() for _ in range(2)))  # torch's begin with a cache line
+
+
+def whole_steps(count: int) -> int:
+    """The least multiple of STEP that is not less."""
+    return -(-count // STEP) * STEP
+
+
 def split_columns(w: Tensor) -> Split:
     """The right side of `multiply` for w [N, K], float32 and contiguous; see `can_split`."""
-    n, k = w.shape
-    pieces = _pieces((n // SIDE, k // PAIRED, SIDE, SIDE), torch.uint32)
-    _split_columns(w.numpy().view(np.uint32), *pieces)
+    pieces = room_for_columns(*w.shape)
+    split_transposed(w.numpy(), pieces)
     return pieces
 
 
 def multiply(x: Tensor, w: Split, bias: Tensor) -> Tensor:
     """x @ w.T + bias: x [M, K], w split [N, K], bias [N], float32 and contiguous, on a CPU for which `has_tiles`."""
     rows, k = x.shape
-    whole, at_once = -(-rows // STEP) * STEP, max(STEP, _LEFT_BYTES // (4 * k) // STEP * STEP)
-    left = _pieces((min(at_once, max(whole, STEP)) // SIDE, k // PAIRED, SIDE, PAIRED), torch.uint16)
+    whole, at_once = whole_steps(rows), max(STEP, _LEFT_BYTES // (4 * k) // STEP * STEP)
     out = x.new_empty(whole, SIDE * len(w.high))
-    _multiply(x.numpy().view(np.uint32), left, w, bias.numpy(), tile_shapes(), out.numpy())
+    left = room_for_rows(min(at_once, max(whole, STEP)), k)
+    _multiply(x.numpy(), left, w, bias.numpy(), tile_shapes(), out.numpy())
     return out[:rows]
-
-
-def _pieces(shape: tuple[int, ...], kind: torch.dtype) -> Split:
-    return Split(*(torch.empty(shape, dtype=kind).numpy() for _ in range(2)))  # torch's begin with a cache line
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -92,77 +106,118 @@ def _as_bits(context: Any, value: Any) -> Any:
 
 
 @inner
-def _rounded(bits: np.uint32) -> np.uint32:
-    """The nearest bfloat16 of a float32, ties to even, as a float32."""
-    return (bits + _HALF + ((bits >> _SIXTEEN) & _ONE)) & _HIGH
+def _nearest(x: np.float32) -> np.float32:
+    """The bfloat16 that is nearest to x, ties to even."""
+    bits = _as_bits(x)
+    return _as_float((bits + _HALF + ((bits >> _SIXTEEN) & _ONE)) & _HIGH)  # type: ignore[no-any-return]
 
 
 @inner
-def _rest(bits: np.uint32, high: np.uint32) -> np.uint32:
-    """The nearest bfloat16 of what is missing."""
-    return _rounded(_as_bits(_as_float(bits) - _as_float(high)))
+def _pair(first: np.float32, second: np.float32) -> np.uint32:
+    """Two of bfloat16 as float32, in one word."""
+    return (_as_bits(first) >> _SIXTEEN) | _as_bits(second)  # type: ignore[no-any-return]
 
 
 @entry
-def _split_columns(w: Bits, high: Bits, low: Bits) -> None:
-    """w [N, K] as the pieces of `Split`."""
-    highs, lows = np.empty((SIDE, PAIRED), np.uint32), np.empty((SIDE, PAIRED), np.uint32)
-    for j in range(high.shape[0]):
-        for k in range(high.shape[1]):
-            for n in range(SIDE):
-                row = w[j * SIDE + n, k * PAIRED : (k + 1) * PAIRED]
+def split_transposed(w: Floats, pieces: Split) -> None:
+    """w.T as the right side of a product, for w [N, K] with whole tiles in K; in a tile not filled zeros follow."""
+    wide_vectors()
+    highs, lows = np.empty((SIDE, PAIRED), np.float32), np.empty((SIDE, PAIRED), np.float32)
+    for j in range((len(w) + SIDE - 1) // SIDE):
+        rows = w[j * SIDE : (j + 1) * SIDE]
+        for k in range(pieces.high.shape[1]):
+            for n in range(len(rows)):
+                line = rows[n, k * PAIRED : (k + 1) * PAIRED]
                 for c in range(PAIRED):
-                    highs[n, c] = _rounded(row[c])
-                    lows[n, c] = _rest(row[c], highs[n, c])
+                    highs[n, c] = _nearest(line[c])
+                    lows[n, c] = _nearest(line[c] - highs[n, c])
+            for n in range(len(rows), SIDE):
+                for c in range(PAIRED):
+                    highs[n, c] = lows[n, c] = np.float32(0)
             for pair in range(SIDE):
+                high, low = pieces.high[j, k, pair], pieces.low[j, k, pair]
                 for n in range(SIDE):
-                    high[j, k, pair, n] = (highs[n, 2 * pair] >> _SIXTEEN) | highs[n, 2 * pair + 1]
-                    low[j, k, pair, n] = (lows[n, 2 * pair] >> _SIXTEEN) | lows[n, 2 * pair + 1]
-
-
-@inner
-def _split_rows(x: Bits, high: NDArray[np.uint16], low: NDArray[np.uint16]) -> None:
-    """x [M, K] as the pieces of `Split`; what they hold beyond M rows stays as it is."""
-    for i in range(len(x)):
-        for k in range(high.shape[1]):
-            row = x[i, k * PAIRED : (k + 1) * PAIRED]
-            highs, lows = high[i // SIDE, k, i % SIDE], low[i // SIDE, k, i % SIDE]
-            for c in range(PAIRED):
-                rounded = _rounded(row[c])
-                highs[c] = np.uint16(rounded >> _SIXTEEN)
-                lows[c] = np.uint16(_rest(row[c], rounded) >> _SIXTEEN)
+                    high[n] = _pair(highs[n, 2 * pair], highs[n, 2 * pair + 1])
+                    low[n] = _pair(lows[n, 2 * pair], lows[n, 2 * pair + 1])
 
 
 @entry
-def _multiply(x: Bits, left: Split, right: Split, bias: Floats, shapes: NDArray[np.uint8], out: Floats) -> None:
+def split_right(x: Floats, pieces: Split) -> None:
+    """x [K, N] as the right side of a product: an even number of rows, whole tiles in N; pieces beyond K rows stay as
+    they are."""
+    wide_vectors()
+    for j in range(len(pieces.high)):
+        for i in range(0, len(x), 2):
+            high, low = pieces.high[j, i // PAIRED, i % PAIRED // 2], pieces.low[j, i // PAIRED, i % PAIRED // 2]
+            first, second = x[i, j * SIDE : (j + 1) * SIDE], x[i + 1, j * SIDE : (j + 1) * SIDE]
+            for n in range(SIDE):
+                a, b = _nearest(first[n]), _nearest(second[n])
+                high[n] = _pair(a, b)
+                low[n] = _pair(_nearest(first[n] - a), _nearest(second[n] - b))
+
+
+@entry
+def split_left(x: Floats, pieces: Split) -> None:
+    """x [M, K] as the left side of a product, with whole tiles in K; pieces beyond M rows stay as they are."""
+    wide_vectors()
+    for i in range(len(x)):
+        for k in range(pieces.high.shape[1]):
+            row = x[i, k * PAIRED : (k + 1) * PAIRED]
+            high, low = pieces.high[i // SIDE, k, i % SIDE], pieces.low[i // SIDE, k, i % SIDE]
+            for c in range(PAIRED):
+                nearest = _nearest(row[c])
+                high[c] = np.uint16(_as_bits(nearest) >> _SIXTEEN)
+                low[c] = np.uint16(_as_bits(_nearest(row[c] - nearest)) >> _SIXTEEN)
+
+
+@entry
+def add_split(left: Split, right: Split, out: Floats) -> None:
+    """out [M, N] += left @ right in whole steps, out's rows contiguous; between `begin_tiles` and `end_tiles`."""
+    depth, line = left.high.shape[1] * TILE_BYTES, out.strides[0]
+    for n in range(0, out.shape[1], STEP):
+        for m in range(0, len(out), STEP):
+            result = out.ctypes.data + m * line + 4 * n
+            load_tile(0, result, line)
+            load_tile(1, result + 64, line)
+            load_tile(2, result + SIDE * line, line)
+            load_tile(3, result + SIDE * line + 64, line)
+            _add_products(left, right, m // SIDE * depth, n // SIDE * depth, depth)
+            _store_four(result, line)
+
+
+@entry
+def _multiply(x: Floats, left: Split, right: Split, bias: Floats, shapes: NDArray[np.uint8], out: Floats) -> None:
     """out [>= M, N] = x [M, K] @ right + bias [N], some rows of x at a time, whose pieces are written to left."""
     at_once = SIDE * len(left.high)
+    begin_tiles(shapes.ctypes.data)
     for top in range(0, len(out), at_once):
-        here = out[top : top + at_once]
-        _split_rows(x[top : top + at_once], left.high, left.low)
-        _multiply_tiles(left, right, bias, shapes, here)
+        split_left(x[top : top + at_once], left)
+        _multiply_tiles(left, right, bias, out[top : top + at_once])
+    end_tiles()
 
 
 @inner
-def _multiply_tiles(left: Split, right: Split, bias: Floats, shapes: NDArray[np.uint8], out: Floats) -> None:
+def _multiply_tiles(left: Split, right: Split, bias: Floats, out: Floats) -> None:
     """out [M, N] = left @ right + bias [N], by steps of 2 x 2 tiles."""
-    begin_tiles(shapes.ctypes.data)
-    depth = left.high.shape[1] * TILE_BYTES  # of a row of tiles
-    line = out.shape[1] * 4
+    depth, line = left.high.shape[1] * TILE_BYTES, out.strides[0]
     for n in range(0, out.shape[1], STEP):
-        added, column = bias.ctypes.data + 4 * n, n // SIDE * depth
+        added = bias.ctypes.data + 4 * n
         for m in range(0, len(out), STEP):
-            result, row = out.ctypes.data + m * line + 4 * n, m // SIDE * depth
             load_tile(0, added, 0)
             load_tile(1, added + 64, 0)
             load_tile(2, added, 0)
             load_tile(3, added + 64, 0)
-            _add_products(left, right, row, column, depth)
-            store_tile(0, result, line)
-            store_tile(1, result + 64, line)
-            store_tile(2, result + SIDE * line, line)
-            store_tile(3, result + SIDE * line + 64, line)
-    end_tiles()
+            _add_products(left, right, m // SIDE * depth, n // SIDE * depth, depth)
+            _store_four(out.ctypes.data + m * line + 4 * n, line)
+
+
+@inner
+def _store_four(result: int, line: int) -> None:
+    """Tiles 0 to 3 as a step of a result whose rows lie so many bytes apart."""
+    store_tile(0, result, line)
+    store_tile(1, result + 64, line)
+    store_tile(2, result + SIDE * line, line)
+    store_tile(3, result + SIDE * line + 64, line)
 
 
 @inner

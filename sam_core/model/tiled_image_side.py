@@ -1,0 +1,250 @@
+"""`compiled_image_side` for processors with AMX: its products are taken apart (`split_products`), to 3e-6 on the mean.
+
+Shapes as there; numbers of rows and columns of tiles are whole steps, with zeros beyond what there is.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sam_core.llvm_tiles import begin_tiles, end_tiles, tile_shapes
+from sam_core.machine_code import cached
+from sam_core.model.absorbed_attention import Beside
+from sam_core.model.compiled_image_side import (
+    Reading,
+    Writing,
+    as_columns,
+    begin,
+    softmax_beside_zero,
+    weigh,
+    writing_of,
+)
+from sam_core.model.split_products import (
+    Split,
+    add_split,
+    room_for_columns,
+    room_for_rows,
+    split_left,
+    split_right,
+    split_transposed,
+    whole_steps,
+)
+from sam_core.model.tile_products import Floats, add_product, as_array, fill, transpose
+from sam_core.model.vector_math import norm_in_place, wide_vectors
+
+POSITIONS_AT_ONCE = 64
+"""Two steps, so that what was read is added up by two tiles at a time."""
+
+_compiled = cached(fastmath={"reassoc", "nsz", "nnan", "contract", "arcp"}, error_model="numpy")
+
+
+def write_shared_and_read(
+    image: Tensor, queries: Tensor, keys: Tensor, told: Beside, norm: nn.LayerNorm, positions: Tensor, probes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As `compiled_image_side.write_shared_and_read`; C is a multiple of 32."""
+    out, pooled = image.new_empty(len(keys), *image.shape[1:]), probes.new_empty(probes.shape)
+    reading = Reading(as_array(positions[0]), as_array(probes), pooled.numpy())
+    columns = as_columns(queries, POSITIONS_AT_ONCE)
+    scratch = _scratch(told, probes)
+    _write_shared(as_array(image[0]), columns, as_array(keys), writing_of(told, norm), reading, scratch, out.numpy())
+    return out, pooled
+
+
+def write_own_and_read(
+    image: Tensor,
+    scoring: tuple[Tensor, Tensor],
+    heads: int,
+    told: Beside,
+    norm: nn.LayerNorm,
+    positions: Tensor,
+    probes: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """As `compiled_image_side.write_own_and_read`; C is a multiple of 32."""
+    pooled = probes.new_empty(probes.shape)
+    compared, offsets = (as_array(each) for each in scoring)
+    reading = Reading(as_array(positions[0]), as_array(probes), pooled.numpy())
+    _write_own(image.numpy(), compared, offsets, heads, writing_of(told, norm), reading, _scratch(told, probes))
+    return image, pooled
+
+
+class _Scratch(NamedTuple):
+    """Memory for n = POSITIONS_AT_ONCE positions of one prompt, and what it found before these; J' and P' are J and P
+    in whole steps, 0 beyond them.
+
+    scores: [J', n]. scored: [n, J'], the same by positions. written, placed: [n, C]. found: [n, P']. seen: [P', n].
+    peaks, totals: [P'], the highest score so far, and the sum of exponentials relative to it. pooled: [P', C].
+    As pieces of products: compared [C, J'], messages [J', C] and probes [C, P'] of a prompt; weights [n, J'],
+    places [n, C], shares [P', n] and values [n, C] of positions.
+    """
+
+    scores: Floats
+    scored: Floats
+    written: Floats
+    placed: Floats
+    found: Floats
+    seen: Floats
+    peaks: Floats
+    totals: Floats
+    pooled: Floats
+    compared: Split
+    messages: Split
+    probes: Split
+    weights: Split
+    places: Split
+    shares: Split
+    values: Split
+    shapes: NDArray[np.uint8]
+
+
+def _scratch(told: Beside, probes: Tensor) -> _Scratch:
+    (_, found, channels), n = probes.shape, POSITIONS_AT_ONCE
+    rows, read = whole_steps(told.others.shape[1]), whole_steps(found)
+    scratch = _Scratch(
+        scores=_zeros(rows, n),
+        scored=_zeros(n, rows),
+        written=_zeros(n, channels),
+        placed=_zeros(n, channels),
+        found=_zeros(n, read),
+        seen=_zeros(read, n),
+        peaks=_zeros(read),
+        totals=_zeros(read),
+        pooled=_zeros(read, channels),
+        compared=room_for_columns(rows, channels),
+        messages=room_for_columns(channels, rows),
+        probes=room_for_columns(read, channels),
+        weights=room_for_rows(n, rows),
+        places=room_for_rows(n, channels),
+        shares=room_for_rows(read, n),
+        values=room_for_columns(channels, n),
+        shapes=tile_shapes(),
+    )
+    for pieces in (scratch.compared, scratch.messages, scratch.probes):  # what no prompt writes to
+        pieces.high[:], pieces.low[:] = 0, 0
+    return scratch
+
+
+def _zeros(*size: int) -> Floats:
+    array: Floats = torch.zeros(size).numpy()
+    return array
+
+
+@_compiled
+def _write_shared(
+    image: Floats,
+    queries: Floats,
+    keys: Floats,
+    writing: Writing,
+    reading: Reading,
+    scratch: _Scratch,
+    out: Floats,
+) -> None:
+    """image [L, C], queries [H, d, >= L], keys [N, H, T - 1, d], out [N, L, C]."""
+    wide_vectors()
+    begin_tiles(scratch.shapes.ctypes.data)
+    heads, rows = keys.shape[1], keys.shape[2]
+    scores = scratch.scores[: heads * rows]
+    for n in range(len(out)):
+        _begin(n, writing, reading, scratch)
+        for top in range(0, len(image), POSITIONS_AT_ONCE):
+            fill(scores, np.float32(0))
+            for h in range(heads):
+                here = queries[h, :, top : top + POSITIONS_AT_ONCE]
+                add_product(keys[n, h], here, scores[h * rows : (h + 1) * rows])
+            _write_and_read(n, top, scores, heads, image, writing, reading, scratch, out[n])
+        _finish(scratch, reading.pooled[n])
+    end_tiles()
+
+
+@_compiled
+def _write_own(
+    image: Floats,
+    compared: Floats,
+    offsets: Floats,
+    heads: int,
+    writing: Writing,
+    reading: Reading,
+    scratch: _Scratch,
+) -> None:
+    """image [N, L, C], compared [N, J, C], offsets [N, J, 1]."""
+    wide_vectors()
+    begin_tiles(scratch.shapes.ctypes.data)
+    length, channels = image.shape[1:]
+    scores = scratch.scores[: compared.shape[1]]
+    for n in range(len(image)):
+        _begin(n, writing, reading, scratch)
+        split_transposed(compared[n], scratch.compared)
+        for top in range(0, length, POSITIONS_AT_ONCE):
+            for i in range(min(POSITIONS_AT_ONCE, length - top)):
+                for c in range(channels):
+                    scratch.placed[i, c] = image[n, top + i, c] + reading.positions[top + i, c]
+            _compare(scratch, scratch.compared, scratch.scored)
+            for j in range(len(scores)):
+                for i in range(POSITIONS_AT_ONCE):
+                    scores[j, i] = scratch.scored[i, j] + offsets[n, j, 0]
+            _write_and_read(n, top, scores, heads, image[n], writing, reading, scratch, image[n])
+        _finish(scratch, reading.pooled[n])
+    end_tiles()
+
+
+@_compiled
+def _begin(n: int, writing: Writing, reading: Reading, scratch: _Scratch) -> None:
+    """For prompt n, which has found nothing yet."""
+    begin(scratch.peaks, scratch.totals, scratch.pooled)
+    split_right(writing.messages[n], scratch.messages)
+    split_transposed(reading.probes[n], scratch.probes)
+
+
+@_compiled
+def _finish(scratch: _Scratch, pooled: Floats) -> None:
+    """Means of what was found, [P, C]."""
+    for p in range(pooled.shape[0]):
+        for c in range(pooled.shape[1]):
+            pooled[p, c] = scratch.pooled[p, c] / scratch.totals[p]
+
+
+@_compiled
+def _write_and_read(
+    n: int,
+    top: int,
+    scores: Floats,
+    heads: int,
+    before: Floats,
+    writing: Writing,
+    reading: Reading,
+    scratch: _Scratch,
+    out: Floats,
+) -> None:
+    """Positions of prompt n from top on, whose scores [J, n] are known; before and out [L, C], maybe the same."""
+    channels, here = out.shape[1], min(POSITIONS_AT_ONCE, len(out) - top)
+    written, placed = scratch.written, scratch.placed
+    for i in range(here):
+        for c in range(channels):
+            written[i, c] = before[top + i, c] + writing.everywhere[n, 0, c]
+    softmax_beside_zero(scores, heads)
+    transpose(scratch.scores, scratch.scored)
+    split_left(scratch.scored, scratch.weights)
+    add_split(scratch.weights, scratch.messages, written)
+    for i in range(here):
+        norm_in_place(written[i], writing.weight, writing.bias, writing.eps)
+        for c in range(channels):
+            out[top + i, c] = written[i, c]
+            placed[i, c] = written[i, c] + reading.positions[top + i, c]
+    _compare(scratch, scratch.probes, scratch.found)
+    weigh(scratch.found, here, scratch.peaks, scratch.totals, scratch.pooled)
+    transpose(scratch.found, scratch.seen)
+    split_left(scratch.seen, scratch.shares)
+    split_right(written, scratch.values)
+    add_split(scratch.shares, scratch.values, scratch.pooled)
+
+
+@_compiled
+def _compare(scratch: _Scratch, columns: Split, out: Floats) -> None:
+    """out [n, N] = placed [n, C] @ columns."""
+    split_left(scratch.placed, scratch.places)
+    fill(out, np.float32(0))
+    add_split(scratch.places, columns, out)
