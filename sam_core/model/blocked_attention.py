@@ -44,14 +44,14 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column:
             part, total = scores[:count], sums[:count]
             torch.mm(q[n, rows], keys, out=part)
             on_grid = part.view(count, by_row.shape[2], by_column.shape[2])
-            _exponentiate(*(x.numpy() for x in (on_grid, by_row[n, rows], by_column[n, rows], total)))
+            exponentiate(*(x.numpy() for x in (on_grid, by_row[n, rows], by_column[n, rows], total)))
             torch.mm(part, v[n], out=out[n, rows])
             out[n, rows] /= total[:, None]
     return out
 
 
 @reordered
-def _exponentiate(scores: Floats, by_row: Floats, by_column: Floats, sums: Floats) -> None:
+def exponentiate(scores: Floats, by_row: Floats, by_column: Floats, sums: Floats) -> None:
     """Overwrites scores [Q, h, w] with exp(score + positions - their maximum), and sums [Q] with the sum of each.
 
     The maximum is taken column by column first: LLVM makes vectors of that, but not of one running maximum.

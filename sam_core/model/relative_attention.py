@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from sam_core.model.attention import attention
 from sam_core.model.blocked_attention import attend_in_blocks
-from sam_core.model.linear import linear
+from sam_core.model.linear import SplitLinear, linear
 from sam_core.model.position_tables import resize_relative_table
+from sam_core.model.tiled_attention import QUERIES, attend_in_tiles
 from sam_core.model.vector_math import can_compile
 from sam_core.model.windowed_attention import attend_in_windows
 from sam_core.model.windows import partition, unpartition
@@ -62,7 +63,7 @@ def attend_layer(layer: RelativeAttention, qkv: Tensor, window: int) -> Tensor:
 
 def attend_grid(layer: RelativeAttention, qkv: Tensor) -> Tensor:
     """Attention over whole grids: [B, h, w, 3C] -> [B, h, w, C]."""
-    return joined(attend(*split(layer, qkv)), qkv)
+    return joined(attend(*split(layer, qkv), in_tiles=isinstance(layer.qkv, SplitLinear)), qkv)
 
 
 def split(layer: RelativeAttention, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -92,8 +93,10 @@ def offsets(table: Tensor, side: int) -> Tensor:
     return table[position[:, None] - position[None, :] + side - 1]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor, *, in_tiles: bool = False) -> Tensor:
     """Attention on a grid: q, k, v [B, heads, h * w, c], along_h [h, h, c], along_w [w, w, c] -> like q.
+
+    in_tiles: large grids by `tiled_attention`, for a CPU that `has_tiles`.
 
     A query has one position term per row and one per column of keys. Where no compiled pass adds them, they travel in
     h + w extra channels of q, which meet one-hot channels of k, so a fused kernel does everything. Either way no table
@@ -104,7 +107,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, along_h: Tensor, along_w: Tensor) ->
     by_row, by_column = position_terms(q, along_h, along_w)
     if q.shape[2] >= BLOCKED_FROM and can_compile(q):
         stacked = ((q * c**-0.5), k, v, by_row, by_column)
-        return attend_in_blocks(*(x.flatten(0, 1).contiguous() for x in stacked)).view(q.shape)
+        compiled = attend_in_tiles if in_tiles and q.shape[2] % QUERIES == 0 else attend_in_blocks
+        return compiled(*(x.flatten(0, 1).contiguous() for x in stacked)).view(q.shape)
     places = one_hot_places(h, w, like=by_row).expand(b, heads, -1, -1)
     queries = torch.cat([q * c**-0.5, by_row, by_column], dim=-1)
     keys = torch.cat([k, places], dim=-1)

@@ -186,19 +186,8 @@ def add_split(left: Split, right: Split, out: Floats) -> None:
 
 
 @entry
-def _multiply(x: Floats, left: Split, right: Split, bias: Floats, shapes: NDArray[np.uint8], out: Floats) -> None:
-    """out [>= M, N] = x [M, K] @ right + bias [N], some rows of x at a time, whose pieces are written to left."""
-    at_once = SIDE * len(left.high)
-    begin_tiles(shapes.ctypes.data)
-    for top in range(0, len(out), at_once):
-        split_left(x[top : top + at_once], left)
-        _multiply_tiles(left, right, bias, out[top : top + at_once])
-    end_tiles()
-
-
-@inner
-def _multiply_tiles(left: Split, right: Split, bias: Floats, out: Floats) -> None:
-    """out [M, N] = left @ right + bias [N], by steps of 2 x 2 tiles."""
+def put_split(left: Split, right: Split, bias: Floats, out: Floats) -> None:
+    """out [M, N] = left @ right + bias [>= N] likewise."""
     depth, line = left.high.shape[1] * TILE_BYTES, out.strides[0]
     for n in range(0, out.shape[1], STEP):
         added = bias.ctypes.data + 4 * n
@@ -209,6 +198,17 @@ def _multiply_tiles(left: Split, right: Split, bias: Floats, out: Floats) -> Non
             load_tile(3, added + 64, 0)
             _add_products(left, right, m // SIDE * depth, n // SIDE * depth, depth)
             _store_four(out.ctypes.data + m * line + 4 * n, line)
+
+
+@entry
+def _multiply(x: Floats, left: Split, right: Split, bias: Floats, shapes: NDArray[np.uint8], out: Floats) -> None:
+    """out [>= M, N] = x [M, K] @ right + bias [N], some rows of x at a time, whose pieces are written to left."""
+    at_once = SIDE * len(left.high)
+    begin_tiles(shapes.ctypes.data)
+    for top in range(0, len(out), at_once):
+        split_left(x[top : top + at_once], left)
+        put_split(left, right, bias, out[top : top + at_once])
+    end_tiles()
 
 
 @inner

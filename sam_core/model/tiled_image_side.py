@@ -27,6 +27,7 @@ from sam_core.model.compiled_image_side import (
 from sam_core.model.split_products import (
     Split,
     add_split,
+    put_split,
     room_for_columns,
     room_for_rows,
     split_left,
@@ -76,14 +77,17 @@ class _Scratch(NamedTuple):
     """Memory for n = POSITIONS_AT_ONCE positions of one prompt, and what it found before these; J' and P' are J and P
     in whole steps, 0 beyond them.
 
-    scores: [J', n]. scored: [n, J'], the same by positions. written, placed: [n, C]. found: [n, P']. seen: [P', n].
-    peaks, totals: [P'], the highest score so far, and the sum of exponentials relative to it. pooled: [P', C].
+    scores: [J', n]. scored: [n, J'], the same by positions. offsets: [J'], and nothing: [P'], to add to products.
+    written, placed: [n, C]. found: [n, P']. seen: [P', n]. peaks, totals: [P'], the highest score so far, and the sum
+    of exponentials relative to it. pooled: [P', C].
     As pieces of products: compared [C, J'], messages [J', C] and probes [C, P'] of a prompt; weights [n, J'],
     places [n, C], shares [P', n] and values [n, C] of positions.
     """
 
     scores: Floats
     scored: Floats
+    offsets: Floats
+    nothing: Floats
     written: Floats
     placed: Floats
     found: Floats
@@ -107,6 +111,8 @@ def _scratch(told: Beside, probes: Tensor) -> _Scratch:
     scratch = _Scratch(
         scores=_zeros(rows, n),
         scored=_zeros(n, rows),
+        offsets=_zeros(rows),
+        nothing=_zeros(read),
         written=_zeros(n, channels),
         placed=_zeros(n, channels),
         found=_zeros(n, read),
@@ -178,14 +184,15 @@ def _write_own(
     for n in range(len(image)):
         _begin(n, writing, reading, scratch)
         split_transposed(compared[n], scratch.compared)
+        for j in range(len(scores)):
+            scratch.offsets[j] = offsets[n, j, 0]
         for top in range(0, length, POSITIONS_AT_ONCE):
             for i in range(min(POSITIONS_AT_ONCE, length - top)):
                 for c in range(channels):
                     scratch.placed[i, c] = image[n, top + i, c] + reading.positions[top + i, c]
-            _compare(scratch, scratch.compared, scratch.scored)
-            for j in range(len(scores)):
-                for i in range(POSITIONS_AT_ONCE):
-                    scores[j, i] = scratch.scored[i, j] + offsets[n, j, 0]
+            split_left(scratch.placed, scratch.places)
+            put_split(scratch.places, scratch.compared, scratch.offsets, scratch.scored)
+            transpose(scratch.scored, scratch.scores)
             _write_and_read(n, top, scores, heads, image[n], writing, reading, scratch, image[n])
         _finish(scratch, reading.pooled[n])
     end_tiles()
@@ -234,17 +241,10 @@ def _write_and_read(
         for c in range(channels):
             out[top + i, c] = written[i, c]
             placed[i, c] = written[i, c] + reading.positions[top + i, c]
-    _compare(scratch, scratch.probes, scratch.found)
+    split_left(placed, scratch.places)
+    put_split(scratch.places, scratch.probes, scratch.nothing, scratch.found)
     weigh(scratch.found, here, scratch.peaks, scratch.totals, scratch.pooled)
     transpose(scratch.found, scratch.seen)
     split_left(scratch.seen, scratch.shares)
     split_right(written, scratch.values)
     add_split(scratch.shares, scratch.values, scratch.pooled)
-
-
-@_compiled
-def _compare(scratch: _Scratch, columns: Split, out: Floats) -> None:
-    """out [n, N] = placed [n, C] @ columns."""
-    split_left(scratch.placed, scratch.places)
-    fill(out, np.float32(0))
-    add_split(scratch.places, columns, out)
