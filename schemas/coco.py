@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from schemas.json_fields import JsonObject, is_number, parse_object
@@ -19,6 +20,10 @@ _ORIGIN_TEXTS = ("mask_id", "stage", "annotator", "run_id", "model_id")
 _ORIGIN_SCORES = ("predicted_iou", "stability_score")
 _FEWEST_COORDINATES = 6
 _MOST_PIXELS = 2**32
+_LONGEST_OUTLINE = 10_000_000
+"""Of a polygon, px: pycocotools takes 40 bytes for each, and does not look whether it gets them."""
+_FARTHEST = 2**28
+"""A corner, px: five times as much is more than its 32 bits hold from 2^29 on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +170,8 @@ def rle_of(segmentation: Segmentation, *, height: int, width: int) -> bytes:
 
     Raises:
         NoAreaError: no polygon has three corners.
-        ValueError: an RLE is of another size, malformed or does not cover its image, polygons lie far outside, or the
-            image has no pixels or 2^32 and more.
+        ValueError: an RLE is of another size, malformed or does not cover its image, polygons lie far outside or go to
+            and fro beyond measure, or the image has no pixels or 2^32 and more.
     """
     if not 0 < height * width < _MOST_PIXELS:
         raise ValueError(f"an image of {width}x{height} px has no RLE: pycocotools counts in 32 bits")
@@ -200,10 +205,17 @@ def _rle_of_polygons(polygons: tuple[Polygon, ...], height: int, width: int) -> 
     for polygon in drawable:
         corners = np.array(polygon[: len(polygon) // 2 * 2]).reshape(-1, 2)
         near = (corners >= [-width, -height]) & (corners <= [2 * width, 2 * height])  # which NaN never is
-        if len(polygon) % 2 or not near.all():
+        if len(polygon) % 2 or not near.all() or np.abs(corners).max() > _FARTHEST:
             raise ValueError(f"a polygon has half a corner, or lies far outside of the image of {width}x{height} px")
+        if _outline(corners) > _LONGEST_OUTLINE:
+            raise ValueError(f"a polygon has an outline of more than {_LONGEST_OUTLINE:,} px")
     counts: bytes = coco_mask.merge(coco_mask.frPyObjects(drawable, height, width))["counts"]
     return counts
+
+
+def _outline(corners: NDArray[np.float64]) -> float:
+    """The length of a closed polygon [N, 2] in px, diagonals as their longer side."""
+    return float(np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum())
 
 
 def name_of_url(url: str) -> str:

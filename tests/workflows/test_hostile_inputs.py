@@ -254,6 +254,18 @@ def test_hostile_sizes(size: Any) -> None:
         counts()
 
 
+@pytest.mark.parametrize(("size", "turns"), [((14_000, 14_000), 500), ((100, 40_000_000), 4), ((1, 2**32 - 1), 3)])
+def test_polygons_that_go_to_and_fro_never_reach_pycocotools(
+    size: tuple[int, int], turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes memory for every pixel of an outline, and where there is none writes all the same (SIGSEGV)."""
+    monkeypatch.setattr(coco_mask, "frPyObjects", lambda *_: pytest.fail("drawn"))
+    height, width = size
+    polygon = (-float(width), 1.0, 2.0 * width, 0.5) * turns
+    with pytest.raises(ValueError, match=r"a polygon (has an outline of more than 10,000,000 px|.* lies far outside)"):
+        coco.rle_of((polygon,), height=height, width=width)
+
+
 def test_random_polygons_are_drawn_or_refused() -> None:
     random = np.random.default_rng(0)
     for _ in range(200):
