@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from schemas.coco import rle_of
 
 _CHANNELS = 4
 _OPAQUE = 3
+_ALONE = threading.Lock()
+"""One mask is unpacked at a time: it takes 8 bytes for every pixel that its document states, and readers are many."""
 
 
 def polygon_rle(corners: Sequence[tuple[float, float]], *, height: int, width: int) -> bytes:
@@ -29,9 +32,10 @@ def box_runs_rle(runs: Sequence[int], box: tuple[int, int, int, int], *, height:
         raise ValueError(f"its box {x},{y} {w}x{h} leaves the image of {width}x{height} px")
     if min(runs, default=0) < 0 or sum(runs) != w * h:
         raise ValueError(f"its run lengths do not fill its box of {w}x{h} px")
-    mask = np.zeros((height, width), bool)
-    mask[y : y + h, x : x + w] = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(h, w)
-    return encode(mask)
+    with _ALONE:
+        mask = np.zeros((height, width), bool)
+        mask[y : y + h, x : x + w] = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(h, w)
+        return encode(mask)
 
 
 def brush_rle(packed: Sequence[int], *, height: int, width: int) -> bytes:
@@ -49,6 +53,13 @@ def brush_rle(packed: Sequence[int], *, height: int, width: int) -> bytes:
     count, word = bits.read(32), bits.read(5) + 1
     if count != height * width * _CHANNELS or word != 8:
         raise ValueError(f"its brush holds {count} values of {word} bits, not RGBA of {width}x{height} px")
+    with _ALONE:
+        values = _unpacked(bits, count)
+        return encode(values.reshape(height, width, _CHANNELS)[:, :, _OPAQUE] > 0)
+
+
+def _unpacked(bits: _Bits, count: int) -> NDArray[np.uint8]:
+    """The values behind the head of a brush, so many bytes. Raises ValueError."""
     sizes = [bits.read(4) + 1 for _ in range(4)]
     values = np.zeros(count, np.uint8)
     at = 0
@@ -57,9 +68,9 @@ def brush_rle(packed: Sequence[int], *, height: int, width: int) -> bytes:
         length = bits.read(sizes[bits.read(2)]) + 1
         if at + length > count:
             raise ValueError("its brush holds more pixels than it says")
-        values[at : at + length] = bits.read(word) if same else bits.words(length)
+        values[at : at + length] = bits.read(8) if same else bits.words(length)
         at += length
-    return encode(values.reshape(height, width, _CHANNELS)[:, :, _OPAQUE] > 0)
+    return values
 
 
 class _Bits:
