@@ -86,11 +86,13 @@ def has_more_frames(data: bytes) -> bool:
     picture before it was cropped; also where it is too damaged to tell. Raises ImageError for what is no image."""
     image = _open(data, sys.maxsize)
     try:
-        frames = int(getattr(image, "n_frames", 1))
+        image.seek(1)  # to count them would take hours where they are many: of a TIFF each is compared with all before
+        return True
+    except EOFError:
+        behind = {"JPEG": _behind_jpeg, "PNG": _behind_png}.get(image.format or "")
+        return behind is not None and bool(behind(data).strip(b"\0"))
     except Exception:  # decoders of hostile bytes raise nearly everything
         return True
-    behind = {"JPEG": _behind_jpeg, "PNG": _behind_png}.get(image.format or "")
-    return frames > 1 or (behind is not None and bool(behind(data).strip(b"\0")))
 
 
 def _behind_jpeg(data: bytes) -> bytes:

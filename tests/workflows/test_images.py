@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
-from workflows.images import ImageError, decode, read_header
+from workflows.images import ImageError, decode, has_more_frames, read_header
 
 Pixels = NDArray[np.uint8]
 
@@ -232,6 +234,16 @@ def test_noise_after_a_valid_header_never_raises_anything_else() -> None:
         except ImageError:
             continue
         assert pixels.ndim == 3
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO", "AVIF"])
+def test_frames_are_not_counted(colours: Image.Image, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow compares each page of a TIFF with all before it: one of 200,000 pages, 23 MB, held `protect` for hours."""
+    several = encoded(colours, kind, save_all=True, append_images=[colours.rotate(90), colours.rotate(180)])
+    assert not has_more_frames(encoded(colours, kind))
+    for plugin in (GifImageFile, TiffImageFile):
+        monkeypatch.setattr(plugin, "n_frames", property(lambda _: pytest.fail("counted")))
+    assert has_more_frames(several)
 
 
 def test_errors_travel_between_processes() -> None:
