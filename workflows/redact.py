@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 HIDDEN = "***"
-_USERINFO = re.compile(r"(?P<scheme>\b[a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#\s'\"@]+@")
+_USERINFO = re.compile(r"://[^/?#\s'\"]+@")
 _SIGNATURE = re.compile(
-    r"(?P<name>[?&;](?:x-(?:amz|goog|oss|cos)-(?:signature|credential|security-token)|awsaccesskeyid|googleaccessid"
-    r"|signature|sig|se?cret|token|access_token|auth(?:orization)?|password|passwd|api_?key|key-pair-id|policy)=)"
-    r"[^&#;\s'\"]+",
+    r"(?P<name>(?:[?&;#]|%3F|%26)(?:[\w-]{0,40}(?:signature|credential|secret|token|password|passwd|api_?key)"
+    r"|awsaccesskeyid|googleaccessid|sig|auth(?:orization)?|jwt|key-pair-id|policy)(?:=|%3D))"
+    r"(?:(?!%26)[^&#;\s'\"])+",
     re.IGNORECASE,
 )
 _ACCESS_KEY = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
@@ -17,7 +17,7 @@ _ACCESS_KEY = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
 
 def redact(text: str) -> str:
     """The text without user names and passwords in addresses, values of signed queries, and AWS access keys."""
-    text = _USERINFO.sub(rf"\g<scheme>{HIDDEN}@", text)
+    text = _USERINFO.sub(f"://{HIDDEN}@", text)
     text = _SIGNATURE.sub(rf"\g<name>{HIDDEN}", text)
     return _ACCESS_KEY.sub(HIDDEN, text)
 
