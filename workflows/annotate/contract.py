@@ -29,9 +29,16 @@ def _in_order(box: Box) -> Box:
     return box
 
 
+def whole(text: str) -> str:
+    """The text, half a character in it (of an emoji that was cut in two) as a question mark: nothing that holds one can
+    be sent on, or asked by SQL."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 Name = Annotated[str, Field(pattern=NAME)]
 Person = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Text = Annotated[str, AfterValidator(whole)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Place = Annotated[float, Field(allow_inf_nan=False, ge=-MOST, le=MOST)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, le=1e6)]
@@ -151,7 +158,7 @@ class Event(Strict):
     mask_id: Name | None = None
     action: Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
     active: Seconds = 0.0
-    details: dict[str, str | int | Finite | bool | None] = Field(default_factory=dict)
+    details: dict[Text, Text | int | Finite | bool | None] = Field(default_factory=dict)
     happened_at: Moment
 
 

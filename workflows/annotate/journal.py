@@ -28,7 +28,7 @@ from schemas.parquet import to_parquet_bytes
 from schemas.rle import RleError, parse_runs
 from schemas.tables import ANNOTATIONS, EVENTS, Stage, as_stored
 from schemas.validate import check_annotations
-from workflows.annotate.contract import Save, SavedMask
+from workflows.annotate.contract import Save, SavedMask, whole
 from workflows.storage import Store
 from workflows.stored_tables import get_table
 
@@ -287,5 +287,5 @@ def _past(row: dict[str, object]) -> PastEvent:
         str(row["action"]),
         str(row["annotator"]),
         moment.replace(tzinfo=UTC),
-        str(details.get("note", "")),
+        whole(str(details.get("note", ""))),
     )
