@@ -19,6 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+from ray._private import ray_constants
 from ray.exceptions import AuthenticationError, RayError
 
 from workflows.actor_pool import ActorPool, given_up
@@ -181,16 +182,32 @@ def _start_here(quiet: dict[str, Any]) -> None:
     folder = _folder_of_ray()
     _keep_native_log_off_the_terminal()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if not os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111  # pathlib raises for a user without a home
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray would keep one in the home
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray would keep one in the home, for all to read
     try:
-        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        with _for_this_machine_alone():
+            ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
     except Exception as error:  # Ray raises a bare Exception when its processes do not come up in time
         reason = str(error).partition(". ")[0]
         where = f"its files lie in {folder}; TMPDIR names another folder, whose name has to be short"
         raise OSError(
             f"Ray did not start on this machine ({reason}); the same command tries again ({where})"
         ) from error
+
+
+@contextmanager
+def _for_this_machine_alone() -> Iterator[None]:
+    """Ray listens on every address of a Linux machine. Where it knows no clusters, which is so on macOS unless a
+    variable says otherwise, it listens on 127.0.0.1; its processes get the variable, this one has read it already."""
+    variable, known = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    before = os.environ.get(variable)
+    os.environ[variable], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = known
+        os.environ.pop(variable)
+        if before is not None:
+            os.environ[variable] = before
 
 
 def _folder_of_ray() -> str:

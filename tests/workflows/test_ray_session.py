@@ -42,6 +42,16 @@ os.environ["RAY_ADDRESS"] = "auto"
 for device in ("cuda", "cpu"):
     _require_room(TrainCommand(("x",), workers=16, device=device), gpus=choose_device(device) == "cuda")
 """
+LISTENING = """
+import psutil, ray
+from workflows.ray_session import start_ray
+
+start_ray()
+ray.get(ray.remote(lambda: None).remote())
+processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+connections = [each for process in processes for each in process.net_connections() if each.status == "LISTEN"]
+print(*{each.laddr.ip.removeprefix("::ffff:") for each in connections})
+"""
 ONE = Pool(workers=1, threads=1, gpus=0)
 
 
@@ -71,6 +81,15 @@ def test_no_image_is_blamed_for_a_machine_that_was_taken_away(cluster: str, tmp_
     source = fakes.FakeSource(died=str(tmp_path / "died"))
     assert work(tmp_path, [fakes.FINE] * 4, source) == ["ok"] * 4
     assert (tmp_path / "died").exists()
+
+
+def test_ray_on_one_machine_is_not_for_others(tmp_path: Path) -> None:
+    """It listened on every address; whoever has its token, which it wrote into the home for all to read, runs code."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", LISTENING]
+    done = subprocess.run(command, env=environment | {"HOME": str(tmp_path)}, capture_output=True, check=True)
+    assert done.stdout.split() == [b"127.0.0.1"], done.stderr
+    assert not (tmp_path / ".ray").exists()
 
 
 @pytest.mark.parametrize("fails", [False, True])
