@@ -10,6 +10,7 @@ from schemas.tables import Stage
 from workflows.images import MAX_PIXELS
 from workflows.option_values import Dataset, require_at_most_a_year, require_positive, require_round
 
+TOKEN_VARIABLE = "SAM_ENGINE_TOKEN"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 StageName = Literal["assisted-manual", "semi-automatic", "audit"]
 
@@ -64,7 +65,7 @@ class AnnotateConfig:
     clip: str | None = None
     """Folder of the CLIP that the model was trained with: masks may be asked for by text, too."""
     token: str | None = None
-    """The token to ask for; a random one if none is given and one is needed."""
+    """The token to ask for; else that of SAM_ENGINE_TOKEN, which others do not see, else a random one if needed."""
     reminder_seconds: float = 30.0
     """Working time on one mask after which the app suggests to move on."""
     lease_seconds: float = 600.0
@@ -84,7 +85,8 @@ class AnnotateConfig:
             raise ValueError("--run names masks to start from; assisted-manual has none: add --stage semi-automatic")
         if self.token and not re.fullmatch(r"[!-~]+", self.token):
             raise ValueError(
-                "--token has a space or other characters that no request can carry; take letters and digits"
+                f"--token or {TOKEN_VARIABLE} has a space or other characters that no request can carry; take letters "
+                "and digits"
             )
         if not 0 <= self.port < 65536:
             raise ValueError(f"--port is {self.port}; it must be between 0 and 65535")

@@ -7,12 +7,13 @@ import os
 import secrets
 import socket
 import sys
+from dataclasses import replace
 from urllib.parse import quote
 
 import uvicorn
 
 from workflows.annotate.assets import AssetError, Runtime, find_runtime
-from workflows.annotate.commands import AnnotateConfig
+from workflows.annotate.commands import TOKEN_VARIABLE, AnnotateConfig
 from workflows.annotate.server import create_app
 from workflows.annotate.studio import open_studio
 from workflows.failures import one_line
@@ -20,7 +21,7 @@ from workflows.failures import one_line
 
 def annotate(config: AnnotateConfig) -> int:
     """The subcommand. Raises ValueError or OSError (one line) when the task cannot be opened or the port is taken."""
-    token = config.token or (None if config.is_local else secrets.token_urlsafe(24))
+    token = _token(config)
     studio = open_studio(config)
     runtime = _runtime() if config.browser_decoder else None
     app = create_app(studio, token=token, runtime=runtime)
@@ -32,6 +33,13 @@ def annotate(config: AnnotateConfig) -> int:
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=65))
     server.run(sockets=[listener])
     return 0
+
+
+def _token(config: AnnotateConfig) -> str | None:
+    """What every request must carry; None where the machine's users are trusted. Raises ValueError."""
+    if given := config.token or os.environ.get(TOKEN_VARIABLE):
+        return replace(config, token=given).token
+    return None if config.is_local else secrets.token_urlsafe(24)
 
 
 def _runtime() -> Runtime | None:
