@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ from schemas.records import ModelRecord, from_json, to_json
 from workflows.commands import ModelsConfig
 from workflows.scratch import scratch_folder
 from workflows.storage import S3_SCHEME, Store, open_store
+
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Generator(Protocol):
@@ -160,8 +164,8 @@ def stored_model(store: Store, model_id: str) -> Model:
 
 def _fetched(address: str, sha256: str | None = None) -> Path:
     """A checkpoint `s3://bucket/key` on this machine, under its own name in a folder that says what is in it; not asked
-    for again where its SHA-256 is known. Raises CheckpointError when there is none, or another one, and StoreError."""
-    folder = Path(tempfile.gettempdir()) / f"sam-engine-{os.getuid()}"
+    for again where its SHA-256 is known. Raises CheckpointError when there is none, or another one, and OSError."""
+    folder = _own_folder()
     root, _, name = address.rpartition("/")
     if sha256 and (kept := folder / sha256 / name).exists():
         return kept
@@ -174,7 +178,6 @@ def _fetched(address: str, sha256: str | None = None) -> Path:
     found = hashlib.sha256(data).hexdigest()
     if found != (sha256 or found):
         raise CheckpointError(f"{address} is not the checkpoint any more that the command began with")
-    folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / found / name
     with scratch_folder() as beside:
         partial = beside / name
@@ -182,6 +185,18 @@ def _fetched(address: str, sha256: str | None = None) -> Path:
         path.parent.mkdir(exist_ok=True)
         partial.replace(path)
     return path
+
+
+def _own_folder() -> Path:
+    """A temporary folder that lasts, of this user alone. Raises PermissionError where another one made it, whose name
+    anybody can guess: they could put other weights in the place of those that were fetched."""
+    folder = Path(tempfile.gettempdir()) / f"sam-engine-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & _WRITABLE_BY_OTHERS:
+        why = "is not this user's alone: remove it, or name another temporary folder by TMPDIR"
+        raise PermissionError(errno.EACCES, why, str(folder))
+    return folder
 
 
 def register_model(store: Store, model: Model, created_at: datetime) -> None:

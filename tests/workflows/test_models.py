@@ -153,6 +153,25 @@ def test_no_room_for_a_model_of_a_bucket_names_the_temporary_folder(
     assert one_line(caught.value).startswith(f"{tmp_path}: No space left on device (temporary files lie there; TMPDIR")
 
 
+@pytest.mark.parametrize("made", ["open to all", "a link"])
+def test_a_folder_that_others_may_have_made_is_not_used(
+    bucket: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str
+) -> None:
+    """Its name can be guessed, and who owns it exchanges a model between the check of its hash and its use."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = tmp_path / f"sam-engine-{os.getuid()}"
+    if made == "a link":
+        (tmp_path / "elsewhere").mkdir()
+        folder.symlink_to(tmp_path / "elsewhere")
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    open_store(f"s3://{bucket}").put("mine.safetensors", tiny_checkpoint.read_bytes())
+    with pytest.raises(PermissionError, match="is not this user's alone: remove it"):
+        find_model(f"s3://{bucket}/mine.safetensors")
+    assert not list(folder.iterdir())
+
+
 @pytest.mark.parametrize("address", ["s3://bucket", "s3://", "s3://bucket/folder/"])
 def test_an_address_without_a_file_is_refused(address: str) -> None:
     with pytest.raises(CheckpointError, match="give s3://bucket/key"):
