@@ -95,6 +95,14 @@ def has_more_frames(data: bytes) -> bool:
         return True
 
 
+def hides_colours(data: bytes, *, max_pixels: int = MAX_PIXELS) -> bool:
+    """Whether an image file holds colours that are not to be seen, as some of its pixels are transparent. Raises as
+    `decode`."""
+    if not _open(data, max_pixels).has_transparency_data:
+        return False
+    return bool((_decoded(data, max_pixels, lambda image: image.convert("RGBA").getchannel("A")) < 255).any())
+
+
 def _behind_jpeg(data: bytes) -> bytes:
     """What follows the end mark of a JPEG; all from where its segments cannot be followed any more."""
     place = 2

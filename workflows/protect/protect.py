@@ -27,7 +27,7 @@ from PIL import Image
 
 from schemas.ids import canonical_json, content_hash, image_id_of_hash
 from workflows.failures import is_of_the_machine, one_line, tell_denied, tell_left_out
-from workflows.images import ImageError, byte_limit, decode, has_more_frames, read_header
+from workflows.images import ImageError, byte_limit, decode, has_more_frames, hides_colours, read_header
 from workflows.progress import Progress
 from workflows.protect.blur import Region, blur
 from workflows.protect.commands import ProtectConfig
@@ -84,6 +84,7 @@ class Blurrer:
             data = self.reader.read(reference.uri)
             header = read_header(data, max_pixels=self.config.max_pixels)
             pixels = decode(data, max_pixels=self.config.max_pixels)
+            holds_more = has_more_frames(data) or hides_colours(data, max_pixels=self.config.max_pixels)
         except (ImageError, OSError) as error:
             if is_of_the_machine(error):
                 raise
@@ -92,7 +93,7 @@ class Blurrer:
         if outside := next((region for region in regions if not region.touches(*pixels.shape[:2])), None):
             return row | {"error": f"{outside} lies outside of the picture of {pixels.shape[1]}x{pixels.shape[0]} px"}
         # Of an animation, or a photograph with a film behind it, one picture was looked at, so only that one goes on.
-        redrawn = bool(regions) or has_more_frames(data)
+        redrawn = bool(regions) or holds_more
         blurred = _encoded(blur(pixels, regions, margin=self.config.margin), header.format) if redrawn else data
         suffix = _blurred_suffix(header.format) if redrawn else _SUFFIXES.get(header.format, f".{header.format}")
         new = content_hash(blurred)

@@ -315,6 +315,26 @@ def test_frames_that_nobody_looked_at_do_not_go_on(
     assert rows["plain.jpg"]["sha256"] == rows["plain.jpg"]["source_sha256"]
 
 
+def test_what_lies_under_transparency_does_not_go_on(
+    engine: Engine, pictures: Path, tmp_path: Path, red_detector: Path
+) -> None:
+    """Cut-outs often keep the colours of what they hide, and a detector sees white there."""
+    cut, opaque = Image.open(pictures / "marked.png"), Image.open(pictures / "plain.jpg").convert("RGBA")
+    opaque.save(pictures / "opaque.png")
+    alpha = np.full((cut.height, cut.width), 255, np.uint8)
+    alpha[RED] = 0
+    cut.putalpha(Image.fromarray(alpha))
+    for name in ("cut.png", "cut.webp", "cut.tif"):
+        cut.save(pictures / name, **({"lossless": True, "exact": True} if name == "cut.webp" else {}))
+    assert engine("protect", pictures, tmp_path / "out", "--detector", red_detector).status == 0
+    rows = record(tmp_path / "out")
+    for name in ("cut.png", "cut.webp", "cut.tif"):
+        with Image.open(tmp_path / "out" / str(rows[name]["uri"])) as new:
+            assert (rows[name]["n_regions"], new.mode) == (0, "RGB")
+            assert (np.asarray(new)[RED] == 255).all()
+    assert rows["opaque.png"]["sha256"] == rows["opaque.png"]["source_sha256"]
+
+
 def test_the_film_behind_a_photograph_does_not_go_on(
     engine: Engine, pictures: Path, tmp_path: Path, red_detector: Path
 ) -> None:
