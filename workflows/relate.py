@@ -50,7 +50,9 @@ def relate_command(config: RelateConfig) -> int:
 
 
 def relate_shards(root: str, containment: float, duplicate_iou: float, shards: pa.Table) -> pa.Table:
-    """Write the relations files of some shards (columns run_id, shard); how many images and masks they have."""
+    """Write the relations files of some shards (columns run_id, shard); how many images and masks they have.
+
+    Raises ValueError (one line) when masks are none of their image."""
     store = open_store(root)
     counts = []
     for shard in shards.to_pylist():
@@ -59,8 +61,11 @@ def relate_shards(root: str, containment: float, duplicate_iou: float, shards: p
         count = pc.sum(kept, min_count=0).as_py()
         key = relations_key(shard["run_id"], shard["shard"])
         if not _is_made(store, key, count, containment, duplicate_iou):
-            masks = get_table(store, masks_key(shard["run_id"], shard["shard"]))
-            made = relation_rows(masks, containment=containment, duplicate_iou=duplicate_iou)
+            place = masks_key(shard["run_id"], shard["shard"])
+            try:
+                made = relation_rows(get_table(store, place), containment=containment, duplicate_iou=duplicate_iou)
+            except ValueError as error:
+                raise ValueError(f"{store.root}/{place}: {error}") from error
             store.put(key, to_parquet_bytes(made))
         counts.append({"images": len(kept), "masks": count})
     return pa.Table.from_pylist(counts)

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from sam_core.masks.rle import decompress_all
+
 NONE = -1
 
 Ints = NDArray[np.int64]
@@ -57,7 +59,7 @@ def relate(
         containment, duplicate_iou: fractions above 0.5, at most 1; else two masks could each lie in the other.
 
     Raises:
-        ValueError: a fraction is outside of its range, or lengths differ.
+        ValueError: a fraction is outside of its range, lengths differ, or counts are none of a mask of that size.
     """
     if not (0.5 < containment <= 1 and 0.5 < duplicate_iou <= 1):
         raise ValueError(f"containment {containment} and duplicate IoU {duplicate_iou} must be above 0.5, at most 1")
@@ -86,6 +88,7 @@ def _shared_pixels(rles: Sequence[bytes], areas: Ints, size: tuple[int, int]) ->
     """int64 [N, N]: pixels that two masks have in common."""
     if not len(rles):
         return np.zeros((0, 0), np.int64)
+    decompress_all(rles, size)  # else pycocotools never ends, or writes where it may not
     masks = [{"size": list(size), "counts": counts} for counts in rles]
     of_first = np.asarray(coco_mask.iou(masks, masks, [1] * len(masks)))  # as crowds: over the area of the first
     shared: Ints = np.rint(of_first * areas[:, None]).astype(np.int64)

@@ -282,12 +282,16 @@ def _row(
 
 
 def _from_annotations(size: tuple[int, int], annotations: list[dict[str, Any]]) -> TrueMasks:
+    """Raises ValueError for counts that are none of a mask of that size: pycocotools would compare them for ever."""
+
     def column(name: str, kind: type) -> NDArray[Any]:
         return np.array([annotation[name] for annotation in annotations], kind)
 
+    rles = tuple(annotation["rle"] for annotation in annotations)
+    rle.decompress_all(rles, size)
     return TrueMasks(
         size,
-        tuple(annotation["rle"] for annotation in annotations),
+        rles,
         column("id", np.int64),
         column("area", np.float64),
         column("category", np.int64),

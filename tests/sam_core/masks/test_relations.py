@@ -94,3 +94,10 @@ def test_refusals() -> None:
             related([box(0, 0, 2, 2)], **values)
     with pytest.raises(ValueError, match="1 masks with 0 areas"):
         relate([b"0"], np.zeros(0, np.int64), (1, 1), containment=0.9, duplicate_iou=0.9)
+
+
+@pytest.mark.parametrize("counts", [b"11", b"ooo", b"\xff", encode(np.zeros((40, 61), bool))])
+def test_counts_of_another_size_never_reach_pycocotools(counts: bytes) -> None:
+    """It would compare them for ever, or read and write behind them."""
+    with pytest.raises(ValueError, match="run lengths"):
+        relate([encode(box(0, 0, 9, 9)), counts], np.array([81, 81]), (40, 60), containment=0.9, duplicate_iou=0.9)

@@ -142,6 +142,18 @@ def test_sa1b_json(tmp_path: Path) -> None:
         np.testing.assert_array_equal(masks.dense(), [mask])
 
 
+def test_counts_of_another_size_are_refused(tmp_path: Path) -> None:
+    """pycocotools compares them for ever."""
+    _sa1b(tmp_path / "sa1b")
+    path = tmp_path / "sa1b" / "sa_1.json"
+    document = json.loads(path.read_text())
+    document["annotations"][0]["segmentation"]["counts"] = "11"
+    path.write_text(json.dumps(document))
+    row = first(open_set(str(tmp_path / "sa1b")))
+    with pytest.raises(ValueError, match="run lengths of 2 px do not fit a mask"):
+        read_masks(row, READER)
+
+
 def test_bsds_has_the_first_persons_regions_and_everybodys_boundaries(bsds: Path) -> None:
     for kind in ("images", "ground_truth"):
         shutil.copytree(bsds / kind / "val", bsds / kind / "train")
