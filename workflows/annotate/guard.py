@@ -1,7 +1,8 @@
 """Who may speak to the server: the same machine and the same site, or whoever knows the token.
 
 A page of another site can send requests to a server on this machine, and a name can be made to point here; so the Host
-must be one of ours, the Origin that Host, and nothing rests on cookies. Data needs the token where one is set.
+must be one of ours, the Origin that Host, and nothing rests on cookies. Links to the page may stand anywhere. Data
+needs the token where one is set.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class Guard:
             return 421, f"this server does not answer for the host {host!r}"
         if origin is not None and _split(origin).netloc != host:
             return 403, "requests from other sites are refused"
-        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        is_foreign = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+        if is_foreign and not _is_followed_link(path, headers):
             return 403, "requests from other sites are refused"
         if path.startswith("/api/") and not self._has_token(headers):
             return 401, "a token is needed: open the address that `sam-engine annotate` printed"
@@ -76,6 +78,12 @@ class Guard:
             return True
         given = headers.get("authorization", "").removeprefix("Bearer ")
         return hmac.compare_digest(given.encode(), self.token.encode())
+
+
+def _is_followed_link(path: str, headers: Headers) -> bool:
+    """Whether somebody came by a link in a mail, a chat or a notebook: the page holds nothing of the data set."""
+    goes = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+    return goes == ("navigate", "document") and not path.startswith("/api/")
 
 
 def _split(address: str) -> SplitResult:

@@ -27,6 +27,24 @@ def test_only_this_site_on_this_machine_is_answered(client: TestClient, headers:
     assert client.get("/api/project", headers=headers).status_code == status
 
 
+@pytest.mark.parametrize(
+    ("path", "mode", "dest", "status"),
+    [
+        ("/", "navigate", "document", 200),
+        ("/", "navigate", "iframe", 403),
+        ("/", "no-cors", "image", 403),
+        ("/app.js", "no-cors", "script", 403),
+        ("/api/project", "navigate", "document", 403),
+    ],
+)
+def test_a_link_of_another_site_leads_to_the_page_alone(
+    client: TestClient, path: str, mode: str, dest: str, status: int
+) -> None:
+    for site in ("cross-site", "same-site"):
+        headers = {"sec-fetch-site": site, "sec-fetch-mode": mode, "sec-fetch-dest": dest}
+        assert client.get(path, headers=headers).status_code == status
+
+
 def test_a_token_is_asked_for_where_there_is_one(studio: Studio) -> None:
     client = client_of(studio, token="secret")
     assert client.get("/").status_code == 200
