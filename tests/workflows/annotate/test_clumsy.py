@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
-from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, held, sit_down
+from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, held, new_page, sit_down
 from tests.workflows.annotate.conftest import Running, add_run, blob, body, ingest_photo, mask_row
 from workflows.annotate.commands import AnnotateConfig
 from workflows.models import find_model
@@ -261,6 +261,35 @@ def test_another_token_is_said_and_the_saves_wait_for_it(
     ada.page.unroute("**/api/**")
     ada.page.reload()
     ada.ready().saved()
+    assert told(config, "SELECT count(*) FROM annotations") == [(1,)]
+
+
+def test_a_new_token_counts_in_a_tab_that_is_open_already(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    """Browsers load nothing anew for an address that differs behind the # alone."""
+    address = f"{running(config, images=THREE).address}/?decoder=wasm"
+    ada, token = Person(new_page(browser)), "first"
+
+    def ask_for_token(route: Route) -> None:
+        if route.request.headers.get("authorization") == f"Bearer {token}":
+            route.continue_()
+        else:
+            route.fulfill(status=401, json={"detail": "a token is needed"})
+
+    ada.page.route("**/api/**", ask_for_token)
+    ada.page.goto(address)
+    expect(ada.page.locator("#message")).to_contain_text("This page could not start: a token is needed")
+    ada.page.goto(f"{address}#token=first")
+    ada.page.fill("#name", "Ada")
+    ada.page.press("#name", "Enter")
+    ada.ready().saved()
+    assert ada.page.url == address
+    token = "second"
+    ada.brush((0.2, 0.2), (0.6, 0.6))
+    expect(ada.page.locator("#saved")).to_have_text("this server asks for another token: 1 saves kept here")
+    ada.page.goto(f"{address}#token=second")
+    ada.saved()
     assert told(config, "SELECT count(*) FROM annotations") == [(1,)]
 
 

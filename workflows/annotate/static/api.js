@@ -1,10 +1,14 @@
 // The server's endpoints. The token stands behind the # of the address, goes into this tab's memory, and out of sight.
 
-const fragment = new URLSearchParams(location.hash.slice(1));
-if (fragment.has("token")) {
+function takeToken() {
+  const fragment = new URLSearchParams(location.hash.slice(1));
+  if (!fragment.has("token")) return;
   sessionStorage.setItem("token", fragment.get("token"));
-  history.replaceState(null, "", location.pathname);
+  history.replaceState(null, "", location.pathname + location.search);
 }
+
+takeToken();
+addEventListener("hashchange", takeToken); // of an address put into this tab, for which a browser loads nothing anew
 
 /** An answer of the server that is no success. */
 export class Refusal extends Error {

@@ -100,4 +100,7 @@ async function sitDown() {
 }
 
 globalThis.annotate = new App();
-globalThis.annotate.start().catch(({ message }) => complain(`This page could not start: ${message}. Reload it to try again.`, 0));
+globalThis.annotate.start().catch(({ message }) => {
+  complain(`This page could not start: ${message}. Reload it to try again.`, 0);
+  addEventListener("hashchange", () => location.reload()); // with the token that was missing
+});
