@@ -67,7 +67,7 @@ export class Actions {
   #key(event) {
     if (event.target.matches("input:not([type=range]), textarea") || document.querySelector("dialog[open]")) return;
     const onButton = event.target.matches("button, input");
-    if (!this.#desk.editor && !["q", "?"].includes(event.key)) return;
+    if (!this.#desk.editor && !["queue", "help"].includes(actionOf(event))) return;
     if (this.#tools.isBusy) return event.preventDefault(); // first comes the end of the stroke
     if (!onButton && this.#tools.key(event)) return event.preventDefault();
     const action = actionOf(event);

@@ -37,11 +37,26 @@ const KEYS = [
 
 const ACTIONS = new Map(KEYS.flatMap(([, , keys, action]) => keys.map((key) => [key, action])));
 
-/** The action of a key event, or undefined. */
+/** A key that says a letter of another script than ours, which none of the above can be. */
+const OTHER_SCRIPT = /^[^\p{Script=Latin}\p{Script=Common}]/u;
+const DIGIT = /^Digit\d$/;
+const BRACKETS = { BracketLeft: "[", BracketRight: "]" };
+
+/**
+ * The action of a key event, or undefined. Where the keyboard has no Latin letters, or digits only with Shift, a key means
+ * what it does on an American one.
+ */
 export function actionOf(event) {
-  const key = event.key.toLowerCase();
-  const shifted = event.shiftKey && key.length === 1 && /[a-z]/.test(key);
-  return ACTIONS.get(`${event.ctrlKey || event.metaKey ? "ctrl+" : ""}${shifted ? "shift+" : ""}${key}`);
+  const { key, code, shiftKey, altKey } = event;
+  const said = meaning(event, key);
+  const isElsewhere = OTHER_SCRIPT.test(key) ? !altKey : DIGIT.test(code) && !shiftKey;
+  return said ?? (isElsewhere ? meaning(event, BRACKETS[code] ?? code.replace(/^(Key|Digit)/, "")) : undefined);
+}
+
+function meaning({ ctrlKey, metaKey, shiftKey }, name) {
+  const key = name.toLowerCase();
+  const shifted = shiftKey && key.length === 1 && /[a-z]/.test(key);
+  return ACTIONS.get(`${ctrlKey || metaKey ? "ctrl+" : ""}${shifted ? "shift+" : ""}${key}`);
 }
 
 /** Fills the sheet. */
