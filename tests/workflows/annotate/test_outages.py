@@ -86,6 +86,26 @@ def test_what_a_full_disk_does_not_take_is_sent_from_memory(
     assert ("save_mask",) in connection.execute("SELECT action FROM events").fetchall()
 
 
+def test_a_store_that_the_browser_closes_is_opened_anew(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    """As when site data is cleared under an open page, or Safari comes back from the background."""
+    server = running(config)
+    ada = sit_down(browser, server.address, "Ada")
+    ada.saved()
+    storage = ada.page.context.new_cdp_session(ada.page)
+    storage.send("Storage.clearDataForOrigin", {"origin": server.address, "storageTypes": "indexeddb"})
+    ada.brush((0.2, 0.2), (0.6, 0.6))
+    ada.drag((0.3, 0.7), (0.7, 0.7))
+    drawn = ada.seen()
+    ada.kept()
+    ada.saved()
+    ada.page.reload()
+    ada.ready()
+    assert (ada.seen() == drawn).all()
+    assert connect(config.dataset).execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
+
+
 @pytest.mark.parametrize("status", [403, 404, 429])
 def test_saves_wait_where_another_program_answers_for_the_server(
     browser: Browser, running: Start, config: AnnotateConfig, status: int

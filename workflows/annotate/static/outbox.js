@@ -4,32 +4,13 @@
 // take stays in this page's memory, from which it is sent like the rest.
 
 import * as api from "./api.js";
+import { Store } from "./store.js";
 
 const [OTHER_TOKEN, ELSEWHERE] = [401, 421]; // a server of another data set: the save waits for its own
 /** How the server says that it will never take a save. All else, as of a proxy or another program, passes. */
 const FINAL = [400, 409, 413, 422];
 const MOST = { masks: 1000, characters: 16e6 }; // in one part
 const RETRY = { first: 1000, longest: 15000 };
-
-function open() {
-  return new Promise((resolve, reject) => {
-    const request = indexedDB.open("sam-engine-annotate", 1);
-    request.onupgradeneeded = () => {
-      for (const name of ["outbox", "drafts", "refused"]) request.result.createObjectStore(name);
-    };
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
-}
-
-/** What a request brought, once its transaction is on disk: a full disk shows only then. */
-function done(request) {
-  const { transaction } = request;
-  return new Promise((resolve, reject) => {
-    transaction.oncomplete = () => resolve(request.result);
-    transaction.onabort = () => reject(transaction.error ?? request.error);
-  });
-}
 
 /** Masks as the server takes them at once; one empty part where there are none. */
 function inParts(masks) {
@@ -47,7 +28,7 @@ function inParts(masks) {
 }
 
 export class Outbox {
-  #database;
+  #store;
   #task;
   #session;
   #annotator;
@@ -71,7 +52,7 @@ export class Outbox {
 
   static async create(task, annotator) {
     const outbox = new Outbox();
-    outbox.#database = await open();
+    outbox.#store = await Store.open();
     outbox.#task = task;
     outbox.#annotator = annotator;
     const slug = annotator.replace(/[^A-Za-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 30) || "annotator";
@@ -117,8 +98,7 @@ export class Outbox {
   /** Puts something into this browser's store, or takes it out (null); whether that worked. */
   async #keep(name, value, key) {
     try {
-      const store = this.#store(name, "readwrite");
-      await done(value === null ? store.delete(key) : store.put(value, key));
+      await this.#store.write(name, (store) => (value === null ? store.delete(key) : store.put(value, key)));
       if (!this.#unkept.length) this.#change({ full: "" });
       return true;
     } catch (error) {
@@ -154,7 +134,8 @@ export class Outbox {
   async pendingMasks(image) {
     const { dataset, stage, round } = this.#task;
     const isOfThis = ({ task }) => task?.dataset === dataset && task.stage === stage && task.round === round;
-    const bodies = [...(await done(this.#store("outbox").getAll())), ...this.#unkept].map(({ body }) => body);
+    const kept = await this.#store.read("outbox", (store) => store.getAll());
+    const bodies = [...kept, ...this.#unkept].map(({ body }) => body);
     return bodies.filter(isOfThis).flatMap(({ masks }) => masks).filter((mask) => mask.image_id === image);
   }
 
@@ -163,7 +144,7 @@ export class Outbox {
   }
 
   draft(image) {
-    return done(this.#store("drafts").get(this.#draftKey(image)));
+    return this.#store.read("drafts", (store) => store.get(this.#draftKey(image)));
   }
 
   /** What is drawn for one task goes on there alone: it may be an edit of what only that one shows. */
@@ -173,10 +154,10 @@ export class Outbox {
   }
 
   async #sendKept(key) {
-    const save = await done(this.#store("outbox").get(key));
+    const save = await this.#store.read("outbox", (store) => store.get(key));
     if (!save) return; // another tab has sent it
     if (!(await this.#send(save))) return;
-    await done(this.#store("outbox", "readwrite").delete(key));
+    await this.#store.write("outbox", (store) => store.delete(key));
   }
 
   /** Sends a save. One that the server will never take is laid aside, and said; false where there is no room for it. */
@@ -194,12 +175,8 @@ export class Outbox {
   }
 
   async #keys() {
-    const keys = await done(this.#store("outbox").getAllKeys());
+    const keys = await this.#store.read("outbox", (store) => store.getAllKeys());
     return keys.filter(([dataset]) => dataset === this.#task.dataset);
-  }
-
-  #store(name, mode = "readonly") {
-    return this.#database.transaction(name, mode).objectStore(name);
   }
 
   #change(values) {
