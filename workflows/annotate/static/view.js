@@ -127,9 +127,6 @@ export class View {
   }
 
   #resize() {
-    const { clientWidth, clientHeight } = this.#viewport;
-    const ratio = devicePixelRatio || 1;
-    [this.#overlay.width, this.#overlay.height] = [clientWidth * ratio, clientHeight * ratio];
     if (this.#isFitted && this.width) this.fit();
     this.draw();
     this.onMove();
@@ -233,14 +230,23 @@ export class View {
   // --- overlay ------------------------------------------------------------------------------------------------------
 
   draw() {
-    const context = this.#overlay.getContext("2d");
-    const ratio = devicePixelRatio || 1;
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, this.#overlay.width, this.#overlay.height);
+    const context = this.#clearOverlay();
     const { points, box, cursor } = this.overlay;
     if (box) this.#drawBox(context, box);
     for (const point of points) this.#drawPoint(context, point);
     if (cursor) this.#drawCursor(context, cursor);
+  }
+
+  /** An empty overlay as fine as the screen, which may be another one than a moment ago, for px of the viewport. */
+  #clearOverlay() {
+    const overlay = this.#overlay;
+    const context = overlay.getContext("2d");
+    const ratio = devicePixelRatio || 1;
+    const [width, height] = [this.#viewport.clientWidth, this.#viewport.clientHeight].map((side) => Math.round(side * ratio));
+    if (overlay.width !== width || overlay.height !== height) [overlay.width, overlay.height] = [width, height];
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, width, height);
+    return context;
   }
 
   #drawPoint(context, [x, y, label]) {
