@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, sit_down
 from tests.workflows.annotate.conftest import Running
@@ -41,3 +41,32 @@ def test_the_cursor_is_drawn_where_the_mouse_is_after_a_move_to_another_screen(a
     ada.press("b")
     ada.page.mouse.move(400, 300)
     assert ada.page.evaluate(_CURSOR) == pytest.approx([400, 300], abs=1)
+
+
+def test_enter_saves_after_a_button_was_clicked(ada: Person) -> None:
+    """And does not press it again: undone would be what nobody wanted to undo."""
+    ada.press("b")
+    ada.drag((0.1, 0.1), (0.3, 0.1))
+    first = ada.seen()
+    ada.drag((0.1, 0.8), (0.3, 0.8))
+    ada.page.get_by_role("button", name="Undo").click()
+    ada.press("Enter")
+    expect(ada.page.locator("#masks li")).to_have_count(1)
+    ada.press("j")
+    assert (ada.seen() == first).all()
+
+
+def test_keys_count_after_a_click_beside_the_words(ada: Person) -> None:
+    ada.page.evaluate("() => { document.getElementById('ask').hidden = false }")
+    ada.page.fill("#phrase", "a wheel")
+    ada.page.get_by_role("radio", name="Brush").click()
+    ada.press("r")
+    expect(ada.page.get_by_role("radio", name="Box")).to_have_attribute("aria-checked", "true")
+
+
+def test_buttons_are_pressed_by_keys(ada: Person) -> None:
+    for key in ("Enter", " "):
+        ada.page.get_by_role("radio", name="Eraser").focus()
+        ada.press(key)
+        expect(ada.page.get_by_role("radio", name="Eraser")).to_have_attribute("aria-checked", "true")
+        ada.press("b")

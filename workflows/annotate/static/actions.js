@@ -62,6 +62,7 @@ export class Actions {
     $("ask").addEventListener("submit", (event) => (event.preventDefault(), this.#say()));
     $("phrase").addEventListener("keydown", (event) => event.key === "Escape" && $("viewport").focus());
     addEventListener("keydown", (event) => this.#key(event));
+    addEventListener("mousedown", (event) => event.target.closest?.("button") && leaveFocus(event));
   }
 
   #key(event) {
@@ -80,4 +81,11 @@ export class Actions {
     this.#tools.resizeBrush(size);
     showTool(this.#tools);
   }
+}
+
+/** A mouse on a button leaves the keys where they are, as it does in Safari: the next Enter saves, and presses nothing. */
+function leaveFocus(event) {
+  if (event.target.closest("dialog")) return;
+  event.preventDefault();
+  if (document.activeElement.matches("input, textarea")) $("viewport").focus();
 }
