@@ -70,3 +70,26 @@ def test_buttons_are_pressed_by_keys(ada: Person) -> None:
         ada.press(key)
         expect(ada.page.get_by_role("radio", name="Eraser")).to_have_attribute("aria-checked", "true")
         ada.press("b")
+
+
+def test_a_stroke_from_beside_the_picture_selects_no_text(ada: Person) -> None:
+    ada.press("b")
+    ada.page.mouse.move(60, 50)
+    ada.page.mouse.down()
+    ada.page.mouse.move(1000, 300, steps=4)
+    ada.page.mouse.up()
+    assert ada.page.evaluate("() => String(getSelection())") == ""
+
+
+def test_up_on_the_slider_makes_the_brush_larger(ada: Person) -> None:
+    slider = ada.page.locator("#brush-size")
+    box = slider.bounding_box()
+    assert box is not None
+    assert box["height"] > 3 * box["width"]
+    for part, least, most in ((0.95, 1, 40), (0.5, 120, 180), (0.05, 260, 300)):
+        ada.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + part * box["height"])
+        assert least <= int(slider.input_value()) <= most
+    for key, change in (("ArrowUp", 1), ("ArrowRight", 1), ("ArrowDown", -1), ("ArrowLeft", -1)):
+        slider.fill("150")
+        slider.press(key)
+        assert (key, int(slider.input_value())) == (key, 150 + change)

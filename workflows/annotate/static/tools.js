@@ -29,7 +29,7 @@ export class Tools {
     viewport.addEventListener("pointermove", (event) => this.#move(event));
     for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) viewport.addEventListener(name, (event) => this.#up(event));
     viewport.addEventListener("pointerleave", () => ((this.#pointer = null), this.refresh()));
-    viewport.addEventListener("contextmenu", (event) => event.preventDefault());
+    for (const name of ["contextmenu", "mousedown"]) viewport.addEventListener(name, (event) => event.preventDefault()); // no menu, no text chosen
     viewport.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
   }
 
