@@ -93,3 +93,14 @@ def test_up_on_the_slider_makes_the_brush_larger(ada: Person) -> None:
         slider.fill("150")
         slider.press(key)
         assert (key, int(slider.input_value())) == (key, 150 + change)
+
+
+def test_a_click_with_ctrl_is_background(ada: Person) -> None:
+    """It is the right click of a Mac's trackpad, where Cmd with arrows moves the picture."""
+    ada.page.keyboard.down("Control")
+    ada.click(0.5, 0.5)
+    ada.page.keyboard.up("Control")
+    assert [label for _, _, label in ada.page.evaluate("() => annotate.prompt.points")] == [0]
+    left = ada.at(0, 0)[0]
+    ada.press("Meta+ArrowRight")
+    assert ada.at(0, 0)[0] == pytest.approx(left - 60)

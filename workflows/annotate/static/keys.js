@@ -26,7 +26,7 @@ const KEYS = [
   ["+ - 0", "zoom in, out, whole picture (also wheel)", ["+", "="], "zoom-in"],
   ["", "", ["-"], "zoom-out"],
   ["", "", ["0"], "fit"],
-  ["Arrows", "move the crosshair; Shift: far; Ctrl: the picture", [], ""],
+  ["Arrows", "move the crosshair; Shift: far; Ctrl or Cmd: the picture", [], ""],
   ["Space", "use the tool at the crosshair; Shift: background", [], ""],
   ["N", "finish the image, take the next", ["n"], "finish"],
   ["K", "skip the image", ["k"], "skip"],

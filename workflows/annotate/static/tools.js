@@ -76,7 +76,7 @@ export class Tools {
     const at = this.#view.imagePoint(event);
     this.crosshair = null;
     if (event.button === 1 || this.tool === "pan") this.#drag = { kind: "pan", last: event };
-    else if (this.tool === "points") this.act.addPoint(at.x, at.y, event.button === 2 || event.shiftKey || event.altKey ? 0 : 1);
+    else if (this.tool === "points") this.act.addPoint(at.x, at.y, isBackground(event) ? 0 : 1);
     else if (event.button !== 0) return;
     else if (this.tool === "box") this.#drag = { kind: "box", from: at, box: null };
     else if (this.tool === "select") this.act.choose(at.x, at.y);
@@ -130,7 +130,7 @@ export class Tools {
     const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     if (event.key in arrows) {
       const [dx, dy] = arrows[event.key];
-      if (event.ctrlKey) this.#view.pan(-60 * dx, -60 * dy);
+      if (event.ctrlKey || event.metaKey) this.#view.pan(-60 * dx, -60 * dy);
       else this.#moveCrosshair(dx, dy, event.shiftKey ? STEP.far : STEP.near);
     } else if (event.key === " ") this.#useAtCrosshair(event.shiftKey);
     else return false;
@@ -165,6 +165,11 @@ export class Tools {
       this.act.endStroke(this.tool === "brush", this.brushSize);
     }
   }
+}
+
+/** A right click, which with one button is a click with Ctrl, or a click with Shift or Alt. */
+function isBackground({ button, ctrlKey, shiftKey, altKey }) {
+  return button === 2 || ctrlKey || shiftKey || altKey;
 }
 
 function boxBetween(a, b) {
