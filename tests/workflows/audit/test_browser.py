@@ -88,3 +88,11 @@ def test_the_slider_says_what_a_threshold_keeps(page: Page) -> None:
     page.locator("[data-choice] button").nth(2).click()
     assert page.locator("[data-curve]").nth(2).is_visible()
     assert not page.locator("[data-curve]").nth(0).is_visible()
+
+
+def test_the_colours_of_the_legend_are_printed(page: Page) -> None:
+    """Browsers print no backgrounds unless a page asks for it."""
+    page.emulate_media(media="print")
+    printed = "each => each.map((one) => getComputedStyle(one).printColorAdjust)"
+    assert set(page.locator(".swatch").evaluate_all(printed)) == {"exact"}
+    page.emulate_media(media="screen")
