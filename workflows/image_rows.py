@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain, islice
 from typing import Any
@@ -80,3 +80,10 @@ def show(total: int, parts: Iterable[pa.Table]) -> int:
 def now() -> datetime:
     """The time as the tables hold it."""
     return as_stored(datetime.now(UTC))
+
+
+def after(said: datetime | None) -> datetime:
+    """`now`; where the machine that wrote what was `said` is ahead of this one's clock, just after that. What is said
+    later counts, whichever clocks tell it."""
+    moment = now()
+    return moment if said is None else max(moment, said + timedelta(microseconds=1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from datetime import datetime
 from functools import partial
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from schemas.tables import IMAGES
 from schemas.validate import check_images
 from workflows.commands import IngestConfig
 from workflows.failures import tell_denied
-from workflows.image_rows import IMAGES_PER_PART, image_rows, now, on_each, show
+from workflows.image_rows import IMAGES_PER_PART, after, image_rows, on_each, show
 from workflows.listing import Listing
 from workflows.metadata import MetadataTable
 from workflows.runs import open_dataset
@@ -63,28 +64,32 @@ def ingest(references: Iterable[ImageRef], store: Store, *, max_pixels: int) -> 
     """
     listing = Listing(references)
     listing.look_up(store)
-    if stated := listing.count_new(stated=True):
-        show(stated, map(partial(note_stated, store), listing.new(STATED_PER_PART, stated=True)))
-    if unread := listing.count_new(stated=False):
-        work = partial(ingest_chunk, store.root, max_pixels)
+    stated, unread = (listing.count_new(stated=known) for known in (True, False))
+    said = listing.last_word() if stated or unread else None
+    if stated:
+        show(stated, map(partial(note_stated, store, said), listing.new(STATED_PER_PART, stated=True)))
+    if unread:
+        work = partial(ingest_chunk, store.root, max_pixels, said)
         show(unread, on_each(work, listing.new(IMAGES_PER_PART, stated=False)))
     if stated or unread:
         listing.look_up(store)
     return listing
 
 
-def note_stated(store: Store, chunk: pa.Table) -> pa.Table:
-    """Write images whose content hash the source states as one part of the images table, without reading them."""
+def note_stated(store: Store, said: datetime | None, chunk: pa.Table) -> pa.Table:
+    """Write images whose content hash the source states as one part of the images table, without reading them; rows are
+    dated after what was `said` before."""
     columns = {name: chunk[name] for name in chunk.column_names}
     columns["image_id"] = pc.utf8_slice_codeunits(chunk["content_sha256"], 0, len(unreadable_image_id("")))
-    columns["ingested_at"] = pa.repeat(pa.scalar(now(), IMAGES.field("ingested_at").type), len(chunk))
+    columns["ingested_at"] = pa.repeat(pa.scalar(after(said), IMAGES.field("ingested_at").type), len(chunk))
     rows = [columns.get(field.name, pa.nulls(len(chunk), field.type)) for field in IMAGES]
     return _put_part(store, pa.table(rows, schema=IMAGES))
 
 
-def ingest_chunk(root: str, max_pixels: int, chunk: pa.Table) -> pa.Table:
-    """Read the images of a piece of the listing and write them as one part of the images table; how many there were."""
-    rows = image_rows(chunk.to_pylist(), max_pixels=max_pixels)
+def ingest_chunk(root: str, max_pixels: int, said: datetime | None, chunk: pa.Table) -> pa.Table:
+    """Read the images of a piece of the listing and write them as one part of the images table, dated after what was
+    `said` before; how many there were."""
+    rows = [row | {"ingested_at": after(said)} for row in image_rows(chunk.to_pylist(), max_pixels=max_pixels)]
     return _put_part(open_store(root), pa.Table.from_pylist(rows, schema=IMAGES))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import fields
+from datetime import datetime
 from itertools import islice
 from operator import attrgetter
 
@@ -117,6 +118,12 @@ class Listing:
         query = f"SELECT count(*) FROM ({_NEW.format(stated=stated)})"
         ((number,),) = self._tables.execute(query).fetchall()
         return int(number)
+
+    def last_word(self) -> datetime | None:
+        """When the data set was last told anything of the source's places, by the clock of whoever told it."""
+        query = "SELECT max(ingested_at) FROM known SEMI JOIN listing USING (uri)"
+        ((moment,),) = self._tables.execute(query).fetchall()
+        return moment  # type: ignore[no-any-return]
 
     def states_hashes(self) -> bool:
         """Whether the source states the content hash of any image, so that nobody has read that one."""

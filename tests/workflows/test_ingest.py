@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -122,6 +124,22 @@ def test_the_newest_word_of_a_place_stands_also_where_it_was_said_before(store: 
         take_in(store, [ImageRef(uris[0], licence=licence, metadata=f'{{"said": "{licence}"}}'), ImageRef(uris[1])])
         row, _ = images(store)
         assert (row["licence"], json.loads(row["metadata"])) == (licence, {"said": licence})
+
+
+@pytest.mark.parametrize("stated", [False, True])
+def test_what_is_said_later_stands_although_the_clock_before_was_ahead(
+    store: LocalStore, photos: Path, monkeypatch: pytest.MonkeyPatch, stated: bool
+) -> None:
+    path = photos / "photo-000.png"
+    place = ImageRef(str(path), content_sha256=content_hash(path.read_bytes()) if stated else "")
+    with monkeypatch.context() as machine:
+        machine.setattr("workflows.image_rows.now", lambda: datetime(2100, 1, 1))
+        take_in(store, [replace(place, licence="CC0")])
+    take_in(store, [replace(place, licence="All rights reserved")])
+    (row,) = images(store)
+    assert row["licence"] == "All rights reserved"
+    monkeypatch.setattr(module, "_put_part", lambda *_: pytest.fail("it is noted already"))
+    take_in(store, [replace(place, licence="All rights reserved")])
 
 
 def test_a_place_that_is_named_twice_is_read_no_more_once_both_words_are_noted(

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import chain
 
 import duckdb
@@ -41,7 +40,7 @@ from workflows.exchange.incoming_rows import (
 )
 from workflows.exchange.readers import IncomingSource, merged
 from workflows.exchange.readers.opening import open_source
-from workflows.exchange.succession import Row, follow, note_earlier, session_of, standing_before
+from workflows.exchange.succession import Row, follow, moment_of, note_earlier, session_of, standing_before
 from workflows.failures import is_of_the_machine, one_line, tell_left_out
 from workflows.ingest import ingest
 from workflows.plans import finished_shards, read_plan, settle_plan
@@ -148,7 +147,7 @@ def _rules(
     what = [source.digest, stage, config.annotator, config.crowds, content_hash("".join(images).encode())]
     session = session_of(catalog, source.name, what)
     default = Stage.AUTOMATIC if source.kind == "sa1b" else Stage.ASSISTED_MANUAL
-    return Rules(source.name, session, stage, default, config.annotator, datetime.now(UTC).replace(tzinfo=None))
+    return Rules(source.name, session, stage, default, config.annotator, moment_of(catalog, source.name))
 
 
 def _pending(destination: Destination) -> list[Shard]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import duckdb
@@ -20,6 +21,7 @@ from schemas.layout import ANNOTATIONS_PREFIX, parse_session_key
 from schemas.tables import ANNOTATIONS
 from workflows.exchange.incoming_rows import Rules, id_prefix
 from workflows.exchange.selection import IMPORT_ACTION
+from workflows.image_rows import after
 from workflows.redact import redact
 from workflows.storage import Store
 
@@ -27,16 +29,22 @@ Row = dict[str, Any]
 
 _ROWS_AT_ONCE = 8192
 _IS_IMPORT = re.compile(r"import-[0-9a-f]{16}").fullmatch
-_SESSIONS = f"""
-SELECT session FROM events
-WHERE action = '{IMPORT_ACTION}' AND mask_id IS NULL AND details::JSON->>'source' = ?
-GROUP BY session ORDER BY max(happened_at), session"""
+_OF_SOURCE = f"action = '{IMPORT_ACTION}' AND mask_id IS NULL AND details::JSON->>'source' = ?"
+_SESSIONS = f"SELECT session FROM events WHERE {_OF_SOURCE} GROUP BY session ORDER BY max(happened_at), session"
+_LAST = f"SELECT max(happened_at) FROM events WHERE {_OF_SOURCE}"
 # An import that was killed does not follow itself.
 _REVISIONS = "FROM annotation_revisions WHERE session <> ? AND starts_with(mask_id, 'import-')"
 _EARLIER = "CREATE TABLE earlier AS FROM revisions SEMI JOIN places USING (image_id)"
 _LATEST = """
 FROM earlier WHERE image_id IN (SELECT unnest(?))
 QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC, session DESC) = 1"""
+
+
+def moment_of(catalog: duckdb.DuckDBPyConnection, source: str) -> datetime:
+    """When an import happens, UTC without a zone: now, and after every import of the source, also of those that a
+    machine wrote whose clock is ahead; else theirs would be the newest word still."""
+    ((said,),) = catalog.execute(_LAST, [redact(source)]).fetchall()
+    return after(said)
 
 
 def session_of(catalog: duckdb.DuckDBPyConnection, source: str, what: Sequence[object]) -> str:

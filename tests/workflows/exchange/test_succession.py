@@ -64,6 +64,19 @@ def source(engine: Engine, tmp_path: Path) -> Source:
     return Source(engine, tmp_path)
 
 
+def test_a_correction_follows_an_import_whose_clock_was_ahead(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its names stand, and again it adds nothing."""
+    with monkeypatch.context() as machine:
+        machine.setattr("workflows.image_rows.now", lambda: datetime(2100, 1, 1))
+        source.bring(source.document)
+    corrected = source.corrected(11) | {"categories": [{"id": 1, "name": "corrected"}, {"id": 2, "name": "too"}]}
+    source.bring(corrected)
+    assert source.stands() == source.holds()
+    assert ": 0 masks imported" in source.bring(corrected)
+    told = "SELECT arg_max(details->>'category', happened_at) FROM events WHERE mask_id IS NOT NULL GROUP BY mask_id"
+    assert ("corrected",) in connect(str(source.data)).execute(told).fetchall()
+
+
 def test_the_newest_import_of_a_source_stands(source: Source) -> None:
     """Changed, shortened, and turned back to what it was."""
     for document in (
