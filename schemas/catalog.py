@@ -4,6 +4,7 @@ A connection is a snapshot of the files that were committed when it was made. It
 nothing else, and write nowhere, whoever wrote it.
 """
 
+import builtins
 import re
 import tempfile
 import uuid
@@ -105,6 +106,19 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -
     connection.register("incoming", table)
     connection.execute(f"CREATE TABLE {name} AS FROM incoming")
     connection.unregister("incoming")
+
+
+def told_by_files(error: Exception) -> str | None:
+    """Why a file that SQL reads could not be read, in one line; None for errors that are DuckDB's own, or a bug's.
+
+    DuckDB hands on what a file system in Python raises as the text of a traceback, in an error that is no OSError. This
+    is for those who ask a connection itself; `query` raises QueryError.
+    """
+    if not isinstance(error, duckdb.Error) or "Traceback" not in str(error):
+        return None
+    name, _, line = str(error).strip().splitlines()[-1].partition(": ")
+    kind = getattr(builtins, name, OSError)  # one that is not built in is a store's
+    return line if issubclass(kind, OSError | ValueError) else None
 
 
 def _one_line(message: str) -> str:

@@ -100,8 +100,8 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
             raise PermissionError(f"{key}: SQL only reads a data set, it does not write")
         self._size(key)
         if key in self._built_in:
-            return _File(lambda: pa.BufferReader(self._built_in[key]))
-        return _File(lambda: self._open_listed(key))
+            return _File(key, lambda: pa.BufferReader(self._built_in[key]))
+        return _File(key, lambda: self._open_listed(key))
 
     def _open_listed(self, key: str) -> pa.NativeFile:
         """A file as it was listed. What derives from masks (relations, tags) is replaced under the same names, and the
@@ -144,22 +144,33 @@ class _File:
     read by place: with one position for all, a thread would read where another one meant to.
     """
 
-    __slots__ = ("_file", "_lock", "_mine", "_open")
+    __slots__ = ("_file", "_key", "_lock", "_mine", "_open")
 
-    def __init__(self, open_file: Callable[[], _Placed]) -> None:
+    def __init__(self, key: str, open_file: Callable[[], _Placed]) -> None:
+        self._key = key
         self._open = open_file
         self._file: _Placed | None = None
         self._lock = threading.Lock()
         self._mine = threading.local()
 
     def read(self, size: int = -1) -> bytes:
+        """So many bytes from where this thread is, all by default. Raises OSError, which names the file."""
+        position = getattr(self._mine, "position", 0)
+        try:
+            file = self._opened()
+            data = file.read_at(file.size() - position if size < 0 else size, position)
+        except OSError as error:
+            if self._key in str(error):
+                raise
+            raise type(error)(f"{self._key}: {error}") from error  # stores do not say of which object they speak
+        self._mine.position = position + len(data)
+        return data
+
+    def _opened(self) -> _Placed:
         with self._lock:
             if self._file is None:
                 self._file = self._open()
-        position = getattr(self._mine, "position", 0)
-        data = self._file.read_at(self._file.size() - position if size < 0 else size, position)
-        self._mine.position = position + len(data)
-        return data
+            return self._file
 
     def seek(self, position: int) -> int:
         self._mine.position = position

@@ -189,6 +189,8 @@ def _failed(error: Exception) -> int:
     """Say why a command could not be done, or show where a bug is; the exit status."""
     if isinstance(error, ValueError | OSError):
         return _refused(one_line(error))
+    if line := _told_by_files(error):
+        return _refused(line)
     if _is_of_the_disk(error):
         return _refused(f"{one_line(error)} (temporary files lie in {gettempdir()}; TMPDIR names another folder)")
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter by torch
@@ -219,6 +221,13 @@ def _drop_output() -> None:
 def _print_version() -> int:
     print(f"sam-engine {version('sam-data-engine')}")
     return DONE
+
+
+def _told_by_files(error: Exception) -> str | None:
+    """Why a file of a data set could not be read, where DuckDB tells it."""
+    from schemas.catalog import told_by_files  # takes time that `--help` need not wait for
+
+    return told_by_files(error)
 
 
 def _is_of_the_disk(error: Exception) -> bool:

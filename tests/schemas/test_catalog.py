@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pytest
 
 from schemas import layout
-from schemas.catalog import QueryError, connect, query
+from schemas.catalog import QueryError, connect, query, told_by_files
 from schemas.records import ModelRecord, RoundRecord, to_json
 from schemas.tables import ANNOTATIONS, EVENTS, MASKS, OUTCOMES, RELATIONS
 from tests.schemas import rows
@@ -359,6 +359,20 @@ def test_what_is_written_anew_while_it_is_asked_for_is_said_in_words(root: Path)
     rows.put(root, key, pa.Table.from_pylist([row, row | {"mask_id": "another mask"}], schema=RELATIONS))
     with pytest.raises(QueryError, match=f"^{key}: another command has written it anew just now; ask again$"):
         query(connection, "SELECT * FROM relations")
+
+
+def test_what_files_complain_of_is_told_apart_from_bugs(root: Path) -> None:
+    """By those who ask a connection itself, to whom DuckDB shows a traceback."""
+    connection = connect(root)
+    key = next(path for path in root.glob("images/*.parquet")).relative_to(root).as_posix()
+    (root / key).unlink()
+    with pytest.raises(duckdb.Error) as caught:
+        connection.execute("SELECT count(height) FROM images")
+    assert key in (told_by_files(caught.value) or "")
+    asked = duckdb.Error("Traceback (most recent call last):\n  File 1\nworkflows.storage.StoreError: busy: wait")
+    assert told_by_files(asked) == "busy: wait"
+    for other in (duckdb.Error("Traceback (most recent call last):\nKeyError: 1"), duckdb.BinderException("no column")):
+        assert told_by_files(other) is None
 
 
 def test_complaints_are_one_line(connection: duckdb.DuckDBPyConnection) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 import duckdb
 import numpy as np
@@ -55,6 +56,18 @@ def test_a_file_that_another_took_the_place_of_is_not_read(window: CommittedFile
     assert early.read() == b" is a.txt"
     with pytest.raises(FileNotFoundError, match=r"masks/a\.txt: another command has written it anew"):
         late.read(4)
+
+
+@pytest.mark.parametrize("error", [OSError("AWS Error NO_SUCH_KEY"), PermissionError("masks/a.txt: denied")])
+def test_a_file_that_cannot_be_read_is_named(
+    window: CommittedFiles, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def refuse(key: str) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(window, "_open_listed", refuse)
+    with pytest.raises(type(error), match=r"^masks/a\.txt: (AWS Error NO_SUCH_KEY|denied)$"):
+        window.open("masks/a.txt").read()
 
 
 @pytest.mark.parametrize("key", ["masks/unfinished.txt", "../secret", "/etc/passwd", "masks/../masks/a.txt", ""])

@@ -13,7 +13,7 @@ import pytest
 
 from schemas.layout import in_flight_key
 from tests.workflows import fakes
-from tests.workflows.conftest import Engine
+from tests.workflows.conftest import Engine, save_photos
 from tests.workflows.fault_proxy import Fault, FaultProxy, closed_port, deaf_port, fault_proxy
 from tests.workflows.store_troubles import HASTY_PATIENCE, QUICK_PATIENCE, QUICK_VARIABLE, TROUBLES, Trouble
 from tests.workflows.test_shard_worker import plan, planned
@@ -206,6 +206,17 @@ def test_a_right_that_is_taken_back_in_the_middle_of_a_shard_becomes_no_rows(
     with pytest.raises(StoreError, match=r"AccessDenied .*no image is blamed"):
         worker.work(task)
     assert not list(store.list("outcomes"))
+
+
+def test_tables_that_cannot_be_read_are_no_bug(tmp_path: Path, proxy: FaultProxy, bucket: str, engine: Engine) -> None:
+    """DuckDB tells it by a traceback."""
+    save_photos(tmp_path / "photos", 1)
+    data = f"s3://{bucket}/data"
+    assert engine("ingest", tmp_path / "photos", data).status == 0
+    proxy.faults = [Fault("refuse", 403, "AccessDenied", path="images/part-")]
+    refused = engine("report", data, "--out", tmp_path / "report.html")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert re.match(r"sam-engine: .*images/part-.*ACCESS_DENIED", refused.err)
 
 
 class TestDisks:

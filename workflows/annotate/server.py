@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+import duckdb
 import numpy as np
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
@@ -17,6 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from sam_core.masks import rle
 from sam_core.masks.batch import MaskRecords
 from sam_core.windows import Box, box_of
+from schemas.catalog import told_by_files
 from workflows.annotate import contract
 from workflows.annotate.assets import RUNTIME_FILES, Runtime
 from workflows.annotate.assistant import AnnotatedImage
@@ -179,6 +181,12 @@ def _add_failures(app: FastAPI) -> None:
     app.exception_handler(ImageError)(lambda _request, error: answer(422, error))
     app.exception_handler(ValueError)(lambda _request, error: answer(400, error))
     app.exception_handler(OSError)(lambda _request, error: answer(503, error))
+
+    @app.exception_handler(duckdb.Error)
+    def away(_request: Request, error: duckdb.Error) -> JSONResponse:
+        if line := told_by_files(error):
+            return answer(503, OSError(line))
+        raise error
 
 
 def _add_files(app: FastAPI, runtime: Runtime | None) -> None:

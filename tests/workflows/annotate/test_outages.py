@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,9 @@ pytest.importorskip("playwright", reason="needs playwright, which the extra `dev
 
 from playwright.sync_api import Browser, expect
 
-from tests.workflows.annotate.browser import NEEDS_CHROMIUM, held, new_page, sit_down
-from tests.workflows.annotate.conftest import Running
+from schemas.layout import masks_key
+from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, held, new_page, sit_down
+from tests.workflows.annotate.conftest import Running, add_run
 from workflows.annotate.assets import Runtime
 from workflows.annotate.commands import AnnotateConfig
 from workflows.sql import connect
@@ -55,6 +57,25 @@ def test_pictures_that_are_away_for_a_while_are_waited_for(
     ada.saved()
     query = "SELECT action FROM events ORDER BY sequence"
     assert connect(config.dataset).execute(query).fetchall() == [("open",), ("finish",), ("open",)]
+
+
+def test_proposals_that_are_away_for_a_while_are_waited_for(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    """They come through DuckDB, which shows a traceback where their file cannot be read."""
+    add_run(config)
+    server = running(config, stage="semi-automatic", images=TWO)
+    masks = Path(config.dataset, masks_key("run", 0))
+    away = masks.rename(masks.with_suffix(".away"))
+    ada = new_page(browser)
+    ada.goto(server.address)
+    ada.fill("#name", "Ada")
+    with ada.expect_response("**/masks") as answer:
+        ada.press("#name", "Enter")
+    assert (answer.value.status, masks.name in answer.value.json()["detail"]) == (503, True)
+    expect(ada.locator("#image-name")).to_have_text("Waiting for the server")
+    away.rename(masks)
+    Person(ada).shows(FIRST)
 
 
 def test_a_page_that_is_loaded_while_pictures_are_away_says_so(
