@@ -109,16 +109,18 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -
 
 
 def told_by_files(error: Exception) -> str | None:
-    """Why a file that SQL reads could not be read, in one line; None for errors that are DuckDB's own, or a bug's.
+    """Why a file that SQL reads could not be read, or what is wrong with it, in one line; None for other errors.
 
     DuckDB hands on what a file system in Python raises as the text of a traceback, in an error that is no OSError. This
     is for those who ask a connection itself; `query` raises QueryError.
     """
-    if not isinstance(error, duckdb.Error) or "Traceback" not in str(error):
+    if not isinstance(error, duckdb.Error):
         return None
-    name, _, line = str(error).strip().splitlines()[-1].partition(": ")
-    kind = getattr(builtins, name, OSError)  # one that is not built in is a store's
-    return line if issubclass(kind, OSError | ValueError) else None
+    line = _one_line(str(error))
+    if "Traceback" not in str(error):
+        return line if f"{SCHEME}://" in line else None
+    kind = getattr(builtins, str(error).strip().splitlines()[-1].partition(":")[0], OSError)
+    return line if issubclass(kind, OSError | ValueError) else None  # what is not built in is a store's error
 
 
 def _one_line(message: str) -> str:

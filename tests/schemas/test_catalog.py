@@ -365,13 +365,19 @@ def test_what_files_complain_of_is_told_apart_from_bugs(root: Path) -> None:
     """By those who ask a connection itself, to whom DuckDB shows a traceback."""
     connection = connect(root)
     key = next(path for path in root.glob("images/*.parquet")).relative_to(root).as_posix()
+    whole = (root / key).read_bytes()
     (root / key).unlink()
     with pytest.raises(duckdb.Error) as caught:
         connection.execute("SELECT count(height) FROM images")
     assert key in (told_by_files(caught.value) or "")
+    (root / key).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(duckdb.Error) as caught:
+        connect(root).execute("SELECT count(height) FROM images")
+    assert "No magic bytes found at end of file" in (told_by_files(caught.value) or "")
     asked = duckdb.Error("Traceback (most recent call last):\n  File 1\nworkflows.storage.StoreError: busy: wait")
     assert told_by_files(asked) == "busy: wait"
-    for other in (duckdb.Error("Traceback (most recent call last):\nKeyError: 1"), duckdb.BinderException("no column")):
+    wrong = duckdb.BinderException("no column\n\nLINE 1: FROM read_parquet('dataset://images/*')")
+    for other in (duckdb.Error("Traceback (most recent call last):\nKeyError: 1"), wrong, KeyError("dataset://")):
         assert told_by_files(other) is None
 
 
