@@ -8,7 +8,7 @@ from sam_core.generator import MaskGenerator
 from sam_core.llvm_tiles import has_tiles
 from sam_core.model.checkpoint import load_model
 from sam_core.model.sam import Sam
-from sam_core.presets import MaskDecoderConfig, vit_test
+from sam_core.presets import MaskDecoderConfig, at_image_size, vit_test
 from sam_core.recipes import Recipe
 
 _EVERYTHING = Recipe(
@@ -36,8 +36,8 @@ def compile_ahead() -> None:
 
 
 def _wide() -> Sam:
-    """A small model whose decoder is as wide as the released ones, so that its products are taken apart."""
-    small = vit_test()
+    """A small model whose decoder is as wide as the released ones and has whole tiles: its products are taken apart."""
+    small = at_image_size(vit_test(), 128)
     encoder = replace(small.image_encoder, out_chans=256)
     return Sam(replace(small, image_encoder=encoder, mask_decoder=MaskDecoderConfig())).eval()
 

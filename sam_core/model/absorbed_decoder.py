@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -75,9 +76,6 @@ class AbsorbedDecoder:
         self.decoder = decoder
         self.outputs = outputs
         self._split = split
-        side = tiled_image_side if split else compiled_image_side
-        self._write_shared: Callable[..., tuple[Tensor, Tensor]] = side.write_shared_and_read
-        self._write_own: Callable[..., tuple[Tensor, Tensor]] = side.write_own_and_read
         self.upscaling = upscaling_of(decoder.output_upscaling)
 
     def share(
@@ -160,6 +158,10 @@ class AbsorbedDecoder:
     def _layers(self) -> list[TwoWayAttentionBlock]:
         return list(self.decoder.transformer.layers)  # type: ignore[arg-type]
 
+    def _compiled(self, image: Tensor) -> ModuleType:
+        split = self._split and tiled_image_side.can_split_image(*image.shape[1:])
+        return tiled_image_side if split else compiled_image_side
+
     def _first_layer(self, shared: SharedImage, token_pe: Tensor) -> tuple[Tensor, Update]:
         """The first layer, where the image is still the same for all prompts: its projections are shared."""
         layer = self._layers[0]
@@ -181,7 +183,8 @@ class AbsorbedDecoder:
         first."""
         image, queries, positions = shared.image, shared.queries, shared.positions
         if _can_compile(image):
-            return self._write_shared(image, queries, keys, told, norm, positions, probes)
+            compiled = self._compiled(image).write_shared_and_read
+            return compiled(image, queries, keys, told, norm, positions, probes)  # type: ignore[no-any-return]
         scores = _by_prompt(_rows_by_head(keys) @ queries.transpose(1, 2), len(keys))
         return _write_and_read(image, scores.flatten(1, 2), keys.shape[1], told, norm, positions, probes)
 
@@ -194,7 +197,8 @@ class AbsorbedDecoder:
         compared, offsets = (beside_first(rows, heads).others for rows in writing_probes(write, tokens + token_pe))
         told = beside_first(messages(write, tokens), heads)
         if _can_compile(image):
-            return partial(self._write_own, image, (compared, offsets), heads, told, norm, positions)
+            own = self._compiled(image).write_own_and_read
+            return partial(own, image, (compared, offsets), heads, told, norm, positions)
         scores = torch.baddbmm(offsets, compared, (image + positions).transpose(1, 2))
         return partial(_write_and_read, image, scores, heads, told, norm, positions)
 

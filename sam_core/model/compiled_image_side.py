@@ -83,8 +83,7 @@ def write_own_and_read(
 
 
 class Writing(NamedTuple):
-    """messages [N, J or one more, > C], everywhere [N, 1, C], and the layer norm that follows: weight and bias [C],
-    eps."""
+    """messages [N, J, > C], everywhere [N, 1, C], and the layer norm that follows: weight and bias [C], eps."""
 
     messages: Floats
     everywhere: Floats
@@ -102,10 +101,8 @@ class Reading(NamedTuple):
 
 
 def writing_of(told: Beside, norm: nn.LayerNorm) -> Writing:
-    """Rows of messages are an even number."""
     weight, bias = as_array(norm.weight), as_array(norm.bias)
-    messages = F.pad(told.others, (0, _APART, 0, told.others.shape[1] % 2))
-    return Writing(as_array(messages), as_array(told.first), weight, bias, np.float32(norm.eps))
+    return Writing(as_array(F.pad(told.others, (0, _APART))), as_array(told.first), weight, bias, np.float32(norm.eps))
 
 
 def as_columns(rows: Tensor, at_once: int) -> Floats:

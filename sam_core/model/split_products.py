@@ -165,24 +165,42 @@ def split_left(x: Floats, pieces: Split) -> None:
             row = x[i, k * PAIRED : (k + 1) * PAIRED]
             high, low = pieces.high[i // SIDE, k, i % SIDE], pieces.low[i // SIDE, k, i % SIDE]
             for c in range(PAIRED):
-                nearest = _nearest(row[c])
-                high[c] = np.uint16(_as_bits(nearest) >> _SIXTEEN)
-                low[c] = np.uint16(_as_bits(_nearest(row[c] - nearest)) >> _SIXTEEN)
+                _put_halves(row[c], high, low, c)
 
 
 @entry
-def add_split(left: Split, right: Split, out: Floats) -> None:
-    """out [M, N] += left @ right in whole steps, out's rows contiguous; between `begin_tiles` and `end_tiles`."""
-    depth, line = left.high.shape[1] * TILE_BYTES, out.strides[0]
+def split_sum(x: Floats, y: Floats, pieces: Split) -> None:
+    """x + y [M, K] likewise."""
+    wide_vectors()
+    for i in range(len(x)):
+        for k in range(pieces.high.shape[1]):
+            row, added = x[i, k * PAIRED : (k + 1) * PAIRED], y[i, k * PAIRED : (k + 1) * PAIRED]
+            high, low = pieces.high[i // SIDE, k, i % SIDE], pieces.low[i // SIDE, k, i % SIDE]
+            for c in range(PAIRED):
+                _put_halves(row[c] + added[c], high, low, c)
+
+
+@inner
+def _put_halves(x: np.float32, high: NDArray[np.uint16], low: NDArray[np.uint16], c: int) -> None:
+    nearest = _nearest(x)
+    high[c] = np.uint16(_as_bits(nearest) >> _SIXTEEN)
+    low[c] = np.uint16(_as_bits(_nearest(x - nearest)) >> _SIXTEEN)
+
+
+@entry
+def add_split(left: Split, right: Split, base: Floats, out: Floats) -> None:
+    """out [M, N] = base [M, N], which may be the same, + left @ right in whole steps; between `begin_tiles` and
+    `end_tiles`. Rows are contiguous."""
+    depth, from_line, line = left.high.shape[1] * TILE_BYTES, base.strides[0], out.strides[0]
     for n in range(0, out.shape[1], STEP):
         for m in range(0, len(out), STEP):
-            result = out.ctypes.data + m * line + 4 * n
-            load_tile(0, result, line)
-            load_tile(1, result + 64, line)
-            load_tile(2, result + SIDE * line, line)
-            load_tile(3, result + SIDE * line + 64, line)
+            begun = base.ctypes.data + m * from_line + 4 * n
+            load_tile(0, begun, from_line)
+            load_tile(1, begun + 64, from_line)
+            load_tile(2, begun + SIDE * from_line, from_line)
+            load_tile(3, begun + SIDE * from_line + 64, from_line)
             _add_products(left, right, m // SIDE * depth, n // SIDE * depth, depth)
-            _store_four(result, line)
+            _store_four(out.ctypes.data + m * line + 4 * n, line)
 
 
 @entry

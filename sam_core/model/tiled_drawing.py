@@ -114,13 +114,13 @@ def _draw_cells(at: int, count: int, steps: Steps, weights: _Weights, columns: F
     logits = np.empty((4 * count, columns.shape[1]), np.float32)
     for place in range(4):
         begin_with(at_8[:count], steps.at_8, at, place)
-        add_split(weights.cells, weights.to_8[place], at_8)
+        add_split(weights.cells, weights.to_8[place], at_8, at_8)
         for i in range(count):
             norm_in_place(at_8[i], steps.weight, steps.bias, steps.eps)
         gelu_in_place(at_8[:count])
         split_left(at_8, weights.at_8)
         begin_with(at_4[:count], steps.at_4, at, place)
-        add_split(weights.at_8, weights.to_4, at_4)
+        add_split(weights.at_8, weights.to_4, at_4, at_4)
         gelu_in_place(at_4[:count])
         fill(logits, np.float32(0))
         add_product(at_4[:count].reshape(len(logits), -1), columns, logits)

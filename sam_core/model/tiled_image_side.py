@@ -1,6 +1,7 @@
 """`compiled_image_side` for processors with AMX: its products are taken apart (`split_products`), to 3e-6 on the mean.
 
-Shapes as there; numbers of rows and columns of tiles are whole steps, with zeros beyond what there is.
+Shapes as there; numbers of rows and columns of tiles are whole steps, with zeros beyond what there is. What the first
+tokens write everywhere is one more message, of which every position has all.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -27,11 +29,13 @@ from sam_core.model.compiled_image_side import (
 from sam_core.model.split_products import (
     Split,
     add_split,
+    can_split,
     put_split,
     room_for_columns,
     room_for_rows,
     split_left,
     split_right,
+    split_sum,
     split_transposed,
     whole_steps,
 )
@@ -41,18 +45,24 @@ from sam_core.model.vector_math import norm_in_place, wide_vectors
 POSITIONS_AT_ONCE = 64
 """Two steps, so that what was read is added up by two tiles at a time."""
 
+
+def can_split_image(length: int, channels: int) -> bool:
+    """Whether images [L, C] have whole tiles."""
+    return length % POSITIONS_AT_ONCE == 0 and can_split(POSITIONS_AT_ONCE, channels)
+
+
 _compiled = cached(fastmath={"reassoc", "nsz", "nnan", "contract", "arcp"}, error_model="numpy")
 
 
 def write_shared_and_read(
     image: Tensor, queries: Tensor, keys: Tensor, told: Beside, norm: nn.LayerNorm, positions: Tensor, probes: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """As `compiled_image_side.write_shared_and_read`; C is a multiple of 32."""
+    """As `compiled_image_side.write_shared_and_read`, of an image that it `can_split_image`."""
     out, pooled = image.new_empty(len(keys), *image.shape[1:]), probes.new_empty(probes.shape)
     reading = Reading(as_array(positions[0]), as_array(probes), pooled.numpy())
     columns = as_columns(queries, POSITIONS_AT_ONCE)
     scratch = _scratch(told, probes)
-    _write_shared(as_array(image[0]), columns, as_array(keys), writing_of(told, norm), reading, scratch, out.numpy())
+    _write_shared(as_array(image[0]), columns, as_array(keys), _writing(told, norm), reading, scratch, out.numpy())
     return out, pooled
 
 
@@ -65,31 +75,28 @@ def write_own_and_read(
     positions: Tensor,
     probes: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """As `compiled_image_side.write_own_and_read`; C is a multiple of 32."""
+    """As `compiled_image_side.write_own_and_read`, of images that it `can_split_image`."""
     pooled = probes.new_empty(probes.shape)
     compared, offsets = (as_array(each) for each in scoring)
     reading = Reading(as_array(positions[0]), as_array(probes), pooled.numpy())
-    _write_own(image.numpy(), compared, offsets, heads, writing_of(told, norm), reading, _scratch(told, probes))
+    _write_own(image.numpy(), compared, offsets, heads, _writing(told, norm), reading, _scratch(told, probes))
     return image, pooled
 
 
 class _Scratch(NamedTuple):
-    """Memory for n = POSITIONS_AT_ONCE positions of one prompt, and what it found before these; J' and P' are J and P
-    in whole steps, 0 beyond them.
+    """Memory for n = POSITIONS_AT_ONCE positions of one prompt, and what it found before these. J' is J + 1, whose last
+    is the message to everywhere, and P' is P, both in whole steps and 0 beyond.
 
     scores: [J', n]. scored: [n, J'], the same by positions. offsets: [J'], and nothing: [P'], to add to products.
-    written, placed: [n, C]. found: [n, P']. seen: [P', n]. peaks, totals: [P'], the highest score so far, and the sum
-    of exponentials relative to it. pooled: [P', C].
-    As pieces of products: compared [C, J'], messages [J', C] and probes [C, P'] of a prompt; weights [n, J'],
-    places [n, C], shares [P', n] and values [n, C] of positions.
+    found: [n, P']. seen: [P', n]. peaks, totals: [P'], the highest score so far, and the sum of exponentials relative
+    to it. pooled: [P', C]. As pieces of products: compared [C, J'], messages [J', C] and probes [C, P'] of a prompt;
+    weights [n, J'], places [n, C], shares [P', n] and values [n, C] of positions.
     """
 
     scores: Floats
     scored: Floats
     offsets: Floats
     nothing: Floats
-    written: Floats
-    placed: Floats
     found: Floats
     seen: Floats
     peaks: Floats
@@ -107,14 +114,12 @@ class _Scratch(NamedTuple):
 
 def _scratch(told: Beside, probes: Tensor) -> _Scratch:
     (_, found, channels), n = probes.shape, POSITIONS_AT_ONCE
-    rows, read = whole_steps(told.others.shape[1]), whole_steps(found)
+    rows, read = whole_steps(told.others.shape[1] + 1), whole_steps(found)
     scratch = _Scratch(
         scores=_zeros(rows, n),
         scored=_zeros(n, rows),
         offsets=_zeros(rows),
         nothing=_zeros(read),
-        written=_zeros(n, channels),
-        placed=_zeros(n, channels),
         found=_zeros(n, read),
         seen=_zeros(read, n),
         peaks=_zeros(read),
@@ -139,6 +144,13 @@ def _zeros(*size: int) -> Floats:
     return array
 
 
+def _writing(told: Beside, norm: nn.LayerNorm) -> Writing:
+    """With the message to everywhere behind the others, and nothing behind that where an odd number would be."""
+    messages = torch.cat([told.others, told.first], dim=1)
+    even = F.pad(messages, (0, 0, 0, messages.shape[1] % 2))
+    return writing_of(told, norm)._replace(messages=as_array(even))
+
+
 @_compiled
 def _write_shared(
     image: Floats,
@@ -153,15 +165,14 @@ def _write_shared(
     wide_vectors()
     begin_tiles(scratch.shapes.ctypes.data)
     heads, rows = keys.shape[1], keys.shape[2]
-    scores = scratch.scores[: heads * rows]
     for n in range(len(out)):
         _begin(n, writing, reading, scratch)
         for top in range(0, len(image), POSITIONS_AT_ONCE):
-            fill(scores, np.float32(0))
+            fill(scratch.scores[: heads * rows], np.float32(0))
             for h in range(heads):
                 here = queries[h, :, top : top + POSITIONS_AT_ONCE]
-                add_product(keys[n, h], here, scores[h * rows : (h + 1) * rows])
-            _write_and_read(n, top, scores, heads, image, writing, reading, scratch, out[n])
+                add_product(keys[n, h], here, scratch.scores[h * rows : (h + 1) * rows])
+            _write_and_read(top, heads, heads * rows, image, writing, reading, scratch, out[n])
         _finish(scratch, reading.pooled[n])
     end_tiles()
 
@@ -179,21 +190,18 @@ def _write_own(
     """image [N, L, C], compared [N, J, C], offsets [N, J, 1]."""
     wide_vectors()
     begin_tiles(scratch.shapes.ctypes.data)
-    length, channels = image.shape[1:]
-    scores = scratch.scores[: compared.shape[1]]
+    rows = compared.shape[1]
     for n in range(len(image)):
         _begin(n, writing, reading, scratch)
         split_transposed(compared[n], scratch.compared)
-        for j in range(len(scores)):
+        for j in range(rows):
             scratch.offsets[j] = offsets[n, j, 0]
-        for top in range(0, length, POSITIONS_AT_ONCE):
-            for i in range(min(POSITIONS_AT_ONCE, length - top)):
-                for c in range(channels):
-                    scratch.placed[i, c] = image[n, top + i, c] + reading.positions[top + i, c]
-            split_left(scratch.placed, scratch.places)
+        for top in range(0, image.shape[1], POSITIONS_AT_ONCE):
+            here = slice(top, top + POSITIONS_AT_ONCE)
+            split_sum(image[n, here], reading.positions[here], scratch.places)
             put_split(scratch.places, scratch.compared, scratch.offsets, scratch.scored)
             transpose(scratch.scored, scratch.scores)
-            _write_and_read(n, top, scores, heads, image[n], writing, reading, scratch, image[n])
+            _write_and_read(top, heads, rows, image[n], writing, reading, scratch, image[n])
         _finish(scratch, reading.pooled[n])
     end_tiles()
 
@@ -216,35 +224,21 @@ def _finish(scratch: _Scratch, pooled: Floats) -> None:
 
 @_compiled
 def _write_and_read(
-    n: int,
-    top: int,
-    scores: Floats,
-    heads: int,
-    before: Floats,
-    writing: Writing,
-    reading: Reading,
-    scratch: _Scratch,
-    out: Floats,
+    top: int, heads: int, rows: int, before: Floats, writing: Writing, reading: Reading, scratch: _Scratch, out: Floats
 ) -> None:
-    """Positions of prompt n from top on, whose scores [J, n] are known; before and out [L, C], maybe the same."""
-    channels, here = out.shape[1], min(POSITIONS_AT_ONCE, len(out) - top)
-    written, placed = scratch.written, scratch.placed
-    for i in range(here):
-        for c in range(channels):
-            written[i, c] = before[top + i, c] + writing.everywhere[n, 0, c]
-    softmax_beside_zero(scores, heads)
+    """Positions from top on, whose scores [J = rows, n] are known; before and out [L, C], which may be the same."""
+    here = slice(top, top + POSITIONS_AT_ONCE)
+    softmax_beside_zero(scratch.scores[:rows], heads)
+    fill(scratch.scores[rows : rows + 1], np.float32(1))
     transpose(scratch.scores, scratch.scored)
     split_left(scratch.scored, scratch.weights)
-    add_split(scratch.weights, scratch.messages, written)
-    for i in range(here):
-        norm_in_place(written[i], writing.weight, writing.bias, writing.eps)
-        for c in range(channels):
-            out[top + i, c] = written[i, c]
-            placed[i, c] = written[i, c] + reading.positions[top + i, c]
-    split_left(placed, scratch.places)
+    add_split(scratch.weights, scratch.messages, before[here], out[here])
+    for i in range(top, top + POSITIONS_AT_ONCE):
+        norm_in_place(out[i], writing.weight, writing.bias, writing.eps)
+    split_sum(out[here], reading.positions[here], scratch.places)
     put_split(scratch.places, scratch.probes, scratch.nothing, scratch.found)
-    weigh(scratch.found, here, scratch.peaks, scratch.totals, scratch.pooled)
+    weigh(scratch.found, POSITIONS_AT_ONCE, scratch.peaks, scratch.totals, scratch.pooled)
     transpose(scratch.found, scratch.seen)
     split_left(scratch.seen, scratch.shares)
-    split_right(written, scratch.values)
-    add_split(scratch.shares, scratch.values, scratch.pooled)
+    split_right(out[here], scratch.values)
+    add_split(scratch.shares, scratch.values, scratch.pooled, scratch.pooled)

@@ -12,12 +12,17 @@ from sam_core.model import compiled_image_side, tiled_image_side
 from sam_core.model.absorbed_attention import beside_first
 
 N, H, C, D = 3, 2, 32, 8
-COMPILED = [
+COMPILED = [  # and bounds: of scores in the hundreds, what is left out of products shows
     (compiled_image_side, 1e-4),
     pytest.param(
-        tiled_image_side, 1e-3, marks=pytest.mark.skipif(not has_tiles(), reason="needs a processor with AMX")
+        tiled_image_side, 2e-3, marks=pytest.mark.skipif(not has_tiles(), reason="needs a processor with AMX")
     ),
 ]
+
+
+def skip_without_whole_tiles(compiled: ModuleType, length: int) -> None:
+    if compiled is tiled_image_side and not tiled_image_side.can_split_image(length, C):
+        pytest.skip("no whole tiles")
 
 
 def layer_norm() -> nn.LayerNorm:
@@ -35,10 +40,11 @@ def expected(image: Tensor, scores: Tensor, messages: Tensor, norm: nn.LayerNorm
 
 
 @pytest.mark.parametrize(("compiled", "bound"), COMPILED)
-@pytest.mark.parametrize("length", [1, 47, 48, 64, 100])
+@pytest.mark.parametrize("length", [1, 47, 48, 64, 100, 192])
 @pytest.mark.parametrize("tokens", [2, 7])
 @torch.no_grad()
 def test_one_image_for_all(compiled: ModuleType, bound: float, length: int, tokens: int) -> None:
+    skip_without_whole_tiles(compiled, length)
     torch.manual_seed(length)
     image, positions, norm, probes = (
         torch.randn(1, length, C),
@@ -62,10 +68,11 @@ def test_one_image_for_all(compiled: ModuleType, bound: float, length: int, toke
 
 
 @pytest.mark.parametrize(("compiled", "bound"), COMPILED)
-@pytest.mark.parametrize("length", [1, 47, 48, 64, 100])
+@pytest.mark.parametrize("length", [1, 47, 48, 64, 100, 192])
 @torch.no_grad()
 def test_images_of_their_own_are_written_into(compiled: ModuleType, bound: float, length: int) -> None:
     """Large scores must not overflow."""
+    skip_without_whole_tiles(compiled, length)
     torch.manual_seed(length)
     image, positions, norm, probes = (
         torch.randn(N, length, C),
