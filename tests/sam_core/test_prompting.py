@@ -1,14 +1,18 @@
 """Two ways of answering points, which must agree; and which cells of the embedding can reach a crop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from sam_core import prompting
 from sam_core.geometry import frame_of, upscale_logits
+from sam_core.model.absorbed_decoder import AbsorbedDecoder as Decoder
 from sam_core.model.sam import Sam
 from sam_core.model.upscaling import UNSEEN
 from sam_core.predict import encode
-from sam_core.presets import vit_test
+from sam_core.presets import MaskDecoderConfig, vit_test
 from sam_core.prompting import AbsorbedPrompter, PlainPrompter, seen_cells
 
 
@@ -44,3 +48,15 @@ def test_no_cell_that_is_not_seen_reaches_the_crop(sam, size):
     assert (upscale_logits(logits, frame) == 0).all()
     assert rows <= sam.config.image_encoder.grid
     assert columns <= sam.config.image_encoder.grid
+
+
+@pytest.mark.parametrize(("able", "channels", "split"), [(True, 256, True), (True, 128, False), (False, 256, False)])
+def test_products_are_taken_apart_where_that_is_faster(monkeypatch, able, channels, split):
+    asked = []
+    monkeypatch.setattr(prompting, "has_tiles", lambda: able)
+    monkeypatch.setattr(prompting, "AbsorbedDecoder", lambda decoder, *, split: asked.append(split) or Decoder(decoder))
+    config = vit_test()
+    encoder = replace(config.image_encoder, out_chans=channels)
+    wide = Sam(replace(config, image_encoder=encoder, mask_decoder=MaskDecoderConfig(transformer_dim=channels))).eval()
+    AbsorbedPrompter(wide, encode(wide, [np.zeros((64, 64, 3), np.uint8)]))
+    assert asked == [split]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sam_core.llvm_tiles import has_tiles
 from sam_core.model.absorbed_decoder import AbsorbedDecoder
 from sam_core.model.sam import Sam
 from sam_core.model.upscaling import UNSEEN
@@ -47,6 +48,35 @@ def test_same_iou_and_masks_as_the_plain_decoder(config: SamConfig) -> None:
     wanted[2] = False
     torch.testing.assert_close(decoded.iou, plain.iou, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(absorbed.draw(shared, decoded, wanted), plain.logits[wanted], atol=1e-4, rtol=1e-4)
+
+
+def whole_tiles() -> SamConfig:
+    """64 positions of 128 channels."""
+    config = at_image_size(vit_test(), 128)
+    return replace(
+        config,
+        image_encoder=replace(config.image_encoder, out_chans=128),
+        mask_decoder=replace(config.mask_decoder, transformer_dim=128),
+    )
+
+
+@pytest.mark.skipif(not has_tiles(), reason="needs a processor with AMX")
+@pytest.mark.parametrize("config", [whole_tiles(), at_image_size(vit_n(), 128), vit_test()])
+@torch.no_grad()
+def test_nearly_the_same_with_products_taken_apart_where_there_are_whole_tiles(config: SamConfig) -> None:
+    sam = randomised(config)
+    features = sam.image_encoder(torch.randn(1, 3, config.image_size, config.image_size))
+    points = torch.rand(5, 1, 2) * config.image_size
+    sparse, dense = sam.prompt_encoder.embed(points, torch.ones(5, 1, dtype=torch.int64), None)
+    wanted, answers = torch.ones(5, 3, dtype=torch.bool), []
+    for split in (False, True):
+        decoder = AbsorbedDecoder(sam.mask_decoder, split=split)
+        shared = decoder.share(features, sam.prompt_encoder.dense_positions(), dense)
+        decoded = decoder.decode(shared, sparse)
+        answers.append((decoded.iou, decoder.draw(shared, decoded, wanted)))
+    for exact, nearly in zip(*answers, strict=True):
+        torch.testing.assert_close(nearly, exact, atol=2e-4 * float(exact.abs().max()), rtol=0)
+    assert torch.equal(answers[0][1], answers[1][1]) is (config.mask_decoder.transformer_dim % 128 > 0)
 
 
 @torch.no_grad()

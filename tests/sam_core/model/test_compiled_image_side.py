@@ -12,17 +12,11 @@ from sam_core.model import compiled_image_side, tiled_image_side
 from sam_core.model.absorbed_attention import beside_first
 
 N, H, C, D = 3, 2, 32, 8
-COMPILED = [  # and bounds: of scores in the hundreds, what is left out of products shows
-    (compiled_image_side, 1e-4),
-    pytest.param(
-        tiled_image_side, 2e-3, marks=pytest.mark.skipif(not has_tiles(), reason="needs a processor with AMX")
-    ),
+NEEDS_TILES = pytest.mark.skipif(not has_tiles(), reason="needs a processor with AMX")
+COMPILED = [  # for images of so many positions, to what bound: of scores in the hundreds, what is left out shows
+    *((compiled_image_side, length, 1e-4) for length in (1, 47, 48, 100)),
+    *(pytest.param(tiled_image_side, length, 2e-3, marks=NEEDS_TILES) for length in (64, 192)),
 ]
-
-
-def skip_without_whole_tiles(compiled: ModuleType, length: int) -> None:
-    if compiled is tiled_image_side and not tiled_image_side.can_split_image(length, C):
-        pytest.skip("no whole tiles")
 
 
 def layer_norm() -> nn.LayerNorm:
@@ -39,12 +33,10 @@ def expected(image: Tensor, scores: Tensor, messages: Tensor, norm: nn.LayerNorm
     return after, (probes @ (after + positions).transpose(1, 2)).softmax(-1) @ after
 
 
-@pytest.mark.parametrize(("compiled", "bound"), COMPILED)
-@pytest.mark.parametrize("length", [1, 47, 48, 64, 100, 192])
+@pytest.mark.parametrize(("compiled", "length", "bound"), COMPILED)
 @pytest.mark.parametrize("tokens", [2, 7])
 @torch.no_grad()
-def test_one_image_for_all(compiled: ModuleType, bound: float, length: int, tokens: int) -> None:
-    skip_without_whole_tiles(compiled, length)
+def test_one_image_for_all(compiled: ModuleType, length: int, bound: float, tokens: int) -> None:
     torch.manual_seed(length)
     image, positions, norm, probes = (
         torch.randn(1, length, C),
@@ -67,12 +59,10 @@ def test_one_image_for_all(compiled: ModuleType, bound: float, length: int, toke
         torch.testing.assert_close(ours.double(), theirs, atol=bound, rtol=bound)
 
 
-@pytest.mark.parametrize(("compiled", "bound"), COMPILED)
-@pytest.mark.parametrize("length", [1, 47, 48, 64, 100, 192])
+@pytest.mark.parametrize(("compiled", "length", "bound"), COMPILED)
 @torch.no_grad()
-def test_images_of_their_own_are_written_into(compiled: ModuleType, bound: float, length: int) -> None:
+def test_images_of_their_own_are_written_into(compiled: ModuleType, length: int, bound: float) -> None:
     """Large scores must not overflow."""
-    skip_without_whole_tiles(compiled, length)
     torch.manual_seed(length)
     image, positions, norm, probes = (
         torch.randn(N, length, C),
@@ -88,3 +78,10 @@ def test_images_of_their_own_are_written_into(compiled: ModuleType, bound: float
     assert ours[0] is image
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine.double(), other, atol=2 * bound, rtol=2 * bound)
+
+
+@pytest.mark.parametrize(
+    ("length", "channels", "whole"), [(4096, 256, True), (64, 32, True), (96, 256, False), (64, 48, False)]
+)
+def test_what_tiles_can_hold(length: int, channels: int, whole: bool) -> None:
+    assert tiled_image_side.can_split_image(length, channels) is whole

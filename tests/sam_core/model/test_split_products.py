@@ -6,7 +6,11 @@ from torch import Tensor
 
 from sam_core.llvm_tiles import has_tiles
 from sam_core.model import split_products as module
-from sam_core.model.split_products import can_split, multiply, split_columns
+from sam_core.model.split_products import (
+    can_split,
+    multiply,
+    split_columns,
+)
 
 NEEDS_TILES = pytest.mark.skipif(not has_tiles(), reason="needs a processor with AMX")
 
