@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.targets --data FOLDER [--only NAME ...] [--threads N]
 
-runs the commands one after the other, those for a GPU only where there is one; FOLDER holds `coco128/images`. Records
-go to tests/benchmarks/results, from which `python -m tests.benchmarks.table` renders the table of the README.
+runs the commands one after the other, those for a GPU only where there is one and those for AMX only where the
+processor has it; FOLDER holds `coco128/images`. Records go to tests/benchmarks/results, from which
+`python -m tests.benchmarks.table` renders the table of the README.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 import tyro
 
+from sam_core.llvm_tiles import has_tiles
 from tests.benchmarks.record import RESULTS
 from tests.benchmarks.refusals import refusals
 
@@ -30,7 +32,7 @@ Record = dict[str, Any]
 class Target:
     """One row. name: of the record's file; command: module and options; tell: the record's figures in words.
 
-    minutes: CPU minutes that measuring takes.
+    minutes: CPU minutes that measuring takes. tiles: whether the processor has AMX, where that makes a difference.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Target:
     command: str
     minutes: int
     tell: Callable[[Record], str]
+    tiles: bool | None = None
 
     @property
     def path(self) -> Path:
@@ -85,15 +88,26 @@ def size(record: Record) -> str:
 
 
 GENERATOR = "tests.benchmarks.generator --images {data}/coco128/images"
+VIT_B = f"{GENERATOR} --model vit_b --random-seed 0 --limit 1 --longest-side 1800"
 VIT_N = f"{GENERATOR} --model vit_n --recipe draft --released"
 TARGETS = (
     Target(
         "generator_vit_b_reference",
         "CPU fp32, ViT-B, 32x32 grid, one window",
         "≥ 8x fewer CPU seconds than the released generator; peak ≤ 2 GB",
-        f"{GENERATOR} --model vit_b --random-seed 0 --limit 1 --longest-side 1800 --released",
+        f"{VIT_B} --released",
         15,
         speed,
+        tiles=False,
+    ),
+    Target(
+        "generator_vit_b_reference_amx",
+        "the same one window on an Intel with AMX",
+        "≥ 8x",
+        f"{VIT_B} --released",
+        15,
+        speed,
+        tiles=True,
     ),
     Target(
         "generator_vit_n",
@@ -107,9 +121,19 @@ TARGETS = (
         "generator_vit_b_sa1b",
         "CPU fp32, ViT-B, `sa1b` recipe, 21 windows",
         "≥ 4x",
-        f"{GENERATOR} --model vit_b --random-seed 0 --limit 1 --longest-side 1800 --recipe sa1b --released",
+        f"{VIT_B} --recipe sa1b --released",
         60,
         speed,
+        tiles=False,
+    ),
+    Target(
+        "generator_vit_b_sa1b_amx",
+        "the same 21 windows on an Intel with AMX",
+        "≥ 4x",
+        f"{VIT_B} --recipe sa1b --released",
+        60,
+        speed,
+        tiles=True,
     ),
     Target(
         "generator_vit_n",
@@ -185,7 +209,7 @@ def command_line(target: Target, options: Options) -> list[str]:
 
 
 def runs_here(target: Target) -> bool:
-    return not target.needs_gpu or torch.cuda.is_available()
+    return (not target.needs_gpu or torch.cuda.is_available()) and target.tiles in (None, has_tiles())
 
 
 def main() -> None:

@@ -58,6 +58,15 @@ def test_gpu_rows_run_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> N
     assert any("gpu" in name for name in commands(Options(Path("data"))))
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_what_amx_makes_faster_has_rows_of_its_own(monkeypatch: pytest.MonkeyPatch, able: bool) -> None:
+    monkeypatch.setattr(targets, "has_tiles", lambda: able)
+    chosen = commands(Options(Path("data")))
+    assert ("generator_vit_b_reference_amx" in chosen, "generator_vit_b_sa1b_amx" in chosen) == (able, able)
+    assert ("generator_vit_b_reference" in chosen, "generator_vit_b_sa1b" in chosen) == (not able, not able)
+    assert "generator_vit_n" in chosen
+
+
 def test_chosen_rows() -> None:
     assert list(commands(Options(Path("data"), only=("bytes_per_mask",)))) == ["bytes_per_mask"]
     with pytest.raises(ValueError, match="no record is called speed; known are generator_vit_b_reference"):
