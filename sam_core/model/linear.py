@@ -41,6 +41,11 @@ def with_split_products(model: _Model) -> _Model:
     return copied
 
 
+def takes_apart(layer: nn.Linear) -> bool:
+    """Whether it is a `SplitLinear`, here, where the model may have come to from another machine."""
+    return isinstance(layer, SplitLinear) and has_tiles()
+
+
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """layer(x): [..., C] -> [..., D], up to the rounding of float32 or, of a `SplitLinear`, to 3e-6."""
     return prepared(layer, x)(x)
@@ -50,7 +55,7 @@ def prepared(layer: nn.Linear, like: Tensor) -> Callable[[Tensor], Tensor]:
     """`linear` of this layer, to be asked more than once for tensors like this one."""
     if not can_compile(like):
         return layer
-    if isinstance(layer, SplitLinear) and can_split(*layer.weight.shape) and has_tiles():
+    if takes_apart(layer) and can_split(*layer.weight.shape):
         bias = like.new_zeros(layer.out_features) if layer.bias is None else layer.bias.detach()
         return partial(_by_tiles, split_columns(layer.weight.detach()), bias)
     return partial(_by_onednn, layer) if has_faster_products() else layer

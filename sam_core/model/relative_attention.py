@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sam_core.model.attention import attention
 from sam_core.model.blocked_attention import attend_in_blocks
-from sam_core.model.linear import SplitLinear, linear
+from sam_core.model.linear import linear, takes_apart
 from sam_core.model.position_tables import resize_relative_table
 from sam_core.model.tiled_attention import QUERIES, attend_in_tiles
 from sam_core.model.vector_math import can_compile
@@ -63,7 +63,7 @@ def attend_layer(layer: RelativeAttention, qkv: Tensor, window: int) -> Tensor:
 
 def attend_grid(layer: RelativeAttention, qkv: Tensor) -> Tensor:
     """Attention over whole grids: [B, h, w, 3C] -> [B, h, w, C]."""
-    return joined(attend(*split(layer, qkv), in_tiles=isinstance(layer.qkv, SplitLinear)), qkv)
+    return joined(attend(*split(layer, qkv), in_tiles=takes_apart(layer.qkv)), qkv)
 
 
 def split(layer: RelativeAttention, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

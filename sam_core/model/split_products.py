@@ -221,6 +221,7 @@ def put_split(left: Split, right: Split, bias: Floats, out: Floats) -> None:
 @entry
 def _multiply(x: Floats, left: Split, right: Split, bias: Floats, shapes: NDArray[np.uint8], out: Floats) -> None:
     """out [>= M, N] = x [M, K] @ right + bias [N], some rows of x at a time, whose pieces are written to left."""
+    wide_vectors()
     at_once = SIDE * len(left.high)
     begin_tiles(shapes.ctypes.data)
     for top in range(0, len(out), at_once):

@@ -24,6 +24,7 @@ from sam_core.model.split_products import (
     whole_steps,
 )
 from sam_core.model.tile_products import Floats, as_array
+from sam_core.model.vector_math import wide_vectors
 
 QUERIES = 64
 """Queries of a block: with 4096 keys their scores take a megabyte, and as pieces another one."""
@@ -69,6 +70,7 @@ def _scratch(length: int, channels: int) -> _Scratch:
 @entry
 def _attend(q: Floats, k: Floats, v: Floats, by_row: Floats, by_column: Floats, scratch: _Scratch, out: Floats) -> None:
     """q, k, v, out: [N, L, c], c by whole steps."""
+    wide_vectors()
     begin_tiles(scratch.shapes.ctypes.data)
     rows, columns = by_row.shape[2], by_column.shape[2]
     on_grid = scratch.scores.reshape(QUERIES, rows, columns)

@@ -93,3 +93,13 @@ def test_no_copy_where_there_are_no_tiles(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(module, "has_tiles", lambda: False)
     layer = nn.Linear(32, 32)
     assert with_split_products(layer) is layer
+
+
+def test_a_split_model_that_comes_to_a_machine_without_tiles_takes_its_layers_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer, x = nn.Linear(32, 32), torch.randn(3, 32)
+    layer.__class__ = SplitLinear
+    monkeypatch.setattr(module, "has_tiles", lambda: False)
+    with torch.no_grad():
+        assert torch.equal(linear(layer, x), nn.functional.linear(x, layer.weight, layer.bias))
