@@ -25,7 +25,7 @@ from workflows.ingest import ingest
 from workflows.licences import require_licences
 from workflows.listing import Listing
 from workflows.models import GeneratorSpec, find_model, register_model, settings_for
-from workflows.plans import ShardTask, pending_shards, settle_plan
+from workflows.plans import ShardTask, has_outcomes, pending_shards, settle_plan
 from workflows.progress import Progress
 from workflows.runs import new_run, open_dataset, settle_run
 from workflows.shard_worker import ShardSummary, clear_markers
@@ -72,7 +72,7 @@ def generate(config: GenerateConfig) -> int:
         shards = settle_plan(store, run.run_id, allowed, shard_size=config.shard_size)
         unread = listing.states_hashes()
         tasks = pending_shards(store, run.run_id, shards)
-        past = _count_past(store, run.run_id, listing) if len(tasks) < len(shards) else 0
+        past = _count_past(store, run.run_id, listing) if has_outcomes(store, run.run_id) else 0
     if tasks:
         _work(config, store, run, spec, tasks)
     clear_markers(store, run.run_id)

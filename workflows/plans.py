@@ -25,6 +25,7 @@ IMAGES_PER_PART = 65_536
 SHARDS_WANTED = 64
 LARGEST_SHARD = 512
 _UNLISTED = "SELECT image_id, uri FROM wanted ANTI JOIN planned USING (image_id) ORDER BY image_id"
+_WANTED = "SELECT DISTINCT shard FROM planned SEMI JOIN wanted USING (image_id)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +56,16 @@ class ShardTask:
 def settle_plan(
     store: Store, run_id: str, images: pa.Table | pa.RecordBatchReader, *, shard_size: int | None = None
 ) -> list[ShardTask]:
-    """All shards of the run's plan, after appending parts for the images that no part lists.
+    """The shards of the run's plan that have any of these images, after appending parts for those that no part lists.
 
     `images` has the columns image_id and uri; an image that appears several times is planned once. Two drivers that
-    do this at once end up with the same parts. Images pass through a database on disk, so memory holds one part.
+    do this at once end up with the same parts. Shards of other images are left to the commands that planned them: their
+    files may be on another machine. Images pass through a database on disk, so memory holds one part.
     """
     with open_scratch() as tables:
         tables.register("images", images)
         tables.execute("CREATE TABLE wanted AS SELECT image_id, min(uri) AS uri FROM images GROUP BY image_id")
-        tables.execute("CREATE TABLE planned (image_id TEXT)")
+        tables.execute("CREATE TABLE planned (image_id TEXT, shard BIGINT)")
         return _settle(store, run_id, tables, shard_size)
 
 
@@ -81,7 +83,8 @@ def _settle(store: Store, run_id: str, tables: DuckDBPyConnection, shard_size: i
             shards += _note(tables, _parse(store, run_id, parts, settled))
             if settled != proposed:
                 break  # another driver was first: look again at what is still missing
-    return shards
+    wanted = {shard for (shard,) in tables.execute(_WANTED).fetchall()}
+    return [task for task in shards if task.shard in wanted]
 
 
 def read_plan(store: Store, run_id: str) -> Iterator[PlanPart]:
@@ -121,6 +124,11 @@ def finished_shards(store: Store, run_id: str) -> set[int]:
     return {found.shard for key in keys if (found := parse_shard_key(key))}
 
 
+def has_outcomes(store: Store, run_id: str) -> bool:
+    """Whether any shard is done, of whichever source's images."""
+    return next(iter(store.list(f"{OUTCOMES_PREFIX}run={run_id}")), None) is not None
+
+
 def default_shard_size(images: int) -> int:
     """Images per shard: enough shards to share the work and lose little to a kill, until shards are large."""
     return max(1, min(LARGEST_SHARD, images // SHARDS_WANTED))
@@ -142,9 +150,9 @@ def _count_unlisted(tables: DuckDBPyConnection) -> int:
 
 
 def _note(tables: DuckDBPyConnection, part: PlanPart) -> list[ShardTask]:
-    """Remember which images a part lists; its shards: runs of equal numbers in its ordered rows."""
+    """Remember which images a part lists, in which shard; its shards: runs of equal numbers in its ordered rows."""
     tables.register("part", part.table)
-    tables.execute("INSERT INTO planned SELECT image_id FROM part")
+    tables.execute("INSERT INTO planned SELECT image_id, shard FROM part")
     tables.unregister("part")
     numbers, starts = np.unique(part.table["shard"].to_numpy(), return_index=True)
     stops = [*starts[1:].tolist(), len(part.table)]

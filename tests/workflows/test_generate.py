@@ -214,6 +214,23 @@ def test_errors_of_files_that_were_replaced_or_removed_do_not_count(
     assert rows(tmp_path / "data", counts) == [{"ok": 7, "n": 10}]
 
 
+def test_what_others_have_planned_in_the_same_run_is_left_to_them(
+    generate_alone: Engine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their pictures may lie on another machine; an image that cannot be read here would stay an error for ever."""
+    theirs = save_photos(tmp_path / "theirs", 2, first=50)[0].parent
+    with monkeypatch.context() as killed:
+        killed.setattr("workflows.generate._work", lambda *_: None)
+        generate_alone(theirs, tmp_path / "data")
+    theirs.rename(tmp_path / "elsewhere")
+    assert generate_alone(photos, tmp_path / "data").status == 0
+    counts = "SELECT count(*) FILTER (status = 'ok') AS ok, count(*) AS n FROM outcomes"
+    assert rows(tmp_path / "data", counts) == [{"ok": 6, "n": 6}]
+    (tmp_path / "elsewhere").rename(theirs)
+    assert generate_alone(theirs, tmp_path / "data").status == 0
+    assert rows(tmp_path / "data", counts) == [{"ok": 8, "n": 8}]
+
+
 def test_what_lies_beside_a_folder_that_may_not_be_listed_is_done(
     generate_alone: Engine, engine: Engine, photos: Path, tmp_path: Path, may_not_be_listed: Callable[[Path], None]
 ) -> None:

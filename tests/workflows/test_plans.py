@@ -84,6 +84,14 @@ def test_two_drivers_settle_on_one_plan(store: LocalStore, monkeypatch: pytest.M
     assert settle_plan(rival, "r", images(range(9))) == shards
 
 
+def test_shards_without_an_image_of_the_source_are_left_to_others(store: LocalStore) -> None:
+    """Two people with pictures of their own in one run: the files of the other may be on another machine."""
+    assert [task.shard for task in settle_plan(store, "r", images(range(4)), shard_size=2)] == [0, 1]
+    assert [task.shard for task in settle_plan(store, "r", images(range(4, 8)), shard_size=2)] == [2, 3]
+    assert [task.shard for task in settle_plan(store, "r", images(range(4)))] == [0, 1]
+    assert not settle_plan(store, "r", images([]))
+
+
 def test_two_drivers_settle_on_one_plan_of_several_parts(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was left to be planned is another after each part that the other driver was first with."""
     monkeypatch.setattr(plans, "IMAGES_PER_PART", 3)

@@ -12,7 +12,7 @@ from schemas.layout import in_flight_key, outcomes_key
 from tests.workflows.conftest import QUICK, Engine, save_photos
 from workflows.convert import ImageResult
 from workflows.image_worker import PlannedImage
-from workflows.plans import ShardTask, pending_shards, settle_plan
+from workflows.plans import ShardTask, pending_shards, read_plan, settle_plan
 from workflows.shard_worker import ShardWorker
 from workflows.sharing import Remaining
 from workflows.sql import connect
@@ -98,5 +98,5 @@ def test_a_command_works_only_on_what_another_left(
 
 
 def tasks_of(store: Store, run_id: str) -> list[ShardTask]:
-    nothing_new = pa.table({"image_id": pa.array([], pa.string()), "uri": pa.array([], pa.string())})
-    return pending_shards(store, run_id, settle_plan(store, run_id, nothing_new))
+    planned = pa.concat_tables(part.table for part in read_plan(store, run_id))
+    return pending_shards(store, run_id, settle_plan(store, run_id, planned))
