@@ -23,7 +23,7 @@ from workflows.failures import one_line
 from workflows.image_worker import REFUSED, ImageWorker, PlannedImage, ShardJob, time_limit
 from workflows.isolation import IsolatedWorker
 from workflows.metrics import RunMetrics, log_event, log_failures
-from workflows.plans import PlanPart, ShardTask, read_part
+from workflows.plans import PlanPart, ShardTask, finished_shards, read_part
 from workflows.storage import Store, StoreError, open_store
 from workflows.stored_tables import get_table
 
@@ -205,6 +205,10 @@ def identity(process: int) -> dict[str, object]:
 
 
 def clear_markers(store: Store, run_id: str) -> None:
-    """Remove what workers left that died after they committed their shard."""
-    for entry in store.list(f"{IN_FLIGHT_PREFIX}run={run_id}"):
-        store.delete(entry.key)
+    """Remove what workers left that died after they committed their shard. Markers of shards that are not done are of
+    another command at the run, which works on images of its own, or did until it was killed."""
+    if left := [entry.key for entry in store.list(f"{IN_FLIGHT_PREFIX}run={run_id}")]:
+        done = {in_flight_key(run_id, shard) for shard in finished_shards(store, run_id)}
+        for key in left:
+            if key in done:
+                store.delete(key)

@@ -317,17 +317,18 @@ def test_an_image_that_could_not_be_read_when_it_was_noted_waits_for_its_own_nam
     assert outcomes(store) == {stand_in.image_id: ("error", "Unreadable", 0)}
 
 
-def test_a_worker_goes_through_all_parts_of_a_plan_and_the_markers_of_its_run_go(
+def test_a_worker_goes_through_all_parts_of_a_plan_and_the_markers_of_what_is_done_go(
     tmp_path: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workflows.plans.IMAGES_PER_PART", 2)
     images = [planned(fakes.save_flat(tmp_path / f"{n}.png", fakes.FINE, size=(8 + n, 6))) for n in range(5)]
     worker = ShardWorker(fakes.shard_job(store.root))
     assert [worker.work(task).masks for task in plan(store, images, shard_size=2)] == [2, 2, 1]
-    for run, shard in (("run", 1), ("run", 2), ("other", 1)):
+    for run, shard in (("run", 1), ("run", 2), ("run", 3), ("other", 1)):
         store.put(in_flight_key(run, shard), b"{}")
     clear_markers(store, "run")
-    assert [entry.key for entry in store.list("in_flight")] == [in_flight_key("other", 1)]
+    others = [in_flight_key("other", 1), in_flight_key("run", 3)]
+    assert [entry.key for entry in store.list("in_flight")] == others
 
 
 def test_a_replaced_plan_is_refused(tmp_path: Path, store: LocalStore) -> None:
