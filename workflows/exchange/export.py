@@ -50,7 +50,7 @@ def export(config: ExportConfig) -> int:
         reader = UriReader(max_bytes=byte_limit(config.max_pixels))
         job = Job(target, totals, pages, config.pictures or config.format in _WITH_PICTURES, config.max_pixels, reader)
         writer = _WRITERS[config.format](job)
-        _write(selection, writer, config.images_per_file, totals.images)
+        _write(selection, writer, config, totals.images)
     if totals.unsized:
         unread = f"{totals.unsized:,} images without masks, of which nobody knows the size"
         tell_left_out([f"{unread}; `sam-engine ingest SOURCE {shlex.quote(selection.dataset)}` reads them"])
@@ -58,11 +58,13 @@ def export(config: ExportConfig) -> int:
     return 1 if totals.unsized else 0
 
 
-def _write(selection: Selection, writer: Writer, size: int, images: int) -> None:
+def _write(selection: Selection, writer: Writer, config: ExportConfig, images: int) -> None:
+    """Every page that is not done; where an earlier export was deleted all, as a command that still writes that one may
+    put a last file of it before it stops."""
     with Progress("exporting", images) as progress:
-        for page in selection.pages(size):
+        for page in selection.pages(config.images_per_file):
             masks = sum(row["n_masks"] for row in page.rows)
-            if not writer.is_done(page):
+            if config.overwrite or not writer.is_done(page):
                 writer.write(page, selection.load(page))
             progress.add(images=len(page.rows), masks=masks)
         writer.finish()

@@ -18,13 +18,29 @@ _DELETING = "deleting"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The place of an export, and a folder of this machine for files that are too large for memory."""
+    """The place of an export, its record, and a folder of this machine for files that are too large for memory."""
 
     store: Store
     scratch: Path
+    record: bytes
+
+    def require_ours(self) -> None:
+        """Raises ValueError when another command has begun another export there since: files of both would be mixed."""
+        try:
+            held = self.store.get(RECORD_KEY)
+        except FileNotFoundError:
+            held = b""
+        if held != self.record:
+            raise ValueError(f"{self.store.root} was begun anew by another command meanwhile; this export stops")
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object. Raises ValueError as `require_ours`."""
+        self.require_ours()
+        self.store.put(key, data)
 
     def put_file(self, key: str, path: Path) -> None:
-        """Write an object from a local file, which is then removed."""
+        """Write an object from a local file, which is then removed. Raises ValueError as `require_ours`."""
+        self.require_ours()
         self.store.put_file(key, path)
         path.unlink()
 
@@ -55,7 +71,7 @@ def open_target(
             f"{store.root} holds another export ({_difference(held, asked)}); "
             "--overwrite begins anew, or choose another place"
         )
-    return Target(store, scratch)
+    return Target(store, scratch, held)
 
 
 def _clear(store: Store, owned: re.Pattern[str]) -> None:

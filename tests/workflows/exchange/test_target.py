@@ -18,6 +18,7 @@ from tests.schemas.rows import discs
 from tests.workflows.conftest import Engine
 from tests.workflows.exchange.conftest import Masked, contents, export
 from tests.workflows.report.data_sets import DataSet, done, run_record
+from workflows.exchange.selection import ExportImage, Page, Selection
 from workflows.sql import connect
 from workflows.storage import LocalStore
 
@@ -36,6 +37,30 @@ def test_another_export_is_not_mixed_in(engine: Engine, masked: Masked, tmp_path
     assert not (out / "instances.json").exists()
     assert not list((out / "images").iterdir())
     assert (out / "sa_1.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["huggingface", "labels", "coco", "webdataset"])
+def test_an_export_stops_when_another_is_begun_in_its_place(
+    engine: Engine, masked: Masked, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files would lie among those of the other, whose record says of all what they are."""
+    command = ("export", masked.root, "--format", kind, "--images-per-file", "1")
+    chosen = ("--where", "area > 100")
+    assert engine(*command, tmp_path / "alone", *chosen).status == 0
+    load, loaded = Selection.load, list[int]()
+
+    def meanwhile(self: Selection, page: Page) -> list[ExportImage]:
+        found = load(self, page)
+        loaded.append(page.number)
+        if loaded == [0, 1]:
+            assert engine(*command, tmp_path / "out", *chosen, "--overwrite").status == 0
+        return found
+
+    monkeypatch.setattr(Selection, "load", meanwhile)
+    stopped = engine(*command, tmp_path / "out")
+    assert stopped.status == 2
+    assert "out was begun anew by another command meanwhile; this export stops\n" in stopped.err
+    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
 
 
 @pytest.mark.parametrize("kind", ["sa1b", "labels"])

@@ -92,7 +92,7 @@ class HuggingFaceWriter:
 
     def finish(self) -> None:
         totals = self.job.totals
-        self.job.target.store.put("README.md", _CARD.format(images=totals.images, masks=totals.masks).encode())
+        self.job.target.put("README.md", _CARD.format(images=totals.images, masks=totals.masks).encode())
 
     def _key(self, page: Page) -> str:
         return f"data/train-{page.number:05d}-of-{self.job.pages:05d}.parquet"

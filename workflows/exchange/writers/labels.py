@@ -47,9 +47,9 @@ class LabelsWriter:
         layers = [_Layer(np.zeros((image.height, image.width), np.uint16))]
         places = [_place(layers, row) for row in rows]
         for number, layer in enumerate(layers, start=1):
-            self.job.target.store.put(f"{layer_folder(number)}/{image.image_id}.png", _png(layer.labels))
+            self.job.target.put(f"{layer_folder(number)}/{image.image_id}.png", _png(layer.labels))
         table = _table(rows, places)
-        self.job.target.store.put(f"masks/{image.image_id}.csv", table)
+        self.job.target.put(f"masks/{image.image_id}.csv", table)
 
 
 def layer_folder(number: int) -> str:

@@ -40,4 +40,4 @@ class Sa1bWriter:
             self.job.put_picture(name, image)
         info = sa1b.ImageInfo(image.number, image.width, image.height, name)
         document = sa1b.document_of(info, image.masks, first_id=image.first_mask)
-        self.job.target.store.put(f"sa_{image.number}.json", sa1b.to_json(document).encode())
+        self.job.target.put(f"sa_{image.number}.json", sa1b.to_json(document).encode())
