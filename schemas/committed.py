@@ -101,5 +101,12 @@ def _files(place: Place, prefix: str) -> Iterator[pafs.FileInfo]:
 
 
 def _record(place: Place, key: str, kind: type[Record]) -> Record:
-    with place.filesystem.open_input_stream(f"{place.path}/{key}") as stream:
-        return from_json(kind, stream.read(), where=f"{place.path}/{key}")
+    where = f"{place.path}/{key}"
+    try:
+        with place.filesystem.open_input_stream(where) as stream:
+            data = stream.read()
+    except OSError as error:
+        if where in str(error):
+            raise
+        raise type(error)(f"{where}: {error}") from error  # stores do not say of which object they speak
+    return from_json(kind, data, where=where)

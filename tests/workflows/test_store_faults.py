@@ -213,10 +213,15 @@ def test_tables_that_cannot_be_read_are_no_bug(tmp_path: Path, proxy: FaultProxy
     save_photos(tmp_path / "photos", 1)
     data = f"s3://{bucket}/data"
     assert engine("ingest", tmp_path / "photos", data).status == 0
-    proxy.faults = [Fault("refuse", 403, "AccessDenied", path="images/part-")]
-    refused = engine("report", data, "--out", tmp_path / "report.html")
-    assert (refused.status, refused.err.count("\n")) == (2, 1)
-    assert re.match(r"sam-engine: .*images/part-.*ACCESS_DENIED", refused.err)
+    for fault, line in (
+        (Fault("refuse", 403, "AccessDenied", path="images/part-"), "images/part-.*ACCESS_DENIED"),
+        (Fault("refuse", 404, "NoSuchKey", "GET", "images/part-"), "images/part-.*NO_SUCH_KEY"),
+        (Fault("truncate", method="GET", path="dataset.json"), f"{bucket}/data/dataset.json: .*partial file"),
+    ):
+        proxy.faults = [fault]
+        refused = engine("report", data, "--out", tmp_path / "report.html")
+        assert (refused.status, refused.err.count("\n")) == (2, 1)
+        assert re.match(f"sam-engine: .*{line}", refused.err)
 
 
 class TestDisks:
