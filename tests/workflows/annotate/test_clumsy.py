@@ -82,6 +82,7 @@ def test_a_second_finger_does_not_draw(browser: Browser, running: Start, config:
     ada.press("b")
     for kind, finger, x, y in (
         ("pointerdown", 8, 0.2, 0.2),
+        ("pointermove", 8, 0.3, 0.2),
         ("pointerdown", 9, 0.8, 0.8),
         ("pointermove", 9, 0.7, 0.8),
         ("pointermove", 8, 0.4, 0.2),

@@ -1,4 +1,6 @@
-// Pointer and crosshair to the mask in work. A tool is used the same way by mouse, pen and keyboard.
+// Pointer and crosshair to the mask in work. A tool is used the same way by mouse, pen, finger and keyboard.
+
+import { Fingers, isStill } from "./fingers.js";
 
 export const TOOLS = [
   ["points", "P", "Points", "M12 3v6M12 15v6M3 12h6M15 12h6"],
@@ -10,12 +12,15 @@ export const TOOLS = [
 ];
 const CURSORS = { brush: "brushing", eraser: "brushing", pan: "panning", select: "selecting" };
 const STEP = { near: 1, far: 20 };
+const [NOTCH, PINCH] = [60, 22]; // px that the wheel turns for a step of zoom; that a pinch does, which says Ctrl
 
 export class Tools {
   tool = "points";
   brushSize = 20;
   #view;
+  #fingers;
   #drag = null;
+  #stretch = 1; // of the gesture so far
   #pointer = null; // where the mouse is, image px
   crosshair = null; // where the keyboard is, image px; null until arrows are used
   #corner = null; // first corner of a box made by keyboard
@@ -23,6 +28,7 @@ export class Tools {
   /** `act` gets what the tools do: addPoint(x, y, label), setBox(box), beginStroke, stroke, endStroke, choose(x, y). */
   constructor(view, viewport, act) {
     this.#view = view;
+    this.#fingers = new Fingers(view);
     this.viewport = viewport;
     this.act = act;
     viewport.addEventListener("pointerdown", (event) => this.#down(event));
@@ -31,6 +37,7 @@ export class Tools {
     viewport.addEventListener("pointerleave", () => ((this.#pointer = null), this.refresh()));
     for (const name of ["contextmenu", "mousedown"]) viewport.addEventListener(name, (event) => event.preventDefault()); // no menu, no text chosen
     viewport.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+    for (const name of ["gesturestart", "gesturechange"]) viewport.addEventListener(name, (event) => this.#gesture(event));
   }
 
   /** Whether a pointer is in the middle of something. */
@@ -69,12 +76,26 @@ export class Tools {
   }
 
   #down(event) {
-    if (this.#drag && this.#drag.pointer !== event.pointerId) return; // another finger
-    if (this.#drag) this.#up(event); // whose end was missed
+    const isTouch = event.pointerType === "touch";
+    if (this.#drag?.pointer === event.pointerId) this.#up(event); // whose end was missed
+    if (isTouch) this.#fingers.put(event);
+    if (this.#drag && !this.#givesWay(event)) return; // another finger
     this.viewport.focus({ preventScroll: true });
     this.viewport.setPointerCapture(event.pointerId);
-    const at = this.#view.imagePoint(event);
     this.crosshair = null;
+    if (!isTouch) this.#begin(event);
+    else this.#drag = { kind: this.#fingers.count > 1 ? "pinch" : "finger", down: event, pointer: event.pointerId };
+    this.refresh();
+  }
+
+  /** Whether a finger that has done nothing yet makes place: for a second one, or for a pen beside the palm of a hand. */
+  #givesWay({ pointerType }) {
+    return pointerType !== "mouse" && ["finger", "pinch"].includes(this.#drag.kind);
+  }
+
+  #begin(event) {
+    const at = this.#view.imagePoint(event);
+    this.#drag = null;
     if (event.button === 1 || this.tool === "pan") this.#drag = { kind: "pan", last: event };
     else if (this.tool === "points") this.act.addPoint(at.x, at.y, isBackground(event) ? 0 : 1);
     else if (event.button !== 0) return;
@@ -82,7 +103,6 @@ export class Tools {
     else if (this.tool === "select") this.act.choose(at.x, at.y);
     else this.#beginStroke(at);
     if (this.#drag) this.#drag.pointer = event.pointerId;
-    this.refresh();
   }
 
   #beginStroke(at) {
@@ -92,8 +112,13 @@ export class Tools {
   }
 
   #move(event) {
+    if (this.#drag?.kind === "pinch") return this.#fingers.pinch(event);
+    if (this.#drag && this.#drag.pointer !== event.pointerId) return;
+    if (this.#drag?.kind === "finger") {
+      if (isStill(this.#drag.down, event)) return;
+      this.#begin(this.#drag.down);
+    }
     const drag = this.#drag;
-    if (drag && drag.pointer !== event.pointerId) return;
     this.#pointer = this.#view.imagePoint(event);
     if (drag?.kind === "pan") {
       this.#view.pan(event.clientX - drag.last.clientX, event.clientY - drag.last.clientY);
@@ -111,8 +136,10 @@ export class Tools {
   }
 
   #up(event) {
+    this.#fingers.lift(event);
+    if (this.#drag && this.#drag.pointer !== event.pointerId && this.#drag.kind !== "pinch") return;
+    if (this.#drag?.kind === "finger" && event.type === "pointerup") this.#begin(this.#drag.down);
     const drag = this.#drag;
-    if (drag && drag.pointer !== event.pointerId) return;
     this.#drag = null;
     if (drag?.kind === "stroke") this.act.endStroke(this.tool === "brush", this.brushSize);
     if (drag?.kind === "box" && drag.box && drag.box[2] - drag.box[0] > 1 && drag.box[3] - drag.box[1] > 1) this.act.setBox(drag.box);
@@ -121,7 +148,16 @@ export class Tools {
 
   #wheel(event) {
     event.preventDefault();
-    this.#view.zoom(-Math.sign(event.deltaY) * Math.min(1, Math.abs(event.deltaY) / 60), this.#view.viewPoint(event));
+    const step = event.ctrlKey ? PINCH : NOTCH;
+    this.#view.zoom(-Math.sign(event.deltaY) * Math.min(1, Math.abs(event.deltaY) / step), this.#view.viewPoint(event));
+    this.refresh();
+  }
+
+  /** A pinch on the trackpad of a Mac, as Safari says it. Two fingers on a tablet's screen say it, too. */
+  #gesture(event) {
+    event.preventDefault();
+    if (event.type === "gesturechange" && !this.#drag) this.#view.enlarge(event.scale / this.#stretch, this.#view.viewPoint(event));
+    this.#stretch = event.scale;
     this.refresh();
   }
 

@@ -75,8 +75,13 @@ export class View {
 
   /** Zooms by steps around a point of the viewport, its middle if none is given. */
   zoom(steps, at = { x: this.#viewport.clientWidth / 2, y: this.#viewport.clientHeight / 2 }) {
+    this.enlarge(ZOOM.step ** steps, at);
+  }
+
+  /** Makes the picture `factor` times as large around a point of the viewport. */
+  enlarge(factor, at) {
     const least = Math.min(ZOOM.least, this.#fitting || ZOOM.least); // a panorama is on the screen at less
-    const scale = Math.min(ZOOM.most, Math.max(least, this.scale * ZOOM.step ** steps));
+    const scale = Math.min(ZOOM.most, Math.max(least, this.scale * factor));
     this.x = at.x - ((at.x - this.x) * scale) / this.scale;
     this.y = at.y - ((at.y - this.y) * scale) / this.scale;
     this.scale = scale;
