@@ -201,3 +201,14 @@ def test_a_pinch_on_a_trackpad_enlarges_as_much_as_the_fingers_move(ada: Person)
     for scale in (1, 0.8, 0.5):
         ada.page.evaluate(_GESTURE, ["gesturechange" if scale < 1 else "gesturestart", scale, *at])
     assert shown(ada)["width"] == pytest.approx(width, rel=0.05)
+
+
+def test_what_is_chosen_shows_where_colours_are_forced(ada: Person) -> None:
+    """As by the contrast themes of Windows, under which no background but the system's is drawn."""
+    ada.brush((0.2, 0.2), (0.6, 0.6))
+    swatch = "() => getComputedStyle(document.querySelector('#masks i')).backgroundColor"
+    colour = ada.page.evaluate(swatch)
+    ada.page.emulate_media(forced_colors="active")
+    assert ada.page.evaluate(swatch) == colour
+    for name, style in (("Brush", "solid"), ("Box", "none")):
+        expect(ada.page.get_by_role("radio", name=name)).to_have_css("outline-style", style)

@@ -96,3 +96,11 @@ def test_the_colours_of_the_legend_are_printed(page: Page) -> None:
     printed = "each => each.map((one) => getComputedStyle(one).printColorAdjust)"
     assert set(page.locator(".swatch").evaluate_all(printed)) == {"exact"}
     page.emulate_media(media="screen")
+
+
+def test_the_legend_keeps_its_colours_where_colours_are_forced(page: Page) -> None:
+    colours = "each => each.map((one) => getComputedStyle(one).backgroundColor)"
+    before = page.locator(".swatch").evaluate_all(colours)
+    page.emulate_media(forced_colors="active")
+    assert page.locator(".swatch").evaluate_all(colours) == before
+    page.emulate_media(forced_colors="none")
