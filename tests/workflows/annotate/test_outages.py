@@ -32,6 +32,12 @@ _KEEPS_NOTHING = """() => {
 }"""
 
 
+_LOSE_THE_STORE = """() => {
+  const lost = () => { throw new DOMException("Connection to Indexed Database server lost", "UnknownError"); };
+  [IDBDatabase.prototype.transaction, IDBFactory.prototype.open] = [lost, lost];
+}"""
+
+
 _COUNT_KEPT = """() => new Promise((resolve) => {
   const asked = indexedDB.open("sam-engine-annotate", 1);
   asked.onsuccess = () => {
@@ -125,6 +131,23 @@ def test_a_store_that_the_browser_closes_is_opened_anew(
     ada.ready()
     assert (ada.seen() == drawn).all()
     assert connect(config.dataset).execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
+
+
+def test_a_store_that_is_lost_until_a_reload_stops_nothing(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    """As WebKit loses it: nothing opens it again in this page."""
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    ada.saved()
+    ada.page.evaluate(_LOSE_THE_STORE)
+    ada.brush((0.2, 0.2), (0.6, 0.6))
+    ada.saved()
+    ada.press("n")
+    ada.shows(SECOND)
+    ada.saved()
+    connection = connect(config.dataset)
+    assert connection.execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
+    assert connection.execute("SELECT count(*) FROM events WHERE action = 'finish'").fetchall() == [(1,)]
 
 
 @pytest.mark.parametrize("status", [403, 404, 429])

@@ -57,7 +57,7 @@ export class Outbox {
     outbox.#annotator = annotator;
     const slug = annotator.replace(/[^A-Za-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 30) || "annotator";
     outbox.#session = `${slug}-${Date.now().toString(36)}-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
-    outbox.waiting = (await outbox.#keys()).length;
+    outbox.waiting = (await outbox.#keys())?.length ?? 0;
     addEventListener("online", () => outbox.flush());
     outbox.flush();
     return outbox;
@@ -107,6 +107,16 @@ export class Outbox {
     }
   }
 
+  /** What the store says; null where it cannot be read, which keeps nobody from work. */
+  async #read(name, request) {
+    try {
+      return await this.#store.read(name, request);
+    } catch (error) {
+      this.#change({ full: error.message || error.name });
+      return null;
+    }
+  }
+
   /** Sends what waits, oldest first. Resolves when all that waited at the call is sent, or the server is away. */
   flush() {
     this.#sending = this.#sending.then(() => this.#sendAll());
@@ -116,11 +126,12 @@ export class Outbox {
   /** One pass over what waits; another one follows later while the server cannot be reached. */
   async #sendAll() {
     try {
-      for (const key of await this.#keys()) await this.#sendKept(key);
+      for (const key of (await this.#keys()) ?? []) await this.#sendKept(key);
       for (let save; (save = this.#unkept[0]); this.#unkept.shift()) await this.#send(save);
       this.#pause = RETRY.first;
-      const { length } = await this.#keys();
-      this.#change({ offline: false, why: "", waiting: length + this.#unkept.length + this.#storing });
+      const keys = await this.#keys();
+      const waiting = keys ? keys.length + this.#unkept.length + this.#storing : this.waiting;
+      this.#change({ offline: false, why: "", waiting });
     } catch (error) {
       const why = { [ELSEWHERE]: "this server has another data set", [OTHER_TOKEN]: "this server asks for another token" };
       this.#change({ offline: true, why: why[error.status] ?? "" });
@@ -134,8 +145,8 @@ export class Outbox {
   async pendingMasks(image) {
     const { dataset, stage, round } = this.#task;
     const isOfThis = ({ task }) => task?.dataset === dataset && task.stage === stage && task.round === round;
-    const kept = await this.#store.read("outbox", (store) => store.getAll());
-    const bodies = [...kept, ...this.#unkept].map(({ body }) => body);
+    const kept = await this.#read("outbox", (store) => store.getAll());
+    const bodies = [...(kept ?? []), ...this.#unkept].map(({ body }) => body);
     return bodies.filter(isOfThis).flatMap(({ masks }) => masks).filter((mask) => mask.image_id === image);
   }
 
@@ -144,7 +155,7 @@ export class Outbox {
   }
 
   draft(image) {
-    return this.#store.read("drafts", (store) => store.get(this.#draftKey(image)));
+    return this.#read("drafts", (store) => store.get(this.#draftKey(image)));
   }
 
   /** What is drawn for one task goes on there alone: it may be an edit of what only that one shows. */
@@ -154,7 +165,7 @@ export class Outbox {
   }
 
   async #sendKept(key) {
-    const save = await this.#store.read("outbox", (store) => store.get(key));
+    const save = await this.#read("outbox", (store) => store.get(key));
     if (!save) return; // another tab has sent it
     if (!(await this.#send(save))) return;
     await this.#store.write("outbox", (store) => store.delete(key));
@@ -174,9 +185,10 @@ export class Outbox {
     return true;
   }
 
+  /** Names of the saves of this data set that are kept; null where the store cannot be read. */
   async #keys() {
-    const keys = await this.#store.read("outbox", (store) => store.getAllKeys());
-    return keys.filter(([dataset]) => dataset === this.#task.dataset);
+    const keys = await this.#read("outbox", (store) => store.getAllKeys());
+    return keys && keys.filter(([dataset]) => dataset === this.#task.dataset);
   }
 
   #change(values) {

@@ -1,5 +1,5 @@
-// This browser's own store. A browser may close it under a page that is open: site data is cleared, or Safari comes back
-// from the background. It is opened anew then.
+// This browser's own store. A browser may close it under a page that is open, as when site data is cleared. It is opened
+// anew then, unless that fails, too: Safari may lose its store until the page is loaded again.
 
 const FULL = "QuotaExceededError";
 
