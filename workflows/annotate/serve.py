@@ -18,6 +18,8 @@ from workflows.annotate.server import create_app
 from workflows.annotate.studio import open_studio
 from workflows.failures import one_line
 
+_EVERYWHERE = ("0.0.0.0", "::", "")
+
 
 def annotate(config: AnnotateConfig) -> int:
     """The subcommand. Raises ValueError or OSError (one line) when the task cannot be opened or the port is taken."""
@@ -29,7 +31,7 @@ def annotate(config: AnnotateConfig) -> int:
     port = listener.getsockname()[1]
     where = "in the browser" if runtime else "on this server"
     print(f"{config.dataset}: {len(studio.images):,} images, stage {config.stage}, clicks are decoded {where}")
-    print(f"open {address_of(config, port, token)}", flush=True)
+    print("open", "\nor, on this machine, ".join(addresses_of(config, port, token)), flush=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=65))
     server.run(sockets=[listener])
     return 0
@@ -63,7 +65,9 @@ def _listen(config: AnnotateConfig) -> socket.socket:
         raise OSError(f"cannot listen on {config.host} port {config.port}: {why}{hint}") from error
 
 
-def address_of(config: AnnotateConfig, port: int, token: str | None) -> str:
-    """What to open; the token stands behind the #, which browsers do not send and servers do not log."""
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    return f"http://{host}:{port}/" + (f"#token={quote(token, safe='')}" if token else "")
+def addresses_of(config: AnnotateConfig, port: int, token: str | None) -> list[str]:
+    """What to open; the token stands behind the #, which browsers do not send and servers do not log. Firefox opens no
+    0.0.0.0, and other machines find nothing there: they go by this one's name."""
+    hosts = [socket.gethostname(), "localhost"] if config.host in _EVERYWHERE else [config.host]
+    behind = f"#token={quote(token, safe='')}" if token else ""
+    return [f"http://[{host}]:{port}/{behind}" if ":" in host else f"http://{host}:{port}/{behind}" for host in hosts]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from urllib.parse import parse_qs
 
 import pytest
 
 from workflows.annotate.commands import AnnotateConfig
-from workflows.annotate.serve import _token, address_of
+from workflows.annotate.serve import _token, addresses_of
 
 
 def test_a_token_of_any_characters_can_be_opened(config: AnnotateConfig) -> None:
     token = "a+b/c=%2F&d#e"
-    _, _, fragment = address_of(config, 80, token).partition("#")
+    (address,) = addresses_of(config, 80, token)
+    _, _, fragment = address.partition("#")
     assert parse_qs(fragment) == {"token": [token]}
 
 
@@ -31,3 +33,17 @@ def test_a_token_is_given_or_drawn_where_others_can_come(
     monkeypatch.setenv("SAM_ENGINE_TOKEN", "two words")
     with pytest.raises(ValueError, match="SAM_ENGINE_TOKEN has a space"):
         _token(config)
+
+
+@pytest.mark.parametrize(
+    ("host", "names"),
+    [
+        ("127.0.0.1", ["127.0.0.1"]),
+        ("fe80::1", ["[fe80::1]"]),
+        ("0.0.0.0", [socket.gethostname(), "localhost"]),
+        ("::", [socket.gethostname(), "localhost"]),
+    ],
+)
+def test_an_address_names_a_host_that_browsers_open(config: AnnotateConfig, host: str, names: list[str]) -> None:
+    addresses = addresses_of(replace(config, host=host), 81, None)
+    assert addresses == [f"http://{name}:81/" for name in names]
