@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from workflows.images import ImageError, decode_indices
+from workflows.images import ImageError, decode_indices, read_header
 
 _VOID = 255
 """What Pascal VOC, whose label images have palettes, gives to borders and to what is left open."""
@@ -17,7 +17,7 @@ _SIGNATURE, _COLOUR_TYPE, _PALETTE = b"\x89PNG\r\n\x1a\n", 25, 3
 def decode_labels(data: bytes, where: str) -> NDArray[np.integer]:
     """Labels [H, W] of a PNG: the values of a grey one of any depth, the indices of one with a palette, but 255.
 
-    Raises ValueError, one line, when it is something else.
+    Raises ValueError, one line, when it is something else, or larger than MAX_PIXELS.
     """
     try:
         labels = _indices(data) if _has_palette(data) else _values(data)
@@ -34,7 +34,10 @@ def _has_palette(data: bytes) -> bool:
 
 def _values(data: bytes) -> NDArray[np.integer] | None:
     """None for what is no PNG: a JPEG makes up values along every border, each of which would be a label."""
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data.startswith(_SIGNATURE) else None
+    if not data.startswith(_SIGNATURE):
+        return None
+    read_header(data)  # OpenCV's own limit is 2^30 px, of 8 bytes each
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def _indices(data: bytes) -> NDArray[np.uint8]:

@@ -21,10 +21,12 @@ from tests.benchmarks import hostile
 from tests.workflows import fakes
 from tests.workflows.conftest import Engine, save_photos
 from tests.workflows.test_shard_worker import plan, planned
+from workflows.labels import decode_labels
 from workflows.shard_worker import ShardWorker
 from workflows.sources import list_images
 from workflows.sql import connect
 from workflows.storage import LocalStore, TooLargeError
+from workflows.train.file_rows import file_rows
 from workflows.uris import UriReader
 
 SECRET = "wJalrXUtnFEMIsecretEXAMPLEKEY"
@@ -264,6 +266,20 @@ def test_polygons_that_go_to_and_fro_never_reach_pycocotools(
     polygon = (-float(width), 1.0, 2.0 * width, 0.5) * turns
     with pytest.raises(ValueError, match=r"a polygon (has an outline of more than 10,000,000 px|.* lies far outside)"):
         coco.rle_of((polygon,), height=height, width=width)
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/x.png", "a/../../x.png", "..", "", "a\0.png"])
+def test_a_document_of_sa1b_names_a_picture_beside_it_alone(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "sa_1.json"
+    path.write_text(json.dumps({"image": {"file_name": name}, "annotations": []}))
+    with pytest.raises(ValueError, match=r"sa_1.json: file_name .* is not the name of a picture beside it"):
+        list(file_rows(str(path)))
+
+
+def test_label_images_are_held_to_a_limit_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(ValueError, match=r"a\.png: 30000 x 30000 px is more than the limit of 200,000,000 px"):
+        decode_labels(hostile.bombs()["png-30000-squared.png"], "a.png")
 
 
 def test_random_polygons_are_drawn_or_refused() -> None:

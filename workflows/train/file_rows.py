@@ -33,7 +33,7 @@ def _json_file(source: str) -> Iterator[dict[str, Any]]:
     data = UriReader().read(source)
     kind = _json_kind(data, source)
     if kind == "sa1b":
-        beside = f"{source.rpartition('/')[0]}/{parse_object(data, source).child('image').text('file_name')}"
+        beside = f"{source.rpartition('/')[0]}/{_plain_name(data, source)}"
         yield index_row([beside], masks_uri=source, stamp=f"{stamp_of(beside)} {content_hash(data)}")
         return
     document = coco.from_json(data, where=source)
@@ -46,6 +46,14 @@ def _json_file(source: str) -> Iterator[dict[str, Any]]:
         rles = [coco_rle(annotation, image, source) for annotation in by_image[image.id]]
         masks, picture = [rle for rle in rles if rle], pictures[image.id]
         yield index_row([picture.uri], height=image.height, width=image.width, rles=masks, stamp=picture.stamp)
+
+
+def _plain_name(data: bytes, source: str) -> str:
+    """The file of an SA-1B document's picture. Raises ValueError when it does not lie beside the document."""
+    name = parse_object(data, source).child("image").text("file_name")
+    if "/" in name or "\0" in name or name in ("", ".", ".."):
+        raise ValueError(f"{source}: file_name {name[:100]!r} is not the name of a picture beside it")
+    return name
 
 
 def coco_rle(annotation: coco.Annotation, image: coco.Image, source: str) -> bytes | None:
