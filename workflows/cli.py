@@ -41,6 +41,7 @@ from workflows.exchange.commands import ExportConfig, ImportConfig, RelateConfig
 from workflows.failures import one_line, visible
 from workflows.patience import patience_of
 from workflows.protect.commands import ProtectConfig
+from workflows.redact import redact
 from workflows.rounds.commands import RoundsConfig
 from workflows.text.commands import SegmentConfig, TagConfig
 from workflows.usage import unwrapped, usage_line
@@ -197,14 +198,19 @@ def _failed(error: Exception) -> int:
         return _refused(
             "this machine has too little memory free; smaller pictures take less (SAM_ENGINE_TRACEBACK=1 shows where)"
         )
-    traceback.print_exc()
+    _show_traceback()
     return BROKEN
+
+
+def _show_traceback() -> None:
+    """What goes into a report of a bug: libraries repeat addresses with all that is in them, such as an endpoint."""
+    print(redact(traceback.format_exc()), end="", file=sys.stderr)
 
 
 def _refused(line: str) -> int:
     """Say why a command could not be done; the exit status."""
     if os.environ.get("SAM_ENGINE_TRACEBACK"):
-        traceback.print_exc()
+        _show_traceback()
     print(f"sam-engine: {visible(line)}", file=sys.stderr)
     try:
         sys.stdout.flush()

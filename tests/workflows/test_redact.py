@@ -71,6 +71,23 @@ def test_messages_and_run_records_hold_none(leak: str) -> None:
     assert SECRET not in str(GenerateConfig(leak, leak).record())
 
 
+@pytest.mark.parametrize("kind", [ValueError, KeyError])
+def test_tracebacks_hold_none(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type) -> None:
+    """Neither those that were asked for nor those of bugs, which go into reports: botocore repeats the endpoint."""
+
+    def fails(_: object) -> None:
+        try:
+            raise ConnectionError(LEAKS[0])
+        except ConnectionError as error:
+            raise kind("failed") from error
+
+    monkeypatch.setenv("SAM_ENGINE_TRACEBACK", "1")
+    monkeypatch.setattr("workflows.ingest.ingest_command", fails)
+    said = engine("ingest", tmp_path, tmp_path / "data").err
+    assert "ConnectionError: https://***@host/a.jpg" in said
+    assert SECRET not in said
+
+
 def test_outcomes_hold_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(tmp_path / "data")
     (task,) = plan(store, [planned(fakes.save_flat(tmp_path / "a.png", fakes.FINE))], shard_size=1)
