@@ -19,6 +19,8 @@ from workflows.failures import first_line
 MAX_PIXELS = 200_000_000
 _BYTES_PER_PIXEL = 8  # of 16-bit RGBA without compression, the widest pixels that are worked on
 _ROOM_FOR_METADATA = 64 << 20
+_LONGEST_SIDE = 33_000_000
+"""px: of a longer row, of 8 bytes a pixel, Pillow counts the bits in 31, and says that memory is short."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
 _PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 _PNG_SIGNATURE, _PNG_CHUNK = b"\x89PNG\r\n\x1a\n", 12  # bytes of a chunk beside its data
@@ -183,6 +185,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise ImageError("Empty", f"the picture is {width} x {height} px")
     if width * height > max_pixels:
         raise ImageError("TooManyPixels", f"{width} x {height} px is more than the limit of {max_pixels:,} px")
+    if max(width, height) > _LONGEST_SIDE:
+        raise ImageError("TooManyPixels", f"{width} x {height} px has a side of more than {_LONGEST_SIDE:,} px")
     return image
 
 

@@ -236,6 +236,22 @@ def test_noise_after_a_valid_header_never_raises_anything_else() -> None:
         assert pixels.ndim == 3
 
 
+def empty_png(width: int, height: int) -> bytes:
+    """A PNG of 16 bits and four channels that has no pixels in it yet."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 6, 0, 0, 0)), (b"IDAT", b""), (b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_a_row_too_long_for_pillow_is_the_images_own_fault() -> None:
+    """MemoryError is the machine's: one PNG of 400 KB ended all of `embed` and `protect`."""
+    for width, height in ((40_000_000, 1), (1, 40_000_000)):
+        error = refusal(empty_png(width, height))
+        assert (error.kind, "has a side of more than 33,000,000 px" in str(error)) == ("TooManyPixels", True)
+
+
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO", "AVIF"])
 def test_frames_are_not_counted(colours: Image.Image, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow compares each page of a TIFF with all before it: one of 200,000 pages, 23 MB, held `protect` for hours."""
