@@ -25,6 +25,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF
 _PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 _PNG_SIGNATURE, _PNG_CHUNK = b"\x89PNG\r\n\x1a\n", 12  # bytes of a chunk beside its data
 _END_OF_IMAGE, _START_OF_SCAN = b"\xd9", b"\xda"
+_SCAN, _MOST_SCANS = b"\xff\xda", 500
+"""How a scan of a JPEG begins, and how many are worked on: photographs have a dozen at most, and each is a pass over
+all pixels, however few bytes it has."""
 _SEGMENT = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """Where a scan of a JPEG ends: in it 0xff stands before 0 or the number of a restart alone."""
 _WHITE = (255, 255, 255)
@@ -187,7 +190,14 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise ImageError("TooManyPixels", f"{width} x {height} px is more than the limit of {max_pixels:,} px")
     if max(width, height) > _LONGEST_SIDE:
         raise ImageError("TooManyPixels", f"{width} x {height} px has a side of more than {_LONGEST_SIDE:,} px")
+    if image.format in ("JPEG", "MPO") and (scans := data.count(_SCAN)) > _MOST_SCANS + _by_chance(data):
+        raise ImageError("Damaged", f"a JPEG of {scans:,} scans")
     return image
+
+
+def _by_chance(data: bytes) -> int:
+    """More often than two bytes stand beside one another in so many, as in the film behind a photograph."""
+    return len(data) >> 15
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:

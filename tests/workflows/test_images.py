@@ -252,6 +252,17 @@ def test_a_row_too_long_for_pillow_is_the_images_own_fault() -> None:
         assert (error.kind, "has a side of more than 33,000,000 px" in str(error)) == ("TooManyPixels", True)
 
 
+def test_a_jpeg_of_scans_without_end_is_refused(colours: Image.Image) -> None:
+    """Each is a pass over the picture: 10 MB of them would hold `protect` or `embed` for an hour."""
+    data = encoded(colours, "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert decode(data[:-2] + scan * 400 + data[-2:]).shape == (16, 24, 3)
+    assert "a JPEG of 610 scans" in str(refusal(data[:-2] + scan * 600 + data[-2:]))
+    film = np.random.default_rng(0).bytes(40_000_000)
+    assert film.count(b"\xff\xda") > 550
+    assert decode(data + film).shape == (16, 24, 3)
+
+
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO", "AVIF"])
 def test_frames_are_not_counted(colours: Image.Image, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow compares each page of a TIFF with all before it: one of 200,000 pages, 23 MB, held `protect` for hours."""
