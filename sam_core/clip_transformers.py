@@ -152,9 +152,14 @@ def load_clip(folder: str | Path, *, device: torch.device | str = "cpu") -> Tran
     try:
         with quietly():
             model, found = CLIPModel.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                attn_implementation="sdpa",  # the default, in the place of kernels that a configuration may name
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever the library trips over
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ClipError(f"{folder}: this CLIP cannot be read: {reason}") from error

@@ -269,3 +269,15 @@ def test_a_folder_that_says_nothing_of_pixels_has_those_of_clip(folder: Path, tm
     shutil.copytree(folder, tmp_path / "plain")
     (tmp_path / "plain" / "preprocessor_config.json").unlink()
     assert load_clip(tmp_path / "plain").mean == CLIP_MEAN
+
+
+def test_a_folder_brings_no_code_along(folder: Path, tmp_path: Path) -> None:
+    """Neither files beside the weights nor kernels of a hub, which the library fetches and runs by their name."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "mine.py").write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()")
+    named = {"AutoConfig": "mine.Config", "AutoTokenizer": ["mine.Words", "mine.Words"]}
+    for name in ("config.json", "tokenizer_config.json"):
+        said = json.loads((copy / name).read_text()) | {"auto_map": named, "_attn_implementation": "hub/kernels"}
+        (copy / name).write_text(json.dumps(said))
+    assert load_clip(copy).model.config._attn_implementation == "sdpa"
+    assert not (tmp_path / "ran").exists()
