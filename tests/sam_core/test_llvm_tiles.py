@@ -19,6 +19,8 @@ def able(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(module, "get_host_cpu_features", lambda: {"amx-tile": True, "amx-bf16": True})
     monkeypatch.setattr(ctypes, "CDLL", lambda name: _System(0))
     monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("CPU_NAME", "CPU_FEATURES"):
+        monkeypatch.setattr(numba.config, name, None)
     has_tiles.cache_clear()
     yield
     has_tiles.cache_clear()
