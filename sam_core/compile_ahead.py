@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 
 from sam_core.generator import MaskGenerator
-from sam_core.llvm_tiles import has_tiles
 from sam_core.model.checkpoint import load_model
 from sam_core.model.sam import Sam
 from sam_core.presets import MaskDecoderConfig, at_image_size, vit_test
@@ -30,14 +29,14 @@ def compile_ahead() -> None:
     rows, columns = np.ogrid[:96, :128]
     disc = np.hypot(rows - 48, columns - 64) < 30
     image = np.repeat(np.where(disc, 220, 40).astype(np.uint8)[:, :, None], 3, 2)
-    MaskGenerator(load_model("vit_n").sam, _EVERYTHING).generate(image)
-    if has_tiles():
-        MaskGenerator(_wide(), _EVERYTHING).generate(image)
+    for sam in (load_model("vit_n").sam, _wide()):
+        MaskGenerator(sam, _EVERYTHING).generate(image)
 
 
 def _wide() -> Sam:
-    """A small model whose decoder is as wide as the released ones and has whole tiles: its products are taken apart."""
-    small = at_image_size(vit_test(), 128)
+    """A small model with what the released ones have and `vit_n` has not: attention over a grid so large, and a decoder
+    so wide, that they are compiled in another way."""
+    small = at_image_size(vit_test(), 512)
     encoder = replace(small.image_encoder, out_chans=256)
     return Sam(replace(small, image_encoder=encoder, mask_decoder=MaskDecoderConfig())).eval()
 

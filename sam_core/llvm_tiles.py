@@ -32,8 +32,10 @@ _BYTE, _SIZE = ir.IntType(8), ir.IntType(64)
 def has_tiles() -> bool:
     """Whether this processor multiplies tiles of bfloat16 and the system lets this process do so, for which it is asked
     here: before that the first instruction would end the process."""
+    if sys.platform != "linux":
+        return False
     features = get_host_cpu_features()
-    if sys.platform != "linux" or not (features.get("amx-tile") and features.get("amx-bf16")):
+    if not (features.get("amx-tile") and features.get("amx-bf16")):
         return False
     if numba.config.CPU_NAME or numba.config.CPU_FEATURES:  # somebody says what machine code shall be made for
         return False

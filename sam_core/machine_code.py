@@ -1,8 +1,9 @@
 """How the loops of this package become machine code that runs without the GIL.
 
-Numba caches an entry with all it calls, and looks only at the entry's own file for changes: so each file has what its
-entries call. When `eights`, `tile_products`, `vector_math`, `llvm_tiles` or `llvm_vectors` change, which others call,
-`make setup` removes the caches (`*.nbi`, `*.nbc`).
+Numba caches an entry with all it calls, and looks only at the entry's own file for changes. `make setup` removes the
+caches (`*.nbi`, `*.nbc`) when a file of loops has changed, as entries call some of other files: those of `eights`,
+`tile_products`, `split_products`, `vector_math`, `llvm_tiles`, `llvm_vectors`, and what the tiled forms share with the
+compiled ones.
 """
 
 import warnings

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_core.geometry import Frame, points_to_input
-from sam_core.llvm_tiles import has_tiles
 from sam_core.masks.bilinear import resize
 from sam_core.model.absorbed_decoder import AbsorbedDecoder, DecodedPrompts, SharedImage
 from sam_core.model.prompt_encoder import FOREGROUND, Prompts
@@ -90,7 +89,7 @@ class AbsorbedPrompter:
     def __init__(self, sam: Sam, embedding: ImageEmbedding) -> None:
         self._encoder = sam.prompt_encoder
         self._frame: Frame = embedding.frames[0]
-        split = has_tiles() and sam.config.mask_decoder.transformer_dim >= SPLIT_FROM
+        split = sam.config.mask_decoder.transformer_dim >= SPLIT_FROM
         self._decoder = AbsorbedDecoder(sam.mask_decoder, split=split)
         no_mask = self._encoder.no_mask_embed.weight[..., None, None]
         positions = self._encoder.dense_positions()

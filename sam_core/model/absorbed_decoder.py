@@ -2,7 +2,7 @@
 
 What belongs to the image alone is computed once (`share`); projections of the image are absorbed into the tokens
 (`absorbed_attention`); predicted IoU is read before anything is upscaled, so that only masks that pass are drawn.
-Equal to `MaskDecoder` up to the rounding of float32.
+Equal to `MaskDecoder` up to the rounding of float32, or of products taken apart where these are asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam_core.llvm_tiles import has_tiles
 from sam_core.model import compiled_drawing, compiled_image_side, tiled_drawing, tiled_image_side
 from sam_core.model.absorbed_attention import (
     Beside,
@@ -72,7 +73,7 @@ class AbsorbedDecoder:
     """A view of some outputs of a `MaskDecoder`; holds no weights of its own."""
 
     def __init__(self, decoder: MaskDecoder, *, outputs: slice = FOR_AMBIGUOUS, split: bool = False) -> None:
-        """split: be content with products to 3e-6 on the mean, for a CPU that `has_tiles` (`split_products`)."""
+        """split: be content with products to 3e-6 on the mean, where the CPU `has_tiles` (`split_products`)."""
         self.decoder = decoder
         self.outputs = outputs
         self._split = split
@@ -139,10 +140,9 @@ class AbsorbedDecoder:
         if _can_compile(decoded.image):
             height, width = shared.grid
             out = filters.new_full((int(chosen.sum()), 4 * height, 4 * width), UNSEEN)
-            drawing = (
-                tiled_drawing if self._split and tiled_drawing.can_draw(filters.shape[-1] * 8) else compiled_drawing
-            )
-            of = torch.nonzero(wanted)[:, 0]
+            split = self._split and has_tiles() and tiled_drawing.can_draw(decoded.image.shape[-1])
+            drawing = tiled_drawing if split else compiled_drawing
+            of = torch.nonzero(wanted)[:, 0].contiguous()
             drawing.draw_seen(decoded.image, filters[chosen], of, self.upscaling, shared.fine, shared.seen, out)
             return out
         fine = tuple(level.flatten(0, -2) for level in shared.fine)
@@ -159,7 +159,7 @@ class AbsorbedDecoder:
         return list(self.decoder.transformer.layers)  # type: ignore[arg-type]
 
     def _compiled(self, image: Tensor) -> ModuleType:
-        split = self._split and tiled_image_side.can_split_image(*image.shape[1:])
+        split = self._split and has_tiles() and tiled_image_side.can_split_image(*image.shape[1:])
         return tiled_image_side if split else compiled_image_side
 
     def _first_layer(self, shared: SharedImage, token_pe: Tensor) -> tuple[Tensor, Update]:

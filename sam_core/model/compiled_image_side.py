@@ -50,7 +50,7 @@ def write_shared_and_read(
         as_array(image[0]),
         as_columns(queries, POSITIONS_AT_ONCE),
         as_array(keys),
-        writing_of(told, norm),
+        _writing(told, norm),
         reading,
         scratch,
         out.numpy(),
@@ -78,12 +78,15 @@ def write_own_and_read(
     pooled = probes.new_empty(probes.shape)
     compared, offsets = (as_array(each) for each in scoring)
     reading = Reading(as_array(positions[0]), as_array(probes), pooled.numpy())
-    _write_own(image.numpy(), compared, offsets, heads, writing_of(told, norm), reading, _scratch(told, probes))
+    _write_own(image.numpy(), compared, offsets, heads, _writing(told, norm), reading, _scratch(told, probes))
     return image, pooled
 
 
 class Writing(NamedTuple):
-    """messages [N, J, > C], everywhere [N, 1, C], and the layer norm that follows: weight and bias [C], eps."""
+    """messages [N, J, > C], everywhere [N, 1, C], and the layer norm that follows: weight and bias [C], eps.
+
+    In tiles everywhere is one of messages, [N, even, C].
+    """
 
     messages: Floats
     everywhere: Floats
@@ -100,9 +103,13 @@ class Reading(NamedTuple):
     pooled: Floats
 
 
-def writing_of(told: Beside, norm: nn.LayerNorm) -> Writing:
+def writing_of(messages: Tensor, everywhere: Tensor, norm: nn.LayerNorm) -> Writing:
     weight, bias = as_array(norm.weight), as_array(norm.bias)
-    return Writing(as_array(F.pad(told.others, (0, _APART))), as_array(told.first), weight, bias, np.float32(norm.eps))
+    return Writing(as_array(messages), as_array(everywhere), weight, bias, np.float32(norm.eps))
+
+
+def _writing(told: Beside, norm: nn.LayerNorm) -> Writing:
+    return writing_of(F.pad(told.others, (0, _APART)), told.first, norm)
 
 
 def as_columns(rows: Tensor, at_once: int) -> Floats:

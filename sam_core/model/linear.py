@@ -7,9 +7,8 @@ multiply tiles of bfloat16, `split_products` takes less than half of it, which a
 """
 
 from collections.abc import Callable
-from copy import deepcopy
+from copy import copy
 from functools import cache, partial
-from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -29,16 +28,21 @@ class SplitLinear(nn.Linear):
 
 
 def with_split_products(model: _Model) -> _Model:
-    """A model, for use and not for training, that shares the parameters of this one and whose linear layers are
-    `SplitLinear`, where the processor has tiles; elsewhere the model itself."""
-    if not has_tiles():
-        return model
-    shared = {id(held): held for held in chain(model.parameters(), model.buffers())}
-    copied = deepcopy(model, shared).eval()
-    for layer in copied.modules():
-        if type(layer) is nn.Linear:
-            layer.__class__ = SplitLinear
-    return copied
+    """A twin of a model, whose linear layers are `SplitLinear`, where the processor has tiles; elsewhere the model.
+
+    It is for use, not for training, and has the parameters, buffers and hooks of the model, also later ones. A layer
+    whose weight is computed by a hook, as by pruning, stays as it is.
+    """
+    return _twin(model) if has_tiles() else model
+
+
+def _twin(model: _Model) -> _Model:
+    twin = copy(model)
+    twin.training = False
+    twin._modules = {name: child and _twin(child) for name, child in model._modules.items()}
+    if type(model) is nn.Linear and not model._forward_pre_hooks:
+        twin.__class__ = SplitLinear  # type: ignore[assignment]
+    return twin
 
 
 def takes_apart(layer: nn.Linear) -> bool:
@@ -56,8 +60,8 @@ def prepared(layer: nn.Linear, like: Tensor) -> Callable[[Tensor], Tensor]:
     if not can_compile(like):
         return layer
     if takes_apart(layer) and can_split(*layer.weight.shape):
-        bias = like.new_zeros(layer.out_features) if layer.bias is None else layer.bias.detach()
-        return partial(_by_tiles, split_columns(layer.weight.detach()), bias)
+        bias = like.new_zeros(layer.out_features) if layer.bias is None else layer.bias.detach().contiguous()
+        return partial(_by_tiles, split_columns(layer.weight.detach().contiguous()), bias)
     return partial(_by_onednn, layer) if has_faster_products() else layer
 
 

@@ -80,8 +80,13 @@ def split_columns(w: Tensor) -> Split:
 
 
 def multiply(x: Tensor, w: Split, bias: Tensor) -> Tensor:
-    """x @ w.T + bias: x [M, K], w split [N, K], bias [N], float32 and contiguous, on a CPU for which `has_tiles`."""
+    """x @ w.T + bias: x [M, K], w split [N, K], bias [N], float32 and contiguous, on a CPU for which `has_tiles`.
+
+    Raises ValueError for another K.
+    """
     rows, k = x.shape
+    if k != PAIRED * w.high.shape[1]:
+        raise ValueError(f"rows of {k} are multiplied with columns of {PAIRED * w.high.shape[1]}")
     whole, at_once = whole_steps(rows), max(STEP, _LEFT_BYTES // (4 * k) // STEP * STEP)
     out = x.new_empty(whole, SIDE * len(w.high))
     left = room_for_rows(min(at_once, max(whole, STEP)), k)
@@ -107,7 +112,8 @@ def _as_bits(context: Any, value: Any) -> Any:
 
 @inner
 def _nearest(x: np.float32) -> np.float32:
-    """The bfloat16 that is nearest to x, ties to even."""
+    """The bfloat16 that is nearest to x, ties to even. x is a number: infinity becomes none, and so do most of what is
+    none."""
     bits = _as_bits(x)
     return _as_float((bits + _HALF + ((bits >> _SIXTEEN) & _ONE)) & _HIGH)  # type: ignore[no-any-return]
 
@@ -120,10 +126,10 @@ def _pair(first: np.float32, second: np.float32) -> np.uint32:
 
 @entry
 def split_transposed(w: Floats, pieces: Split) -> None:
-    """w.T as the right side of a product, for w [N, K] with whole tiles in K; in a tile not filled zeros follow."""
+    """w.T as the right side of a product, for w [N, K] with whole tiles in K; zeros follow behind N."""
     wide_vectors()
     highs, lows = np.empty((SIDE, PAIRED), np.float32), np.empty((SIDE, PAIRED), np.float32)
-    for j in range((len(w) + SIDE - 1) // SIDE):
+    for j in range(len(pieces.high)):
         rows = w[j * SIDE : (j + 1) * SIDE]
         for k in range(pieces.high.shape[1]):
             for n in range(len(rows)):

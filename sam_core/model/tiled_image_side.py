@@ -115,7 +115,9 @@ class _Scratch(NamedTuple):
 def _scratch(told: Beside, probes: Tensor) -> _Scratch:
     (_, found, channels), n = probes.shape, POSITIONS_AT_ONCE
     rows, read = whole_steps(told.others.shape[1] + 1), whole_steps(found)
-    scratch = _Scratch(
+    messages = room_for_columns(channels, rows)
+    messages.high[:], messages.low[:] = 0, 0  # also what no prompt writes to
+    return _Scratch(
         scores=_zeros(rows, n),
         scored=_zeros(n, rows),
         offsets=_zeros(rows),
@@ -126,7 +128,7 @@ def _scratch(told: Beside, probes: Tensor) -> _Scratch:
         totals=_zeros(read),
         pooled=_zeros(read, channels),
         compared=room_for_columns(rows, channels),
-        messages=room_for_columns(channels, rows),
+        messages=messages,
         probes=room_for_columns(read, channels),
         weights=room_for_rows(n, rows),
         places=room_for_rows(n, channels),
@@ -134,9 +136,6 @@ def _scratch(told: Beside, probes: Tensor) -> _Scratch:
         values=room_for_columns(channels, n),
         shapes=tile_shapes(),
     )
-    for pieces in (scratch.compared, scratch.messages, scratch.probes):  # what no prompt writes to
-        pieces.high[:], pieces.low[:] = 0, 0
-    return scratch
 
 
 def _zeros(*size: int) -> Floats:
@@ -147,8 +146,7 @@ def _zeros(*size: int) -> Floats:
 def _writing(told: Beside, norm: nn.LayerNorm) -> Writing:
     """With the message to everywhere behind the others, and nothing behind that where an odd number would be."""
     messages = torch.cat([told.others, told.first], dim=1)
-    even = F.pad(messages, (0, 0, 0, messages.shape[1] % 2))
-    return writing_of(told, norm)._replace(messages=as_array(even))
+    return writing_of(F.pad(messages, (0, 0, 0, messages.shape[1] % 2)), told.first, norm)
 
 
 @_compiled

@@ -13,7 +13,7 @@ from sam_core.compile_ahead import compile_ahead
 from sam_core.generator import MaskGenerator
 from sam_core.model.checkpoint import load_model
 from sam_core.model.sam import Sam
-from sam_core.presets import at_image_size, vit_t
+from sam_core.presets import at_image_size, vit_t, vit_test
 from sam_core.recipes import draft
 
 def compiled():
@@ -23,9 +23,9 @@ def compiled():
 compile_ahead()
 before = compiled()
 print(len(MaskGenerator(load_model("vit_n").sam, replace(draft(), points_per_side=8)).generate(chelsea()).masks))
-sam = Sam(at_image_size(vit_t(), 128)).eval()
 everything = replace(draft(), points_per_side=2, min_predicted_iou=0, min_stability_score=0)
-MaskGenerator(sam, everything).generate(chelsea())
+for config in (at_image_size(vit_t(), 128), at_image_size(vit_test(), 640)):
+    MaskGenerator(Sam(config).eval(), everything).generate(chelsea())
 print(len(before), compiled() - before)
 """
 

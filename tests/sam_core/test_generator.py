@@ -15,7 +15,7 @@ from pycocotools import mask as coco
 from skimage.data import chelsea
 from torch import Tensor
 
-from sam_core import prompting
+from sam_core import generator, prompting
 from sam_core.generator import MaskGenerator
 from sam_core.geometry import points_to_input
 from sam_core.masks.batch import Generation, MaskBatch, Reason
@@ -304,3 +304,12 @@ def test_two_images_are_begun_before_one_is_finished(sam: Sam, photograph: np.nd
     assert taken == [0, 1, 2]
     next(results)
     assert taken == [0, 1, 2, 3]
+
+
+def test_the_fast_path_alone_takes_products_apart(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(generator, "with_split_products", lambda model: asked.append(model) or model)
+    MaskGenerator(sam, reference(), exact_reference=True)
+    assert asked == []
+    MaskGenerator(sam, reference())
+    assert asked == [sam.image_encoder]

@@ -50,10 +50,9 @@ def test_no_cell_that_is_not_seen_reaches_the_crop(sam, size):
     assert columns <= sam.config.image_encoder.grid
 
 
-@pytest.mark.parametrize(("able", "channels", "split"), [(True, 256, True), (True, 128, False), (False, 256, False)])
-def test_products_are_taken_apart_where_that_is_faster(monkeypatch, able, channels, split):
+@pytest.mark.parametrize(("channels", "split"), [(256, True), (128, False)])
+def test_products_are_taken_apart_where_that_is_faster(monkeypatch, channels, split):
     asked = []
-    monkeypatch.setattr(prompting, "has_tiles", lambda: able)
     monkeypatch.setattr(prompting, "AbsorbedDecoder", lambda decoder, *, split: asked.append(split) or Decoder(decoder))
     config = vit_test()
     encoder = replace(config.image_encoder, out_chans=channels)

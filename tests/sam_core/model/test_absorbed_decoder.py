@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from sam_core.llvm_tiles import has_tiles
+from sam_core.model import absorbed_decoder, split_products
 from sam_core.model.absorbed_decoder import AbsorbedDecoder
 from sam_core.model.sam import Sam
 from sam_core.model.upscaling import UNSEEN
@@ -60,23 +62,49 @@ def whole_tiles() -> SamConfig:
     )
 
 
+def answers(sam: Sam, *, split: bool) -> tuple[Tensor, Tensor]:
+    """Predicted IoU and all masks of five clicks."""
+    torch.manual_seed(3)
+    side = sam.config.image_size
+    features = sam.image_encoder(torch.randn(1, 3, side, side))
+    sparse, dense = sam.prompt_encoder.embed(torch.rand(5, 1, 2) * side, torch.ones(5, 1, dtype=torch.int64), None)
+    decoder = AbsorbedDecoder(sam.mask_decoder, split=split)
+    shared = decoder.share(features, sam.prompt_encoder.dense_positions(), dense)
+    decoded = decoder.decode(shared, sparse)
+    return decoded.iou, decoder.draw(shared, decoded, torch.ones(5, 3, dtype=torch.bool))
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory for products that holds no numbers until something is written there."""
+    given = split_products._pieces
+
+    def pieces(shape: tuple[int, ...], kind: torch.dtype) -> split_products.Split:
+        made = given(shape, kind)
+        for half in made:
+            half[:] = 0x7FC0 if kind == torch.uint16 else 0x7FC07FC0
+        return made
+
+    monkeypatch.setattr(split_products, "_pieces", pieces)
+
+
 @pytest.mark.skipif(not has_tiles(), reason="needs a processor with AMX")
-@pytest.mark.parametrize("config", [whole_tiles(), at_image_size(vit_n(), 128), vit_test()])
+@pytest.mark.parametrize("config", [whole_tiles(), stage_three(whole_tiles()), at_image_size(vit_n(), 128), vit_test()])
+@pytest.mark.usefixtures("poisoned")
 @torch.no_grad()
 def test_nearly_the_same_with_products_taken_apart_where_there_are_whole_tiles(config: SamConfig) -> None:
     sam = randomised(config)
-    features = sam.image_encoder(torch.randn(1, 3, config.image_size, config.image_size))
-    points = torch.rand(5, 1, 2) * config.image_size
-    sparse, dense = sam.prompt_encoder.embed(points, torch.ones(5, 1, dtype=torch.int64), None)
-    wanted, answers = torch.ones(5, 3, dtype=torch.bool), []
-    for split in (False, True):
-        decoder = AbsorbedDecoder(sam.mask_decoder, split=split)
-        shared = decoder.share(features, sam.prompt_encoder.dense_positions(), dense)
-        decoded = decoder.decode(shared, sparse)
-        answers.append((decoded.iou, decoder.draw(shared, decoded, wanted)))
-    for exact, nearly in zip(*answers, strict=True):
+    for exact, nearly in zip(answers(sam, split=False), answers(sam, split=True), strict=True):
         torch.testing.assert_close(nearly, exact, atol=2e-4 * float(exact.abs().max()), rtol=0)
-    assert torch.equal(answers[0][1], answers[1][1]) is (config.mask_decoder.transformer_dim % 128 > 0)
+        assert torch.equal(nearly, exact) is (config.mask_decoder.transformer_dim % 128 > 0)
+
+
+@torch.no_grad()
+def test_products_are_not_taken_apart_where_there_are_no_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(absorbed_decoder, "has_tiles", lambda: False)
+    sam = randomised(whole_tiles())
+    for exact, same in zip(answers(sam, split=False), answers(sam, split=True), strict=True):
+        assert torch.equal(same, exact)
 
 
 @torch.no_grad()

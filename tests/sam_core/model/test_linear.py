@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from sam_core.llvm_tiles import has_tiles
 from sam_core.model import linear as module
@@ -77,6 +78,45 @@ def test_a_split_model_has_the_parameters_of_the_first_and_leaves_it_as_it_is() 
     block.lin1.weight.div_(2)
     assert torch.equal(block(torch.ones(1, 32)), exact)
     assert type(block.lin1) is nn.Linear
+
+
+@NEEDS_TILES
+@pytest.mark.parametrize("bias", [torch.arange(128.0)[::2], torch.tensor([7.0]).expand(64)])
+@torch.no_grad()
+def test_split_with_a_bias_and_weights_that_lie_apart(bias: Tensor) -> None:
+    layer, x = nn.Linear(96, 64), torch.randn(5, 96)
+    layer.bias, layer.weight = nn.Parameter(bias), nn.Parameter(torch.randn(96, 64).T)
+    torch.testing.assert_close(linear(with_split_products(layer), x), layer(x), rtol=0, atol=2e-4)
+
+
+@NEEDS_TILES
+@torch.no_grad()
+def test_a_split_model_follows_what_becomes_of_the_first() -> None:
+    first = nn.Sequential(nn.Linear(32, 32), nn.BatchNorm1d(32)).eval()
+    split, x, heard = with_split_products(first), torch.randn(5, 32), []
+    first.load_state_dict({name: torch.rand(p.shape) for name, p in first.state_dict().items()}, assign=True)
+    torch.testing.assert_close(split(x), first(x), rtol=0, atol=1e-4)
+    first._apply(lambda tensor: 2 * tensor)  # as `.to` does: buffers are others then
+    torch.testing.assert_close(split(x), first(x), rtol=0, atol=1e-4)
+    first[1].register_forward_hook(lambda *_: heard.append(1))
+    split(x)
+    assert heard == [1]
+
+
+@NEEDS_TILES
+@torch.no_grad()
+def test_layers_whose_weight_a_hook_computes_stay_as_they_are() -> None:
+    pruned = prune.l1_unstructured(nn.Linear(32, 32), "weight", 0.5)
+    split, x = with_split_products(pruned), torch.randn(5, 32)
+    assert type(split) is nn.Linear
+    assert torch.equal(linear(split, x), pruned(x))
+
+
+@NEEDS_TILES
+@torch.no_grad()
+def test_split_layers_refuse_what_the_layer_refuses() -> None:
+    with pytest.raises(ValueError, match="rows of 32 are multiplied with columns of 64"):
+        linear(with_split_products(nn.Linear(64, 64)), torch.ones(3, 32))
 
 
 @NEEDS_TILES
