@@ -24,7 +24,7 @@ from schemas.catalog import connect, query
 from schemas.ids import image_id, unreadable_image_id
 from schemas.layout import in_flight_key, outcomes_key
 from tests.workflows import fakes
-from tests.workflows.killers import endless_jpeg, memory_bomb
+from tests.workflows.killers import memory_bomb, slow_jpeg
 from workflows.commands import GenerateConfig
 from workflows.convert import ImageResult
 from workflows.failures import WorkerError
@@ -203,21 +203,21 @@ def test_a_shard_that_died_before_quarantines_the_killer_and_does_the_rest(tmp_p
     assert not store.exists(in_flight_key("run", 0))
 
 
-def test_files_that_take_memory_or_time_without_end_are_quarantined(
+def test_files_that_take_too_much_memory_or_time_are_quarantined(
     tmp_path: Path, store: LocalStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bomb, endless = planned(memory_bomb(tmp_path / "bomb.png")), planned(endless_jpeg(tmp_path / "endless.jpg"))
+    bomb, slow = planned(memory_bomb(tmp_path / "bomb.png")), planned(slow_jpeg(tmp_path / "slow.jpg"))
     fine = planned(fakes.save_flat(tmp_path / "fine.png", fakes.FINE))
-    (task,) = plan(store, [bomb, endless, fine], shard_size=10)
+    (task,) = plan(store, [bomb, slow, fine], shard_size=10)
     store.put(in_flight_key("run", 0), b"{}")
-    worker = ShardWorker(fakes.shard_job(store.root, timeout=8, memory=256 << 20))
+    worker = ShardWorker(fakes.shard_job(store.root, timeout=2, memory=400 << 20))
     assert worker.work(task).errors == 2
     worker._end_child()
     rows = query(connect(store.root), "SELECT image_id, status, error_message FROM outcomes").to_pylist()
     found = {row["image_id"]: (row["status"], row["error_message"]) for row in rows}
     assert found == {
         bomb.image_id: ("crashed", "the image needs more memory than one image may take"),
-        endless.image_id: ("crashed", "the image took longer than 8 s"),
+        slow.image_id: ("crashed", "the image took longer than 2 s"),
         fine.image_id: ("ok", None),
     }
     assert _report(GenerateConfig(str(tmp_path), store.root), "run", past=0) == 1
@@ -226,7 +226,7 @@ def test_files_that_take_memory_or_time_without_end_are_quarantined(
 
 def test_the_time_limit_ends_a_process_that_decodes_in_a_thread(tmp_path: Path, store: LocalStore) -> None:
     """As at an image's first death: the reader threads hold it, the main thread waits for them."""
-    images = [planned(endless_jpeg(tmp_path / "endless.jpg"))]
+    images = [planned(slow_jpeg(tmp_path / "slow.jpg"))]
     (task,) = plan(store, images, shard_size=1)
     worker = multiprocessing.get_context("spawn").Process(
         target=_work, args=(fakes.shard_job(store.root, timeout=1), task)
