@@ -22,7 +22,8 @@ _EVERYTHING = Recipe(
 
 
 def compile_ahead() -> None:
-    """Generate masks once with `vit_n`; the machine code that this needs stays on disk, beside the modules.
+    """Generate masks once with `vit_n` and once as the released models do; the machine code that this needs stays on disk,
+    beside the modules.
 
     It is made for this kind of CPU: on another one, an image waits for its own.
     """
