@@ -22,7 +22,7 @@ _EVERYTHING = Recipe(
 
 
 def compile_ahead() -> None:
-    """Generate masks once with `vit_n` and once as the released models do; the machine code that this needs stays on disk,
+    """Generate masks once with `vit_n` and once as released models do; the machine code that this needs stays on disk,
     beside the modules.
 
     It is made for this kind of CPU: on another one, an image waits for its own.
