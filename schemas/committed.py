@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 import pyarrow.fs as pafs
 
 from schemas import layout
+from schemas.place_errors import naming
 from schemas.records import DatasetRecord, ModelRecord, RoundRecord, RunRecord, from_json
 
 Record = TypeVar("Record", DatasetRecord, RunRecord, ModelRecord, RoundRecord)
@@ -102,11 +103,6 @@ def _files(place: Place, prefix: str) -> Iterator[pafs.FileInfo]:
 
 def _record(place: Place, key: str, kind: type[Record]) -> Record:
     where = f"{place.path}/{key}"
-    try:
-        with place.filesystem.open_input_stream(where) as stream:
-            data = stream.read()
-    except OSError as error:
-        if where in str(error):
-            raise
-        raise type(error)(f"{where}: {error}") from error  # stores do not say of which object they speak
+    with naming(where), place.filesystem.open_input_stream(where) as stream:
+        data = stream.read()
     return from_json(kind, data, where=where)

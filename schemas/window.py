@@ -23,6 +23,7 @@ import pyarrow.fs as pafs
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
 from schemas.image_spans import ImageSpan, read_span
+from schemas.place_errors import naming
 
 SCHEME = "dataset"
 OF_IMAGE = "#"
@@ -156,13 +157,9 @@ class _File:
     def read(self, size: int = -1) -> bytes:
         """So many bytes from where this thread is, all by default. Raises OSError, which names the file."""
         position = getattr(self._mine, "position", 0)
-        try:
+        with naming(self._key):
             file = self._opened()
             data = file.read_at(file.size() - position if size < 0 else size, position)
-        except OSError as error:
-            if self._key in str(error):
-                raise
-            raise type(error)(f"{self._key}: {error}") from error  # stores do not say of which object they speak
         self._mine.position = position + len(data)
         return data
 

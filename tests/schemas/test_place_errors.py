@@ -1,0 +1,16 @@
+"""Errors of stores with the name of the object."""
+
+import pytest
+
+from schemas.place_errors import naming
+
+
+@pytest.mark.parametrize("message", ["AWS Error NO_SUCH_KEY", "bucket/key: AWS Error NO_SUCH_KEY"])
+def test_the_place_is_named_once(message: str) -> None:
+    with pytest.raises(FileNotFoundError, match=r"^bucket/key: AWS Error NO_SUCH_KEY$"), naming("bucket/key"):
+        raise FileNotFoundError(message)
+
+
+def test_other_errors_stay_as_they_are() -> None:
+    with pytest.raises(ValueError, match=r"^no JSON$"), naming("bucket/key"):
+        raise ValueError("no JSON")
