@@ -10,12 +10,10 @@ from functools import cache
 from typing import Any
 
 import numba
-import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
 SIDE = 16
 """Rows of a tile, and numbers of float32 in a row."""
@@ -25,7 +23,7 @@ TILE_BYTES = 1024
 
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 """Of Linux on x86-64: asm/unistd_64.h, asm/prctl.h and the number of the tiles' state."""
-_BYTE, _SIZE = ir.IntType(8), ir.IntType(64)
+_BYTE = ir.IntType(8)
 
 
 @cache
@@ -42,12 +40,12 @@ def has_tiles() -> bool:
     return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0)
 
 
-def tile_shapes() -> NDArray[np.uint8]:
-    """What `begin_tiles` is given: all eight tiles as large as they can be."""
-    shapes = np.zeros(64, np.uint8)
+def _shapes() -> bytes:
+    """What all eight tiles are to be, as the processor is told: as large as they can be."""
+    shapes = bytearray(64)
     shapes[0] = 1  # the palette
-    shapes[16:32:2], shapes[48:56] = 64, SIDE  # bytes of a row, of two bytes each; rows
-    return shapes
+    shapes[16:32:2], shapes[48:56] = bytes([64] * 8), bytes([SIDE] * 8)  # bytes of a row, of two bytes each; rows
+    return bytes(shapes)
 
 
 def _call(builder: Any, name: str, *arguments: Any) -> None:
@@ -59,19 +57,16 @@ def _number(literal: Any) -> Any:
     return ir.Constant(_BYTE, literal.literal_value)
 
 
-def _place(builder: Any, address: Any) -> Any:
-    return builder.inttoptr(address, _BYTE.as_pointer())
-
-
 @intrinsic  # type: ignore[untyped-decorator]
-def begin_tiles(context: Any, shapes: Any) -> Any:
-    """Makes the thread's tiles ready; shapes is where `tile_shapes` lie."""
+def begin_tiles(context: Any) -> Any:
+    """Makes the thread's tiles ready."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _call(builder, "ldtilecfg", _place(builder, arguments[0]))
+        shapes = cgutils.global_constant(builder, "tile_shapes", cgutils.make_bytearray(_shapes()))
+        _call(builder, "ldtilecfg", builder.bitcast(shapes, _BYTE.as_pointer()))
         return context.get_dummy_value()
 
-    return numba.void(numba.intp), generate
+    return numba.void(), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -85,26 +80,24 @@ def end_tiles(context: Any) -> Any:
     return numba.void(), generate
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
-def load_tile(context: Any, tile: Any, address: Any, distance: Any) -> Any:
-    """tile = 16 rows that lie so far apart; with 0 the same row 16 times."""
+def _move(name: str) -> Any:
+    """An intrinsic (tile, address, distance) between a tile and 16 rows that lie so far apart."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _call(builder, "tileloadd64", _number(tile), _place(builder, arguments[1]), arguments[2])
-        return context.get_dummy_value()
+    @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+    def move(context: Any, tile: Any, address: Any, distance: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            _call(builder, name, _number(tile), builder.inttoptr(arguments[1], _BYTE.as_pointer()), arguments[2])
+            return context.get_dummy_value()
 
-    return numba.void(tile, numba.intp, numba.intp), generate
+        return numba.void(tile, numba.intp, numba.intp), generate
+
+    return move
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
-def store_tile(context: Any, tile: Any, address: Any, distance: Any) -> Any:
-    """16 rows that lie so far apart = tile."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _call(builder, "tilestored64", _number(tile), _place(builder, arguments[1]), arguments[2])
-        return context.get_dummy_value()
-
-    return numba.void(tile, numba.intp, numba.intp), generate
+load_tile = _move("tileloadd64")
+"""tile = rows; with a distance of 0 the same row 16 times."""
+store_tile = _move("tilestored64")
+"""rows = tile."""
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]

@@ -27,7 +27,7 @@ LOWEST = np.float32(-3e38)
 _APART = 16
 """Floats between the rows of a table: rows 2^n bytes apart would share a few places of the first cache."""
 
-_compiled = cached(fastmath={"reassoc", "nsz", "nnan", "contract", "arcp"}, error_model="numpy")
+compiled = cached(fastmath={"reassoc", "nsz", "nnan", "contract", "arcp"}, error_model="numpy")
 
 
 def write_shared_and_read(
@@ -139,7 +139,7 @@ def _scratch(told: Beside, probes: Tensor) -> _Scratch:
     return _Scratch(*(probes.new_zeros(size).numpy() for size in sizes))  # torch's memory begins with a cache line
 
 
-@_compiled
+@compiled
 def _write_shared(
     image: Floats,
     queries: Floats,
@@ -164,7 +164,7 @@ def _write_shared(
         _finish(scratch, reading.pooled[n])
 
 
-@_compiled
+@compiled
 def _write_own(
     image: Floats,
     compared: Floats,
@@ -192,7 +192,7 @@ def _write_own(
         _finish(scratch, reading.pooled[n])
 
 
-@_compiled
+@compiled
 def begin(peaks: Floats, totals: Floats, pooled: Floats) -> None:
     """For a prompt that has found nothing yet: peaks and totals [P'], pooled [P, C]."""
     fill(pooled, np.float32(0))
@@ -201,7 +201,7 @@ def begin(peaks: Floats, totals: Floats, pooled: Floats) -> None:
         totals[p] = np.float32(0)
 
 
-@_compiled
+@compiled
 def _finish(scratch: _Scratch, pooled: Floats) -> None:
     """Makes the sums pooled [P, C] means."""
     for p in range(pooled.shape[0]):
@@ -209,7 +209,7 @@ def _finish(scratch: _Scratch, pooled: Floats) -> None:
             pooled[p, c] /= scratch.totals[p]
 
 
-@_compiled
+@compiled
 def _write_and_read(
     n: int,
     top: int,
@@ -243,7 +243,7 @@ def _write_and_read(
     add_product(scratch.found.T[: len(reading.pooled[n])], written, reading.pooled[n])
 
 
-@_compiled
+@compiled
 def _compare(placed: Floats, columns: Floats, scores: Floats) -> None:
     """Products of positions [n, C] with columns [C, >= P], as rows [P, n]."""
     products = np.zeros((len(placed), columns.shape[1]), np.float32)
@@ -251,7 +251,7 @@ def _compare(placed: Floats, columns: Floats, scores: Floats) -> None:
     transpose(products[:, : len(scores)], scores)
 
 
-@_compiled
+@compiled
 def softmax_beside_zero(scores: Floats, heads: int) -> None:
     """Overwrites scores [H * (T - 1), n] with the weights of the T - 1 tokens of each head; one more scores 0."""
     peak, total = np.empty(scores.shape[1], np.float32), np.empty(scores.shape[1], np.float32)
@@ -279,7 +279,7 @@ def softmax_beside_zero(scores: Floats, heads: int) -> None:
                 line[i] *= total[i]
 
 
-@_compiled
+@compiled
 def weigh(found: Floats, here: int, peaks: Floats, totals: Floats, pooled: Floats) -> None:
     """Overwrites scores found [n, P'] of `here` positions with their exponentials relative to the highest so far, and
     those of the others with 0.

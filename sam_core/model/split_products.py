@@ -26,7 +26,6 @@ from sam_core.llvm_tiles import (
     end_tiles,
     load_tile,
     store_tile,
-    tile_shapes,
 )
 from sam_core.machine_code import entry, inner
 from sam_core.model.vector_math import wide_vectors
@@ -90,7 +89,7 @@ def multiply(x: Tensor, w: Split, bias: Tensor) -> Tensor:
     whole, at_once = whole_steps(rows), max(STEP, _LEFT_BYTES // (4 * k) // STEP * STEP)
     out = x.new_empty(whole, SIDE * len(w.high))
     left = room_for_rows(min(at_once, max(whole, STEP)), k)
-    _multiply(x.numpy(), left, w, bias.numpy(), tile_shapes(), out.numpy())
+    _multiply(x.numpy(), left, w, bias.numpy(), out.numpy())
     return out[:rows]
 
 
@@ -225,11 +224,11 @@ def put_split(left: Split, right: Split, bias: Floats, out: Floats) -> None:
 
 
 @entry
-def _multiply(x: Floats, left: Split, right: Split, bias: Floats, shapes: NDArray[np.uint8], out: Floats) -> None:
+def _multiply(x: Floats, left: Split, right: Split, bias: Floats, out: Floats) -> None:
     """out [>= M, N] = x [M, K] @ right + bias [N], some rows of x at a time, whose pieces are written to left."""
     wide_vectors()
     at_once = SIDE * len(left.high)
-    begin_tiles(shapes.ctypes.data)
+    begin_tiles()
     for top in range(0, len(out), at_once):
         split_left(x[top : top + at_once], left)
         put_split(left, right, bias, out[top : top + at_once])

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from sam_core.llvm_tiles import begin_tiles, end_tiles, tile_shapes
+from sam_core.llvm_tiles import begin_tiles, end_tiles
 from sam_core.machine_code import entry
 from sam_core.model.blocked_attention import exponentiate
 from sam_core.model.split_products import (
@@ -51,7 +49,6 @@ class _Scratch(NamedTuple):
     weights: Split
     values: Split
     zeros: Floats
-    shapes: NDArray[np.uint8]
 
 
 def _scratch(length: int, channels: int) -> _Scratch:
@@ -63,7 +60,6 @@ def _scratch(length: int, channels: int) -> _Scratch:
         weights=room_for_rows(QUERIES, length),
         values=room_for_columns(channels, length),
         zeros=torch.zeros(max(length, channels)).numpy(),
-        shapes=tile_shapes(),
     )
 
 
@@ -71,7 +67,7 @@ def _scratch(length: int, channels: int) -> _Scratch:
 def _attend(q: Floats, k: Floats, v: Floats, by_row: Floats, by_column: Floats, scratch: _Scratch, out: Floats) -> None:
     """q, k, v, out: [N, L, c], c by whole steps."""
     wide_vectors()
-    begin_tiles(scratch.shapes.ctypes.data)
+    begin_tiles()
     rows, columns = by_row.shape[2], by_column.shape[2]
     on_grid = scratch.scores.reshape(QUERIES, rows, columns)
     for n in range(len(q)):

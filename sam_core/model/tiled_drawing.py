@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam_core.llvm_tiles import begin_tiles, end_tiles, tile_shapes
+from sam_core.llvm_tiles import begin_tiles, end_tiles
 from sam_core.machine_code import reordered
 from sam_core.model.compiled_drawing import Steps, begin_with, put, steps_of
 from sam_core.model.split_products import (
@@ -55,7 +55,6 @@ class _Weights(NamedTuple):
     to_4: Split
     cells: Split
     at_8: Split
-    shapes: NDArray[np.uint8]
 
 
 def _weights(steps: Steps) -> _Weights:
@@ -66,7 +65,6 @@ def _weights(steps: Steps) -> _Weights:
         to_4=_right(steps.to_4),
         cells=room_for_rows(CELLS_AT_ONCE, channels),
         at_8=room_for_rows(CELLS_AT_ONCE, middle),
-        shapes=tile_shapes(),
     )
 
 
@@ -88,7 +86,7 @@ def _draw_seen(
 ) -> None:
     """image [N, h * w, C], filters [K, E], prompts [K] of their masks, ascending, out [K, 4h, 4w]."""
     wide_vectors()
-    begin_tiles(weights.shapes.ctypes.data)
+    begin_tiles()
     width = out.shape[2] // 4
     first = 0
     while first < len(prompts):

@@ -11,17 +11,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sam_core.llvm_tiles import begin_tiles, end_tiles, tile_shapes
-from sam_core.machine_code import cached
+from sam_core.llvm_tiles import begin_tiles, end_tiles
 from sam_core.model.absorbed_attention import Beside
 from sam_core.model.compiled_image_side import (
     Reading,
     Writing,
     as_columns,
     begin,
+    compiled,
     softmax_beside_zero,
     weigh,
     writing_of,
@@ -49,9 +48,6 @@ POSITIONS_AT_ONCE = 64
 def can_split_image(length: int, channels: int) -> bool:
     """Whether images [L, C] have whole tiles."""
     return length % POSITIONS_AT_ONCE == 0 and can_split(POSITIONS_AT_ONCE, channels)
-
-
-_compiled = cached(fastmath={"reassoc", "nsz", "nnan", "contract", "arcp"}, error_model="numpy")
 
 
 def write_shared_and_read(
@@ -109,7 +105,6 @@ class _Scratch(NamedTuple):
     places: Split
     shares: Split
     values: Split
-    shapes: NDArray[np.uint8]
 
 
 def _scratch(told: Beside, probes: Tensor) -> _Scratch:
@@ -134,7 +129,6 @@ def _scratch(told: Beside, probes: Tensor) -> _Scratch:
         places=room_for_rows(n, channels),
         shares=room_for_rows(read, n),
         values=room_for_columns(channels, n),
-        shapes=tile_shapes(),
     )
 
 
@@ -149,7 +143,7 @@ def _writing(told: Beside, norm: nn.LayerNorm) -> Writing:
     return writing_of(F.pad(messages, (0, 0, 0, messages.shape[1] % 2)), told.first, norm)
 
 
-@_compiled
+@compiled
 def _write_shared(
     image: Floats,
     queries: Floats,
@@ -161,7 +155,7 @@ def _write_shared(
 ) -> None:
     """image [L, C], queries [H, d, >= L], keys [N, H, T - 1, d], out [N, L, C]."""
     wide_vectors()
-    begin_tiles(scratch.shapes.ctypes.data)
+    begin_tiles()
     heads, rows = keys.shape[1], keys.shape[2]
     for n in range(len(out)):
         _begin(n, writing, reading, scratch)
@@ -175,7 +169,7 @@ def _write_shared(
     end_tiles()
 
 
-@_compiled
+@compiled
 def _write_own(
     image: Floats,
     compared: Floats,
@@ -187,7 +181,7 @@ def _write_own(
 ) -> None:
     """image [N, L, C], compared [N, J, C], offsets [N, J, 1]."""
     wide_vectors()
-    begin_tiles(scratch.shapes.ctypes.data)
+    begin_tiles()
     rows = compared.shape[1]
     for n in range(len(image)):
         _begin(n, writing, reading, scratch)
@@ -204,7 +198,7 @@ def _write_own(
     end_tiles()
 
 
-@_compiled
+@compiled
 def _begin(n: int, writing: Writing, reading: Reading, scratch: _Scratch) -> None:
     """For prompt n, which has found nothing yet."""
     begin(scratch.peaks, scratch.totals, scratch.pooled)
@@ -212,7 +206,7 @@ def _begin(n: int, writing: Writing, reading: Reading, scratch: _Scratch) -> Non
     split_transposed(reading.probes[n], scratch.probes)
 
 
-@_compiled
+@compiled
 def _finish(scratch: _Scratch, pooled: Floats) -> None:
     """Means of what was found, [P, C]."""
     for p in range(pooled.shape[0]):
@@ -220,7 +214,7 @@ def _finish(scratch: _Scratch, pooled: Floats) -> None:
             pooled[p, c] = scratch.pooled[p, c] / scratch.totals[p]
 
 
-@_compiled
+@compiled
 def _write_and_read(
     top: int, heads: int, rows: int, before: Floats, writing: Writing, reading: Reading, scratch: _Scratch, out: Floats
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sam_core import llvm_tiles as module
-from sam_core.llvm_tiles import add_tiles, begin_tiles, end_tiles, has_tiles, load_tile, store_tile, tile_shapes
+from sam_core.llvm_tiles import add_tiles, begin_tiles, end_tiles, has_tiles, load_tile, store_tile
 
 
 @pytest.fixture
@@ -70,13 +70,12 @@ def test_only_where_the_number_of_the_request_is_known(monkeypatch: pytest.Monke
 
 @numba.njit  # type: ignore[untyped-decorator]
 def _product(
-    shapes: NDArray[np.uint8],
     first: NDArray[np.float32],
     left: NDArray[np.uint16],
     right: NDArray[np.uint16],
     out: NDArray[np.float32],
 ) -> None:
-    begin_tiles(shapes.ctypes.data)
+    begin_tiles()
     load_tile(0, first.ctypes.data, 0)
     load_tile(1, left.ctypes.data, 64)
     load_tile(2, right.ctypes.data, 64)
@@ -91,7 +90,7 @@ def test_a_product_of_tiles() -> None:
     left, right = rng.integers(-9, 10, (16, 32)), rng.integers(-9, 10, (32, 16))
     first, out = rng.normal(size=16).astype(np.float32), np.full((16, 32), 7, np.float32)
     pairs = right.reshape(16, 2, 16).swapaxes(1, 2)
-    _product(tile_shapes(), first, _bfloat16(left), _bfloat16(pairs), out)
+    _product(first, _bfloat16(left), _bfloat16(pairs), out)
     np.testing.assert_allclose(out[:, :16], left @ right + first, rtol=1e-6, atol=1e-5)
     assert (out[:, 16:] == 7).all()
 
