@@ -17,14 +17,14 @@ def memory_bomb(path: Path) -> Path:
 
 
 def slow_jpeg(path: Path, *, scans: int = 490) -> Path:
-    """A valid progressive JPEG of nearly as many scans as are worked on, each of which goes over all blocks again, code
-    by code, and changes nothing: seconds of decoding."""
+    """A progressive JPEG of nearly as many scans as are worked on, each of which looks at all coefficients again to
+    refine those that are not 0, which none is: 100 kB, and many seconds of decoding."""
     blocks = (_SIDE // 8) ** 2
     frame = struct.pack(">BHHBBBB", 8, _SIDE, _SIDE, 1, 1, 0x11, 0)
     head = b"\xff\xd8" + _segment(0xDB, b"\0" + b"\1" * 64) + _segment(0xC2, frame)
     dc = _segment(0xC4, _one_code(0x00, 0x00)) + _scan(0, 0, bytes(blocks // 8 + 1))
-    ac = _scan(1, 63, bytes(blocks // 8 + 1))  # of each block, that nothing follows
-    path.write_bytes(head + dc + _segment(0xC4, _one_code(0x10, 0x00)) + ac * scans + b"\xff\xd9")
+    runs = bytes(15 * (blocks // (1 << 14) + 1) // 8 + 1)  # of 2^14 blocks without new coefficients
+    path.write_bytes(head + dc + _segment(0xC4, _one_code(0x10, 0xE0)) + _scan(1, 63, runs, 0x10) * scans + b"\xff\xd9")
     return path
 
 
@@ -37,5 +37,6 @@ def _one_code(table: int, symbol: int) -> bytes:
     return bytes([table, 1, *[0] * 15, symbol])
 
 
-def _scan(first: int, last: int, data: bytes) -> bytes:
-    return _segment(0xDA, bytes([1, 1, 0x00, first, last, 0x00])) + data
+def _scan(first: int, last: int, data: bytes, bits: int = 0x00) -> bytes:
+    """Of coefficients first to last; bits: how many low ones are known before, and left out, as hexadecimal digits."""
+    return _segment(0xDA, bytes([1, 1, 0x00, first, last, bits])) + data

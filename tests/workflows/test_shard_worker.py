@@ -210,7 +210,7 @@ def test_files_that_take_too_much_memory_or_time_are_quarantined(
     fine = planned(fakes.save_flat(tmp_path / "fine.png", fakes.FINE))
     (task,) = plan(store, [bomb, slow, fine], shard_size=10)
     store.put(in_flight_key("run", 0), b"{}")
-    worker = ShardWorker(fakes.shard_job(store.root, timeout=2, memory=400 << 20))
+    worker = ShardWorker(fakes.shard_job(store.root, timeout=2, memory=256 << 20))
     assert worker.work(task).errors == 2
     worker._end_child()
     rows = query(connect(store.root), "SELECT image_id, status, error_message FROM outcomes").to_pylist()
