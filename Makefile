@@ -23,9 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --no-deps lvis==0.5.3  # it asks for opencv-python, over which opencv-python-headless breaks
 	touch $(STAMP)
 
-# Of what a compiled loop calls in other files, numba does not see that it changed.
 $(LOOPS): $(STAMP) $(wildcard sam_core/llvm_*.py sam_core/masks/*.py sam_core/model/*.py)
-	find sam_core -name '*.nb[ic]' -delete
 	$(BIN)/python -m sam_core.compile_ahead
 	touch $(LOOPS)
 

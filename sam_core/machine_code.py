@@ -1,14 +1,15 @@
 """How the loops of this package become machine code that runs without the GIL.
 
-Numba caches an entry with all it calls, and looks only at the entry's own file for changes. `make setup` removes the
-caches (`*.nbi`, `*.nbc`) when a file of loops has changed, as entries call some of other files: those of `eights`,
-`tile_products`, `split_products`, `vector_math`, `llvm_tiles`, `llvm_vectors`, and what the tiled forms share with the
-compiled ones.
+Numba caches an entry with all it calls, and looks only at the entry's own file for changes; but entries call loops of
+other files. Here every file of loops counts, so that no tree that was updated goes on with old ones.
 """
 
+import functools
+import hashlib
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -21,8 +22,20 @@ _NO_PLACE = (
 )
 
 
+@functools.cache
+def loops_of(package: Path) -> str:
+    """The digest of all files below `package` that have to do with machine code: changed loops have another one."""
+    texts = [path.read_bytes() for path in sorted(package.rglob("*.py"))]
+    return hashlib.sha256(b"".join(text for text in texts if b"numba" in text or b"machine_code" in text)).hexdigest()
+
+
 class _Cache(FunctionCache):  # type: ignore[misc, unused-ignore]
-    """A full disk, or a file of another user, costs the time of compiling again, and no image its masks."""
+    """Good for the loops it was made of. A full disk, or a file of another user, costs the time of compiling again,
+    and no image its masks."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file._source_stamp = (self._cache_file._source_stamp, loops_of(Path(__file__).parent))
 
     def load_overload(self, *about: Any) -> Any:
         with suppress(OSError):

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from numba.core.caching import IndexDataCacheFile
 
+from sam_core import machine_code
+
 MODULE = """
 from sam_core.machine_code import cached
 
@@ -43,6 +45,26 @@ def test_machine_code_is_kept_beside_the_module_and_found_again(tmp_path: Path) 
     again: Any = loaded(tmp_path)
     assert again(4) == 8
     assert sum(again.stats.cache_hits.values()) == 1
+
+
+def test_loops_of_other_files_count_and_nothing_else_does(tmp_path: Path) -> None:
+    for name, text in (("entry", "import numba"), ("inner", "import numba\nx = 1"), ("page", "y = 1")):
+        (tmp_path / f"{name}.py").write_text(text)
+    loops_of = machine_code.loops_of.__wrapped__
+    before = loops_of(tmp_path)
+    (tmp_path / "page.py").write_text("y = 2")
+    assert loops_of(tmp_path) == before
+    (tmp_path / "inner.py").write_text("import numba\nx = 2")
+    assert loops_of(tmp_path) != before
+
+
+def test_machine_code_of_other_loops_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry keeps what it calls in files that numba does not look at: a `git pull` changed them, not its masks."""
+    loaded(tmp_path)(4)
+    monkeypatch.setattr(machine_code, "loops_of", lambda _: "others")
+    again: Any = loaded(tmp_path)
+    assert again(4) == 8
+    assert not again.stats.cache_hits
 
 
 def test_where_nothing_may_be_written_it_is_compiled_all_the_same(
