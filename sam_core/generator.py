@@ -17,7 +17,6 @@ from itertools import chain, islice
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sam_core.ahead import begun, early
 from sam_core.geometry import Frame, check_image
@@ -29,10 +28,8 @@ from sam_core.masks.candidates import KEPT, Candidates, Ledger, Measures, concat
 from sam_core.masks.crops import Crop, crop_plan
 from sam_core.masks.nms import nms
 from sam_core.masks.select import judge_measures, judge_predicted_iou
-from sam_core.model.image_encoder import ImageEncoder, ImageFeatures
-from sam_core.model.linear import with_split_products
+from sam_core.model.cpu_encoder import cpu_encoder
 from sam_core.model.sam import Sam
-from sam_core.model.window_memory import WindowMemory
 from sam_core.predict import encode
 from sam_core.prompting import AbsorbedPrompter, PlainPrompter, Points, Prompter
 from sam_core.recipes import Recipe
@@ -107,7 +104,7 @@ class MaskGenerator:
         self.sam = sam
         self.recipe = recipe
         self.points_per_batch = points_per_batch or (_batch_on_cpu(sam) if fast_on_cpu else PLAIN_BATCH)
-        self._encoder = _encoder_on_cpu(sam) if fast_on_cpu else sam.image_encoder
+        self._encoder = cpu_encoder(sam) if fast_on_cpu else sam.image_encoder
         self._prompter: Callable[..., Prompter] = PlainPrompter if exact_reference else AbsorbedPrompter
         self._measure: Callable[..., Measures] = kernels.measure if fast_on_cpu else plain.measure
         self._threads = threads or torch.get_num_threads()
@@ -218,11 +215,6 @@ def _crops_of(image: NDArray[np.uint8], recipe: Recipe) -> Sequence[Crop]:
     except ValueError:
         return crop_plan((1, 1), recipe)[:1]
     return crop_plan((image.shape[0], image.shape[1]), recipe)
-
-
-def _encoder_on_cpu(sam: Sam) -> Callable[[Tensor], ImageFeatures]:
-    encoder = with_split_products(sam.image_encoder)
-    return WindowMemory(encoder) if isinstance(encoder, ImageEncoder) else encoder
 
 
 def _batch_on_cpu(sam: Sam) -> int:

@@ -2,7 +2,8 @@
 
 A row of work is a chunk of images; each image becomes one file under a fixed name, by one atomic put. Resuming is
 listing those files, and doing an image again writes the same name, so nothing is lost or doubled by a kill. Which
-images there are and which are done lies in tables on disk: memory does not grow with their number.
+images there are and which are done lies in tables on disk: memory does not grow with their number. On a CPU each thread
+takes images of its own, so that no number depends on how many there are.
 """
 
 from __future__ import annotations
@@ -91,12 +92,14 @@ class EmbedWorker:
     """Embeds chunks of images; the model is loaded once."""
 
     def __init__(self, job: EmbedJob) -> None:
-        import torch
+        from sam_core.lanes import keep_freed_memory
+        from sam_core.model.cpu_encoder import cpu_encoder
 
-        torch.set_num_threads(job.threads)
         self._job = job
         self._store = open_store(job.dataset)
         self._sam = job.model.load(device=job.device).sam
+        self._encoder = None if job.device == "cuda" else cpu_encoder(self._sam)
+        keep_freed_memory()
         self._reader = UriReader(max_bytes=byte_limit(job.max_pixels))
 
     def __call__(self, row: dict[str, list[Any]]) -> dict[str, object]:
@@ -110,13 +113,23 @@ class EmbedWorker:
 
     def _embed(self, chunk: list[StoredImage]) -> Iterator[str]:
         """Write the embeddings of a chunk; one line for every image that has no pixels."""
-        with ThreadPoolExecutor(_READERS) as readers:
-            for image, pixels in zip(chunk, ahead(readers, self._load, chunk, window=_READERS), strict=True):
-                if isinstance(pixels, str):
-                    yield pixels
-                    continue
-                data = embed_image(self._sam, self._job.model, image.image_id, pixels)
-                self._store.put(embedding_key(self._job.model.model_id, image.image_id), data)
+        from sam_core.lanes import open_lanes
+
+        threads = self._job.threads
+        with ThreadPoolExecutor(_READERS) as readers, open_lanes(self._sam.device, threads) as lanes:
+            loaded = zip(chunk, ahead(readers, self._load, chunk, window=_READERS), strict=True)
+            for failure in ahead(lanes, self._store_one, loaded, window=2 * threads):
+                if failure:
+                    yield failure
+
+    def _store_one(self, loaded: tuple[StoredImage, NDArray[np.uint8] | str]) -> str | None:
+        """Write the embedding of an image, or say why it has no pixels."""
+        image, pixels = loaded
+        if isinstance(pixels, str):
+            return pixels
+        data = embed_image(self._sam, self._job.model, image.image_id, pixels, encoder=self._encoder)
+        self._store.put(embedding_key(self._job.model.model_id, image.image_id), data)
+        return None
 
     def _load(self, image: StoredImage) -> NDArray[np.uint8] | str:
         try:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from sam_core.geometry import Frame, frame_of
 from sam_core.model.image_encoder import ImageFeatures
@@ -64,10 +65,17 @@ class EmbeddingLabel:
         } | ({"window": " ".join(map(str, self.window))} if self.window else {})
 
 
-def embed_image(sam: Sam, model: Model, image_id: str, pixels: NDArray[np.uint8], window: Box | None = None) -> bytes:
+def embed_image(
+    sam: Sam,
+    model: Model,
+    image_id: str,
+    pixels: NDArray[np.uint8],
+    window: Box | None = None,
+    encoder: Callable[[Tensor], ImageFeatures] | None = None,
+) -> bytes:
     """The file of one image, uint8 RGB [H, W, 3], or of a window of it: tensors `embedding` [1, C, h, w] and `fine_0`,
-    `fine_1` if any."""
-    encoded = encode(sam, [pixels], crop_boxes=None if window is None else [window])
+    `fine_1` if any. encoder: as for `predict.encode`."""
+    encoded = encode(sam, [pixels], crop_boxes=None if window is None else [window], encoder=encoder)
     return pack(encoded.features, EmbeddingLabel(model.sha256, image_id, encoded.frames[0]))
 
 

@@ -306,10 +306,10 @@ def test_two_images_are_begun_before_one_is_finished(sam: Sam, photograph: np.nd
     assert taken == [0, 1, 2, 3]
 
 
-def test_the_fast_path_alone_takes_products_apart(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fast_path_alone_asks_for_another_encoder(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    monkeypatch.setattr(generator, "with_split_products", lambda model: asked.append(model) or model)
+    monkeypatch.setattr(generator, "cpu_encoder", lambda model: asked.append(model) or model.image_encoder)
     MaskGenerator(sam, reference(), exact_reference=True)
     assert asked == []
     MaskGenerator(sam, reference())
-    assert asked == [sam.image_encoder]
+    assert asked == [sam]

@@ -7,8 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from sam_core.model.checkpoint import CheckpointError
+from schemas.ids import image_id
 from tests.workflows.conftest import Engine, save_photos
 from workflows.embed import EmbedJob, EmbedWorker, _note_images, _rows
 from workflows.models import Model, find_model
@@ -56,6 +59,19 @@ def test_images_come_in_chunks_from_a_table(tmp_path: Path, engine: Engine, tiny
     assert [len(row["image_ids"]) for row in rows] == [16, 16, 8]
     assert [image for row in rows for image in row["image_ids"]] == ids[1:]
     assert all(len(uris) == 1 for row in rows for uris in row["uris"])
+
+
+def test_embeddings_do_not_depend_on_the_number_of_threads(tmp_path: Path, photos: Path, tiny_checkpoint: Path) -> None:
+    """Six images of one chunk, by one thread and by three."""
+    model = find_model(str(tiny_checkpoint))
+    paths = sorted(photos.iterdir())
+    row = {"image_ids": [image_id(path.read_bytes()) for path in paths], "uris": [[str(path)] for path in paths]}
+    for threads in (1, 3):
+        place = tmp_path / str(threads)
+        assert EmbedWorker(EmbedJob(str(place), model, "cpu", threads, 10**6))(row) == {"images": 6, "failures": []}
+    one, three = ({path.name: load_file(path) for path in files(tmp_path / n)} for n in ("1", "3"))
+    assert len(one) == 6
+    assert all(torch.equal(tensor, three[name][part]) for name in one for part, tensor in one[name].items())
 
 
 def test_a_limit_on_pixels_is_one_on_bytes(tmp_path: Path, tiny_checkpoint: Path) -> None:
