@@ -245,3 +245,13 @@ def test_ray_s_own_folder_in_one_that_may_not_be_written_will_do(
         _folder_of_ray()
     (tmp_path / "ray").mkdir()
     assert _folder_of_ray() == str(tmp_path)
+
+
+@pytest.mark.parametrize(("given", "said"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_somebody_says_otherwise(given: str | None, said: str) -> None:
+    """The library of torch's threads tells what it has read, when it is loaded."""
+    others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    asked = others | {"OMP_DISPLAY_ENV": "TRUE"} | ({"OMP_WAIT_POLICY": given} if given else {})
+    command = [sys.executable, "-c", "import workflows.embed, torch"]
+    told = subprocess.run(command, env=asked, capture_output=True, text=True, check=True).stderr
+    assert f"OMP_WAIT_POLICY = '{said}'" in told
