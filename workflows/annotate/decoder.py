@@ -55,6 +55,7 @@ class Decoder:
     def __init__(self, graphs: OnnxDecoder, *, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as torch's threads: `workflows`
         options.log_severity_level = 3
         self._sessions = [
             onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -15,7 +15,10 @@ from workflows.annotate.contract import Prompt
 
 pytest.importorskip("onnxruntime", reason="needs the extra `annotate`")
 
-from workflows.annotate.decoder import Answer, _tokens, as_logits
+import onnxruntime
+
+from sam_core.export_onnx import OnnxDecoder
+from workflows.annotate.decoder import Answer, Decoder, _tokens, as_logits
 
 FRAME = frame_of((30, 60), image_size=120)
 """Twice as large in the model input."""
@@ -67,3 +70,11 @@ def test_nothing_is_told_to_those_who_made_onnx_runtime(tmp_path: Path) -> None:
     home = {name: value for name, value in os.environ.items() if name not in quiet} | {"HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", "import workflows.annotate.decoder"], env=home, check=True, timeout=300)
     assert not list(tmp_path.rglob("*onnxruntime*"))
+
+
+def test_threads_sleep_while_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that spin take the cores from who works."""
+    seen: list[onnxruntime.SessionOptions] = []
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda _, options, **__: seen.append(options))
+    Decoder(OnnxDecoder(b"", b"", b"", b"", b""), threads=2)
+    assert [options.get_session_config_entry("session.intra_op.allow_spinning") for options in seen] == ["0"] * 3
