@@ -1,12 +1,16 @@
 """Tables of bilinear resizing, one axis at a time: which two source positions a target position is made from.
 
 The numbers are those of `torch.nn.functional.interpolate(..., mode="bilinear", align_corners=False)`, bit for bit.
+Which these are depends on how torch was compiled: its build for CPUs alone, and CUDA, round a source position once, the
+CPU part of builds for CUDA twice.
 """
 
-from functools import lru_cache
-from typing import NamedTuple
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from sam_core.geometry import Frame
@@ -43,12 +47,27 @@ def axes(frame: Frame, *, low_res: tuple[int, int]) -> tuple[Axis, Axis]:
 
 
 @lru_cache(maxsize=1024)  # crops of a few sizes, again and again
-def resize(source: int, target: int, *, kept: int) -> Resize:
-    """The first `kept` positions of a resize from `source` to `target` pixels whose corners are not aligned."""
-    scale = np.float64(np.float32(source) / np.float32(target))
-    # Rounded to float32 only once, as by a fused multiply-add.
-    centre = (scale * (np.arange(kept) + 0.5) - 0.5).clip(0).astype(np.float32)
+def resize(source: int, target: int, *, kept: int, fused: bool | None = None) -> Resize:
+    """The first `kept` positions of a resize from `source` to `target` pixels whose corners are not aligned.
+
+    fused: a source position is rounded to float32 once, as by a fused multiply-add, rather than after each step; as
+    torch does on the CPU if not given.
+    """
+    once = fuses() if fused is None else fused
+    places: NDArray[Any] = (np.arange(kept) + 0.5).astype(np.float64 if once else np.float32)
+    centre = (np.float32(source) / np.float32(target) * places - np.float32(0.5)).clip(0).astype(np.float32)
     low = np.minimum(centre.astype(np.uint32), np.uint32(source - 1))
     high = np.minimum(low + np.uint32(1), np.uint32(source - 1))
     high_weight = (centre - low.astype(np.float32)).clip(0, 1)
     return Resize(low, high, np.float32(1) - high_weight, high_weight)
+
+
+@cache
+def fuses() -> bool:
+    """Whether torch fuses here, on the CPU: told by a resize that shows the weight of whichever source is odd."""
+    source, target = 170, 200
+    table = resize(source, target, kept=target, fused=True)
+    theirs = F.interpolate(torch.arange(source)[None, None] % 2.0, target, mode="linear", align_corners=False)[0, 0]
+    ours = np.where(table.high % 2, table.high_weight, table.low_weight)
+    apart = table.low < table.high
+    return np.array_equal(ours[apart], theirs.numpy()[apart])
