@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sam_core.device_copies import to_device
 from sam_core.geometry import Frame
-from sam_core.masks.bilinear import Resize, resize
+from sam_core.masks.bilinear import Resize, fuses, resize
 from sam_core.masks.tracing import Notes
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
@@ -207,6 +207,7 @@ def _trace(
         inner, outer = tl.zeros([COLUMNS, 1], tl.int32), tl.zeros([COLUMNS, 1], tl.int32)
         area, changes = tl.zeros([COLUMNS, 1], tl.int32), tl.zeros([COLUMNS, 1], tl.int32)
         first, last = tl.full([COLUMNS, 1], 1 << 30, tl.int32), tl.full([COLUMNS, 1], -1, tl.int32)
+        counted_below = tl.where(full == 0, 0, width - 1)  # columns whose change behind the last row is one of theirs
         for start in range(tl.where(wraps, 0, row0).to(tl.int32), (row1 + 1).to(tl.int32), ROWS):
             r = start + slot
             seen = mine & (r >= row0) & (r < row1)
@@ -217,7 +218,7 @@ def _trace(
             was = tl.where(slot > 0, was, carry)  # of the row before
             carry = tl.sum(tl.where(slot == ROWS - 1, inside.to(tl.int32), 0), 1)[:, None] == 1
             position = corner + column.to(tl.int64) * original + r
-            counts = (r < height) | ((r == height) & ((full == 0) | (column == width - 1)))
+            counts = (r < height) | ((r == height) & (column >= counted_below))
             changed = mine & (inside != was) & (r <= row1) & counts & (position < total)
             if WRITE:
                 place = tl.load(starts_ptr + here, mask=mine, other=0) + changes
@@ -243,7 +244,8 @@ def _trace(
 def _tables(frames: Sequence[Frame], low_res: int, device: torch.device) -> _Tables:
     """The tables of B frames, which share the size of the model input."""
     (image_size,) = {frame.image_size for frame in frames}
-    to_input = resize(low_res, image_size, kept=image_size)
+    fused = device.type == "cuda" or fuses()
+    to_input = resize(low_res, image_size, kept=image_size, fused=fused)
     length = max(max(frame.crop_size) for frame in frames)
     at = np.zeros((len(frames), 2, 2, length), np.int32)
     weight = np.zeros(at.shape, np.float32)
@@ -254,17 +256,18 @@ def _tables(frames: Sequence[Frame], low_res: int, device: torch.device) -> _Tab
         crop_height, crop_width = frame.crop_size
         place[row] = crop_height, crop_width, x0 * height + y0, height, height * width, crop_height == height
         for axis, (inputs, crop) in enumerate(zip(frame.input_size, frame.crop_size, strict=True)):
-            _fill(at[row, axis], weight[row, axis], resize(inputs, crop, kept=crop))
-            seen[row, axis] = _seen(low_res, image_size, inputs, crop)
+            _fill(at[row, axis], weight[row, axis], resize(inputs, crop, kept=crop, fused=fused))
+            seen[row, axis] = _seen(low_res, image_size, inputs, crop, fused)
     input_at, input_weight = np.zeros((2, image_size), np.int32), np.zeros((2, image_size), np.float32)
     _fill(input_at, input_weight, to_input)
     return _Tables(*(to_device(each, device) for each in (input_at, input_weight, at, weight, place, seen)))
 
 
 @lru_cache(maxsize=1024)  # crops of a few sizes, again and again
-def _seen(low_res: int, image_size: int, inputs: int, crop: int) -> NDArray[np.int64]:
+def _seen(low_res: int, image_size: int, inputs: int, crop: int, fused: bool) -> NDArray[np.int64]:
     """First and end position along a crop that look at each low-resolution one: [2, low_res]."""
-    to_input, to_crop = resize(low_res, image_size, kept=inputs), resize(inputs, crop, kept=crop)
+    to_input = resize(low_res, image_size, kept=inputs, fused=fused)
+    to_crop = resize(inputs, crop, kept=crop, fused=fused)
     lowest, highest = to_input.low[to_crop.low], to_input.high[to_crop.high]
     places = np.arange(low_res)
     return np.stack([np.searchsorted(highest, places, side="left"), np.searchsorted(lowest, places, side="right")])

@@ -4,6 +4,7 @@ from __future__ import annotations  # evaluated ones would keep DuckDB's types a
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -344,7 +345,9 @@ def test_sql_reaches_nothing_but_the_data_set(root: Path, connection: duckdb.Duc
 def test_other_files_of_the_data_set_do_not_exist(connection: duckdb.DuckDBPyConnection) -> None:
     assert answer(connection, "SELECT * FROM read_text('dataset://dataset.json')") == []
     for path in ("/etc/passwd", "../secret", "masks/../../secret"):
-        assert answer(connection, f"SELECT * FROM read_text('dataset://{path}')") == []
+        refused = pytest.raises(QueryError, match="Cannot access file")  # what DuckDB says from 2.0.1 on
+        with refused if duckdb.__version__ > "2.0.0" and ".." in path[1:] else nullcontext():
+            assert answer(connection, f"SELECT * FROM read_text('dataset://{path}')") == []
     unfinished = layout.masks_key(rows.RUN, 2)
     assert answer(connection, f"SELECT * FROM glob('dataset://{unfinished}')") == []
 

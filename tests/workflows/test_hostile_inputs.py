@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from workflows.storage import LocalStore, TooLargeError
 from workflows.train.file_rows import file_rows
 from workflows.uris import UriReader
 
+DEEP = 900 if sys.version_info < (3, 12) else 100_000
+"""Brackets that are too much for JSON in Python; from 3.12 on its C code has a stack of its own to fill."""
 SECRET = "wJalrXUtnFEMIsecretEXAMPLEKEY"
 SIGNED = f"https://bucket.s3.amazonaws.com/a.jpg?X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F2026&X-Amz-Signature={SECRET}"
 
@@ -113,7 +116,7 @@ MANIFESTS: dict[str, Callable[[Path], Path]] = {
     "parquet-signed": lambda f: parquet(f / "m.parquet", [SIGNED]),
     "parquet-userinfo": lambda f: parquet(f / "m.parquet", [f"s3://AKIAIOSFODNN7EXAMPLE:{SECRET}@bucket/a.jpg"]),
     "coco-deep": json_text('{"images": ' + "[" * 100_000 + "]" * 100_000 + "}"),
-    "coco-deep-metadata": json_text('{"images": [{"file_name": "a.png", "x": ' + "[" * 900 + "]" * 900 + "}]}"),
+    "coco-deep-metadata": json_text('{"images": [{"file_name": "a.png", "x": ' + "[" * DEEP + "]" * DEEP + "}]}"),
     "coco-digits": json_text('{"images": [{"file_name": "a.png", "id": ' + "9" * 10_000 + "}]}"),
     "coco-numbers": json_text('{"images": [1, 2]}'),
     "coco-name-number": json_text('{"images": [{"file_name": 5}]}'),
