@@ -80,14 +80,15 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One object; area in px, bbox xywh in px, iscrowd 1 where one RLE covers many objects."""
+    """One object; area in px, 0 or less where the file states none, bbox xywh in px, None where it states none, iscrowd
+    1 where one RLE covers many objects."""
 
     id: int
     image_id: int
     category_id: int
     segmentation: Segmentation
     area: float
-    bbox: tuple[float, float, float, float]
+    bbox: tuple[float, float, float, float] | None
     iscrowd: int = 0
     origin: Origin = field(default_factory=Origin)
 
@@ -244,14 +245,14 @@ def _image(entry: JsonObject) -> Image:
 
 
 def _annotation(entry: JsonObject) -> Annotation:
-    x, y, w, h = entry.numbers("bbox", 4)
+    x, y, w, h = entry.numbers("bbox", 4) if entry.has("bbox") else (0.0, 0.0, 0.0, 0.0)
     return Annotation(
         id=entry.integer("id"),
         image_id=entry.integer("image_id"),
         category_id=entry.integer("category_id"),
         segmentation=_segmentation(entry),
-        area=entry.number("area"),
-        bbox=(x, y, w, h),
+        area=entry.number("area") if entry.has("area") else 0.0,
+        bbox=(x, y, w, h) if entry.has("bbox") else None,
         iscrowd=_is_crowd(entry),
         origin=_origin(entry),
     )

@@ -110,6 +110,16 @@ def test_crowds_may_be_true_or_false() -> None:
     assert [annotation.iscrowd for annotation in read.annotations] == [1, 0, 0]
 
 
+def test_an_outline_alone_is_enough() -> None:
+    """Programs that export masks leave areas and boxes to who reads them."""
+    document = json.loads(TEXT)
+    for entry in document["annotations"]:
+        del entry["area"], entry["bbox"]
+    read = from_json(json.dumps(document), where="x.json")
+    assert [(each.area, each.bbox) for each in read.annotations] == [(0.0, None)] * 3
+    assert from_json(to_json(read), where="again") == read
+
+
 def test_an_image_that_is_listed_twice_is_one() -> None:
     document = json.loads(TEXT)
     document["images"] *= 2

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 import duckdb
 import numpy as np
 import pyarrow as pa
+from pycocotools import mask as coco_mask
 
 from sam_core.masks import rle
 from schemas import coco
@@ -92,7 +93,8 @@ def _create(connection: duckdb.DuckDBPyConnection, sql: str, table: pa.Table) ->
 
 def _masks(document: coco.Document, annotations: list[coco.Annotation], ids: dict[int, str]) -> pa.Table:
     sizes = {image.id: (image.height, image.width) for image in document.images}
-    boxes = np.array([one.bbox for one in annotations], np.float64).reshape(-1, 4)
+    extents = [_extent(one, *sizes[one.image_id]) for one in annotations]
+    boxes = np.array([box for _, box in extents], np.float64).reshape(-1, 4)
     shape = np.array([sizes[one.image_id] for one in annotations], np.int64).reshape(-1, 2)
     return pa.table(
         {
@@ -100,19 +102,21 @@ def _masks(document: coco.Document, annotations: list[coco.Annotation], ids: dic
             "image_id": pa.array([ids[one.image_id] for one in annotations], pa.string()),
             "height": shape[:, 0],
             "width": shape[:, 1],
-            "area": np.array([_area(one, *sizes[one.image_id]) for one in annotations], np.float64),
+            "area": np.array([area for area, _ in extents], np.float64),
             **{f"bbox_{side}": boxes[:, column] for column, side in enumerate("xywh")},
         }
     )
 
 
-def _area(one: coco.Annotation, height: int, width: int) -> float:
-    """As stated; of the outline where the file states none, as some programs write 0."""
-    if one.area > 0:
-        return one.area
-    with suppress(ValueError):
-        return float(rle.area(coco.rle_of(one.segmentation, height=height, width=width)))
-    return 0.0
+def _extent(one: coco.Annotation, height: int, width: int) -> tuple[float, Sequence[float]]:
+    """Area and box xywh as stated; of the outline where the file states none, as some programs write 0 or nothing."""
+    area, box = max(one.area, 0.0), one.bbox
+    if not area or not box:
+        with suppress(ValueError):
+            counts = coco.rle_of(one.segmentation, height=height, width=width)
+            area = area or float(rle.area(counts))
+            box = box or coco_mask.toBbox({"size": [height, width], "counts": counts}).tolist()
+    return area, box or (0.0, 0.0, 0.0, 0.0)
 
 
 def _images(document: coco.Document, path: str, ids: dict[int, str]) -> pa.Table:

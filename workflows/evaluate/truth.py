@@ -195,7 +195,7 @@ def _coco_annotation(annotation: coco.Annotation, counts: bytes, group: str | No
     return {
         "id": annotation.id,
         "rle": counts,
-        "area": annotation.area or float(rle.area(counts)),  # some exporters write 0
+        "area": annotation.area if annotation.area > 0 else float(rle.area(counts)),  # some write 0, or nothing
         "category": annotation.category_id,
         "crowd": bool(annotation.iscrowd),
         "group": group,

@@ -33,6 +33,22 @@ def test_an_area_that_is_none_is_that_of_the_outline(engine: Engine, tmp_path: P
     assert area > 0 or totals["median_relative_size"] == pytest.approx((100 / (60 * 80)) ** 0.5, abs=1e-6)
 
 
+def test_outlines_alone_are_audited_as_with_areas_and_boxes(engine: Engine, tmp_path: Path) -> None:
+    source = write_coco(tmp_path / "x.json")
+    document = json.loads(source.read_text())
+    for entry in document["annotations"]:
+        del entry["area"], entry["bbox"]
+    bare = tmp_path / "bare.json"
+    bare.write_text(json.dumps(document))
+    found = []
+    for path in (source, bare):
+        out = tmp_path / f"{path.stem}.html"
+        done = engine("audit", path, "--out", out, "--json", out.with_suffix(".found"))
+        assert done.status == 0, done.err
+        found.append(json.loads(out.with_suffix(".found").read_text())["found"][0]["totals"])
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("image", "words"),
     [
