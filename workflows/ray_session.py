@@ -62,24 +62,25 @@ def has_gpus() -> bool:
 
 
 def choose_pool(*, workers: int | None, threads: int | None, on_gpu: bool) -> Pool:
-    """Fill in what the user left open from what the cluster has: one worker per GPU, else one per two CPU cores.
+    """Fill in what the user left open from what the cluster has: one worker per GPU, else one per two CPU cores of a
+    machine, or one per core where no machine has two.
 
     A worker must fit beside each GPU: cores of machines that have none count for nothing, and the machine with the
     fewest per GPU sets the share. A cluster that starts machines on demand may have none yet: then one worker of
     CORES_PER_WORKER cores. Raises ValueError where one machine is all there is, and too small for a worker, which would
     be waited for without end.
     """
-    resources = ray.cluster_resources()
-    cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-    if threads and 0 < cores < threads and not os.environ.get("RAY_ADDRESS"):
-        raise ValueError(f"--threads {threads}: this machine has {cores} CPU cores")
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores = [int(has.get("CPU", 0)) for has in machines]
+    if threads and 0 < sum(cores) < threads and not os.environ.get("RAY_ADDRESS"):
+        raise ValueError(f"--threads {threads}: this machine has {sum(cores)} CPU cores")
     if on_gpu:
-        machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
-        shares = (int(has.get("CPU", 0) // has["GPU"]) for has in machines)
+        gpus = int(sum(has.get("GPU", 0) for has in machines))
+        shares = (int(has.get("CPU", 0) // has["GPU"]) for has in machines if has.get("GPU", 0) >= 1)
         share = max(1, min(shares, default=CORES_PER_WORKER))
         return Pool(workers or max(1, gpus), threads or share, 1)
-    threads = threads or min(CORES_PER_WORKER, cores or CORES_PER_WORKER)
-    return Pool(workers or max(1, cores // threads), threads, 0)
+    threads = threads or min(CORES_PER_WORKER, max(cores, default=0) or CORES_PER_WORKER)
+    return Pool(workers or max(1, sum(each // threads for each in cores)), threads, 0)
 
 
 def run_shards(job: ShardJob, tasks: Iterable[ShardTask], pool: Pool) -> Iterator[ShardSummary]:

@@ -192,9 +192,20 @@ def test_a_worker_fits_beside_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     nodes = [{"Alive": True, "Resources": each} for each in machines]
     nodes.append({"Alive": False, "Resources": {"CPU": 1, "GPU": 1}})
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 160, "GPU": 5})
     assert choose_pool(workers=None, threads=None, on_gpu=True) == Pool(5, 4, 1)
     assert choose_pool(workers=2, threads=8, on_gpu=True) == Pool(2, 8, 1)
+
+
+def test_a_worker_fits_on_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cores of several machines were added up: on machines of one core each, workers of two were waited for without an
+    end."""
+    machines: list[dict[str, float]] = []
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": each} for each in machines])
+    machines[:] = [{"CPU": 1}, {"CPU": 1}, {"CPU": 1}]
+    assert choose_pool(workers=None, threads=None, on_gpu=False) == Pool(3, 1, 0)
+    machines[:] = [{}, {"CPU": 3}, {"CPU": 3}]
+    assert choose_pool(workers=None, threads=None, on_gpu=False) == Pool(2, 2, 0)
+    assert choose_pool(workers=None, threads=1, on_gpu=False) == Pool(6, 1, 0)
 
 
 def test_a_user_without_a_home_has_ray_too() -> None:
