@@ -30,6 +30,7 @@ from workflows.images import ImageError, byte_limit
 from workflows.models import Model, find_model, register_model
 from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
+from workflows.runs import require_here
 from workflows.scratch import open_scratch
 from workflows.sizes import tell_unread
 from workflows.sql import connect
@@ -106,6 +107,7 @@ class EmbedWorker:
         """A row of work: image ids and URIs in; how many were embedded and what went wrong out, or a `failure`."""
         chunk = [StoredImage(image, tuple(uris)) for image, uris in zip(row["image_ids"], row["uris"], strict=True)]
         try:
+            require_here(self._store)
             failures = list(self._embed(chunk))
         except (OSError, ValueError) as error:
             return {"failure": one_line(error)}

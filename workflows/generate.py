@@ -9,6 +9,7 @@ Nothing but files in the data set carries state from one command to the next.
 from __future__ import annotations
 
 import shlex
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +21,7 @@ from schemas.records import RunRecord
 from workflows.commands import GenerateConfig
 from workflows.devices import choose_device
 from workflows.failures import tell_denied
-from workflows.image_worker import ShardJob
+from workflows.image_worker import SeenFile, ShardJob
 from workflows.ingest import ingest
 from workflows.licences import require_licences
 from workflows.listing import Listing
@@ -70,11 +71,11 @@ def generate(config: GenerateConfig) -> int:
         run = settle_run(store, proposed)
         register_model(store, spec.model, run.created_at)
         shards = settle_plan(store, run.run_id, allowed, shard_size=config.shard_size)
-        unread = listing.states_hashes()
+        unread, seen = listing.states_hashes(), listing.seen_here()
         tasks = pending_shards(store, run.run_id, shards)
         past = _count_past(store, run.run_id, listing) if has_outcomes(store, run.run_id) else 0
     if tasks:
-        _work(config, store, run, spec, tasks)
+        _work(config, store, run, spec, tasks, seen)
     clear_markers(store, run.run_id)
     if unread:
         note_sizes(store, run.run_id, max_pixels=config.max_pixels)
@@ -95,7 +96,9 @@ def _count_past(store: Store, run_id: str, listing: Listing) -> int:
         return listing.count_others(connection.sql(_FAILED, params=[run_id]).to_arrow_reader())
 
 
-def _work(config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorSpec, tasks: list[ShardTask]) -> None:
+def _work(
+    config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorSpec, tasks: list[ShardTask], seen: str | None
+) -> None:
     """Work on the shards with as many workers as the machine or cluster holds."""
     from workflows.metrics import RunMetrics
     from workflows.ray_session import choose_pool, run_shards, start_ray
@@ -103,7 +106,8 @@ def _work(config: GenerateConfig, store: Store, run: RunRecord, spec: GeneratorS
     start_ray()
     pool = choose_pool(workers=config.workers, threads=config.threads, on_gpu=spec.device == "cuda")
     memory = int(config.image_memory * 1e9) if config.image_memory else None
-    job = ShardJob(store.root, run, spec, config.max_pixels, config.image_timeout, pool.threads, memory)
+    witness = SeenFile(seen, socket.gethostname()) if seen else None
+    job = ShardJob(store.root, run, spec, config.max_pixels, config.image_timeout, pool.threads, memory, witness)
     remaining = Remaining(store, run.run_id, tasks)
     try:
         _follow(run_shards(job, remaining, pool), remaining, tasks, RunMetrics(run.run_id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import socket
 import sys
 import time
 from collections import deque
@@ -26,7 +27,7 @@ from workflows.failures import is_of_the_machine, one_line
 from workflows.images import ImageError, byte_limit, decode
 from workflows.models import Generator, GeneratorSource
 from workflows.redact import redact
-from workflows.storage import S3_SCHEME, TooLargeError
+from workflows.storage import S3_SCHEME, TooLargeError, local_path
 from workflows.uris import UriReader
 
 RESTARTS_PER_LIMIT = 50
@@ -38,10 +39,28 @@ REFUSED = "Refused"
 
 
 @dataclass(frozen=True, slots=True)
+class SeenFile:
+    """A picture on a disk of the machine where the command runs; workers elsewhere look whether they see it, too."""
+
+    uri: str
+    host: str
+
+    def require_here(self) -> None:
+        """Raises OSError on another machine that has no such file: no picture is at fault."""
+        here = socket.gethostname()
+        if here != self.host and not local_path(self.uri).is_file():
+            raise OSError(
+                f"{self.uri} is on {self.host} and not on {here}, where a worker is: for several machines pictures "
+                "lie in s3:// or in a folder that all of them mount"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class ShardJob:
     """What every worker of a run is told. Times are seconds; `threads` is how many CPU threads one worker may use.
 
-    `image_memory`: bytes that an image may take when it is worked on apart; half of what is free when None.
+    `image_memory`: bytes that an image may take when it is worked on apart; half of what is free when None. `seen`: one
+    of the pictures, where they lie on a disk.
     """
 
     dataset: str
@@ -51,6 +70,7 @@ class ShardJob:
     image_timeout: float
     threads: int
     image_memory: int | None = None
+    seen: SeenFile | None = None
 
 
 class PlannedImage(NamedTuple):

@@ -24,7 +24,7 @@ from workflows.failures import tell_denied
 from workflows.image_rows import IMAGES_PER_PART, after, image_rows, on_each, show
 from workflows.listing import Listing
 from workflows.metadata import MetadataTable
-from workflows.runs import open_dataset
+from workflows.runs import open_dataset, require_here
 from workflows.sizes import count_unopened, read_unread
 from workflows.sources import list_images
 from workflows.storage import Store, open_store
@@ -89,8 +89,10 @@ def note_stated(store: Store, said: datetime | None, chunk: pa.Table) -> pa.Tabl
 def ingest_chunk(root: str, max_pixels: int, said: datetime | None, chunk: pa.Table) -> pa.Table:
     """Read the images of a piece of the listing and write them as one part of the images table, dated after what was
     `said` before; how many there were."""
+    store = open_store(root)
+    require_here(store)
     rows = [row | {"ingested_at": after(said)} for row in image_rows(chunk.to_pylist(), max_pixels=max_pixels)]
-    return _put_part(open_store(root), pa.Table.from_pylist(rows, schema=IMAGES))
+    return _put_part(store, pa.Table.from_pylist(rows, schema=IMAGES))
 
 
 def _put_part(store: Store, table: pa.Table) -> pa.Table:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from sam_core.ahead import ahead
 from schemas.layout import IMAGES_PREFIX, parse_images_key
 from workflows.scratch import open_scratch
-from workflows.storage import Entry, Store
+from workflows.storage import S3_SCHEME, Entry, Store, local_path
 from workflows.uris import ImageRef
 
 _READERS = 16
@@ -124,6 +124,12 @@ class Listing:
         query = "SELECT max(ingested_at) FROM known SEMI JOIN listing USING (uri)"
         ((moment,),) = self._tables.execute(query).fetchall()
         return moment  # type: ignore[no-any-return]
+
+    def seen_here(self) -> str | None:
+        """A file on a disk of this machine; None where the source has none, or the first one that it names is away."""
+        query = "SELECT uri FROM listing WHERE NOT starts_with(uri, ?) LIMIT 1"
+        found = self._tables.execute(query, [S3_SCHEME]).fetchone()
+        return found[0] if found and local_path(found[0]).is_file() else None
 
     def states_hashes(self) -> bool:
         """Whether the source states the content hash of any image, so that nobody has read that one."""

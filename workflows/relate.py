@@ -23,6 +23,7 @@ from schemas.tables import RELATIONS
 from workflows.exchange.commands import RelateConfig
 from workflows.image_rows import on_each
 from workflows.progress import Progress
+from workflows.runs import require_here
 from workflows.sql import connect
 from workflows.storage import Store, open_store
 from workflows.stored_tables import get_table
@@ -54,6 +55,7 @@ def relate_shards(root: str, containment: float, duplicate_iou: float, shards: p
 
     Raises ValueError (one line) when masks are none of their image."""
     store = open_store(root)
+    require_here(store)
     counts = []
     for shard in shards.to_pylist():
         outcomes = store.get(outcomes_key(shard["run_id"], shard["shard"]))

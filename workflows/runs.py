@@ -40,6 +40,16 @@ def open_dataset(store: Store) -> DatasetRecord:
     )
 
 
+def require_here(store: Store) -> None:
+    """Raises OSError where a worker's machine has no part of the data set that it is to write into: what it writes to a
+    folder of its own disk would be missed by everybody."""
+    if not store.root.startswith(S3_SCHEME) and not store.exists(DATASET_KEY):
+        raise OSError(
+            f"{store.root} is no data set on {socket.gethostname()}, where a worker is: for several machines it is "
+            "s3://bucket/prefix or a folder that all of them mount"
+        )
+
+
 def run_record(
     *,
     name: str | None,

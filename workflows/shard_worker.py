@@ -24,6 +24,7 @@ from workflows.image_worker import REFUSED, ImageWorker, PlannedImage, ShardJob,
 from workflows.isolation import IsolatedWorker
 from workflows.metrics import RunMetrics, log_event, log_failures
 from workflows.plans import PlanPart, ShardTask, finished_shards, read_part
+from workflows.runs import require_here
 from workflows.storage import Store, StoreError, open_store
 from workflows.stored_tables import get_table
 
@@ -111,6 +112,9 @@ class ShardWorker:
 
     def _images(self, task: ShardTask) -> list[PlannedImage]:
         if self._part is None or self._part.number != task.part:
+            require_here(self._store)
+            if self._job.seen:
+                self._job.seen.require_here()
             self._part = read_part(self._store, self._job.run.run_id, task.part)
         if self._part.sha256 != task.part_sha256:
             raise ValueError("another driver replaced a part of the plan; run the same command again")

@@ -22,6 +22,7 @@ from schemas.validate import check_images
 from workflows.image_rows import IMAGES_PER_PART, image_row, image_rows, now, on_each, show
 from workflows.images import byte_limit
 from workflows.listing import Listing
+from workflows.runs import require_here
 from workflows.sql import connect
 from workflows.storage import Store, open_store
 from workflows.uris import UriReader
@@ -73,11 +74,13 @@ def count_unopened(store: Store, listing: Listing) -> int:
 
 def read_chunk(root: str, max_pixels: int, chunk: pa.Table) -> pa.Table:
     """Read images (columns uri, content_sha256) and note the sizes of those that are still what their hash says."""
+    store = open_store(root)
+    require_here(store)
     rows = image_rows(chunk.select(["uri"]).to_pylist(), max_pixels=max_pixels)
     stated = chunk["content_sha256"].to_pylist()
     same = [row for row, sha256 in zip(rows, stated, strict=True) if row.get("content_sha256") == sha256]
     if same:
-        _put(open_store(root), same)
+        _put(store, same)
     return pa.table({"images": [len(rows)], "errors": [len(rows) - len(same)]})
 
 

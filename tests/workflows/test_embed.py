@@ -15,8 +15,10 @@ from schemas.ids import image_id
 from tests.workflows.conftest import Engine, save_photos
 from workflows.embed import EmbedJob, EmbedWorker, _note_images, _rows
 from workflows.models import Model, find_model
+from workflows.runs import open_dataset
 from workflows.scratch import open_scratch
 from workflows.sql import connect
+from workflows.storage import LocalStore
 
 
 def files(data: Path) -> dict[Path, int]:
@@ -78,6 +80,7 @@ def test_a_limit_on_pixels_is_one_on_bytes(tmp_path: Path, tiny_checkpoint: Path
     picture = tmp_path / "picture.png"
     picture.touch()
     os.truncate(picture, 65 << 20)
+    open_dataset(LocalStore(tmp_path))
     worker = EmbedWorker(EmbedJob(str(tmp_path), find_model(str(tiny_checkpoint)), "cpu", threads=1, max_pixels=1000))
     done = worker({"image_ids": ["ab" * 16], "uris": [[str(picture)]]})
     assert done["failures"] == [f"{picture}: 68,157,440 bytes are more than the limit of 67,116,864 bytes"]

@@ -31,6 +31,7 @@ from workflows.failures import one_line, tell_left_out
 from workflows.images import ImageError, byte_limit
 from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
+from workflows.runs import require_here
 from workflows.sizes import tell_unread
 from workflows.sql import connect
 from workflows.storage import open_store
@@ -122,6 +123,7 @@ class CropsWorker:
         """A row of work: masks in; how many were embedded and what went wrong out, or a `failure`."""
         failures: list[str] = []
         try:
+            require_here(self._store)
             rows = [made for image in row["images"] for made in self._image(image, failures)]
             if rows:
                 table = pa.Table.from_pylist(rows, schema=CROPS)

@@ -31,6 +31,7 @@ from workflows.images import ImageError, byte_limit
 from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
 from workflows.report.scope import read_runs
+from workflows.runs import require_here
 from workflows.sql import connect
 from workflows.storage import open_store
 from workflows.stored_tables import get_table
@@ -179,6 +180,7 @@ class TagWorker:
 
     def work(self, row: dict[str, Any]) -> dict[str, Any]:
         """Name and commit the masks of a shard. Raises OSError when the store is at fault."""
+        require_here(self._store)
         masks = get_table(self._store, masks_key(row["run_id"], row["shard"]))
         known = self._known(tags_key(row["run_id"], row["shard"]))
         tables, left_out = [TAGS.empty_table()], []
