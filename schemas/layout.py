@@ -116,6 +116,12 @@ def in_flight_key(run_id: str, shard: int) -> str:
     return f"in_flight/{_run(run_id)}/{shard_name(shard)}.json"
 
 
+def serving_key(stage: str, round: int | None) -> str:
+    """Marker that names the annotation server at work on a stage and round."""
+    task = checked_name(stage, "stage") + ("" if round is None else f"-{_number(round, 'round')}")
+    return f"in_flight/annotate={task}.json"
+
+
 def run_key(run_id: str) -> str:
     """Record of a run: resolved config, versions, hashes."""
     return f"runs/{checked_name(run_id, 'run')}.json"

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import pyarrow.compute as pc
 
@@ -24,6 +22,7 @@ from workflows.image_worker import REFUSED, ImageWorker, PlannedImage, ShardJob,
 from workflows.isolation import IsolatedWorker
 from workflows.metrics import RunMetrics, log_event, log_failures
 from workflows.plans import PlanPart, ShardTask, finished_shards, read_part
+from workflows.processes import identity, is_alive_here
 from workflows.runs import require_here
 from workflows.storage import Store, StoreError, open_store
 from workflows.stored_tables import get_table
@@ -102,7 +101,7 @@ class ShardWorker:
             left = json.loads(self._store.get(marker))
         except FileNotFoundError:
             return False
-        return not left.get("began") or left != identity(left["process"])
+        return not is_alive_here(left)
 
     def _tell(self, summary: ShardSummary, results: list[ImageResult]) -> None:
         """Whoever watches: metrics, and a line for the shard and each failure."""
@@ -193,19 +192,6 @@ class ShardWorker:
         check_outcomes(outcomes)
         self._store.put(masks_key(run.run_id, shard), to_parquet_bytes(mask_table(run, results)))
         self._store.put(outcomes_key(run.run_id, shard), to_parquet_bytes(outcomes))
-
-
-def identity(process: int) -> dict[str, object]:
-    """What tells a process of this machine from all others, for a marker.
-
-    began: in ticks since the system did, as numbers of processes are given out again. None where there is no such
-    process or only a zombie, and where the system, unlike Linux, does not say.
-    """
-    began = None
-    with suppress(OSError):
-        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        began = None if state in ("Z", "X") else fields[18]
-    return {"host": socket.gethostname(), "process": process, "began": began}
 
 
 def clear_markers(store: Store, run_id: str) -> None:

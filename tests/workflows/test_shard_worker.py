@@ -33,8 +33,9 @@ from workflows.image_worker import ImageWorker, PlannedImage, ShardJob
 from workflows.isolation import IsolatedWorker
 from workflows.models import GeneratorSpec, find_model
 from workflows.plans import ShardTask, pending_shards, settle_plan
+from workflows.processes import identity
 from workflows.runs import open_dataset
-from workflows.shard_worker import ShardWorker, clear_markers, identity
+from workflows.shard_worker import ShardWorker, clear_markers
 from workflows.storage import LocalStore
 
 

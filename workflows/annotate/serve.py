@@ -14,9 +14,11 @@ import uvicorn
 
 from workflows.annotate.assets import AssetError, Runtime, find_runtime
 from workflows.annotate.commands import TOKEN_VARIABLE, AnnotateConfig
+from workflows.annotate.presence import serving
 from workflows.annotate.server import create_app
 from workflows.annotate.studio import open_studio
 from workflows.failures import one_line
+from workflows.storage import open_store
 
 _EVERYWHERE = ("0.0.0.0", "::", "")
 
@@ -31,9 +33,10 @@ def annotate(config: AnnotateConfig) -> int:
     port = listener.getsockname()[1]
     where = "in the browser" if runtime else "on this server"
     print(f"{config.dataset}: {len(studio.images):,} images, stage {config.stage}, clicks are decoded {where}")
-    print("open", "\nor, on this machine, ".join(addresses_of(config, port, token)), flush=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=65))
-    server.run(sockets=[listener])
+    with serving(open_store(config.dataset), config.table_stage, config.round):
+        print("open", "\nor, on this machine, ".join(addresses_of(config, port, token)), flush=True)
+        server.run(sockets=[listener])
     return 0
 
 
