@@ -24,6 +24,11 @@ def test_rows_come_back_sorted_and_described(table: pa.Table) -> None:
     assert back.schema.equals(MASKS, check_metadata=True)
 
 
+def test_some_columns_are_read_alone(table: pa.Table) -> None:
+    data = to_parquet_bytes(table)
+    assert from_parquet_bytes(data, ["area", "image_id"]).equals(from_parquet_bytes(data).select(["area", "image_id"]))
+
+
 def test_bytes_do_not_depend_on_order_or_chunks(table: pa.Table) -> None:
     expected = to_parquet_bytes(table)
     order = np.random.default_rng(0).permutation(table.num_rows)

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from sam_core.ahead import ahead
 from schemas.layout import (
     ANNOTATIONS_PREFIX,
     EVENTS_PREFIX,
@@ -33,6 +36,11 @@ from workflows.storage import Store
 from workflows.stored_tables import get_table
 
 _READERS = 16
+_INDEXED = ("image_id", "mask_id", "revision", "created_at", "session", "deleted", "stage", "round")
+_TOLD = ("image_id", "annotator", "action", "details", "happened_at", "session", "sequence")
+_IN_ORDER = ("happened_at", "session", "sequence")
+_FILES_JOINED = 1000
+_ROWS_AT_ONCE = 8192
 
 
 class ConflictError(ValueError):
@@ -101,7 +109,7 @@ class Journal:
         self._lock = threading.Lock()
         self._masks: dict[str, dict[str, MaskState]] = {}
         self._told = {entry.key for entry in store.list(EVENTS_PREFIX.rstrip("/"))}
-        for key, table in self._read_all(ANNOTATIONS_PREFIX):
+        for key, table in self._read_all(ANNOTATIONS_PREFIX, _INDEXED):
             self._index(key, table)
 
     def save(self, session: str, part: int, save: Save) -> bool:
@@ -164,12 +172,23 @@ class Journal:
         tables = (get_table(self._store, key) for key in keys)
         return {source for table in tables for source in table["source_mask_id"].to_pylist() if source}
 
-    def past_events(self) -> list[PastEvent]:
-        """Events of this stage and round that are about an image, the oldest first."""
-        rows = [row for _, table in self._read_all(EVENTS_PREFIX) for row in table.to_pylist()]
-        mine = [r for r in rows if r["image_id"] and (r["stage"], r["round"]) == (self._task.stage, self._task.round)]
-        mine.sort(key=lambda row: (row["happened_at"], row["session"], row["sequence"]))
-        return [_past(row) for row in mine]
+    def past_events(self) -> Iterator[PastEvent]:
+        """Events of this stage and round that are about an image, the oldest first. Annotators leave dozens of them on
+        each image, so columns are held, and an event is made of a row when it is asked for."""
+        found = (self._mine(table) for _, table in self._read_all(EVENTS_PREFIX, (*_TOLD, "stage", "round")))
+        parts = [EVENTS.empty_table().select(_TOLD)]
+        while some := list(islice(found, _FILES_JOINED)):  # a table for each of many small files is mostly overhead
+            parts.append(pa.concat_tables(some).combine_chunks())
+        told = pa.concat_tables(parts).sort_by([(name, "ascending") for name in _IN_ORDER])
+        for batch in told.to_batches(max_chunksize=_ROWS_AT_ONCE):
+            yield from map(_past, batch.to_pylist())
+
+    def _mine(self, events: pa.Table) -> pa.Table:
+        """Those of some events that `past_events` tells."""
+        round = self._task.round
+        of_round = pc.is_null(events["round"]) if round is None else pc.equal(events["round"], round)
+        mine = pc.and_(pc.and_(of_round, pc.equal(events["stage"], self._task.stage)), pc.is_valid(events["image_id"]))
+        return events.filter(mine).select(_TOLD)  # where a round is null it is none, and filter takes null for false
 
     def _shows(self, state: MaskState) -> bool:
         """Whether a mask belongs on the screen."""
@@ -188,19 +207,18 @@ class Journal:
             raise ConflictError(f"{key} is there already, with other content; begin a new session")
 
     def _index(self, key: str, table: pa.Table) -> None:
-        names = ("image_id", "mask_id", "revision", "created_at", "session", "deleted", "stage", "round")
-        columns = (table[name].to_pylist() for name in names)
+        columns = (table[name].to_pylist() for name in _INDEXED)
         for image, mask, revision, created_at, session, deleted, stage, round in zip(*columns, strict=True):
             held = self._masks.setdefault(image, {})
             new = MaskState(revision, created_at, session, deleted, stage, round, key)
             if mask not in held or new.rank >= held[mask].rank:
                 held[mask] = new
 
-    def _read_all(self, prefix: str) -> Iterator[tuple[str, pa.Table]]:
+    def _read_all(self, prefix: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
         keys = [entry.key for entry in self._store.list(prefix.rstrip("/")) if parse_session_key(entry.key)]
-        read: Callable[[str], pa.Table] = lambda key: get_table(self._store, key)  # noqa: E731
-        with ThreadPoolExecutor(_READERS) as readers:
-            yield from zip(keys, readers.map(read, keys), strict=True)
+        read: Callable[[str], pa.Table] = lambda key: get_table(self._store, key, columns)  # noqa: E731
+        with ThreadPoolExecutor(_READERS) as readers:  # files are read no faster than they are looked at
+            yield from zip(keys, ahead(readers, read, keys, window=4 * _READERS), strict=True)
 
     def _mask_rows(self, session: str, save: Save, task: Task) -> pa.Table:
         """The masks of a save as rows of ANNOTATIONS; area and box are those of the RLE. Raises ValueError."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pytest
 
 from schemas.tables import Stage
 from tests.workflows.annotate.conftest import MOMENT, blob, body, client_of, event_row, mask_row
+from workflows.annotate import journal as module
 from workflows.annotate.contract import Save
-from workflows.annotate.journal import Journal, Task
+from workflows.annotate.journal import Journal, PastEvent, Task
 from workflows.annotate.studio import Studio
 from workflows.storage import LocalStore
+from workflows.stored_tables import get_table
 
 IMAGE = "ab" * 16
 TASK = Task(Stage.ASSISTED_MANUAL, 3, "model-1")
@@ -50,7 +57,47 @@ def test_events_are_told_in_the_order_in_which_they_happened(tmp_path: Path) -> 
     told.save("b", 1, save(events=[event_row(1, "reminder", None)]))
     assert [event.action for event in journal(tmp_path).past_events()] == ["open", "finish", "send_back"]
     for other in (replace(TASK, round=4), replace(TASK, stage=Stage.AUDIT)):
-        assert Journal(LocalStore(tmp_path), other, {IMAGE: (48, 64)}).past_events() == []
+        assert list(Journal(LocalStore(tmp_path), other, {IMAGE: (48, 64)}).past_events()) == []
+
+
+class AtOnce(ThreadPoolExecutor):
+    """Does what it is given before it answers, however slowly the answers are taken."""
+
+    def submit(self, work: Callable[..., Any], *given: Any, **named: Any) -> Future[Any]:
+        done = super().submit(work, *given, **named)
+        wait([done])
+        return done
+
+
+def test_a_start_holds_little_of_what_was_done_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Teams leave hundreds of thousands of saves: few files are ahead of the one that is looked at, outlines are not
+    read, and events are made one by one."""
+    told = journal(tmp_path)
+    for part in range(1, 151):
+        seen = [event_row(2 * part + step, action, IMAGE) for step, action in enumerate(("click", "finish"))]
+        told.save("s", part, save(masks=[mask_row(IMAGE, blob(48, 64))], events=seen))
+    read: list[list[str]] = []
+    made: list[PastEvent] = []
+
+    def spied(store: LocalStore, key: str, columns: Sequence[str] | None = None) -> pa.Table:
+        read.append((table := get_table(store, key, columns)).column_names)
+        return table
+
+    monkeypatch.setattr(module, "get_table", spied)
+    monkeypatch.setattr(module, "ThreadPoolExecutor", AtOnce)
+    ahead: list[int] = []
+    index = Journal._index
+    monkeypatch.setattr(Journal, "_index", lambda *given: (ahead.append(len(read) - len(ahead)), index(*given)))
+    past = module._past
+    monkeypatch.setattr(module, "_past", lambda row: made.append(past(row)) or made[-1])
+    started = journal(tmp_path)
+    assert len(ahead) == 150
+    assert max(ahead) <= 64
+    assert not any("rle" in names for names in read)
+    events = started.past_events()
+    next(events)
+    assert len(made) == 1
+    assert sum(1 for _ in events) == 299
 
 
 def test_what_is_shown_of_a_mask(studio: Studio) -> None:
