@@ -8,6 +8,7 @@ export const $ = (id) => document.getElementById(id);
 
 const EYE = "M2 12s4-7 10-7 10 7 10 7-4 7-10 7S2 12 2 12zM12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6z";
 const BIN = "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13";
+const ROWS_AT_ONCE = 500;
 const STATES = { open: "to do", done: "to review", accepted: "accepted", sent_back: "sent back" };
 
 function element(tag, properties = {}, ...children) {
@@ -165,26 +166,36 @@ function named(button, name) {
   return button;
 }
 
-/** The dialog with all images. */
+/** The dialog with all images. Rows are made as they are scrolled to: of a hundred thousand no browser shows all. */
 export function showQueue(items, open) {
   const count = (status) => items.filter((item) => item.status === status).length;
   $("queue-summary").textContent = Object.entries(STATES).map(([status, words]) => `${count(status)} ${words}`).join("  ·  ");
-  $("queue-rows").replaceChildren(
-    ...items.map((item) => {
-      const verb = item.status === "done" ? "Review" : "Open";
-      const button = element("button", { type: "button", textContent: verb, onclick: () => open(item) });
-      button.setAttribute("aria-label", `${verb} ${item.name}`);
-      const state = element("td", { textContent: item.held ? "in work" : STATES[item.status] });
-      return element(
-        "tr",
-        {},
-        element("td", { textContent: item.name, title: item.name }),
-        state,
-        element("td", { textContent: item.annotator ?? "" }),
-        element("td", { textContent: item.masks }),
-        element("td", {}, button),
-      );
-    }),
+  const [rows, list] = [$("queue-rows"), $("queue-rows").closest(".scroll")];
+  const more = () => {
+    const shown = rows.childElementCount;
+    rows.append(...items.slice(shown, shown + ROWS_AT_ONCE).map((item) => queueRow(item, open)));
+  };
+  rows.replaceChildren();
+  more();
+  list.scrollTop = 0;
+  list.onscroll = () => {
+    if (list.scrollHeight - list.scrollTop < 3 * list.clientHeight) more();
+  };
+}
+
+function queueRow(item, open) {
+  const verb = item.status === "done" ? "Review" : "Open";
+  const button = element("button", { type: "button", textContent: verb, onclick: () => open(item) });
+  button.setAttribute("aria-label", `${verb} ${item.name}`);
+  const state = element("td", { textContent: item.held ? "in work" : STATES[item.status] });
+  return element(
+    "tr",
+    {},
+    element("td", { textContent: item.name, title: item.name }),
+    state,
+    element("td", { textContent: item.annotator ?? "" }),
+    element("td", { textContent: item.masks }),
+    element("td", {}, button),
   );
 }
 
