@@ -10,14 +10,23 @@ from numpy.typing import NDArray
 
 from sam_core.masks import shapes
 from schemas.rle import parse_runs
+from schemas.window import OF_IMAGE, TO_IMAGE
 
 IMAGES_AT_ONCE = 200
+# As the views `masks` and `annotations`, but some images are chosen before anything else is done: a view would look
+# through all annotations for every few images. Masks say how large their image is, so it need not be looked up.
 _SHAPES = """
-WITH found AS (
-    SELECT image_id, rle FROM masks UNION ALL SELECT image_id, rle FROM annotations WHERE stage <> 'audit'
+WITH standing AS (
+    FROM revisions_in('dataset://annotations/masks/*.parquet{files}') WHERE image_id BETWEEN $low AND $high
+    QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC, session DESC) = 1
+),
+found AS (
+    SELECT image_id, rle, height, width FROM masks_in('dataset://masks/*.parquet{files}')
+    WHERE image_id BETWEEN $low AND $high
+    UNION ALL
+    SELECT image_id, rle, height, width FROM standing WHERE NOT deleted AND stage <> 'audit'
 )
-SELECT image_id, rle, height::BIGINT * width AS pixels FROM found JOIN images USING (image_id)
-WHERE image_id BETWEEN $low AND $high AND list_contains($images, image_id) AND height::BIGINT * width > 0
+SELECT image_id, rle, height::BIGINT * width AS pixels FROM found WHERE list_contains($images, image_id)
 """
 
 
@@ -36,7 +45,8 @@ def covered_shares(connection: duckdb.DuckDBPyConnection, image_ids: Sequence[st
 
 def _shares(connection: duckdb.DuckDBPyConnection, images: list[str]) -> dict[str, float]:
     asked = {"low": images[0], "high": images[-1], "images": images}
-    found = connection.sql(_SHAPES, params=asked).to_arrow_table()
+    shapes_here = _SHAPES.format(files=f"{OF_IMAGE}{images[0]}{TO_IMAGE}{images[-1]}")
+    found = connection.sql(shapes_here, params=asked).to_arrow_table()
     names, image = np.unique(np.array(found["image_id"].to_pylist(), np.str_), return_inverse=True)
     pixels = np.ones(len(names), np.int64)
     pixels[image] = found["pixels"].to_numpy()

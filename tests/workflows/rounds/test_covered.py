@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 from sam_core.masks.rle import encode
-from schemas.layout import annotations_key
+from schemas.layout import ANNOTATIONS_PREFIX, annotations_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import ANNOTATIONS, IMAGES
+from schemas.window import CommittedFiles
 from workflows.rounds import covered
 from workflows.rounds.candidates import _known
 from workflows.runs import open_dataset
@@ -46,9 +47,37 @@ def test_pixels_in_several_masks_count_once(tmp_path: Path, monkeypatch: pytest.
         annotation("part", "one", slice(0, 1)),
         annotation("again", "one", slice(0, 2)),
         annotation("single", "two", slice(1, 4)),
+        annotation("gone", "two", slice(0, 4)),
+        annotation("gone", "two", slice(0, 4)) | {"revision": 2, "deleted": True},
+        annotation("judged", "none", slice(0, 4)) | {"stage": "audit"},
     ]
     images = [image(name) for name in ("one", "two", "none")]
     store.put("images/part-1.parquet", to_parquet_bytes(pa.Table.from_pylist(images, schema=IMAGES)))
     store.put(annotations_key("s", 1), to_parquet_bytes(pa.Table.from_pylist(rows, schema=ANNOTATIONS)))
     known = _known(connect(str(tmp_path)), "least_covered", None, ["two", "none", "one"])
     assert known.covered.tolist() == [0.75, 0.0, 0.5]
+
+
+def test_masks_of_other_images_stay_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the time would grow with the square of what is annotated: each few images would look through all of it."""
+    monkeypatch.setattr(covered, "IMAGES_AT_ONCE", 1)
+    store = open_store(tmp_path)
+    open_dataset(store)
+    names = [f"{number:032x}" for number in range(12)]
+    images = pa.Table.from_pylist([image(name) for name in names], schema=IMAGES)
+    store.put("images/part-1.parquet", to_parquet_bytes(images))
+    for part, name in enumerate(names, start=1):
+        rows = [annotation(f"mask-{name}", name, slice(0, 1))]
+        store.put(annotations_key("s", part), to_parquet_bytes(pa.Table.from_pylist(rows, schema=ANNOTATIONS)))
+    opened: list[str] = []
+    listed = CommittedFiles._open_listed
+
+    def spied(files: CommittedFiles, key: str) -> pa.NativeFile:
+        opened.append(key)
+        return listed(files, key)
+
+    monkeypatch.setattr(CommittedFiles, "_open_listed", spied)
+    shares = covered.covered_shares(connect(str(tmp_path)), names[2:])
+    assert shares.tolist() == [0.25] * 10
+    assert len({key for key in opened if key.startswith(ANNOTATIONS_PREFIX)}) == 10
+    assert len(opened) <= 3 * 10  # DuckDB opens a file for each of its threads
