@@ -54,9 +54,11 @@ SELECT
 FROM read_parquet('dataset://outcomes/*.parquet', hive_partitioning = true, hive_types_autocast = false);
 
 -- How the masks of each image lie in one another, where `sam-engine relate` has looked.
-CREATE VIEW relations AS
-SELECT * EXCLUDE (run) REPLACE (run AS run_id)
-FROM read_parquet('dataset://relations/*.parquet', hive_partitioning = true, hive_types_autocast = false);
+CREATE MACRO relations_in(files) AS TABLE
+    SELECT * EXCLUDE (run) REPLACE (run AS run_id)
+    FROM read_parquet(files, hive_partitioning = true, hive_types_autocast = false);
+
+CREATE VIEW relations AS FROM relations_in('dataset://relations/*.parquet');
 
 -- Masks with what is above and below them; masks that nobody has related yet are not here.
 CREATE VIEW mask_tree AS

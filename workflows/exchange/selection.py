@@ -45,6 +45,10 @@ FROM (
     QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC, session DESC) = 1
 )
 WHERE NOT deleted AND stage <> '{Stage.AUDIT}'"""
+_NO_COPY = """
+AND mask_id NOT IN (
+    SELECT mask_id FROM relations_in('dataset://relations/*.parquet{files}') WHERE {span} AND duplicate_of IS NOT NULL
+)"""
 _IMAGES = """
 WITH counted AS (
     SELECT image_id, count(*) AS masks, any_value(height) AS height, any_value(width) AS width
@@ -159,7 +163,7 @@ class Selection:
         self.dataset, table = split_place(config.dataset)
         self.name = "@".join(filter(None, (open_store(self.dataset).root, table)))  # however the place is spelt
         self._connection = connect(self.dataset)
-        self._where = f"({config.where})"
+        self._condition, self._distinct = f"({config.where})", False
         run_id = None if table in _TABLES else require_run(self._connection, self.dataset, table)
         self._run = "true" if run_id is None else f"run_id = {literal(run_id)}"
         self._of_run = "" if run_id is None else f"run={run_id}/"
@@ -168,7 +172,7 @@ class Selection:
         self._licence = licence_condition(self._connection, config.licences, "image_licences")
         if config.distinct and _AUTOMATIC in self._tables:
             self._require_related()
-            self._where += " AND mask_id NOT IN (SELECT mask_id FROM relations WHERE duplicate_of IS NOT NULL)"
+            self._distinct = True
 
     def fingerprint(self) -> str:
         """Of the committed files that its masks and images come from, the names that imports gave, and which masks a
@@ -178,8 +182,8 @@ class Selection:
         found = self._rows(_NAMED.format(said=_SAID.format(**_EVERYTHING._asdict())))
         if _HUMAN in self._tables:
             found += self._rows(_SEEN.format(empty=_EMPTY))
-        if self._where != _ALL:
-            found += self._rows(_CHOSEN.format(masks=self._masks(_EVERYTHING), where=self._where))
+        if (where := self._where(_EVERYTHING)) != _ALL:
+            found += self._rows(_CHOSEN.format(masks=self._masks(_EVERYTHING), where=where))
         return content_hash("\0".join([*read, *map(repr, found)]).encode())
 
     def totals(self) -> Totals:
@@ -187,7 +191,7 @@ class Selection:
         masks = self._masks(_EVERYTHING)
         counted = self._rows(
             f"SELECT count(*) AS masks, count(*) FILTER (crop_x IS NULL) AS unscored "
-            f"FROM ({masks}) WHERE {self._where} AND image_id IN (SELECT image_id FROM ({self._images()}))"
+            f"FROM ({masks}) WHERE {self._where(_EVERYTHING)} AND image_id IN (SELECT image_id FROM ({self._images()}))"
         )[0]
         images = self._rows(_COUNTS.format(images=self._images()))[0]
         if not images["images"]:
@@ -224,7 +228,7 @@ class Selection:
         span = _Span(f"image_id BETWEEN '{first}' AND '{last}'", f"#{first}-{last}")
         masks = query(
             self._connection,
-            f"SELECT chosen.*, category, crowd FROM (FROM ({self._masks(span)}) WHERE {self._where}) AS chosen "
+            f"SELECT chosen.*, category, crowd FROM (FROM ({self._masks(span)}) WHERE {self._where(span)}) AS chosen "
             f"LEFT JOIN ({_SAID.format(**span._asdict())}) USING (mask_id) ORDER BY image_id, mask_id",
         )
         starts = _starts(masks)
@@ -271,10 +275,14 @@ class Selection:
         parts = [part.format(run=self._run, settled=self._settled, **span._asdict()) for part in self._tables]
         return " UNION ALL BY NAME ".join(parts)
 
+    def _where(self, span: _Span) -> str:
+        """The condition on masks of a row of images."""
+        return self._condition + (_NO_COPY.format(**span._asdict()) if self._distinct else "")
+
     def _images(self) -> str:
         automatic, human = (str(table in self._tables).lower() for table in (_AUTOMATIC, _HUMAN))
-        asked = {"masks": self._masks(_EVERYTHING), "where": self._where, "run": self._run, "licence": self._licence}
-        return _IMAGES.format(**asked, automatic=automatic, human=human, empty=_EMPTY)
+        asked = {"masks": self._masks(_EVERYTHING), "where": self._where(_EVERYTHING), "run": self._run}
+        return _IMAGES.format(**asked, licence=self._licence, automatic=automatic, human=human, empty=_EMPTY)
 
     def _rows(self, sql: str) -> list[dict[str, Any]]:
         return list(query(self._connection, sql).to_pylist())

@@ -34,6 +34,7 @@ from workflows.exchange.commands import ExportConfig
 from workflows.exchange.selection import Selection
 from workflows.exchange.target import RECORD_KEY
 from workflows.exchange.writers import OWNED
+from workflows.relate import relate_shards
 from workflows.storage import LocalStore
 
 Mask = NDArray[np.bool_]
@@ -244,13 +245,20 @@ def test_an_export_that_was_broken_off_goes_on(
     assert whole.keys() - owned == {RECORD_KEY}  # what a later export of something else takes away
 
 
-def test_a_page_opens_the_files_of_its_own_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("distinct", [False, True])
+def test_a_page_opens_the_files_of_its_own_images_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distinct: bool
+) -> None:
     """If each page opened all, time would grow with the square of the data set."""
     rng = np.random.default_rng(0)
     data = DataSet(tmp_path / "data")
     for shard, image_id in enumerate(sorted(data.add_images(photos(tmp_path / "photos", 3, rng=rng)))):
         data.add_run([done(image_id, boxes((24, 36), 2, rng=rng), rng=rng)], run_record("one"), shard)
-    selection = Selection(ExportConfig(str(data.root), "out", "coco"))
+        if distinct:
+            relate_shards(
+                str(data.root), 0.9, 0.999, pa.table({"run_id": [run_record("one").run_id], "shard": [shard]})
+            )
+    selection = Selection(ExportConfig(str(data.root), "out", "coco", distinct=distinct))
     opened: list[str] = []
     whole = CommittedFiles.open
     monkeypatch.setattr(CommittedFiles, "open", lambda self, path, *more, **_: opened.append(path) or whole(self, path))
