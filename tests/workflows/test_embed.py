@@ -63,13 +63,16 @@ def test_images_come_in_chunks_from_a_table(tmp_path: Path, engine: Engine, tiny
     assert all(len(uris) == 1 for row in rows for uris in row["uris"])
 
 
-def test_embeddings_do_not_depend_on_the_number_of_threads(tmp_path: Path, photos: Path, tiny_checkpoint: Path) -> None:
+def test_embeddings_do_not_depend_on_the_number_of_threads(
+    tmp_path: Path, engine: Engine, photos: Path, tiny_checkpoint: Path
+) -> None:
     """Six images of one chunk, by one thread and by three."""
     model = find_model(str(tiny_checkpoint))
     paths = sorted(photos.iterdir())
     row = {"image_ids": [image_id(path.read_bytes()) for path in paths], "uris": [[str(path)] for path in paths]}
     for threads in (1, 3):
         place = tmp_path / str(threads)
+        engine("ingest", photos, place)
         assert EmbedWorker(EmbedJob(str(place), model, "cpu", threads, 10**6))(row) == {"images": 6, "failures": []}
     one, three = ({path.name: load_file(path) for path in files(tmp_path / n)} for n in ("1", "3"))
     assert len(one) == 6
