@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from sam_core.model.checkpoint import CheckpointError
+from sam_core.model.image_encoder import ImageFeatures
+from sam_core.model.sam import Sam
 from schemas.ids import image_id
 from tests.workflows.conftest import Engine, save_photos
 from workflows.embed import EmbedJob, EmbedWorker, _note_images, _rows
@@ -77,6 +80,22 @@ def test_embeddings_do_not_depend_on_the_number_of_threads(
     one, three = ({path.name: load_file(path) for path in files(tmp_path / n)} for n in ("1", "3"))
     assert len(one) == 6
     assert all(torch.equal(tensor, three[name][part]) for name in one for part, tensor in one[name].items())
+
+
+def test_many_images_are_encoded_by_the_encoder_for_them(
+    tmp_path: Path, engine: Engine, photos: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[torch.Tensor] = []
+
+    def of(sam: Sam) -> Callable[[torch.Tensor], ImageFeatures]:
+        return lambda picture: asked.append(picture) or sam.image_encoder(picture)
+
+    monkeypatch.setattr("sam_core.model.cpu_encoder.cpu_encoder", of)
+    engine("ingest", photos, tmp_path / "data")
+    worker = EmbedWorker(EmbedJob(str(tmp_path / "data"), find_model(str(tiny_checkpoint)), "cpu", 2, 10**6))
+    path = min(photos.iterdir())
+    assert worker({"image_ids": [image_id(path.read_bytes())], "uris": [[str(path)]]}) == {"images": 1, "failures": []}
+    assert len(asked) == 1
 
 
 def test_a_limit_on_pixels_is_one_on_bytes(tmp_path: Path, tiny_checkpoint: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sam_core.geometry import Frame, frame_of
-from sam_core.masks import kernels, plain
+from sam_core.masks import bilinear, kernels, plain
 from sam_core.masks.bilinear import fuses, resize
 from sam_core.masks.candidates import Measures
 
@@ -159,3 +159,13 @@ def test_tables_are_those_of_interpolate(source: int, target: int) -> None:
     np.add.at(ours, (table.low, np.arange(target)), table.low_weight)
     np.add.at(ours, (table.high, np.arange(target)), table.high_weight)
     assert np.array_equal(ours, theirs)
+
+
+def test_a_torch_that_does_not_fuse_rounds_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bilinear, "fuses", lambda: False)
+    table = resize.__wrapped__(170, 200, kept=200)
+    scale, half = np.float32(170) / np.float32(200), np.float32(0.5)
+    for place in range(200):
+        centre = max(np.float32(0), np.float32(scale * np.float32(place + 0.5)) - half)
+        assert table.high_weight[place] == centre - np.floor(centre)
+    assert not np.array_equal(table.high_weight, resize(170, 200, kept=200, fused=True).high_weight)

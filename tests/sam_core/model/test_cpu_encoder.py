@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 
 from sam_core.lanes import open_lanes
+from sam_core.model import linear
 from sam_core.model.cpu_encoder import cpu_encoder
 from sam_core.model.image_encoder import ImageFeatures
+from sam_core.model.linear import SplitLinear
 from sam_core.model.sam import Sam
+from sam_core.model.tiny_vit import TinyViT
+from sam_core.model.window_memory import WindowMemory
 from sam_core.presets import EncoderConfig, TinyEncoderConfig, at_image_size, vit_t, vit_test
 from tests.released import randomise
 
@@ -52,3 +56,13 @@ def test_lanes_encode_as_the_model_does(encoder: EncoderConfig) -> None:
             assert torch.equal(found.embedding, alone.submit(encode, picture).result().embedding)
             with torch.no_grad():
                 torch.testing.assert_close(found.embedding, sam.image_encoder(picture).embedding, rtol=1e-4, atol=1e-4)
+
+
+def test_tiles_and_a_memory_of_padding_are_used_where_they_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "has_tiles", lambda: True)
+    fast = cpu_encoder(model_with(at_image_size(vit_test(), SIDE).image_encoder))
+    assert isinstance(fast, WindowMemory)
+    assert any(isinstance(layer, SplitLinear) for layer in fast._encoder.modules())
+    small = cpu_encoder(model_with(tiny()))
+    assert isinstance(small, TinyViT)
+    assert any(isinstance(layer, SplitLinear) for layer in small.modules())
