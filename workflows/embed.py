@@ -38,7 +38,7 @@ from workflows.storage import Store, open_store
 from workflows.uris import UriReader
 
 IMAGES_PER_CHUNK = 16
-_READERS = 4
+_READERS = _WRITERS = 4
 _IMAGES_AT_ONCE = 8192
 _READABLE = "SELECT image_id, uris FROM images WHERE height IS NOT NULL"
 _COUNT = "SELECT count(*), count(*) FILTER (NOT done) FROM readable"
@@ -114,30 +114,37 @@ class EmbedWorker:
         return {"images": len(chunk), "failures": failures}
 
     def _embed(self, chunk: list[StoredImage]) -> Iterator[str]:
-        """Write the embeddings of a chunk; one line for every image that has no pixels."""
+        """Write the embeddings of a chunk; one line for every image that has no pixels. No lane waits for a store."""
         from sam_core.lanes import open_lanes
 
-        threads = self._job.threads
-        with ThreadPoolExecutor(_READERS) as readers, open_lanes(self._sam.device, threads) as lanes:
-            loaded = zip(chunk, ahead(readers, self._load, chunk, window=_READERS), strict=True)
-            for failure in ahead(lanes, self._store_one, loaded, window=2 * threads):
-                if failure:
-                    yield failure
+        with (
+            ThreadPoolExecutor(_READERS) as readers,
+            open_lanes(self._sam.device, self._job.threads) as lanes,
+            ThreadPoolExecutor(_WRITERS) as writers,
+        ):
+            loaded = ahead(readers, self._load, chunk, window=_READERS)
+            encoded = ahead(lanes, self._encode, loaded, window=2 * self._job.threads)
+            yield from filter(None, ahead(writers, self._put, encoded, window=_WRITERS))
 
-    def _store_one(self, loaded: tuple[StoredImage, NDArray[np.uint8] | str]) -> str | None:
-        """Write the embedding of an image, or say why it has no pixels."""
+    def _load(self, image: StoredImage) -> tuple[StoredImage, NDArray[np.uint8] | str]:
+        """The pixels of an image, or why it has none."""
+        try:
+            return image, read_pixels(self._reader, image, max_pixels=self._job.max_pixels)
+        except ImageError as error:
+            return image, str(error)
+
+    def _encode(self, loaded: tuple[StoredImage, NDArray[np.uint8] | str]) -> tuple[StoredImage, bytes | str]:
         image, pixels = loaded
         if isinstance(pixels, str):
-            return pixels
-        data = embed_image(self._sam, self._job.model, image.image_id, pixels, encoder=self._encoder)
+            return image, pixels
+        return image, embed_image(self._sam, self._job.model, image.image_id, pixels, encoder=self._encoder)
+
+    def _put(self, encoded: tuple[StoredImage, bytes | str]) -> str | None:
+        image, data = encoded
+        if isinstance(data, str):
+            return data
         self._store.put(embedding_key(self._job.model.model_id, image.image_id), data)
         return None
-
-    def _load(self, image: StoredImage) -> NDArray[np.uint8] | str:
-        try:
-            return read_pixels(self._reader, image, max_pixels=self._job.max_pixels)
-        except ImageError as error:
-            return str(error)
 
 
 def _work(config: EmbedConfig, store: Store, model: Model, tables: DuckDBPyConnection, missing: int) -> list[str]:

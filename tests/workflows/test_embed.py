@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -96,6 +98,31 @@ def test_many_images_are_encoded_by_the_encoder_for_them(
     path = min(photos.iterdir())
     assert worker({"image_ids": [image_id(path.read_bytes())], "uris": [[str(path)]]}) == {"images": 1, "failures": []}
     assert len(asked) == 1
+
+
+def test_the_next_image_is_encoded_while_a_store_takes_its_time(
+    tmp_path: Path, engine: Engine, photos: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first file is not written before the second image is encoded."""
+    second, names = threading.Event(), list[str]()
+
+    def encode(*about: Any, **_: Any) -> bytes:
+        names.append(about[2])
+        if len(names) == 2:
+            second.set()
+        return b"embedding"
+
+    def put(_: LocalStore, key: str, data: bytes) -> None:
+        assert second.wait(60), key
+
+    engine("ingest", photos, tmp_path / "data")
+    worker = EmbedWorker(EmbedJob(str(tmp_path / "data"), find_model(str(tiny_checkpoint)), "cpu", 1, 10**6))
+    monkeypatch.setattr("workflows.embed.embed_image", encode)
+    monkeypatch.setattr(LocalStore, "put", put)
+    paths = sorted(photos.iterdir())[:2]
+    row = {"image_ids": [image_id(path.read_bytes()) for path in paths], "uris": [[str(path)] for path in paths]}
+    assert worker(row) == {"images": 2, "failures": []}
+    assert names == row["image_ids"]
 
 
 def test_a_limit_on_pixels_is_one_on_bytes(tmp_path: Path, tiny_checkpoint: Path) -> None:
