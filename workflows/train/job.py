@@ -21,6 +21,7 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sam_core.clip import Clip, require_clip
 from sam_core.clip_transformers import load_clip
@@ -241,7 +242,7 @@ def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:
     gpus = choose_device(command.device) == "cuda"
     start_ray()
     _require_room(command, gpus=gpus)
-    told, over = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
+    told, over = _queue_here(), _queue_here()
     share = _fair_share(command.workers, gpus=gpus)
     job = TrainJob(
         root=store.root,
@@ -261,6 +262,12 @@ def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:
     )
     _fit(job, command.workers, gpus=gpus)
     return register(store, stage.record, stage.config, validate=command.validate, round=command.round)
+
+
+def _queue_here() -> Queue:
+    """A queue that lives on the command's own machine: another one may be lost, and training goes on without it."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
 
 def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
