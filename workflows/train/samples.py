@@ -19,7 +19,7 @@ from sam_core.training.presets import TrainConfig
 from sam_core.training.sampling import scene_sample
 from sam_core.training.targets import TrainBatch, merge
 from workflows.train.cutouts import CutOutPictures
-from workflows.train.left_out import LeftOut, UnreadableError
+from workflows.train.left_out import LeftOut, UnreadableError, too_many
 from workflows.train.photos import PhotoReader
 from workflows.train.sources import Source
 from workflows.uris import UriReader
@@ -55,7 +55,7 @@ class Sampler:
     def sample(self, number: int) -> TrainBatch:
         """One image with at least one mask (with none at all where the run needs none).
 
-        Raises ValueError when none of TRIES images could be used.
+        Raises ValueError when none of TRIES images could be used, OSError where that may pass.
         """
         rng = np.random.default_rng([self._config.seed, number])
         for _ in range(TRIES):
@@ -64,7 +64,7 @@ class Sampler:
             if made is not None:
                 return made
         if failure:
-            raise ValueError(f"{TRIES} images in a row could not be used; the last was {failure}")
+            raise too_many(f"{TRIES} images in a row could not be used; the last was {failure}", failure)
         raise ValueError(
             f"{TRIES} images in a row had no mask between {self._config.min_area} px and "
             f"{self._config.max_mask_share:.0%} of the image; the last was {self._name(source, row)}"

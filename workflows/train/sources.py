@@ -180,7 +180,7 @@ def _require_there(name: str, index: pa.Table) -> None:
     reader = UriReader()
     if not any(_is_there(reader, uri) for uri in places):
         reader.exists(places[0])  # which says so where access is denied
-        raise ValueError(f"{name}: {_moved(name, places[0])}")
+        raise FileNotFoundError(f"{name}: {_moved(name, places[0])}")  # no fault of data: a disk may not be mounted
 
 
 def _moved(name: str, uri: str) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from schemas.catalog import connect
 from tests.workflows.rounds.conftest import Document, Opened
+from tests.workflows.train import here
 from workflows.rounds.config import EngineConfig, parse_engine
 from workflows.rounds.engine import WaitingError, run_rounds
 from workflows.rounds.outcomes import Prefilled, Staged, from_details
 from workflows.rounds.steps import STEPS
+from workflows.train.loop import MachineError
 
 
 def go_on(opened: Opened, config: EngineConfig, *, most: int | None = None, simulate: bool = True) -> None:
@@ -57,6 +60,34 @@ def test_gone_before_a_policy_looks(document: Document, opened: Opened, policy: 
     queue = from_details(Staged, opened(config).read(2).details).queue
     assert len(queue) == 2
     assert not {gone, done} & set(queue)
+
+
+@pytest.mark.parametrize("opened_first", [True, False])
+def test_pictures_of_a_training_that_are_all_away_may_come_back(
+    config: EngineConfig, opened: Opened, monkeypatch: pytest.MonkeyPatch, opened_first: bool
+) -> None:
+    """As where a disk is not mounted: no round is without a model for ever, whether it goes before or within."""
+    go_on(opened, config, most=3)  # stage, annotate, snapshot
+    pool, open_sources = Path(config.images), here.open_sources
+    away = pool.with_name("away")
+
+    def goes(*sources: Any, **how: Any) -> Any:
+        found = open_sources(*sources, **how)
+        pool.rename(away)
+        return found
+
+    with monkeypatch.context() as patch:
+        if opened_first:
+            patch.setattr(here, "open_sources", goes)
+        else:
+            pool.rename(away)
+        complaint = "no such file; if the images moved" if opened_first else "is not there any more; if the images"
+        with pytest.raises((OSError, MachineError), match=complaint):
+            go_on(opened, config, most=1)
+    assert opened(config).read(1).state == "snapshot"
+    away.rename(pool)
+    go_on(opened, config, most=3)
+    assert opened(config).read(1).promoted
 
 
 @pytest.mark.parametrize(

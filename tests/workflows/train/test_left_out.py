@@ -157,10 +157,20 @@ def test_a_second_place_of_a_picture_is_read(tmp_path: Path) -> None:
     assert sampler.take_left_out() == {}
 
 
-def test_where_nothing_can_be_read_it_ends_in_one_line(tmp_path: Path) -> None:
+def test_where_nothing_is_there_it_ends_in_one_line(tmp_path: Path) -> None:
+    """An OSError: a disk that is not mounted may be there when the same command goes on."""
     source = opened("labels", tmp_path)
     shutil.rmtree(Path(source.name) / "images")
     wanted = rf"{TRIES} images in a row could not be used; the last was {source.name}/images/\d.png: no such file$"
+    with pytest.raises(OSError, match=wanted):
+        Sampler((source,), small_config()).sample(0)
+
+
+def test_where_all_is_damaged_it_ends_in_one_line(tmp_path: Path) -> None:
+    source = opened("labels", tmp_path)
+    for path in Path(source.name, "images").iterdir():
+        truncate(path)
+    wanted = rf"{TRIES} images in a row could not be used; the last was {source.name}/images/\d.png: PNG cannot be"
     with pytest.raises(ValueError, match=wanted):
         Sampler((source,), small_config()).sample(0)
 
@@ -169,7 +179,7 @@ def test_a_dead_source_among_others_ends_it_too(tmp_path: Path) -> None:
     dead, alive = opened("labels", tmp_path), opened("sa1b", tmp_path)
     shutil.rmtree(Path(dead.name) / "images")
     sampler = Sampler((dead, alive), small_config())
-    with pytest.raises(ValueError, match=rf"{dead.name}: {LAST} of the last {LAST} pictures could not be read; the"):
+    with pytest.raises(OSError, match=rf"{dead.name}: {LAST} of the last {LAST} pictures could not be read; the"):
         sampler.batch(range(2 * LAST))
     assert {Path(place).parts[-3] for place in sampler.take_left_out()} == {"labelled"}
 

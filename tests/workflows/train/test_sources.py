@@ -126,7 +126,7 @@ def test_coco_polygons_and_crowds(labelled: Path) -> None:
     shutil.rmtree(labelled / "labels")
     assert [len(found) for found in masks_of(labelled)] == [1]
     (labelled / "images").rename(labelled / "pictures")
-    with pytest.raises(ValueError, match=r"/0\.png is not there; pictures lie beside the JSON that names them"):
+    with pytest.raises(OSError, match=r"/0\.png is not there; pictures lie beside the JSON that names them"):
         masks_of(labelled / "instances.json")
 
 
@@ -155,7 +155,7 @@ def test_things_of_a_folder_stand_in_scenes(tmp_path: Path) -> None:
     assert one_gone.take_left_out() == {f"{tmp_path}/things/0.png": "no such file"}
     (tmp_path / "things" / "1.png").unlink()
     both_gone = Sampler(sources[:1], config)
-    with pytest.raises(ValueError, match=r"cutouts:.*/things: 100 of the last 100 .*/\d.png: no such file"):
+    with pytest.raises(OSError, match=r"cutouts:.*/things: 100 of the last 100 .*/\d.png: no such file"):
         [both_gone.sample(number) for number in range(8)]
 
 
@@ -191,7 +191,7 @@ def test_masks_of_a_data_set_and_images_that_moved(tmp_path: Path, tiny_checkpoi
     (opened,) = open_sources((f"{data}@masks",), need_masks=True)
     shutil.move(tmp_path / "photos", tmp_path / "elsewhere")
     moved = rf"photo-\d+.png is not there any more; if the images moved, run `sam-engine ingest NEW_PLACE {data}`$"
-    with pytest.raises(ValueError, match=moved):
+    with pytest.raises(OSError, match=moved):
         masks_of(f"{data}@masks")
     with pytest.raises(ValueError, match=f"no such file{MOVED}$"):  # between opening and reading
         next(photographs(opened, refuse))
