@@ -30,6 +30,7 @@ from workflows.exchange.commands import ImportConfig
 from workflows.exchange.imported_run import imported_run
 from workflows.exchange.incoming_rows import (
     BEGUN_PART,
+    EVENTS_PER_SHARD,
     Rules,
     Taken,
     annotation_rows,
@@ -53,19 +54,33 @@ from workflows.uris import ImageRef
 
 IMAGES_PER_SHARD = 256
 _READERS = 16
-_LEFT_OUT = "LeftOut"
+_LEFT_OUT, _UNREAD = "LeftOut", "Unreadable"
 _ROWS_AT_ONCE = 8192
 _IMAGES = "SELECT DISTINCT image_id FROM places ORDER BY image_id"
 _SIZED = "SELECT image_id, height, width FROM images WHERE height > 0"
+_UNREAD_BY_RUN = f"SELECT DISTINCT shard FROM outcomes WHERE run_id = ? AND error_class = '{_UNREAD}'"
+_UNREAD_BY_SESSION = f"""
+SELECT DISTINCT (sequence - 1) // {EVENTS_PER_SHARD} FROM events
+WHERE session = ? AND mask_id IS NULL AND details::JSON->>'unread' = 'true'"""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Images that are written together; shards count from 0. `run_lacks` says whether the run, if any, lacks them."""
+    """Images that are written together; shards count from 0. `run_lacks` says whether the run, if any, lacks any."""
 
     number: int
     image_ids: tuple[str, ...]
     run_lacks: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What was read of a shard: images that can be used, a line about each of the others, and which of these have a
+    document that cannot be read now. It may be later, without another content that would make another import."""
+
+    taken: list[Taken]
+    lines: list[str]
+    unread: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +95,14 @@ class Written:
 @dataclass(frozen=True, slots=True)
 class Destination:
     """Where masks go. `run` is there when models made some of them; `tables` knows the places and the size of
-    each image and what earlier imports brought."""
+    each image and what earlier imports brought. `unread` shards are committed without a document that could not be
+    read, and are done again."""
 
     store: Store
     run: RunRecord | None
     rules: Rules
     tables: duckdb.DuckDBPyConnection
+    unread: frozenset[int]
 
 
 def import_command(config: ImportConfig) -> int:
@@ -108,7 +125,7 @@ def import_command(config: ImportConfig) -> int:
             rules = _rules(config, source, stage, tables, catalog)
             note_earlier(tables, catalog, store, rules.session)
             _note_sizes(tables, catalog)
-            destination = Destination(store, run, rules, tables)
+            destination = Destination(store, run, rules, tables, _unread(catalog, rules, run))
             shards = _pending(destination)
             _begin(destination, shards)
             done = _take_all(source, destination, shards)
@@ -150,11 +167,21 @@ def _rules(
     return Rules(source.name, session, stage, default, config.annotator, moment_of(catalog, source.name))
 
 
+def _unread(catalog: duckdb.DuckDBPyConnection, rules: Rules, run: RunRecord | None) -> frozenset[int]:
+    """The shards of the run, else of the session, that lack a document which could not be read."""
+    asked, whose = (_UNREAD_BY_RUN, run.run_id) if run else (_UNREAD_BY_SESSION, rules.session)
+    return frozenset(number for (number,) in catalog.execute(asked, [whose]).fetchall())
+
+
 def _pending(destination: Destination) -> list[Shard]:
-    """The shards that are not committed yet: in the run, or in the session."""
-    store, session = destination.store, destination.rules.session
+    """The shards that are not committed yet, in the run or in the session, or lack a document."""
+    store, session, unread = destination.store, destination.rules.session, destination.unread
     shards = _planned(destination) if destination.run else _chunks(destination.tables)
-    return [shard for shard in shards if shard.run_lacks or not store.exists(events_key(session, shard.number + 1))]
+    return [
+        shard
+        for shard in shards
+        if shard.run_lacks or shard.number in unread or not store.exists(events_key(session, shard.number + 1))
+    ]
 
 
 def _begin(destination: Destination, shards: Sequence[Shard]) -> None:
@@ -172,7 +199,7 @@ def _planned(destination: Destination) -> Iterator[Shard]:
     images = destination.tables.sql("SELECT image_id, uri FROM places").to_arrow_table()
     tasks = settle_plan(store, run.run_id, images, shard_size=IMAGES_PER_SHARD)
     rows = {part.number: part.table["image_id"].to_pylist() for part in read_plan(store, run.run_id)}
-    done = finished_shards(store, run.run_id)
+    done = finished_shards(store, run.run_id) - destination.unread
     for task in tasks:
         yield Shard(task.shard, tuple(rows[task.part][task.start : task.stop]), task.shard not in done)
 
@@ -188,19 +215,20 @@ def _take_all(source: IncomingSource, destination: Destination, shards: Sequence
     masks, removed, refused = 0, 0, list[str]()
     with Progress("importing", sum(len(shard.image_ids) for shard in shards)) as progress:
         for shard in shards:
-            taken, lines = _load(source, destination, shard)
-            written = _write(destination, shard, taken)
+            loaded = _load(source, destination, shard)
+            written = _write(destination, shard, loaded)
             masks, removed = masks + written.masks, removed + written.removed
-            refused += lines + written.refused
-            progress.add(images=len(shard.image_ids), masks=written.masks, errors=len(lines) + len(written.refused))
+            lines = loaded.lines + written.refused
+            refused += lines
+            progress.add(images=len(shard.image_ids), masks=written.masks, errors=len(lines))
     return Written(masks, removed, refused)
 
 
-def _load(source: IncomingSource, destination: Destination, shard: Shard) -> tuple[list[Taken], list[str]]:
-    """The images of a shard that can be used, and lines about what cannot. Raises OSError when a store or the machine,
-    not a document, is at fault."""
+def _load(source: IncomingSource, destination: Destination, shard: Shard) -> Loaded:
+    """Read a shard. Raises OSError when a store or the machine, not a document, is at fault."""
     places = _places(destination.tables, shard)
     sizes = _sizes(destination.tables, shard)
+    unread: list[str] = []
 
     def read(image_id: str) -> Taken | str:
         if image_id not in places:
@@ -217,18 +245,20 @@ def _load(source: IncomingSource, destination: Destination, shard: Shard) -> tup
         except (ValueError, OSError) as error:
             if is_of_the_machine(error):
                 raise
+            if isinstance(error, OSError):
+                unread.append(image_id)
             return one_line(error)
 
     with ThreadPoolExecutor(_READERS) as readers:
         answers = list(readers.map(read, shard.image_ids))
     taken = [answer for answer in answers if isinstance(answer, Taken)]
     lines = [answer for answer in answers if isinstance(answer, str)]
-    return taken, lines + [line for image in taken for line in image.refused]
+    return Loaded(taken, lines + [line for image in taken for line in image.refused], sorted(unread))
 
 
-def _write(destination: Destination, shard: Shard, taken: Sequence[Taken]) -> Written:
+def _write(destination: Destination, shard: Shard, loaded: Loaded) -> Written:
     """Write one shard, what commits it last; a line is refused for each image whose rows break a rule."""
-    store, rules, run = destination.store, destination.rules, destination.run
+    store, rules, run, taken = destination.store, destination.rules, destination.run, loaded.taken
     lines: list[str] = []
     before = standing_before(destination.tables, shard.image_ids, rules)
     human = [_annotations(image, rules, before[image.image_id], lines) for image in taken]
@@ -237,11 +267,12 @@ def _write(destination: Destination, shard: Shard, taken: Sequence[Taken]) -> Wr
     part, written = shard.number + 1, len(rows) - removed
     if len(rows):
         store.put(annotations_key(rules.session, part), to_parquet_bytes(rows))
-    events = event_rows(taken, rules, run.run_id if run else None, shard.number)
+    events = event_rows(taken, rules, run.run_id if run else None, shard.number, unread=loaded.unread)
     store.put(events_key(rules.session, part), to_parquet_bytes(events))
     if run is not None and shard.run_lacks:
-        results = checked(run, _results(shard, taken, run))
-        lines += [str(result.error_message) for result in results if result.error_class not in (None, _LEFT_OUT)]
+        results = checked(run, _results(shard, loaded, run))
+        said = (None, _LEFT_OUT, _UNREAD)
+        lines += [str(result.error_message) for result in results if result.error_class not in said]
         outcomes = outcome_table(run.run_id, shard.number, results)
         check_outcomes(outcomes)
         made = mask_table(run, results)
@@ -260,15 +291,19 @@ def _annotations(image: Taken, rules: Rules, before: Sequence[Row], lines: list[
         return ANNOTATIONS.empty_table()
 
 
-def _results(shard: Shard, taken: Sequence[Taken], run: RunRecord) -> list[ImageResult]:
+def _results(shard: Shard, loaded: Loaded, run: RunRecord) -> list[ImageResult]:
     """How each image of the shard ended in the run; one that lost all of its masks is not one that shows nothing."""
-    found = {image.image_id: image for image in taken if image.masks or not image.refused}
+    found = {image.image_id: image for image in loaded.taken if image.masks or not image.refused}
     now = run.created_at
-    left_out = "its masks could not be imported"
+
+    def left_out(image_id: str) -> ImageResult:
+        why = _UNREAD if image_id in loaded.unread else _LEFT_OUT
+        return ImageResult(
+            image_id, Status.ERROR, now, now, error_class=why, error_message="its masks could not be imported"
+        )
+
     return [
-        automatic_result(found[image_id], now)
-        if image_id in found
-        else ImageResult(image_id, Status.ERROR, now, now, error_class=_LEFT_OUT, error_message=left_out)
+        automatic_result(found[image_id], now) if image_id in found else left_out(image_id)
         for image_id in shard.image_ids
     ]
 

@@ -138,8 +138,11 @@ def annotation_rows(taken: Taken, rules: Rules) -> pa.Table:
     return table
 
 
-def event_rows(images: Sequence[Taken], rules: Rules, run_id: str | None, shard: int) -> pa.Table:
-    """One row of EVENTS per image and per mask: what the source says that no column holds."""
+def event_rows(
+    images: Sequence[Taken], rules: Rules, run_id: str | None, shard: int, *, unread: Sequence[str] = ()
+) -> pa.Table:
+    """One row of EVENTS per image and per mask: what the source says that no column holds; and one for each image whose
+    document could not be read."""
     said: list[dict[str, object]] = []
     whose = Stage.AUTOMATIC if run_id else rules.stage or rules.default
     for taken in images:
@@ -150,6 +153,8 @@ def event_rows(images: Sequence[Taken], rules: Rules, run_id: str | None, shard:
         ids = _ids(taken, rules, run_id)
         for mask, stage, name in zip(taken.masks, taken.stages, ids, strict=True):
             said.append(_event(taken.image_id, name, stage, mask.origin.annotator or rules.annotator, mask.details))
+    noted = {"source": redact(rules.source), "unread": True}
+    said += [_event(image_id, None, whose, rules.annotator, noted) for image_id in unread]
     return _events(said, rules, shard)
 
 

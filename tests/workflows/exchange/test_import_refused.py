@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from tests.workflows.conftest import Engine, save_photos
 from tests.workflows.exchange.conftest import Masked, coco_document, replaced
 from tests.workflows.exchange.test_import import CVAT, rows, stated
+from workflows.exchange.readers import IncomingImage
 from workflows.exchange.readers.sa1b import Sa1bSource
 from workflows.storage import StoreError
 
@@ -226,3 +229,34 @@ def test_a_store_that_fails_is_no_fault_of_a_picture(
     assert rows(back, "SELECT * FROM outcomes") == []
     assert engine("import", out, back).status == 0
     assert stated(rows(back, "SELECT * FROM masks")) == stated(masked.masks)
+
+
+@pytest.mark.parametrize(("more", "table"), [((), "masks"), (("--stage", "assisted-manual"), "annotations")])
+def test_a_document_that_cannot_be_read_is_asked_for_again(
+    engine: Engine, masked: Masked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], table: str
+) -> None:
+    """Its bytes do not change when it can be: the import is the same one, of which each shard is done."""
+    out, back, whole = tmp_path / "out", tmp_path / "back", tmp_path / "whole"
+    assert engine("export", masked.root, out, "--format", "sa1b").status == 0
+    assert engine("import", out, whole, *more).status == 0
+    load = Sa1bSource.load
+
+    def refused(source: Sa1bSource, uri: str) -> IncomingImage:
+        if "/sa_2." in uri:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{out}/sa_2.json")
+        return load(source, uri)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sa1bSource, "load", refused)
+        for _ in range(2):
+            left = engine("import", out, back, *more)
+            assert (left.status, "1 left out" in left.out) == (1, True)
+            assert f"left out: {out}/sa_2.json: Permission denied" in left.err
+    assert 0 < len(rows(back, f"FROM {table}")) < len(rows(whole, f"FROM {table}"))
+    assert engine("import", out, back, *more).status == 0
+    drawn = f"SELECT image_id, rle, bbox_x, area, predicted_iou FROM {table} ORDER BY ALL"
+    assert rows(back, drawn) == rows(whole, drawn)
+    for name in ("outcomes", "events"):
+        assert len(rows(back, f"FROM {name}")) == len(rows(whole, f"FROM {name}"))
+    assert rows(back, "FROM problems") == []
+    assert "0 masks imported" in engine("import", out, back, *more).out
