@@ -33,7 +33,7 @@ from workflows.train.state import TrainState
 from workflows.train.stream import stream
 from workflows.train.team import Team, checkpoint_activations, join_encoder
 
-_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +109,13 @@ def work(settings: dict[str, TrainJob]) -> None:
 
 
 def lasting(error: BaseException, job: TrainJob, team: Team) -> str:
-    """In one line what a repeat would meet again, such as wrong input, too little memory or a full disk; else ""."""
+    """In one line what a repeat would meet again, such as wrong input, too little memory, a full disk or a store that
+    refuses; else ""."""
     if is_out_of_memory(error):
         return memory_advice(job, team)
     full = isinstance(error, OSError) and error.errno in _LASTING
-    return one_line(error) if full or isinstance(error, ValueError) else ""
+    refused = isinstance(error, PermissionError)  # of S3 without a number
+    return one_line(error) if full or refused or isinstance(error, ValueError) else ""
 
 
 def precision_advice(config: TrainConfig, device: str) -> str:

@@ -10,7 +10,7 @@ import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -30,13 +30,14 @@ from workflows.cli import parse
 from workflows.commands import TrainCommand
 from workflows.models import Model
 from workflows.runs import open_dataset
-from workflows.storage import LocalStore, Store, open_store
+from workflows.storage import LocalStore, Store, StoreError, open_store
 from workflows.train import checkpoints
 from workflows.train.job import _configs, _place, _proposed, _teacher, adjusted, train
 from workflows.train.loop import MachineError
 from workflows.train.metrics import read_metrics
 from workflows.train.sources import open_sources
-from workflows.train.worker import precision_advice
+from workflows.train.team import Team
+from workflows.train.worker import TrainJob, lasting, precision_advice
 
 SMALL = ("--model", "vit_test", "--image-size", "64", "--images", "2", "--save-every", "2", "--threads", "1")
 
@@ -189,6 +190,20 @@ def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on(
     wanted = f"sam-engine: {tmp_path}/out/part: No space left on device; the checkpoint of step 2 is kept"
     assert (ran.status, ran.err.strip().splitlines()[-1]) == (2, wanted)
     assert engine(*command).status == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "lasts"),
+    [
+        (PermissionError("cannot write s3://bucket/part: AccessDenied"), True),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/data/part"), True),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS), "/data/part"), True),
+        (StoreError("cannot write s3://bucket/part: SlowDown (6 attempts)"), False),
+        (OSError(errno.EIO, os.strerror(errno.EIO), "/data/part"), False),
+    ],
+)
+def test_no_worker_begins_again_where_a_store_refuses(error: OSError, lasts: bool) -> None:
+    assert bool(lasting(error, cast(TrainJob, None), Team())) == lasts
 
 
 @pytest.mark.usefixtures("cluster", "train_without_ray_train")
