@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -137,6 +137,12 @@ class ImageWorker:
             data = error
         return ReadImage(planned, data, started_at, time.perf_counter() - start)
 
+    def find(self, planned: PlannedImage, others: Sequence[str]) -> PlannedImage:
+        """The image at the first of its places that has a file, the planned one before the others; as it was planned
+        where none has. Raises OSError as `read`."""
+        there = next((uri for uri in (planned.uri, *others) if self._is_there(uri)), planned.uri)
+        return PlannedImage(planned.image_id, there)
+
     def can_read(self, planned: PlannedImage) -> bool:
         """Whether access to the image is granted right now. Raises OSError as `read`."""
         data = self.read(planned).data
@@ -169,6 +175,12 @@ class ImageWorker:
             yield from _unreadable(begun)
             yield _answered(begun.popleft(), answer)
         yield from _unreadable(begun)
+
+    def _is_there(self, uri: str) -> bool:
+        try:
+            return self._reader.exists(uri)
+        except PermissionError:  # which reading it will say
+            return True
 
     def _read(self, planned: PlannedImage) -> bytes:
         """The bytes of an image, which must be those that the plan lists."""

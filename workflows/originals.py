@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,16 @@ from numpy.typing import NDArray
 from schemas.ids import image_id as id_of_bytes
 from workflows.failures import is_of_the_machine, one_line
 from workflows.images import ImageError, decode
+from workflows.sql import connect
 from workflows.storage import TooLargeError
 from workflows.uris import UriReader
 
+_PLACES = """
+SELECT image_id, list(uri ORDER BY noted DESC, uri) FROM (
+    SELECT image_id, uri, max(ingested_at) AS noted FROM read_parquet('dataset://images/*.parquet')
+    WHERE image_id IN (SELECT unnest(?)) GROUP BY ALL
+) GROUP BY image_id
+"""
 MOVED = "; if the images moved, `sam-engine ingest NEW_PLACE DATASET`"
 
 
@@ -28,6 +36,15 @@ class StoredImage:
     def uri(self) -> str:
         """What it is called in messages."""
         return self.uris[0]
+
+
+def other_places(dataset: str, missing: Mapping[str, str]) -> dict[str, list[str]]:
+    """Where images lie as well as at the place given for each id: what the data set noted, the newest first."""
+    if not missing:
+        return {}
+    with closing(connect(dataset)) as catalog:
+        noted = catalog.execute(_PLACES, [list(missing)]).fetchall()
+    return {image_id: [uri for uri in uris if uri != missing[image_id]] for image_id, uris in noted}
 
 
 def read_pixels(reader: UriReader, image: StoredImage, *, max_pixels: int) -> NDArray[np.uint8]:

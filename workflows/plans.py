@@ -25,6 +25,7 @@ IMAGES_PER_PART = 65_536
 SHARDS_WANTED = 64
 LARGEST_SHARD = 512
 _UNLISTED = "SELECT image_id, uri FROM wanted ANTI JOIN planned USING (image_id) ORDER BY image_id"
+_MOVED = "SELECT DISTINCT shard FROM part JOIN wanted USING (image_id) WHERE part.uri <> wanted.uri"
 _WANTED = "SELECT DISTINCT shard FROM planned SEMI JOIN wanted USING (image_id)"
 
 
@@ -39,13 +40,17 @@ class PlanPart:
 
 @dataclass(frozen=True, slots=True)
 class ShardTask:
-    """One shard to work on: rows start..stop - 1 of a plan part, whose bytes must still have this hash."""
+    """One shard to work on: rows start..stop - 1 of a plan part, whose bytes must still have this hash.
+
+    moved: the source has any of its images at another place than the plan.
+    """
 
     shard: int
     part: int
     part_sha256: str
     start: int
     stop: int
+    moved: bool = False
 
     @property
     def images(self) -> int:
@@ -153,10 +158,11 @@ def _note(tables: DuckDBPyConnection, part: PlanPart) -> list[ShardTask]:
     """Remember which images a part lists, in which shard; its shards: runs of equal numbers in its ordered rows."""
     tables.register("part", part.table)
     tables.execute("INSERT INTO planned SELECT image_id, shard FROM part")
+    moved = {shard for (shard,) in tables.execute(_MOVED).fetchall()}
     tables.unregister("part")
     numbers, starts = np.unique(part.table["shard"].to_numpy(), return_index=True)
     stops = [*starts[1:].tolist(), len(part.table)]
     return [
-        ShardTask(shard, part.number, part.sha256, start, stop)
+        ShardTask(shard, part.number, part.sha256, start, stop, shard in moved)
         for shard, start, stop in zip(numbers.tolist(), starts.tolist(), stops, strict=True)
     ]

@@ -21,6 +21,7 @@ from workflows.failures import one_line
 from workflows.image_worker import REFUSED, ImageWorker, PlannedImage, ShardJob, time_limit
 from workflows.isolation import IsolatedWorker
 from workflows.metrics import RunMetrics, log_event, log_failures
+from workflows.originals import other_places
 from workflows.plans import PlanPart, ShardTask, finished_shards, read_part
 from workflows.processes import identity, is_alive_here
 from workflows.runs import require_here
@@ -119,7 +120,14 @@ class ShardWorker:
             raise ValueError("another driver replaced a part of the plan; run the same command again")
         rows = self._part.table.slice(task.start, task.stop - task.start)
         pairs = zip(rows["image_id"].to_pylist(), rows["uri"].to_pylist(), strict=True)
-        return [PlannedImage(image_id, uri) for image_id, uri in pairs]
+        images = [PlannedImage(image_id, uri) for image_id, uri in pairs]
+        return self._found(images) if task.moved else images
+
+    def _found(self, images: list[PlannedImage]) -> list[PlannedImage]:
+        """The images where they are by now, as after a folder was moved and the command given again."""
+        places = other_places(self._store.root, dict(images))
+        with ThreadPoolExecutor(_READERS) as readers:
+            return list(readers.map(lambda image: self._worker.find(image, places.get(image.image_id, [])), images))
 
     def _together_or_apart(self, images: list[PlannedImage]) -> list[ImageResult]:
         """In this process; where its memory does not suffice, one by one, so that the image that takes it is known."""

@@ -231,6 +231,22 @@ def test_what_others_have_planned_in_the_same_run_is_left_to_them(
     assert rows(tmp_path / "data", counts) == [{"ok": 8, "n": 8}]
 
 
+def test_a_run_goes_on_at_the_place_to_which_its_folder_was_moved(
+    generate_alone: Engine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after its plan was made; a plan is for good, and names files where they were."""
+    with monkeypatch.context() as killed:
+        killed.setattr("workflows.generate._work", lambda *_: None)
+        generate_alone(photos, tmp_path / "data")
+    photos.rename(tmp_path / "moved")
+    done = generate_alone(tmp_path / "moved", tmp_path / "data")
+    assert done.status == 0, done.out
+    save_photos(photos, 6)
+    generate_alone(photos, tmp_path / "whole")
+    masks = "SELECT image_id, rle, predicted_iou FROM masks ORDER BY ALL"
+    assert rows(tmp_path / "data", masks) == rows(tmp_path / "whole", masks)
+
+
 def test_what_lies_beside_a_folder_that_may_not_be_listed_is_done(
     generate_alone: Engine, engine: Engine, photos: Path, tmp_path: Path, may_not_be_listed: Callable[[Path], None]
 ) -> None:

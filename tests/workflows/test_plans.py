@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from schemas.layout import outcomes_key, plan_key
@@ -40,6 +41,16 @@ def test_every_image_is_in_exactly_one_shard(store: LocalStore) -> None:
     assert parts[0].table["shard"].to_pylist() == [0] * 4 + [1] * 4 + [2] * 2
     tasks = settle_plan(store, "r", images(range(10)))
     assert [(task.shard, task.start, task.stop) for task in tasks] == [(0, 0, 4), (1, 4, 8), (2, 8, 10)]
+
+
+def test_shards_whose_images_lie_elsewhere_now_are_marked(store: LocalStore) -> None:
+    table = images(range(10))
+    assert not any(task.moved for task in settle_plan(store, "r", table, shard_size=4))
+    assert not any(task.moved for task in settle_plan(store, "r", table))
+    (part,) = read_plan(store, "r")
+    second = pc.equal(table["image_id"], part.table["image_id"][5])
+    table = table.set_column(1, "uri", pc.if_else(second, "/moved.png", table["uri"]))
+    assert [task.moved for task in settle_plan(store, "r", table)] == [False, True, False]
 
 
 def test_the_same_source_in_any_order_gives_the_same_bytes(store: LocalStore, tmp_path: Path) -> None:

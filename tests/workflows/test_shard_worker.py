@@ -22,7 +22,8 @@ from sam_core.device_settings import DeviceSettings
 from sam_core.recipes import Recipe
 from schemas.catalog import connect, query
 from schemas.ids import image_id, unreadable_image_id
-from schemas.layout import in_flight_key, outcomes_key
+from schemas.layout import images_key, in_flight_key, outcomes_key
+from tests.schemas import rows
 from tests.workflows import fakes
 from tests.workflows.killers import memory_bomb, slow_jpeg
 from workflows.commands import GenerateConfig
@@ -316,6 +317,30 @@ def test_an_image_that_could_not_be_read_when_it_was_noted_waits_for_its_own_nam
     (task,) = plan(store, [stand_in], shard_size=1)
     ShardWorker(fakes.shard_job(store.root)).work(task)
     assert outcomes(store) == {stand_in.image_id: ("error", "Unreadable", 0)}
+
+
+def test_an_image_is_read_where_it_is_once_the_source_has_it_elsewhere(tmp_path: Path, store: LocalStore) -> None:
+    """One has moved twice, one nowhere, and one is another picture now."""
+    names = ("moved", "gone", "other", "stays")
+    paths = {name: fakes.save_flat(tmp_path / f"{n}.png", fakes.FINE, size=(8 + n, 6)) for n, name in enumerate(names)}
+    images = {name: planned(path) for name, path in paths.items()}
+    (task,) = plan(store, list(images.values()), shard_size=10)
+    (tmp_path / "new").mkdir()
+    places = [tmp_path / "a" / "nowhere.png", paths["moved"].rename(tmp_path / "new" / "0.png")]
+    changed = fakes.save_flat(tmp_path / "new" / "2.png", fakes.FINE, size=(20, 20))
+    for name in ("gone", "other"):
+        paths[name].unlink()
+    noted = [(images["moved"], place) for place in places] + [(images["other"], changed)]
+    known = [*images.values(), *(PlannedImage(image.image_id, str(place)) for image, place in noted)]
+    parts = [rows.images([("x", image.uri)], image_id=image.image_id) for image in known]
+    rows.put(Path(store.root), images_key("noted"), pa.concat_tables(parts))
+    ShardWorker(fakes.shard_job(store.root)).work(replace(task, moved=True))
+    assert outcomes(store) == {
+        images["moved"].image_id: ("ok", None, 1),
+        images["gone"].image_id: ("error", "Unreadable", 0),
+        images["other"].image_id: ("error", "Changed", 0),
+        images["stays"].image_id: ("ok", None, 1),
+    }
 
 
 def test_a_worker_goes_through_all_parts_of_a_plan_and_the_markers_of_what_is_done_go(
