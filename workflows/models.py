@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import socket
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ from sam_core.model.checkpoint import (
     CheckpointError,
     LoadedModel,
     configuration_name,
+    file_sha256,
     find_checkpoint,
     load_model,
     read_checkpoint,
@@ -71,8 +74,19 @@ class Model:
         return model_id(self.name, self.sha256)
 
     def here(self) -> Path:
-        """The file on this machine, fetched out of an object store once. Raises CheckpointError, StoreError."""
-        return _fetched(self.path, self.sha256) if self.path.startswith(S3_SCHEME) else Path(self.path)
+        """The file on this machine, fetched out of an object store once; where another machine keeps it elsewhere, as
+        this package in another folder, the one that goes by the model's name. Raises CheckpointError, StoreError."""
+        if self.path.startswith(S3_SCHEME):
+            return _fetched(self.path, self.sha256)
+        return Path(self.path) if Path(self.path).is_file() else self._by_name()
+
+    def _by_name(self) -> Path:
+        found: Path | None = None
+        with suppress(CheckpointError):
+            found = find_checkpoint(self.name)
+        if found is None or file_sha256(found) != self.sha256:
+            raise CheckpointError(f"there is no checkpoint {self.path} on {socket.gethostname()}")
+        return found
 
     def load(self, *, device: str = "cpu") -> LoadedModel:
         """The model itself, if its file is still the one that was found. Raises CheckpointError, StoreError."""

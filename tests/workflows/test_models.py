@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from socket import gethostname
 from types import SimpleNamespace
 
 import numpy as np
@@ -88,6 +89,18 @@ def test_only_plain_vits_on_a_gpu_go_in_batches(
 def test_another_checkpoint_at_the_same_place_is_refused(replaced_model: Model) -> None:
     with pytest.raises(CheckpointError, match="not the checkpoint that the command began with"):
         GeneratorSpec(replaced_model, QUICK, "cpu").load()
+
+
+def test_a_model_that_another_machine_keeps_elsewhere_is_found_by_its_name(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that had this package in another folder could not load the model that ships with it."""
+    monkeypatch.setenv("SAM_ENGINE_CHECKPOINTS", str(tiny_checkpoint.parent))
+    there = replace(find_model("vit_test"), path="/elsewhere/vit_test.safetensors")
+    assert there.load().sha256 == there.sha256
+    for wrong in (replace(there, sha256="0" * 64), replace(there, name="none")):
+        with pytest.raises(CheckpointError, match=f"no checkpoint /elsewhere/vit_test.safetensors on {gethostname()}"):
+            wrong.load()
 
 
 def test_the_data_set_notes_which_model_was_used(tmp_path: Path, tiny_checkpoint: Path) -> None:
