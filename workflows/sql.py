@@ -28,6 +28,9 @@ from workflows.redact import require_no_secrets
 from workflows.storage import S3_SCHEME, open_store
 
 ROWS_SHOWN = 100
+BESIDE_OTHERS = "15%"
+"""Memory for `connect` where models, or what is asked for, need most of the machine's: what DuckDB sorts in more than
+that goes to the temporary folder."""
 _NEWEST_RUN = """
 SELECT run_id FROM runs WHERE run_id IN (SELECT DISTINCT run_id FROM masks)
 ORDER BY created_at DESC, run_id DESC LIMIT 1
@@ -76,15 +79,15 @@ def _with_unique_names(answer: pa.Table) -> pa.Table:
     return answer.rename_columns(names)
 
 
-def connect(dataset: str | Path) -> duckdb.DuckDBPyConnection:
-    """A read-only connection to a data set, local or `s3://bucket/prefix`. Raises ValueError if there is none, OSError
-    when its store is at fault."""
+def connect(dataset: str | Path, *, memory: str | None = None) -> duckdb.DuckDBPyConnection:
+    """A read-only connection to a data set, local or `s3://bucket/prefix`; memory as in `catalog.connect`. Raises
+    ValueError if there is none, OSError when its store is at fault."""
     root = str(dataset)
     require_no_secrets(root)
     if not root.startswith(S3_SCHEME):
-        return catalog.connect(root)
+        return catalog.connect(root, memory=memory)
     try:
-        return catalog.connect(root, filesystem=s3_filesystem())
+        return catalog.connect(root, filesystem=s3_filesystem(), memory=memory)
     except (ValueError, OSError):
         open_store(root).exists(DATASET_KEY)  # which says in our own words where the store is at fault
         raise

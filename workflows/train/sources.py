@@ -11,9 +11,9 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.ids import content_hash
 from schemas.layout import DATASET_KEY
@@ -21,7 +21,7 @@ from workflows.sources import WORD, list_images
 from workflows.storage import S3_SCHEME, open_store, split_place
 from workflows.train.cutouts import read_cutout
 from workflows.train.file_rows import file_rows, is_folder
-from workflows.train.index import INDEX, bare_row
+from workflows.train.index import INDEX, bare_row, index_sha256
 from workflows.train.left_out import UnreadableError
 from workflows.train.table_rows import WantedCrops, mask_rows, picture_rows
 from workflows.uris import UriReader
@@ -57,12 +57,7 @@ class Source:
     @property
     def sha256(self) -> str:
         """Of what the source lists: pictures and masks, or the names and stamps of the files that hold them."""
-        if self.index is None:
-            return content_hash(b"scenes")
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, self.index.schema) as writer:
-            writer.write_table(self.index.combine_chunks())
-        return content_hash(sink.getvalue().to_pybytes())
+        return content_hash(b"scenes") if self.index is None else index_sha256(self.index)
 
     def __len__(self) -> int:
         """Images with an end."""
@@ -132,8 +127,9 @@ def _open(name: str, weight: float, *, need_masks: bool, crops: WantedCrops | No
         return Source(name, weight, None)
     if name.startswith(CUTOUTS):
         return Source(name, weight, _cutouts(name))
-    rows = _rows(name, need_masks, crops)
-    index = pa.Table.from_pylist([row for row in rows if not need_masks or row["masks_uri"] or row["rles"]], INDEX)
+    tables = _tables(name, need_masks, crops)
+    chosen = (rows.filter(_has_masks(rows)) for rows in tables) if need_masks else tables
+    index = pa.concat_tables([INDEX.empty_table(), *chosen])
     if not len(index) and crops:
         raise ValueError(
             f"{name}: no mask of {crops.min_area:,} px or more has crops that this CLIP embedded; run "
@@ -165,13 +161,23 @@ def _shows_a_thing(reader: UriReader, uri: str) -> bool:
         return False
 
 
-def _rows(name: str, need_masks: bool, crops: WantedCrops | None) -> Iterator[dict[str, Any]]:
+def _tables(name: str, need_masks: bool, crops: WantedCrops | None) -> Iterator[pa.Table]:
+    """Rows of INDEX."""
     place, table = split_place(name)
+    if need_masks and is_data_set(name):
+        return mask_rows(place, table, crops)
     if is_data_set(name):
-        return mask_rows(place, table, crops) if need_masks else picture_rows(place, table)
-    if not need_masks:
-        return map(bare_row, list_images(name))
-    return file_rows(name)
+        rows = picture_rows(place, table)
+    else:
+        rows = file_rows(name) if need_masks else map(bare_row, list_images(name))
+    return iter([pa.Table.from_pylist(list(rows), INDEX)])
+
+
+def _has_masks(index: pa.Table) -> pa.ChunkedArray:
+    """Whether each row holds a mask, or names a file of masks."""
+    return pc.or_(
+        pc.is_valid(index["masks_uri"]), pc.fill_null(pc.greater(pc.list_value_length(index["rles"]), 0), False)
+    )
 
 
 def _require_there(name: str, index: pa.Table) -> None:

@@ -4,37 +4,42 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from schemas.layout import snapshot_key
 from schemas.rle import parse_runs
 from workflows.failures import tell_left_out
 from workflows.sizes import tell_unread
-from workflows.sql import connect, require_run
+from workflows.sql import BESIDE_OTHERS, connect, require_run
 from workflows.storage import open_store
 from workflows.stored_tables import get_table
-from workflows.train.index import index_row
+from workflows.train.index import index_row, index_table
 
 _SNAPSHOT = re.compile(r"round-(\d+)")
 _TABLES = {"masks": "true", "annotations": "stage <> 'audit'"}  # audits measure masks that models made
+_PLACES = (
+    "CREATE TEMP TABLE places AS SELECT row_number() OVER (ORDER BY uris) - 1 AS place, image_id, uris FROM images"
+)
+# Sorted, not collected by DuckDB, which keeps lists in memory and puts on disk what it sorts.
 _OF_TABLE = """
-SELECT images.image_id AS image_id, images.uris AS uris, drawn.height AS height, drawn.width AS width,
-    list(drawn.rle ORDER BY drawn.mask_id) AS rles{vectors}
-FROM {table} AS drawn JOIN images USING (image_id) WHERE {where}
-GROUP BY ALL ORDER BY uris
+SELECT place, drawn.height AS height, drawn.width AS width, drawn.rle AS rle{vectors}
+FROM {table} AS drawn JOIN places USING (image_id) WHERE {where} ORDER BY place, height, width, drawn.mask_id
 """
+_ROWS_AT_ONCE = 65_536
 _PICTURES = """
 SELECT uris, image_id FROM images
 ANTI JOIN (SELECT image_id FROM outcomes GROUP BY image_id HAVING bool_and(status <> 'ok')) AS broken USING (image_id)
 WHERE height IS NOT NULL ORDER BY image_id
 """
 """Those that can be read as far as anybody knows: not those that `ingest` or every run so far failed at."""
-_VECTORS = ", list(drawn.vectors ORDER BY drawn.mask_id) AS vectors"
+_VECTORS = ", drawn.vectors AS vectors"
 _WITH_CROPS = """(
     SELECT masks.*, seen.vectors FROM {table} AS masks JOIN (
         SELECT mask_id, revision, list(vector ORDER BY draw) AS vectors FROM crops
@@ -66,10 +71,13 @@ def picture_rows(place: str, table: str) -> Iterator[dict[str, Any]]:
         yield index_row(uris, image_id=image_id)
 
 
-def mask_rows(place: str, table: str, crops: WantedCrops | None) -> Iterator[dict[str, Any]]:
+def mask_rows(place: str, table: str, crops: WantedCrops | None) -> Iterator[pa.Table]:
     """Masks of a run, of all runs (`@masks`), those that people drew (`@annotations`), those that an engine round froze
-    (`@round-3`), or, unsaid, all of them. Raises ValueError where `table` names none of these."""
-    connection = connect(place)
+    (`@round-3`), or, unsaid, all of them: rows of INDEX, some images at a time, in the order of their places.
+
+    Raises ValueError where `table` names none of these.
+    """
+    connection = connect(place, memory=None if crops else BESIDE_OTHERS)  # embeddings are lists
     if frozen := _SNAPSHOT.fullmatch(table):
         store, key = open_store(place), snapshot_key(int(frozen[1]))
         if not store.exists(key):
@@ -79,15 +87,50 @@ def mask_rows(place: str, table: str, crops: WantedCrops | None) -> Iterator[dic
             rows = rows.append_column("area", pa.array(parse_runs(rows["rle"]).areas))
         connection.register("snapshot", rows)
     chosen = _chosen(connection, place, table)
+    connection.execute(_PLACES)
+    pictures = connection.sql("SELECT uris, image_id FROM places ORDER BY place").to_arrow_table()
     images = 0
     for source, where in chosen:
         masks, vectors = (_with_crops(source, crops), _VECTORS) if crops else (source, "")
-        listed = _OF_TABLE.format(table=masks, where=where, vectors=vectors)
-        for row in connection.sql(listed).to_arrow_table().to_pylist():
-            images += 1
-            yield index_row(**row)
+        listed = connection.sql(_OF_TABLE.format(table=masks, where=where, vectors=vectors))
+        for rows in whole_images(listed.to_arrow_reader(_ROWS_AT_ONCE), pictures):
+            images += len(rows)
+            yield rows
     if crops and images:  # else there is nothing to train on, which is said
         _tell_without_crops(connection, place, chosen, crops)
+
+
+def whole_images(masks: Iterable[pa.RecordBatch], pictures: pa.Table) -> Iterator[pa.Table]:
+    """Rows of INDEX for rows of masks in the order of their images.
+
+    masks: columns place, height, width, rle and perhaps vectors. pictures: uris and image_id, in the order of places.
+    """
+    rest: list[pa.RecordBatch] = []  # the masks of an image that may go on in the next batch
+    for batch in masks:
+        rows = pa.Table.from_batches([*rest, batch])
+        starts = _starts(rows)
+        yield _together(rows.slice(0, starts[-1]), starts[:-1], pictures)
+        rest = rows.slice(starts[-1]).to_batches()
+    if rest:
+        yield _together(pa.Table.from_batches(rest), np.zeros(1, np.int64), pictures)
+
+
+def _starts(rows: pa.Table) -> NDArray[np.int64]:
+    """The first row of each image, or of each size that an image's masks have; of no rows one that is not there."""
+    columns = np.stack([rows[name].to_numpy() for name in ("place", "height", "width")])
+    return np.flatnonzero(np.append(True, (columns[:, 1:] != columns[:, :-1]).any(axis=0)))
+
+
+def _together(rows: pa.Table, starts: NDArray[np.int64], pictures: pa.Table) -> pa.Table:
+    """A row of INDEX for the masks from each start to the next one."""
+    ends = pa.array(np.append(starts, len(rows)), pa.int32())
+    first = rows.select(["place", "height", "width"]).take(pa.array(starts))
+    found = {name: pictures[name].take(first["place"]) for name in pictures.column_names}
+    found |= {"height": first["height"], "width": first["width"]}
+    for name, column in (("rles", "rle"), ("vectors", "vectors")):
+        if column in rows.column_names:
+            found[name] = pa.ListArray.from_arrays(ends, rows[column].combine_chunks())
+    return index_table(found, len(starts))
 
 
 def _with_crops(table: str, crops: WantedCrops) -> str:
