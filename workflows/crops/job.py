@@ -33,7 +33,7 @@ from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
 from workflows.runs import require_here
 from workflows.sizes import tell_unread
-from workflows.sql import connect
+from workflows.sql import BESIDE_OTHERS, connect
 from workflows.storage import open_store
 from workflows.text.clips import ClipSource, find_clip
 from workflows.uris import UriReader
@@ -77,7 +77,7 @@ def crops(config: CropsConfig) -> int:
     Raises ValueError or OSError, one line each, when there is nothing to embed, or other crops than these are there.
     """
     clip = find_clip(config.clip)
-    connection = connect(config.dataset)
+    connection = connect(config.dataset, memory=BESIDE_OTHERS)
     unread = tell_unread(connection)
     asked = {"least": config.min_area, "clip": clip.sha256}
     ((total,),) = connection.execute(f"SELECT count(*) {_WANTED}", {"least": config.min_area}).fetchall()

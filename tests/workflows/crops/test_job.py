@@ -127,6 +127,23 @@ def test_one_pool_works_on_all_masks_however_many_the_driver_holds(
     assert len(pools) == 1
 
 
+def test_the_driver_sorts_in_a_part_of_the_memory(
+    engine_here: Engine, data: DataSet, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers beside it hold CLIP and pictures."""
+    limits: list[Any] = []
+
+    def spied(place: str, **said: Any) -> Any:
+        connection = connect(place, **said)
+        limits.extend(connection.execute("SELECT current_setting('memory_limit')").fetchall())
+        return connection
+
+    monkeypatch.setattr(job, "BESIDE_OTHERS", "100MB")
+    monkeypatch.setattr(job, "connect", spied)
+    assert engine_here("crops", data.root, "--clip", clip, "--min-area", "1").status == 0
+    assert limits[0] == ("95.3 MiB",)
+
+
 def test_again_only_what_is_missing(engine_here: Engine, data: DataSet, clip: Path, tmp_path: Path) -> None:
     assert engine_here("crops", data.root, "--clip", clip, "--min-area", "60").status == 0
     before = {path: path.stat().st_mtime_ns for path in (data.root / "crops").rglob("*.parquet")}
