@@ -25,6 +25,7 @@ from workflows.stored_tables import get_table
 
 SHARDS_READ = 64
 _READERS = 16
+_RUNS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,16 @@ def status(config: StatusConfig) -> int:
 
 
 def run_statuses(store: Store) -> list[RunStatus]:
-    """All runs of a data set, the oldest first."""
+    """All runs of a data set, the oldest first; several are asked for side by side, as in an object store each takes a
+    few requests."""
     keys = [entry.key for entry in store.list(RUNS_PREFIX) if parse_run_key(entry.key)]
-    records = [from_json(RunRecord, store.get(key), where=f"{store.root}/{key}") for key in keys]
-    return [run_status(store, record) for record in sorted(records, key=lambda record: record.created_at)]
+
+    def read(key: str) -> RunRecord:
+        return from_json(RunRecord, store.get(key), where=f"{store.root}/{key}")
+
+    with ThreadPoolExecutor(_RUNS_AT_ONCE) as several:
+        records = sorted(several.map(read, keys), key=lambda record: record.created_at)
+        return list(several.map(lambda record: run_status(store, record), records))
 
 
 def run_status(store: Store, run: RunRecord) -> RunStatus:

@@ -1,13 +1,16 @@
 """What counts in a data set, and what is said when it is none or damaged."""
 
 import json
+import threading
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 
 from schemas import committed, layout
-from schemas.committed import committed_sizes, open_place, run_records
+from schemas.committed import Place, committed_sizes, open_place, run_records
 from schemas.records import to_json
 from tests.schemas import rows
 
@@ -96,3 +99,25 @@ def test_records_are_read_from_their_keys(tmp_path: Path) -> None:
     rows.put(tmp_path, layout.run_key("a"), "{")
     with pytest.raises(ValueError, match=r"runs/a\.json is not JSON"):
         run_records(place)
+
+
+class Together(pafs.LocalFileSystem):
+    """Opens a run's record once another one is asked for as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.two = threading.Barrier(2)
+
+    def open_input_stream(self, path: str) -> pa.NativeFile:  # type: ignore[override]
+        self.two.wait(timeout=10)
+        return super().open_input_stream(path)
+
+
+def test_records_are_read_side_by_side(tmp_path: Path) -> None:
+    """In an object store each is a request, and every command reads those of all runs before it does anything."""
+    rows.new_dataset(tmp_path)
+    names = [f"run-{number}" for number in range(4)]
+    for name in names:
+        rows.put(tmp_path, layout.run_key(name), to_json(replace(rows.run_record(), run_id=name)))
+    found = run_records(Place(Together(), tmp_path.as_posix()))
+    assert [record.run_id for record in found] == names

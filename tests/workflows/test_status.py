@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from sam_core.recipes import draft
 from schemas.layout import in_flight_key, outcomes_key, run_key
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
-from schemas.records import to_json
+from schemas.records import RunRecord, to_json
 from tests.workflows import fakes
 from tests.workflows.conftest import Engine
 from tests.workflows.report.data_sets import DataSet, boxes, done, photos, run_record
@@ -144,6 +145,22 @@ def test_the_oldest_run_comes_first(tmp_path: Path) -> None:
         record = replace(fakes.run_record(name), created_at=datetime(2026, 1, day, tzinfo=UTC))
         store.put(run_key(name), to_json(record).encode())
     assert [run.run_id for run in run_statuses(store)] == ["b", "c", "a"]
+
+
+def test_runs_are_asked_for_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an object store each takes some requests, one after the other."""
+    data = DataSet(tmp_path / "data")
+    for minute, name in enumerate(("one", "two", "three", "four")):
+        data.add_run([], run_record(name, minute=minute))
+    two, asked = threading.Barrier(2), module.run_status
+
+    def together(store: Store, run: RunRecord) -> module.RunStatus:
+        two.wait(timeout=10)
+        return asked(store, run)
+
+    monkeypatch.setattr(module, "run_status", together)
+    found = run_statuses(open_store(data.root))
+    assert [run.run_id.partition("-")[0] for run in found] == ["one", "two", "three", "four"]
 
 
 def test_no_runs_is_said_in_one_line_with_a_command_to_paste(tmp_path: Path, engine: Engine) -> None:
