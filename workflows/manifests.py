@@ -40,8 +40,8 @@ def parquet_images(source: str) -> Iterator[ImageRef]:
             for row in batch.to_pylist():
                 yield _manifest_row(source, row, row_number)
                 row_number += 1
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:  # OSError is Arrow's word for damaged pages
-        raise ValueError(f"{source}: not a Parquet file ({first_line(error)})") from error
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        raise _unreadable(source, error) from error
 
 
 def open_parquet(source: str) -> pq.ParquetFile:
@@ -56,8 +56,16 @@ def open_parquet(source: str) -> pq.ParquetFile:
         return pq.ParquetFile(file, pre_buffer=False)
     except (FileNotFoundError, PermissionError, StoreError):
         raise
-    except (pa.ArrowException, OSError) as error:  # OSError is Arrow's word for a damaged footer
-        raise ValueError(f"{source}: not a Parquet file ({first_line(error)})") from error
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(source: str, error: Exception) -> ValueError | StoreError:
+    """Why a Parquet file cannot be read: OSError is Arrow's word for a damaged footer or page, and for a failing S3."""
+    line = first_line(error)
+    if "AWS Error" in line:
+        return StoreError(f"cannot read {source}: {line}")
+    return ValueError(f"{source}: not a Parquet file ({line})")
 
 
 def _manifest_row(source: str, row: dict[str, Any], number: int) -> ImageRef:

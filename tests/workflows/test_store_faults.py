@@ -7,8 +7,11 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from schemas.layout import in_flight_key
@@ -19,6 +22,7 @@ from tests.workflows.store_troubles import HASTY_PATIENCE, QUICK_PATIENCE, QUICK
 from tests.workflows.test_shard_worker import plan, planned
 from workflows import patience, s3
 from workflows.image_worker import PlannedImage
+from workflows.manifests import parquet_images
 from workflows.s3 import S3Store
 from workflows.shard_worker import ShardWorker
 from workflows.storage import LocalStore, StoreError, open_store
@@ -41,6 +45,21 @@ def store(proxy: FaultProxy, bucket: str) -> S3Store:
     store.put("a", b"0123456789")
     proxy.requests.clear()
     return store
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_list_on_a_store_that_fails_is_no_damaged_file(
+    rows: int, store: S3Store, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """As it is opened, and in the middle of it."""
+    names = [f"s3://x/{n}.png" for n in range(15_000)]
+    pq.write_table(pa.table({"uri": names}), tmp_path / "l.parquet", row_group_size=5_000)
+    store.put("l.parquet", (tmp_path / "l.parquet").read_bytes())
+    listed = parquet_images(f"{store.root}/l.parquet")
+    assert len(list(islice(listed, rows))) == rows
+    proxy.faults.append(Fault("reset_body", method="GET", path="l.parquet"))
+    with pytest.raises(StoreError, match=rf"^cannot read {store.root}/l.parquet: AWS Error "):
+        list(listed)
 
 
 @pytest.fixture(params=[case for case in TROUBLES if case.passes], ids=lambda case: case.name)
