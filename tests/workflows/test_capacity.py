@@ -59,6 +59,7 @@ def test_what_was_measured_says_where() -> None:
 
 def test_hours_give_workers_and_workers_hours() -> None:
     rates = load_rates()
+    assert forecast(PlanConfig("x"), 10_000_000, rates).workers == 1
     many = forecast(PlanConfig("x", hours=10), 10_000_000, rates)
     assert many.hours <= 10
     assert many.workers > 1

@@ -137,5 +137,16 @@ def test_refusals(engine: Engine, tmp_path: Path) -> None:
             RelateConfig("d", **values)
 
 
+def test_every_image_of_a_shard_is_looked_at_by_itself(engine: Engine, tmp_path: Path) -> None:
+    """The same masks three times are no copies of each other."""
+    rng = np.random.default_rng(0)
+    data = DataSet(tmp_path / "data")
+    images = data.add_images(photos(tmp_path / "photos", 3, rng=rng))
+    data.add_run([done(image, [CAR, WHEEL], rng=rng) for image in images], run_record("one"), shard=0)
+    assert engine("relate", tmp_path / "data").status == 0
+    found = ask(tmp_path / "data", "SELECT image_id, depth, duplicate_of FROM relations ORDER BY ALL")
+    assert found == [(image, depth, None) for image in sorted(images) for depth in (0, 1)]
+
+
 def test_no_masks_have_no_relations() -> None:
     assert relation_rows(MASKS.empty_table(), containment=0.9, duplicate_iou=0.9) == RELATIONS.empty_table()
