@@ -55,6 +55,7 @@ from workflows.rounds.simulated import SimulationJob, left_to_do, true_rows
 from workflows.rounds.small_run import write_run
 from workflows.rounds.training import settings_of, training_command
 from workflows.runs import open_dataset, run_record
+from workflows.stored_tables import parse_table
 from workflows.train.loop import MachineError, NoRoomError
 
 _STANDING = """
@@ -169,14 +170,16 @@ def what_people_do(now: Round) -> str:
 
 
 def snapshot(now: Round) -> Snapshot:
-    """Freeze the human masks that stand, those of rounds that are not trusted and of held-out images left out."""
+    """Freeze the human masks that stand, those of rounds that are not trusted and of held-out images left out. What is
+    frozen stays: another driver may have settled this step by now, and count on what it froze."""
     connection = now.engine.connect()
     held_out = annotated_held_out(now.engine, connection)
     tell_left_out([f"masks of {image}: it is held out" for image in held_out])
     standing = connection.sql(_STANDING, params=[list(now.distrusted), list(held_out)]).to_arrow_table()
-    rows = standing.replace_schema_metadata(SNAPSHOT.metadata)
-    data, key = to_parquet_bytes(rows), snapshot_key(now.number)
-    now.engine.store.put(key, data)
+    key = snapshot_key(now.number)
+    proposed = to_parquet_bytes(standing.replace_schema_metadata(SNAPSHOT.metadata))
+    data = now.engine.store.put_if_absent(key, proposed)
+    rows = parse_table(data, where=f"{now.engine.store.root}/{key}")
     images = len(rows["image_id"].unique())
     return Snapshot(key=key, sha256=content_hash(data), images=images, masks=len(rows), left_out=now.distrusted)
 
