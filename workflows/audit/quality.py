@@ -41,7 +41,8 @@ QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_
 """
 _CORRECTED = f"""
 latest AS ({_LATEST}),
-mine AS (SELECT * FROM {{masks}}),
+-- Of a run's masks only those of images that were audited, a few hundred: what is asked for twice is kept as a whole.
+mine AS (SELECT * FROM {{masks}} WHERE image_id IN (SELECT image_id FROM latest)),
 corrected AS (
     FROM latest SEMI JOIN mine ON latest.source_mask_id = mine.mask_id
     QUALIFY row_number() OVER (PARTITION BY source_mask_id ORDER BY created_at DESC, mask_id DESC) = 1
