@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from io import StringIO
 from pkgutil import resolve_name
+from subprocess import Popen
 from tempfile import gettempdir
 from threading import Timer, current_thread, main_thread
 from types import FrameType
@@ -49,6 +50,7 @@ from workflows.usage import unwrapped, usage_line
 _ABOUT = "Masks of every image, by a model and people in rounds. `sam-engine COMMAND --help` says what a command takes."
 DONE, WRONG_USE, BROKEN, INTERRUPTED, TERMINATED = 0, 2, 70, 130, 143
 _PUT_OFF_SECONDS, _PUT_OFF_TIMES = 0.05, 200
+_FORKING = Popen._execute_child.__code__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +143,9 @@ def _leaving_at_signals(came: list[int]) -> Iterator[None]:
     """SIGTERM leaves as an exception does, so that temporary files are removed.
 
     It and Ctrl-C are noted in `came`: in the midst of DuckDB, tyro or Ray their exception becomes one of these. While a
-    module is imported they are put off: C code that imports swallows them, and locks that they leave behind stop every
-    thread that imports later. Not for ever: the command may itself run in a module that somebody imports.
+    module is imported or a process begun they are put off: C code that imports, and hooks around a fork, swallow them,
+    and locks that they leave behind stop every thread that imports, or logs, later. Not for ever: the command may
+    itself run in a module that somebody imports.
     """
     if current_thread() is not main_thread():
         yield
@@ -153,7 +156,7 @@ def _leaving_at_signals(came: list[int]) -> Iterator[None]:
     def leave(number: int, frame: FrameType | None) -> None:
         nonlocal again
         came.append(number)
-        if len(came) < _PUT_OFF_TIMES and _is_importing(frame):
+        if len(came) < _PUT_OFF_TIMES and _is_importing_or_forking(frame):
             again = Timer(_PUT_OFF_SECONDS, os.kill, (os.getpid(), number))
             again.start()
             return
@@ -173,8 +176,8 @@ def _leaving_at_signals(came: list[int]) -> Iterator[None]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
-def _is_importing(frame: FrameType | None) -> bool:
-    while frame and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+def _is_importing_or_forking(frame: FrameType | None) -> bool:
+    while frame and frame.f_code.co_filename != "<frozen importlib._bootstrap>" and frame.f_code is not _FORKING:
         frame = frame.f_back
     return frame is not None
 

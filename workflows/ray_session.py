@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 from ray._private import ray_constants
+from ray._private import utils as ray_utils
 from ray.exceptions import AuthenticationError, RayError
 
 from workflows.actor_pool import ActorPool, given_up
@@ -147,13 +148,18 @@ def _first_answer(waiting: list[ray.ObjectRef[Any]]) -> pa.Table:
 
 @contextmanager
 def _answering_sigterm_as_before() -> Iterator[None]:
-    """Ray answers SIGTERM natively, too, and aborts a process that has not left after three seconds (status 134)."""
-    before = signal.getsignal(signal.SIGTERM)
+    """Ray begins with a handler of its own, which ends a process with status 15 and no word, or not at all. It answers
+    natively, too, and aborts one that has not left after three seconds (status 134)."""
+    before, theirs = signal.getsignal(signal.SIGTERM), ray_utils.set_sigterm_handler
+    if not callable(before) or current_thread() is not main_thread():
+        yield
+        return
+    ray_utils.set_sigterm_handler = lambda _: None
     try:
         yield
     finally:
-        if callable(before) and current_thread() is main_thread():
-            signal.signal(signal.SIGTERM, before)
+        ray_utils.set_sigterm_handler = theirs
+        signal.signal(signal.SIGTERM, before)
 
 
 def _join_cluster(quiet: dict[str, Any]) -> None:

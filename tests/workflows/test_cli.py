@@ -94,6 +94,21 @@ def test_sigterm_waits_for_an_import_to_end(engine: Engine, tmp_path: Path, monk
     assert (done.status, "ended by SIGTERM" in done.err) == (143, True)
 
 
+def test_sigterm_waits_for_a_process_to_begin(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hooks around the fork swallow the exception, those of `logging` with its lock held: the command went on."""
+    sent: list[int] = []
+    os.register_at_fork(after_in_parent=lambda: sent and signal.raise_signal(sent.pop()))
+
+    def in_the_midst(*_: object, **__: object) -> None:
+        sent.append(signal.SIGTERM)
+        subprocess.run(["true"], check=True, preexec_fn=lambda: None)  # else there are no hooks
+        time.sleep(60)
+
+    monkeypatch.setattr("workflows.ingest.list_images", in_the_midst)
+    done = engine("ingest", "photos", "data")
+    assert (done.status, "ended by SIGTERM" in done.err, sent) == (143, True, [])
+
+
 def test_sigterm_ends_a_command_that_runs_while_its_caller_is_imported(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
