@@ -6,6 +6,7 @@ here masks are compared pixel by pixel, on their run lengths.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from pycocotools import mask as coco_mask
 from sam_core.masks.rle import decompress_all
 
 NONE = -1
+_MASKS_AT_ONCE = 256
+"""Masks that are compared with all others of their image at a time."""
 
 Ints = NDArray[np.int64]
 Shares = NDArray[np.float64]
@@ -65,52 +68,75 @@ def relate(
         raise ValueError(f"containment {containment} and duplicate IoU {duplicate_iou} must be above 0.5, at most 1")
     if len(rles) != len(areas):
         raise ValueError(f"{len(rles)} masks with {len(areas)} areas")
-    shared = _shared_pixels(rles, areas, size)
-    iou = shared / np.maximum(areas[:, None] + areas[None, :] - shared, 1)
-    duplicate_of = _duplicates(iou >= duplicate_iou)
-    share = shared / areas[:, None]
-    lies_in = (share >= containment) & (areas[None, :] > areas[:, None]) & (iou < duplicate_iou)
-    lies_in &= (duplicate_of == NONE)[None, :]
-    parent = _extreme(lies_in, areas.astype(np.float64))
-    kept = np.arange(len(areas))
+    pairs = _pairs(rles, areas, size, least=min(containment, duplicate_iou))
+    one, other = pairs.one, pairs.other
+    iou = pairs.shared / np.maximum(areas[one] + areas[other] - pairs.shared, 1)
+    same = iou >= duplicate_iou
+    copies = _duplicates(pairs, same, len(areas))
+    share = pairs.shared / areas[one]
+    kept = (copies == NONE)[other]
+    lies_in = np.flatnonzero((share >= containment) & (areas[other] > areas[one]) & ~same & kept)
+    above = _extreme(pairs, lies_in, areas[other], len(areas))
+    parent = _of(other, above, NONE)
     return Relations(
         parent=parent,
-        whole=_extreme(lies_in, -areas.astype(np.float64)),
+        whole=_of(other, _extreme(pairs, lies_in, -areas[other], len(areas)), NONE),
         depth=_depth(parent, areas),
         parts=np.bincount(parent[parent != NONE], minlength=len(areas)).astype(np.int64),
-        inside=np.where(parent == NONE, np.nan, share[kept, parent] if len(areas) else np.nan),
-        duplicate_of=duplicate_of,
-        duplicate_iou=np.where(duplicate_of == NONE, np.nan, iou[kept, duplicate_of] if len(areas) else np.nan),
+        inside=_of(share, above, np.nan),
+        duplicate_of=_of(other, copies, NONE),
+        duplicate_iou=_of(iou, copies, np.nan),
     )
 
 
-def _shared_pixels(rles: Sequence[bytes], areas: Ints, size: tuple[int, int]) -> Ints:
-    """int64 [N, N]: pixels that two masks have in common."""
-    if not len(rles):
-        return np.zeros((0, 0), np.int64)
+class _Pairs(NamedTuple):
+    """Pairs of masks, by the first, then by the second: positions int64 [P], and pixels int64 [P] that both have."""
+
+    one: Ints
+    other: Ints
+    shared: Ints
+
+
+def _pairs(rles: Sequence[bytes], areas: Ints, size: tuple[int, int], *, least: float) -> _Pairs:
+    """Pairs that share at least this part of the first mask: few of all, which of thousands of masks would take GBs."""
     decompress_all(rles, size)  # else pycocotools never ends, or writes where it may not
     masks = [{"size": list(size), "counts": counts} for counts in rles]
-    of_first = np.asarray(coco_mask.iou(masks, masks, [1] * len(masks)))  # as crowds: over the area of the first
-    shared: Ints = np.rint(of_first * areas[:, None]).astype(np.int64)
-    return shared
+    found = [_Pairs(*np.zeros((3, 0), np.int64))]
+    for start in range(0, len(masks), _MASKS_AT_ONCE):
+        some = slice(start, start + _MASKS_AT_ONCE)
+        of_first = np.asarray(coco_mask.iou(masks[some], masks, [1] * len(masks)))  # as crowds: over the first's area
+        shared = np.rint(of_first * areas[some, None]).astype(np.int64)
+        near = shared / areas[some, None] >= least
+        near[np.arange(len(near)), np.arange(len(near)) + start] = False
+        one, other = np.nonzero(near)
+        found.append(_Pairs(one + start, other, shared[one, other]))
+    return _Pairs(*map(np.concatenate, zip(*found, strict=True)))
 
 
-def _duplicates(same: NDArray[np.bool_]) -> Ints:
-    """For each mask the first earlier one that is kept and the same; NONE for those that are kept themselves."""
-    duplicate_of = np.full(len(same), NONE, np.int64)
-    for mask in range(1, len(same)):
-        earlier = np.flatnonzero(same[mask, :mask] & (duplicate_of[:mask] == NONE))
-        if earlier.size:
-            duplicate_of[mask] = earlier[0]
-    return duplicate_of
+def _duplicates(pairs: _Pairs, same: NDArray[np.bool_], count: int) -> Ints:
+    """For each mask the pair with the first earlier one that is kept and the same; NONE for those that are kept."""
+    copies = np.full(count, NONE, np.int64)
+    for pair in np.flatnonzero(same & (pairs.other < pairs.one)).tolist():
+        if copies[pairs.one[pair]] == NONE and copies[pairs.other[pair]] == NONE:
+            copies[pairs.one[pair]] = pair
+    return copies
 
 
-def _extreme(lies_in: NDArray[np.bool_], order: Shares) -> Ints:
-    """Of the masks that each one lies in the first by `order`; among equals the better one. NONE if there is none."""
-    if not len(lies_in):
-        return np.zeros(0, np.int64)
-    best: Ints = np.where(lies_in, order[None, :], np.inf).argmin(axis=1)
-    return np.where(lies_in.any(axis=1), best, NONE)
+def _extreme(pairs: _Pairs, chosen: Ints, order: Ints, count: int) -> Ints:
+    """For each mask the first of its chosen pairs by `order`; among equals that with the better mask. NONE if none."""
+    ranked = chosen[np.lexsort((pairs.other[chosen], order[chosen], pairs.one[chosen]))]
+    masks, first = np.unique(pairs.one[ranked], return_index=True)
+    best = np.full(count, NONE, np.int64)
+    best[masks] = ranked[first]
+    return best
+
+
+def _of(values: NDArray[Any], places: Ints, missing: float) -> NDArray[Any]:
+    """The values at these places, `missing` where one is NONE."""
+    found = np.full(len(places), missing, values.dtype)
+    there = places != NONE
+    found[there] = values[places[there]]
+    return found
 
 
 def _depth(parent: Ints, areas: Ints) -> Ints:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sam_core.masks import relations
 from sam_core.masks.relations import NONE, Relations, relate
 from sam_core.masks.rle import encode
 
@@ -54,7 +55,17 @@ def test_chains_of_copies_end_at_one_that_is_kept() -> None:
     assert found.duplicate_of.tolist() == [NONE, 0, NONE]  # the third is like the second alone, as in NMS
 
 
-def test_a_loop_over_bitmaps_agrees() -> None:
+@pytest.mark.parametrize("at_once", [7, 1000])
+def test_a_loop_over_bitmaps_agrees(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many masks are compared at a time: what all of 20,000 have in common does not fit into memory."""
+    compare, rows = relations.coco_mask.iou, list[int]()
+
+    def spied(some: list[object], masks: list[object], crowds: list[int]) -> NDArray[np.float64]:
+        rows.append(len(some))
+        return np.asarray(compare(some, masks, crowds))
+
+    monkeypatch.setattr(relations.coco_mask, "iou", spied)
+    monkeypatch.setattr(relations, "_MASKS_AT_ONCE", at_once, raising=False)
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:40, :60]
     masks = [
@@ -62,6 +73,7 @@ def test_a_loop_over_bitmaps_agrees() -> None:
     ]
     masks = [mask for mask in masks if mask.any()]
     found = related(masks, containment=0.8, duplicate_iou=0.7)
+    assert max(rows) <= at_once
     kept: list[int] = []
     for number, mask in enumerate(masks):
         iou = [(mask & other).sum() / (mask | other).sum() for other in masks]
