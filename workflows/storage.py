@@ -9,6 +9,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, MutableSequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -140,7 +141,8 @@ def _beside(path: Path, write: Callable[[BinaryIO], object]) -> Path:
             file.flush()
             os.fsync(file.fileno())
     except BaseException as error:  # Ctrl-C and SIGTERM, too: a file may be large, and nobody looks for hidden ones
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk not even what is not there can be removed
+            temporary.unlink()
         if isinstance(error, OSError) and error.filename in (None, str(temporary)):
             error.filename = str(path)  # a full disk does not say where it is full, and nobody knows the hidden name
         raise

@@ -21,6 +21,7 @@ from tests.workflows.fault_proxy import Fault, FaultProxy, closed_port, deaf_por
 from tests.workflows.store_troubles import HASTY_PATIENCE, QUICK_PATIENCE, QUICK_VARIABLE, TROUBLES, Trouble
 from tests.workflows.test_shard_worker import plan, planned
 from workflows import patience, s3
+from workflows.failures import one_line
 from workflows.image_worker import PlannedImage
 from workflows.manifests import parquet_images
 from workflows.s3 import S3Store
@@ -269,8 +270,9 @@ class TestDisks:
         store.put("a", b"old")
         subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
         for write in (store.put, store.put_if_absent):
-            with pytest.raises(OSError, match="Read-only file system"):
+            with pytest.raises(OSError, match="Read-only file system") as caught:
                 write("b", b"new")
+            assert one_line(caught.value) == f"{small_disk}/data/b: Read-only file system"
         assert store.get("a") == b"old"
 
     @pytest.fixture
