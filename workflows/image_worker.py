@@ -8,8 +8,8 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -74,10 +74,11 @@ class ShardJob:
 
 
 class PlannedImage(NamedTuple):
-    """One row of the plan."""
+    """One row of the plan. others: places where the image may lie, too, for when the planned one has it no more."""
 
     image_id: str
     uri: str
+    others: tuple[str, ...] = ()
 
 
 class ReadImage(NamedTuple):
@@ -137,12 +138,6 @@ class ImageWorker:
             data = error
         return ReadImage(planned, data, started_at, time.perf_counter() - start)
 
-    def find(self, planned: PlannedImage, others: Sequence[str]) -> PlannedImage:
-        """The image at the first of its places that has a file, the planned one before the others; as it was planned
-        where none has. Raises OSError as `read`."""
-        there = next((uri for uri in (planned.uri, *others) if self._is_there(uri)), planned.uri)
-        return PlannedImage(planned.image_id, there)
-
     def can_read(self, planned: PlannedImage) -> bool:
         """Whether access to the image is granted right now. Raises OSError as `read`."""
         data = self.read(planned).data
@@ -176,27 +171,31 @@ class ImageWorker:
             yield _answered(begun.popleft(), answer)
         yield from _unreadable(begun)
 
-    def _is_there(self, uri: str) -> bool:
-        try:
-            return self._reader.exists(uri)
-        except PermissionError:  # which reading it will say
-            return True
-
     def _read(self, planned: PlannedImage) -> bytes:
-        """The bytes of an image, which must be those that the plan lists."""
-        never_read = planned.image_id == unreadable_image_id(planned.uri)
+        """The bytes of an image from the first of its places that has them, else why the planned one has not."""
         try:
-            data = self._reader.read(planned.uri)
+            return self._read_at(planned.uri, planned.image_id)
+        except (ImageError, OSError):
+            for uri in planned.others:
+                with suppress(ImageError, OSError):
+                    return self._read_at(uri, planned.image_id)
+            raise
+
+    def _read_at(self, uri: str, image_id: str) -> bytes:
+        """The bytes of a file, which must be those that the plan lists."""
+        never_read = image_id == unreadable_image_id(uri)
+        try:
+            data = self._reader.read(uri)
         except TooLargeError as error:
             raise ImageError("TooManyBytes", str(error)) from error
         except OSError as error:
             if is_of_the_machine(error):
                 raise
-            revoked = isinstance(error, PermissionError) and planned.uri.startswith(S3_SCHEME) and not never_read
+            revoked = isinstance(error, PermissionError) and uri.startswith(S3_SCHEME) and not never_read
             raise ImageError(REFUSED if revoked else "Unreadable", f"{error.strerror or error}") from error
         if never_read:
             raise ImageError("Unreadable", "could not be read when it was ingested; the same command notes it anew")
-        if planned.image_id != id_of_bytes(data):
+        if image_id != id_of_bytes(data):
             raise ImageError("Changed", "the file has other bytes than when it was ingested")
         return data
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.ids import image_id as id_of_bytes
-from workflows.failures import is_of_the_machine, one_line
+from workflows.failures import first_line, is_of_the_machine, one_line
 from workflows.images import ImageError, decode
 from workflows.sql import connect
 from workflows.storage import TooLargeError
@@ -38,13 +39,17 @@ class StoredImage:
         return self.uris[0]
 
 
-def other_places(dataset: str, missing: Mapping[str, str]) -> dict[str, list[str]]:
-    """Where images lie as well as at the place given for each id: what the data set noted, the newest first."""
-    if not missing:
-        return {}
+def other_places(dataset: str, planned: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Where images lie as well as at the place given for each id: what the data set noted, the newest first.
+
+    Raises ValueError or OSError (one line) where the data set cannot be asked.
+    """
     with closing(connect(dataset)) as catalog:
-        noted = catalog.execute(_PLACES, [list(missing)]).fetchall()
-    return {image_id: [uri for uri in uris if uri != missing[image_id]] for image_id, uris in noted}
+        try:
+            noted = catalog.execute(_PLACES, [list(planned)]).fetchall()
+        except duckdb.Error as error:
+            raise ValueError(f"{dataset}: {first_line(error)}") from error
+    return {image_id: tuple(uri for uri in uris if uri != planned[image_id]) for image_id, uris in noted}
 
 
 def read_pixels(reader: UriReader, image: StoredImage, *, max_pixels: int) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +25,7 @@ IMAGES_PER_PART = 65_536
 SHARDS_WANTED = 64
 LARGEST_SHARD = 512
 _UNLISTED = "SELECT image_id, uri FROM wanted ANTI JOIN planned USING (image_id) ORDER BY image_id"
-_MOVED = "SELECT DISTINCT shard FROM part JOIN wanted USING (image_id) WHERE part.uri <> wanted.uri"
-_WANTED = "SELECT DISTINCT shard FROM planned SEMI JOIN wanted USING (image_id)"
+_WANTED = "SELECT shard, bool_or(place <> hash(uri)) FROM planned JOIN wanted USING (image_id) GROUP BY shard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ def settle_plan(
     with open_scratch() as tables:
         tables.register("images", images)
         tables.execute("CREATE TABLE wanted AS SELECT image_id, min(uri) AS uri FROM images GROUP BY image_id")
-        tables.execute("CREATE TABLE planned (image_id TEXT, shard BIGINT)")
+        tables.execute("CREATE TABLE planned (image_id TEXT, shard BIGINT, place UBIGINT)")
         return _settle(store, run_id, tables, shard_size)
 
 
@@ -88,8 +87,8 @@ def _settle(store: Store, run_id: str, tables: DuckDBPyConnection, shard_size: i
             shards += _note(tables, _parse(store, run_id, parts, settled))
             if settled != proposed:
                 break  # another driver was first: look again at what is still missing
-    wanted = {shard for (shard,) in tables.execute(_WANTED).fetchall()}
-    return [task for task in shards if task.shard in wanted]
+    moved = dict(tables.execute(_WANTED).fetchall())
+    return [replace(task, moved=moved[task.shard]) for task in shards if task.shard in moved]
 
 
 def read_plan(store: Store, run_id: str) -> Iterator[PlanPart]:
@@ -157,12 +156,11 @@ def _count_unlisted(tables: DuckDBPyConnection) -> int:
 def _note(tables: DuckDBPyConnection, part: PlanPart) -> list[ShardTask]:
     """Remember which images a part lists, in which shard; its shards: runs of equal numbers in its ordered rows."""
     tables.register("part", part.table)
-    tables.execute("INSERT INTO planned SELECT image_id, shard FROM part")
-    moved = {shard for (shard,) in tables.execute(_MOVED).fetchall()}
+    tables.execute("INSERT INTO planned SELECT image_id, shard, hash(uri) FROM part")
     tables.unregister("part")
     numbers, starts = np.unique(part.table["shard"].to_numpy(), return_index=True)
     stops = [*starts[1:].tolist(), len(part.table)]
     return [
-        ShardTask(shard, part.number, part.sha256, start, stop, shard in moved)
+        ShardTask(shard, part.number, part.sha256, start, stop)
         for shard, start, stop in zip(numbers.tolist(), starts.tolist(), stops, strict=True)
     ]

@@ -58,6 +58,7 @@ class ShardWorker:
         self._worker = ImageWorker(job)
         self._metrics = RunMetrics(job.run.run_id)
         self._part: PlanPart | None = None
+        self._places: dict[str, tuple[str, ...]] | None = None
         self._child: IsolatedWorker | None = None
 
     def __call__(self, row: dict[str, object]) -> dict[str, object]:
@@ -115,19 +116,21 @@ class ShardWorker:
             require_here(self._store)
             if self._job.seen:
                 self._job.seen.require_here()
-            self._part = read_part(self._store, self._job.run.run_id, task.part)
+            self._part, self._places = read_part(self._store, self._job.run.run_id, task.part), None
         if self._part.sha256 != task.part_sha256:
             raise ValueError("another driver replaced a part of the plan; run the same command again")
         rows = self._part.table.slice(task.start, task.stop - task.start)
         pairs = zip(rows["image_id"].to_pylist(), rows["uri"].to_pylist(), strict=True)
-        images = [PlannedImage(image_id, uri) for image_id, uri in pairs]
-        return self._found(images) if task.moved else images
+        others = self._other_places() if task.moved else {}
+        return [PlannedImage(image_id, uri, others.get(image_id, ())) for image_id, uri in pairs]
 
-    def _found(self, images: list[PlannedImage]) -> list[PlannedImage]:
-        """The images where they are by now, as after a folder was moved and the command given again."""
-        places = other_places(self._store.root, dict(images))
-        with ThreadPoolExecutor(_READERS) as readers:
-            return list(readers.map(lambda image: self._worker.find(image, places.get(image.image_id, [])), images))
+    def _other_places(self) -> dict[str, tuple[str, ...]]:
+        """Where else the images of the part may be by now, as after a folder was moved and the command given again."""
+        assert self._part is not None
+        if self._places is None:
+            planned = self._part.table.select(["image_id", "uri"]).to_pydict()
+            self._places = other_places(self._store.root, dict(zip(planned["image_id"], planned["uri"], strict=True)))
+        return self._places
 
     def _together_or_apart(self, images: list[PlannedImage]) -> list[ImageResult]:
         """In this process; where its memory does not suffice, one by one, so that the image that takes it is known."""

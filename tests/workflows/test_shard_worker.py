@@ -37,7 +37,7 @@ from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.processes import identity
 from workflows.runs import open_dataset
 from workflows.shard_worker import ShardWorker, clear_markers
-from workflows.storage import LocalStore
+from workflows.storage import LocalStore, StoreError
 
 
 def planned(path: Path) -> PlannedImage:
@@ -320,8 +320,8 @@ def test_an_image_that_could_not_be_read_when_it_was_noted_waits_for_its_own_nam
 
 
 def test_an_image_is_read_where_it_is_once_the_source_has_it_elsewhere(tmp_path: Path, store: LocalStore) -> None:
-    """One has moved twice, one nowhere, and one is another picture now."""
-    names = ("moved", "gone", "other", "stays")
+    """One has moved twice, one nowhere, one is another picture at its new place, and one more at its old."""
+    names = ("moved", "gone", "other", "stays", "shifted")
     paths = {name: fakes.save_flat(tmp_path / f"{n}.png", fakes.FINE, size=(8 + n, 6)) for n, name in enumerate(names)}
     images = {name: planned(path) for name, path in paths.items()}
     (task,) = plan(store, list(images.values()), shard_size=10)
@@ -330,7 +330,9 @@ def test_an_image_is_read_where_it_is_once_the_source_has_it_elsewhere(tmp_path:
     changed = fakes.save_flat(tmp_path / "new" / "2.png", fakes.FINE, size=(20, 20))
     for name in ("gone", "other"):
         paths[name].unlink()
-    noted = [(images["moved"], place) for place in places] + [(images["other"], changed)]
+    shifted = paths["shifted"].rename(tmp_path / "new" / "4.png")
+    fakes.save_flat(paths["shifted"], fakes.FINE, size=(30, 30))
+    noted = [(images["moved"], place) for place in places] + [(images["other"], changed), (images["shifted"], shifted)]
     known = [*images.values(), *(PlannedImage(image.image_id, str(place)) for image, place in noted)]
     parts = [rows.images([("x", image.uri)], image_id=image.image_id) for image in known]
     rows.put(Path(store.root), images_key("noted"), pa.concat_tables(parts))
@@ -338,9 +340,31 @@ def test_an_image_is_read_where_it_is_once_the_source_has_it_elsewhere(tmp_path:
     assert outcomes(store) == {
         images["moved"].image_id: ("ok", None, 1),
         images["gone"].image_id: ("error", "Unreadable", 0),
-        images["other"].image_id: ("error", "Changed", 0),
+        images["other"].image_id: ("error", "Unreadable", 0),
         images["stays"].image_id: ("ok", None, 1),
+        images["shifted"].image_id: ("ok", None, 1),
     }
+
+
+@pytest.mark.parametrize("error", [PermissionError("denied"), StoreError("there is no such bucket: old")])
+def test_a_place_that_cannot_be_asked_is_no_end_where_another_has_the_image(tmp_path: Path, error: OSError) -> None:
+    image = planned(fakes.save_flat(tmp_path / "a.png", fakes.FINE))
+    worker = ImageWorker(fakes.shard_job(tmp_path))
+    read = worker._reader.read
+
+    def asked(uri: str) -> bytes:
+        if uri.startswith("s3://"):
+            raise error
+        return read(uri)
+
+    worker._reader.read = asked  # type: ignore[method-assign]
+    old = "s3://old/a.png"
+    assert isinstance(worker.read(PlannedImage(image.image_id, old, ("/none.png", image.uri))).data, bytes)
+    if isinstance(error, StoreError):
+        with pytest.raises(StoreError, match="no such bucket"):
+            worker.read(PlannedImage(image.image_id, old, ("/none.png",)))
+    else:
+        assert not worker.can_read(PlannedImage(image.image_id, old, ("/none.png",)))
 
 
 def test_a_worker_goes_through_all_parts_of_a_plan_and_the_markers_of_what_is_done_go(
