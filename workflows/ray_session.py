@@ -165,6 +165,7 @@ def _answering_sigterm_as_before() -> Iterator[None]:
 def _join_cluster(quiet: dict[str, Any]) -> None:
     address = os.environ["RAY_ADDRESS"]
     _require_answer(address)
+    _keep_native_log_off_the_terminal()
     try:
         ray.init(**quiet)
     except ValueError as error:
@@ -233,6 +234,7 @@ def _folder_of_ray() -> str:
 
 
 def _keep_native_log_off_the_terminal() -> None:
-    """Ray's C++ core repeats its log on descriptor 2 at any level: that goes nowhere, sys.stderr stays the terminal."""
+    """Ray's C++ core repeats its log on descriptor 2 at any level, and DuckDB's lists its own objects there that Ray
+    holds at the end, in forty lines: that goes nowhere, sys.stderr stays the terminal."""
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

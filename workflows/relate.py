@@ -41,8 +41,9 @@ def relate_command(config: RelateConfig) -> int:
     if not images:
         raise ValueError(f"{store.root}: no finished images to relate masks of; `sam-engine generate` makes some")
     work = partial(relate_shards, store.root, config.containment, config.duplicate_iou)
+    answers = on_each(work, _chunks(store))  # before the progress, since Ray takes over standard error
     with Progress("relating", images) as progress:
-        for done in on_each(work, _chunks(store)):
+        for done in answers:
             for row in done.to_pylist():
                 progress.add(images=row["images"], masks=row["masks"])
     ((masks, parts, copies),) = connect(config.dataset).execute(_TALLY).fetchall()

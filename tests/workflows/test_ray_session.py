@@ -181,6 +181,14 @@ def test_the_pool_follows_the_machine_unless_told_otherwise(cluster: str) -> Non
     assert choose_pool(workers=None, threads=None, on_gpu=True) == Pool(1, 2, 1)
 
 
+@pytest.mark.usefixtures("cluster")
+def test_native_code_does_not_write_to_the_terminal() -> None:
+    """Every command on a cluster ended in forty lines of what DuckDB's objects are that it had not freed."""
+    program = "import os, sys; from workflows.ray_session import start_ray; start_ray(); os.write(2, b'native')"
+    said = [sys.executable, "-c", f"{program}; print('said', file=sys.stderr)"]
+    assert subprocess.run(said, capture_output=True, text=True, check=True).stderr == "said\n"
+
+
 def test_more_threads_than_the_machine_has_are_not_waited_for(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--threads 8` on two cores waited without end for "room in the cluster"; a real one may yet start a machine."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

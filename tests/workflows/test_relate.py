@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +18,7 @@ from schemas.parquet import to_parquet_bytes
 from schemas.tables import MASKS, RELATIONS
 from tests.workflows.conftest import Engine
 from tests.workflows.report.data_sets import DataSet, done, photos, run_record
+from workflows import relate
 from workflows.exchange.commands import RelateConfig
 from workflows.relate import relate_shards, relation_rows
 from workflows.sql import connect
@@ -84,6 +89,21 @@ def test_again_writes_nothing_other_thresholds_everything(engine: Engine, nested
     assert engine("relate", nested, "--duplicate-iou", "0.99").status == 0
     assert list(store.list("relations")) != first
     assert ask(nested, "SELECT count(*) FROM distinct_masks") == [(5,)]
+
+
+def test_progress_is_shown_where_ray_leaves_standard_error(
+    engine: Engine, nested: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many shards it stayed at 0: Ray, which takes over descriptor 2, was started after the progress."""
+    whole = relate.on_each
+
+    def takes_over(*of: Any) -> Iterable[pa.Table]:
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        return whole(*of)
+
+    monkeypatch.setattr(relate, "on_each", takes_over)
+    assert engine("relate", nested).status == 0
+    assert "relating: 2 of 2 images" in sys.stderr.getvalue()  # type: ignore[attr-defined]
 
 
 def test_masks_that_are_related_are_not_read_again(engine: Engine, nested: Path) -> None:
