@@ -92,12 +92,32 @@ def query(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
         return pa.table({}) if answer is None else answer.to_arrow_table()
 
 
+def stream(
+    connection: duckdb.DuckDBPyConnection, sql: str, *, rows: int
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]] | None:
+    """The answer to `sql` as it is found, so many rows at a time; None where there is nothing to answer. The first rows
+    are there when this returns.
+
+    Raises:
+        QueryError: as `query`, also when rows are asked for.
+    """
+    with _complaints():
+        answer = connection.sql(sql)
+        reader = None if answer is None else answer.to_arrow_reader(rows)
+    return None if reader is None else (reader.schema, _batches(reader))
+
+
+def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    with _complaints():
+        yield from reader
+
+
 @contextmanager
 def _complaints() -> Iterator[None]:
     """Raises QueryError for what DuckDB, or the files that it reads, complain about."""
     try:
         yield
-    except (duckdb.Error, PermissionError, FileNotFoundError) as error:
+    except (duckdb.Error, pa.ArrowException, PermissionError, FileNotFoundError) as error:
         raise QueryError(_one_line(str(error))) from error
 
 

@@ -7,12 +7,12 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -27,7 +27,10 @@ from workflows.failures import visible
 from workflows.redact import require_no_secrets
 from workflows.storage import S3_SCHEME, open_store
 
+Answer = TypeVar("Answer")
+
 ROWS_SHOWN = 100
+_ROWS_AT_ONCE = 8192
 BESIDE_OTHERS = "15%"
 """Memory for `connect` where models, or what is asked for, need most of the machine's: what DuckDB sorts in more than
 that goes to the temporary folder."""
@@ -39,23 +42,33 @@ _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
 
 
 def sql(config: SqlConfig) -> int:
-    """Print the answer to one query. Raises ValueError (one line) when there is no data set or the query fails."""
-    answer = _with_unique_names(_ask(connect(config.dataset), config.query))
-    if not answer.column_names:
+    """Print the answer to one query, as it is found: it may be larger than memory. Raises ValueError (one line) when
+    there is no data set or the query fails."""
+    connection = connect(config.dataset)
+    answer = _in_a_thread(connection, lambda: catalog.stream(connection, config.query, rows=_ROWS_AT_ONCE))
+    if answer is None:
         raise catalog.QueryError('nothing is asked; give one SQL statement, such as "SELECT * FROM summary"')
-    write = {"table": write_table, "csv": _write_csv, "json": _write_json}[config.format]
+    schema, found = answer
+    names = _unique(schema.names)
+    write = {"table": _write_first, "csv": _write_csv, "json": _write_json}[config.format]
+    renamed = pa.schema([each.with_name(name) for each, name in zip(schema, names, strict=True)])
     try:
-        write(answer, sys.stdout)
+        write(renamed, (batch.rename_columns(names) for batch in _waited_for(connection, found)), sys.stdout)
     except OverflowError as error:
         raise catalog.QueryError(f"{error}: cast the column to VARCHAR, as no date of Python's is that far") from error
     return 0
 
 
-def _ask(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
-    """As `catalog.query`, in a thread of its own: one in DuckDB hears of signals only when it has its answer."""
+def _waited_for(connection: duckdb.DuckDBPyConnection, found: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    while (batch := _in_a_thread(connection, lambda: next(found, None))) is not None:
+        yield batch
+
+
+def _in_a_thread(connection: duckdb.DuckDBPyConnection, ask: Callable[[], Answer]) -> Answer:
+    """What is asked of DuckDB, in a thread of its own: one in DuckDB hears of signals only when it has its answer."""
     with ThreadPoolExecutor(1) as asking:
         try:
-            answer = asking.submit(catalog.query, connection, query)
+            answer = asking.submit(ask)
             while wait([answer], timeout=0.5).not_done:  # a signal just before a wait begins does not end it
                 pass
             return answer.result()
@@ -64,19 +77,17 @@ def _ask(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
             raise
 
 
-def _with_unique_names(answer: pa.Table) -> pa.Table:
-    """The same columns; equal names go on as _1, _2, since a row has one value of each name."""
-    taken = set(answer.column_names)
-    seen: set[str] = set()
-    names = []
-    for name in answer.column_names:
+def _unique(names: list[str]) -> list[str]:
+    """The same names; equal ones go on as _1, _2, since a row has one value of each name."""
+    taken = set(names)
+    seen: dict[str, None] = {}
+    for name in names:
         unique, number = name, 0
         while unique in seen or (number and unique in taken):
             number += 1
             unique = f"{name}_{number}"
-        seen.add(unique)
-        names.append(unique)
-    return answer.rename_columns(names)
+        seen[unique] = None
+    return list(seen)
 
 
 def connect(dataset: str | Path, *, memory: str | None = None) -> duckdb.DuckDBPyConnection:
@@ -122,8 +133,19 @@ def s3_filesystem() -> pafs.FileSystem:
     return pafs.PyFileSystem(S3AsBoto3())
 
 
-def write_table(answer: pa.Table, stream: TextIO) -> None:
-    """Rows below one another; where not even the names of columns fit on the terminal, each row as a list."""
+def _write_first(schema: pa.Schema, batches: Iterator[pa.RecordBatch], stream: TextIO) -> None:
+    """The first rows as a table, and how many there are."""
+    shown: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        shown += [batch.slice(0, ROWS_SHOWN - count)] if count < ROWS_SHOWN else []
+        count += len(batch)
+    write_table(pa.Table.from_batches(shown, schema), stream, of=count)
+
+
+def write_table(answer: pa.Table, stream: TextIO, *, of: int = 0) -> None:
+    """Rows below one another, and how many there are; where not even the names of columns fit on the terminal, each row
+    as a list."""
     console = Console(file=stream, width=None if stream.isatty() else 10_000, emoji=False)
     shown = [
         ["" if value is None else "\n".join(map(visible, str(_shown(value)).split("\n"))) for value in row.values()]
@@ -132,8 +154,8 @@ def write_table(answer: pa.Table, stream: TextIO) -> None:
     fits = sum(len(name) + 2 for name in answer.column_names) <= console.width
     for table in [_side_by_side(answer.schema, shown)] if fits else _lists(answer.column_names, shown):
         console.print(table, markup=False)
-    if len(answer) > ROWS_SHOWN:
-        console.print(f"... the first {ROWS_SHOWN} of {len(answer):,} rows; --format csv or json gives all")
+    if (count := max(of, len(answer))) > ROWS_SHOWN:
+        console.print(f"... the first {ROWS_SHOWN} of {count:,} rows; --format csv or json gives all")
 
 
 def _side_by_side(schema: pa.Schema, rows: list[list[str]]) -> Table:
@@ -158,18 +180,18 @@ def _lists(names: list[str], rows: list[list[str]]) -> Iterator[Table]:
         yield table
 
 
-def _write_csv(answer: pa.Table, stream: TextIO) -> None:
+def _write_csv(schema: pa.Schema, batches: Iterator[pa.RecordBatch], stream: TextIO) -> None:
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(answer.column_names)
-    for batch in answer.to_batches():
+    writer.writerow(schema.names)
+    for batch in batches:
         for row in batch.to_pylist():
             writer.writerow([_shown(value) for value in row.values()])
 
 
-def _write_json(answer: pa.Table, stream: TextIO) -> None:
+def _write_json(_schema: pa.Schema, batches: Iterator[pa.RecordBatch], stream: TextIO) -> None:
     """One array with one object per row, one row per line."""
     separator = "[\n"
-    for batch in answer.to_batches():
+    for batch in batches:
         for row in batch.to_pylist():
             values = {name: _plain(value) for name, value in row.items()}
             stream.write(separator + json.dumps(values, ensure_ascii=False, default=str))

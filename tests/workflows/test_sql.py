@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
 import signal
@@ -10,13 +11,17 @@ import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from schemas import catalog
 from tests.workflows import fakes
 from tests.workflows.conftest import Engine
 from tests.workflows.fault_proxy import Fault, fault_proxy
 from tests.workflows.test_shard_worker import plan, planned
+from workflows import sql as module
 from workflows.shard_worker import ShardWorker
 from workflows.sql import connect, write_table
 from workflows.storage import LocalStore, Store, open_store
@@ -183,6 +188,49 @@ def test_a_long_answer_can_be_broken_off(
     monkeypatch.setattr("workflows.sql.connect", lambda _: EndlessAnswer(number))
     done = engine("sql", dataset, "SELECT 1")
     assert (done.status, "goes on where this one stopped" in done.err) == (status, True)
+
+
+@pytest.mark.parametrize("style", ["csv", "json"])
+def test_rows_are_written_as_they_are_found(
+    engine: Engine, dataset: str, monkeypatch: pytest.MonkeyPatch, style: str
+) -> None:
+    """An answer may be larger than memory: all masks of a data set as CSV, for one."""
+    told: list[str] = []
+    found, plain = catalog.stream, module._plain
+
+    def spied(*asked: Any, **said: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        schema, batches = found(*asked, **said)
+        return schema, (told.append("found") or batch for batch in batches)
+
+    monkeypatch.setattr(catalog, "stream", spied)
+    monkeypatch.setattr(module, "_plain", lambda value: told.append("written") or plain(value))
+    done = engine("sql", dataset, "SELECT * FROM range(100_000)", "--format", style)
+    assert done.out.count("\n") >= 100_000
+    longest = max(len(list(group)) for kind, group in itertools.groupby(told) if kind == "written")
+    assert 0 < longest <= 8192
+    assert "found" not in [one for one, other in itertools.pairwise(told) if one == other]
+
+
+def test_of_a_long_answer_only_what_is_shown_is_kept(
+    engine: Engine, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+
+    def spied(answer: pa.Table, *more: Any, **said: Any) -> None:
+        kept.append(len(answer))
+        write_table(answer, *more, **said)
+
+    monkeypatch.setattr(module, "write_table", spied)
+    done = engine("sql", dataset, "SELECT * FROM range(100_000)")
+    assert kept == [100]
+    assert "the first 100 of 100,000 rows" in done.out
+
+
+@pytest.mark.parametrize("style", ["csv", "json", "table"])
+def test_what_fails_in_the_middle_is_one_line(engine: Engine, dataset: str, style: str) -> None:
+    query = "SELECT if(range > 90_000, error('no further'), 'fine') AS said FROM range(100_000)"
+    done = engine("sql", dataset, query, "--format", style)
+    assert (done.status, done.err.count("\n"), "no further" in done.err) == (2, 1, True)
 
 
 @pytest.mark.parametrize("style", ["csv", "json", "table"])
