@@ -23,7 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --no-deps lvis==0.5.3  # it asks for opencv-python, over which opencv-python-headless breaks
 	touch $(STAMP)
 
-$(LOOPS): $(STAMP) $(wildcard sam_core/llvm_*.py sam_core/masks/*.py sam_core/model/*.py)
+$(LOOPS): $(STAMP) $(wildcard sam_core/llvm_*.py sam_core/machine_code.py $(addprefix sam_core/,masks/*.py model/*.py scenes/*.py))
+	find sam_core -name '*.nb[ic]' -delete
 	$(BIN)/python -m sam_core.compile_ahead
 	touch $(LOOPS)
 

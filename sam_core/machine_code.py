@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_SAYS_SO = (b"numba", b"machine_code", b"NamedTuple")
 _NO_PLACE = (
     "machine code cannot be kept: neither the folder of this package nor the user's cache can be written, so each "
     "process compiles for half a minute; name a folder for it by NUMBA_CACHE_DIR"
@@ -24,9 +25,11 @@ _NO_PLACE = (
 
 @functools.cache
 def loops_of(package: Path) -> str:
-    """The digest of all files below `package` that have to do with machine code: changed loops have another one."""
-    texts = [path.read_bytes() for path in sorted(package.rglob("*.py"))]
-    return hashlib.sha256(b"".join(text for text in texts if b"numba" in text or b"machine_code" in text)).hexdigest()
+    """The digest of all files below `package` that hold loops, or tuples that loops are given, whose fields they know
+    by their places: changed loops have another one."""
+    files = (path for path in sorted(package.rglob("*.py")) if path.is_file())  # an editor's lock is a link to nothing
+    texts = [text for text in map(Path.read_bytes, files) if any(word in text for word in _SAYS_SO)]
+    return hashlib.sha256(b"".join(texts)).hexdigest()
 
 
 class _Cache(FunctionCache):  # type: ignore[misc, unused-ignore]
@@ -35,7 +38,13 @@ class _Cache(FunctionCache):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        self._cache_file._source_stamp = (self._cache_file._source_stamp, loops_of(Path(__file__).parent))
+        # In the name, not in the stamp: an index is written before its code, and old code would be taken for what it
+        # names by whoever comes between, or where the new did not fit on the disk.
+        self._cache_file = IndexDataCacheFile(
+            cache_path=self._cache_path,
+            filename_base=f"{self._impl.filename_base}.{loops_of(Path(__file__).parent)[:12]}",
+            source_stamp=self._impl.locator.get_source_stamp(),
+        )
 
     def load_overload(self, *about: Any) -> Any:
         with suppress(OSError):

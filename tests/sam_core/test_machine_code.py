@@ -35,6 +35,10 @@ def loaded(folder: Path) -> Callable[[int], int]:
     return twice
 
 
+def fails(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def kept(folder: Path) -> list[str]:
     return [path.suffix for path in sorted(folder.glob("__pycache__/*.nb?"))]
 
@@ -50,6 +54,7 @@ def test_machine_code_is_kept_beside_the_module_and_found_again(tmp_path: Path) 
 def test_loops_of_other_files_count_and_nothing_else_does(tmp_path: Path) -> None:
     for name, text in (("entry", "import numba"), ("inner", "import numba\nx = 1"), ("page", "y = 1")):
         (tmp_path / f"{name}.py").write_text(text)
+    (tmp_path / ".#entry.py").symlink_to("somebody@somewhere.1")  # as Emacs locks what is not saved
     loops_of = machine_code.loops_of.__wrapped__
     before = loops_of(tmp_path)
     (tmp_path / "page.py").write_text("y = 2")
@@ -58,10 +63,16 @@ def test_loops_of_other_files_count_and_nothing_else_does(tmp_path: Path) -> Non
     assert loops_of(tmp_path) != before
 
 
-def test_machine_code_of_other_loops_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry keeps what it calls in files that numba does not look at: a `git pull` changed them, not its masks."""
+@pytest.mark.parametrize("full", [False, True])
+def test_machine_code_of_other_loops_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
+    """An entry keeps what it calls in files that numba does not look at: a `git pull` changed them, not its masks. Nor
+    is old code taken for new where the disk had room for the new index alone."""
     loaded(tmp_path)(4)
     monkeypatch.setattr(machine_code, "loops_of", lambda _: "others")
+    if full:
+        with monkeypatch.context() as disk:
+            disk.setattr(IndexDataCacheFile, "_save_data", fails)
+            loaded(tmp_path)(4)
     again: Any = loaded(tmp_path)
     assert again(4) == 8
     assert not again.stats.cache_hits
@@ -82,8 +93,5 @@ def test_where_nothing_may_be_written_it_is_compiled_all_the_same(
 def test_a_full_disk_or_a_file_of_somebody_else_is_no_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(IndexDataCacheFile, method, fail)
+    monkeypatch.setattr(IndexDataCacheFile, method, fails)
     assert loaded(tmp_path)(4) == 8
