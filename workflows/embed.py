@@ -123,7 +123,9 @@ class EmbedWorker:
             ThreadPoolExecutor(_WRITERS) as writers,
         ):
             loaded = ahead(readers, self._load, chunk, window=_READERS)
-            encoded = ahead(lanes, self._encode, loaded, window=2 * self._job.threads)
+            # What is asked of a GPU is done at once: ask for one, or all of it is before the first is written.
+            window = 1 if self._job.device == "cuda" else self._job.threads + 1
+            encoded = ahead(lanes, self._encode, loaded, window=window)
             yield from filter(None, ahead(writers, self._put, encoded, window=_WRITERS))
 
     def _load(self, image: StoredImage) -> tuple[StoredImage, NDArray[np.uint8] | str]:
