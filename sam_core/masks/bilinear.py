@@ -1,8 +1,8 @@
 """Tables of bilinear resizing, one axis at a time: which two source positions a target position is made from.
 
 The numbers are those of `torch.nn.functional.interpolate(..., mode="bilinear", align_corners=False)`, bit for bit.
-Which these are depends on how torch was compiled: its build for CPUs alone, and CUDA, round a source position once, the
-CPU part of builds for CUDA twice.
+Which these are depends on how torch was compiled, and which of its kernels the processor gets: some, and CUDA, round a
+source position once, others twice.
 """
 
 from functools import cache, lru_cache

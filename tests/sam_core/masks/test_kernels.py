@@ -10,12 +10,8 @@ from torch import Tensor
 
 from sam_core.geometry import Frame, frame_of
 from sam_core.masks import bilinear, kernels, plain
-from sam_core.masks.bilinear import fuses, resize
+from sam_core.masks.bilinear import resize
 from sam_core.masks.candidates import Measures
-
-pytestmark = pytest.mark.skipif(
-    torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="without fused multiply-add torch rounds once more"
-)
 
 FRAMES = {
     "landscape": frame_of((200, 300), image_size=256),
@@ -152,7 +148,6 @@ def test_any_crop_of_any_image(
 def test_tables_are_those_of_interpolate(source: int, target: int) -> None:
     """Resizing unit vectors reads off interpolate's own weights."""
     table = resize(source, target, kept=target)
-    assert torch.version.cuda or fuses()
     units = torch.eye(source)[:, None]
     theirs = F.interpolate(units, target, mode="linear", align_corners=False)[:, 0].numpy()
     ours = np.zeros_like(theirs)

@@ -45,8 +45,6 @@ def make(request: pytest.FixtureRequest) -> Make:
     """Makes a tracer."""
     if request.param == "torch":
         return lambda frames, offset: TorchTracer(frames, offset=offset)
-    if torch.backends.cpu.get_cpu_capability() == "DEFAULT":
-        pytest.skip("without fused multiply-add torch rounds once more")
     device = request.getfixturevalue("kernel_device")
     from sam_core.masks.triton_tracing import TritonTracer
 
