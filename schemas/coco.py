@@ -245,14 +245,14 @@ def _image(entry: JsonObject) -> Image:
 
 
 def _annotation(entry: JsonObject) -> Annotation:
-    x, y, w, h = entry.numbers("bbox", 4) if entry.has("bbox") else (0.0, 0.0, 0.0, 0.0)
+    box = entry.numbers("bbox", 4) if entry.values.get("bbox") else None
     return Annotation(
         id=entry.integer("id"),
         image_id=entry.integer("image_id"),
         category_id=entry.integer("category_id"),
         segmentation=_segmentation(entry),
         area=entry.number("area") if entry.has("area") else 0.0,
-        bbox=(x, y, w, h) if entry.has("bbox") else None,
+        bbox=(box[0], box[1], box[2], box[3]) if box else None,
         iscrowd=_is_crowd(entry),
         origin=_origin(entry),
     )

@@ -272,6 +272,7 @@ def test_ray_s_own_folder_in_one_that_may_not_be_written_will_do(
     assert _folder_of_ray() == str(tmp_path)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="libgomp's words")
 @pytest.mark.parametrize(("given", "said"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
 def test_threads_sleep_while_they_wait_unless_somebody_says_otherwise(given: str | None, said: str) -> None:
     """The library of torch's threads tells what it has read, when it is loaded."""

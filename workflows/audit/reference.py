@@ -110,7 +110,7 @@ def _masks(document: coco.Document, annotations: list[coco.Annotation], ids: dic
 
 def _extent(one: coco.Annotation, height: int, width: int) -> tuple[float, Sequence[float]]:
     """Area and box xywh as stated; of the outline where the file states none, as some programs write 0 or nothing."""
-    area, box = max(one.area, 0.0), one.bbox
+    area, box = max(one.area, 0.0), one.bbox if one.bbox and min(one.bbox[2:]) > 0 else None
     if not area or not box:
         with suppress(ValueError):
             counts = coco.rle_of(one.segmentation, height=height, width=width)

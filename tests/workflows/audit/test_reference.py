@@ -33,11 +33,12 @@ def test_an_area_that_is_none_is_that_of_the_outline(engine: Engine, tmp_path: P
     assert area > 0 or totals["median_relative_size"] == pytest.approx((100 / (60 * 80)) ** 0.5, abs=1e-6)
 
 
-def test_outlines_alone_are_audited_as_with_areas_and_boxes(engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("empty", [[], [0, 0, 0, 0]])
+def test_outlines_alone_are_audited_as_with_areas_and_boxes(engine: Engine, tmp_path: Path, empty: list[int]) -> None:
     source = write_coco(tmp_path / "x.json")
     document = json.loads(source.read_text())
-    for entry in document["annotations"]:
-        del entry["area"], entry["bbox"]
+    del document["annotations"][0]["area"], document["annotations"][0]["bbox"]
+    document["annotations"][1] |= {"area": 0, "bbox": empty}
     bare = tmp_path / "bare.json"
     bare.write_text(json.dumps(document))
     found = []
