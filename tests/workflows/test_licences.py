@@ -11,6 +11,7 @@ from workflows import generate
 from workflows.ingest import ingest
 from workflows.licences import require_licences
 from workflows.plans import read_plan
+from workflows.runs import open_dataset
 from workflows.sql import connect
 from workflows.storage import LocalStore
 from workflows.uris import ImageRef
@@ -27,6 +28,7 @@ def test_patterns() -> None:
 
 def test_an_image_needs_all_its_licences_allowed_and_the_newest_word_counts(photos: Path, tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "data")
+    open_dataset(store)
     paths = sorted(photos.iterdir())
     (photos / "copy.png").write_bytes(paths[0].read_bytes())
 
