@@ -116,6 +116,16 @@ TARGETS = (
         VIT_N,
         40,
         speed,
+        tiles=False,
+    ),
+    Target(
+        "generator_vit_n_amx",
+        "the same with `vit_n` on an Intel with AMX",
+        "≥ 10x",
+        VIT_N,
+        40,
+        speed,
+        tiles=True,
     ),
     Target(
         "generator_vit_b_sa1b",
@@ -142,6 +152,16 @@ TARGETS = (
         VIT_N,
         40,
         agreement,
+        tiles=False,
+    ),
+    Target(
+        "generator_vit_n_amx",
+        "the same agreement on an Intel with AMX, whose products are taken apart",
+        "≥ 99.9 %, ≥ 99 %",
+        VIT_N,
+        40,
+        agreement,
+        tiles=True,
     ),
     Target(
         "generator_vit_h_sa1b_gpu",
