@@ -118,6 +118,7 @@ def test_an_outline_alone_is_enough() -> None:
     read = from_json(json.dumps(document), where="x.json")
     assert [(each.area, each.bbox) for each in read.annotations] == [(0.0, None)] * 3
     assert from_json(to_json(read), where="again") == read
+    assert "bbox" not in to_json(read)
 
 
 def test_an_image_that_is_listed_twice_is_one() -> None:
