@@ -88,14 +88,19 @@ CREATE MACRO revisions_in(files) AS TABLE FROM read_parquet(files, hive_partitio
 
 CREATE VIEW annotation_revisions AS FROM revisions_in('dataset://annotations/masks/*.parquet');
 
--- Human masks as they stand: the latest revision of each, unless that one deleted it.
-CREATE VIEW annotations AS
-SELECT * EXCLUDE (deleted)
-FROM (
-    FROM annotation_revisions
-    QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC, session DESC) = 1
-)
-WHERE NOT deleted;
+-- Human masks as they stand: the latest revision of each, unless that one deleted it. A mask stays with its image, which
+-- is named first: so what is asked of some images is asked before revisions are compared.
+CREATE MACRO annotations_in(files) AS TABLE
+    SELECT * EXCLUDE (deleted)
+    FROM (
+        FROM revisions_in(files)
+        QUALIFY row_number() OVER (
+            PARTITION BY image_id, mask_id ORDER BY revision DESC, created_at DESC, session DESC
+        ) = 1
+    )
+    WHERE NOT deleted;
+
+CREATE VIEW annotations AS FROM annotations_in('dataset://annotations/masks/*.parquet');
 
 -- Crops of masks that a CLIP has embedded for text prompts (`sam-engine crops`), each once although two jobs may have
 -- written it; the same rows both times.

@@ -35,16 +35,11 @@ WHERE {{run}} AND {{span}} AND mask_id NOT IN (
     SELECT source_mask_id FROM revisions_in('dataset://annotations/masks/*.parquet{{files}}')
     WHERE {{settled}} AND {{span}} AND source_mask_id IS NOT NULL AND stage <> '{Stage.AUDIT}'
 )"""
-# As the view `annotations`, but images are chosen before the newest revision is looked for: a page reads its own alone.
 _HUMAN = f"""
 SELECT mask_id, image_id, NULL::VARCHAR AS run_id, round, stage, height, width, rle, bbox_x, bbox_y, bbox_w, bbox_h,
     area, predicted_iou, stability_score, point_x, point_y, NULL::INTEGER AS crop_x, NULL::INTEGER AS crop_y,
     NULL::INTEGER AS crop_w, NULL::INTEGER AS crop_h, model_id, annotator, created_at
-FROM (
-    FROM revisions_in('dataset://annotations/masks/*.parquet{{files}}') WHERE {{span}}
-    QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC, session DESC) = 1
-)
-WHERE NOT deleted AND stage <> '{Stage.AUDIT}'"""
+FROM annotations_in('dataset://annotations/masks/*.parquet{{files}}') WHERE {{span}} AND stage <> '{Stage.AUDIT}'"""
 _NO_COPY = """
 AND mask_id NOT IN (
     SELECT mask_id FROM relations_in('dataset://relations/*.parquet{files}') WHERE {span} AND duplicate_of IS NOT NULL

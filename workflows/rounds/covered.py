@@ -13,20 +13,14 @@ from schemas.rle import parse_runs
 from schemas.window import OF_IMAGE, TO_IMAGE
 
 IMAGES_AT_ONCE = 200
-# As the views `masks` and `annotations`, but some images are chosen before anything else is done: a view would look
-# through all annotations for every few images. Masks say how large their image is, so it need not be looked up.
+# The views would open all files for every few images. Masks say how large their image is, so it need not be looked up.
 _SHAPES = """
-WITH standing AS (
-    FROM revisions_in('dataset://annotations/masks/*.parquet{files}') WHERE image_id BETWEEN $low AND $high
-    QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC, session DESC) = 1
-),
-found AS (
+SELECT image_id, rle, height::BIGINT * width AS pixels FROM (
     SELECT image_id, rle, height, width FROM masks_in('dataset://masks/*.parquet{files}')
-    WHERE image_id BETWEEN $low AND $high
     UNION ALL
-    SELECT image_id, rle, height, width FROM standing WHERE NOT deleted AND stage <> 'audit'
-)
-SELECT image_id, rle, height::BIGINT * width AS pixels FROM found WHERE list_contains($images, image_id)
+    SELECT image_id, rle, height, width FROM annotations_in('dataset://annotations/masks/*.parquet{files}')
+    WHERE stage <> 'audit'
+) WHERE image_id BETWEEN $low AND $high AND list_contains($images, image_id)
 """
 
 
