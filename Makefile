@@ -23,6 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --no-deps lvis==0.5.3  # it asks for opencv-python, over which opencv-python-headless breaks
 	touch $(STAMP)
 
+# Machine code of other loops would never be taken for theirs; it goes, or it would pile up.
 $(LOOPS): $(STAMP) $(wildcard sam_core/llvm_*.py sam_core/machine_code.py $(addprefix sam_core/,masks/*.py model/*.py scenes/*.py))
 	find sam_core -name '*.nb[ic]' -delete
 	$(BIN)/python -m sam_core.compile_ahead

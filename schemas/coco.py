@@ -140,8 +140,8 @@ def category_entry(category: Category) -> dict[str, object]:
 def annotation_entry(annotation: Annotation) -> dict[str, object]:
     """An annotation as JSON has it: what is known of its origin stands beside COCO's own fields."""
     origin = {name: value for name, value in asdict(annotation.origin).items() if value is not None}
-    names = ("id", "image_id", "category_id", "area", *(("bbox",) if annotation.bbox else ()), "iscrowd")
-    fields = {name: getattr(annotation, name) for name in names}
+    fields = {name: getattr(annotation, name) for name in ("id", "image_id", "category_id", "area", "iscrowd")}
+    fields |= {"bbox": annotation.bbox} if annotation.bbox else {}
     segmentation = annotation.segmentation
     written = segmentation if isinstance(segmentation, tuple) else asdict(segmentation)
     return {**fields, "segmentation": written, **origin}
