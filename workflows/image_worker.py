@@ -24,7 +24,7 @@ from schemas.records import RunRecord
 from schemas.tables import Status
 from workflows.convert import ImageResult
 from workflows.failures import is_of_the_machine, one_line
-from workflows.images import ImageError, byte_limit, decode
+from workflows.images import UNREADABLE, ImageError, byte_limit, decode
 from workflows.models import Generator, GeneratorSource
 from workflows.redact import redact
 from workflows.storage import S3_SCHEME, TooLargeError, local_path
@@ -192,9 +192,9 @@ class ImageWorker:
             if is_of_the_machine(error):
                 raise
             revoked = isinstance(error, PermissionError) and uri.startswith(S3_SCHEME) and not never_read
-            raise ImageError(REFUSED if revoked else "Unreadable", f"{error.strerror or error}") from error
+            raise ImageError(REFUSED if revoked else UNREADABLE, f"{error.strerror or error}") from error
         if never_read:
-            raise ImageError("Unreadable", "could not be read when it was ingested; the same command notes it anew")
+            raise ImageError(UNREADABLE, "could not be read when it was ingested; the same command notes it anew")
         if image_id != id_of_bytes(data):
             raise ImageError("Changed", "the file has other bytes than when it was ingested")
         return data

@@ -42,6 +42,9 @@ _TURNS = {
 }
 
 
+UNREADABLE = "Unreadable"
+
+
 class ImageError(ValueError):
     """An image that cannot be worked on. `kind` is the error class of the outcomes table, the text its message.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from schemas.ids import image_id as id_of_bytes
 from workflows.failures import first_line, is_of_the_machine, one_line
-from workflows.images import ImageError, decode
+from workflows.images import UNREADABLE, ImageError, decode
 from workflows.sql import connect
 from workflows.storage import TooLargeError
 from workflows.uris import UriReader
@@ -91,7 +91,7 @@ def _problem(uri: str, error: OSError, *, noted: bool) -> tuple[int, Exception]:
     if is_of_the_machine(error):
         return 0, error
     if isinstance(error, FileNotFoundError):
-        return 3, ImageError("Unreadable", f"{uri}: no such file{MOVED if noted else ''}")
+        return 3, ImageError(UNREADABLE, f"{uri}: no such file{MOVED if noted else ''}")
     if isinstance(error, TooLargeError):
         return 2, ImageError("TooManyBytes", f"{uri}: {error}")
-    return 2, ImageError("Unreadable", one_line(error))
+    return 2, ImageError(UNREADABLE, one_line(error))

@@ -19,6 +19,7 @@ from schemas.validate import check_outcomes
 from workflows.convert import ImageResult, checked, mask_table, outcome_table
 from workflows.failures import one_line
 from workflows.image_worker import REFUSED, ImageWorker, PlannedImage, ShardJob, time_limit
+from workflows.images import UNREADABLE
 from workflows.isolation import IsolatedWorker
 from workflows.metrics import RunMetrics, log_event, log_failures
 from workflows.originals import other_places
@@ -29,7 +30,7 @@ from workflows.storage import Store, StoreError, open_store
 from workflows.stored_tables import get_table
 
 _READERS = 4
-_NOT_READ = (REFUSED, "Unreadable")
+_NOT_READ = (REFUSED, UNREADABLE)
 
 
 @dataclass(frozen=True, slots=True)

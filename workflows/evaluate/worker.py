@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 from schemas.evaluation import IMAGES, images_key, parquet_bytes, plan_key, read_parquet, rows_key
 from workflows.evaluate.task import Bench, Task
 from workflows.failures import is_of_the_machine, one_line
-from workflows.images import ImageError
+from workflows.images import UNREADABLE, ImageError
 from workflows.models import Model
 from workflows.storage import open_store
 from workflows.text.clips import ClipSource
 
-_MAY_PASS = ("Unreadable", "Changed", "TooManyBytes", "TooManyPixels")
+_MAY_PASS = (UNREADABLE, "Changed", "TooManyBytes", "TooManyPixels")
 """Kinds of ImageError after which the right file may lie there, or a higher limit be given, the next time."""
 
 

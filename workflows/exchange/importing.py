@@ -43,6 +43,7 @@ from workflows.exchange.readers import IncomingSource, merged
 from workflows.exchange.readers.opening import open_source
 from workflows.exchange.succession import Row, follow, moment_of, note_earlier, session_of, standing_before
 from workflows.failures import is_of_the_machine, one_line, tell_left_out
+from workflows.images import UNREADABLE
 from workflows.ingest import ingest
 from workflows.plans import finished_shards, read_plan, settle_plan
 from workflows.progress import Progress
@@ -54,11 +55,11 @@ from workflows.uris import ImageRef
 
 IMAGES_PER_SHARD = 256
 _READERS = 16
-_LEFT_OUT, _UNREAD = "LeftOut", "Unreadable"
+_LEFT_OUT = "LeftOut"
 _ROWS_AT_ONCE = 8192
 _IMAGES = "SELECT DISTINCT image_id FROM places ORDER BY image_id"
 _SIZED = "SELECT image_id, height, width FROM images WHERE height > 0"
-_UNREAD_BY_RUN = f"SELECT DISTINCT shard FROM outcomes WHERE run_id = ? AND error_class = '{_UNREAD}'"
+_UNREAD_BY_RUN = f"SELECT DISTINCT shard FROM outcomes WHERE run_id = ? AND error_class = '{UNREADABLE}'"
 _UNREAD_BY_SESSION = f"""
 SELECT DISTINCT (sequence - 1) // {EVENTS_PER_SHARD} FROM events
 WHERE session = ? AND mask_id IS NULL AND details::JSON->>'unread' = 'true'"""
@@ -271,7 +272,7 @@ def _write(destination: Destination, shard: Shard, loaded: Loaded) -> Written:
     store.put(events_key(rules.session, part), to_parquet_bytes(events))
     if run is not None and shard.run_lacks:
         results = checked(run, _results(shard, loaded, run))
-        said = (None, _LEFT_OUT, _UNREAD)
+        said = (None, _LEFT_OUT, UNREADABLE)
         lines += [str(result.error_message) for result in results if result.error_class not in said]
         outcomes = outcome_table(run.run_id, shard.number, results)
         check_outcomes(outcomes)
@@ -297,7 +298,7 @@ def _results(shard: Shard, loaded: Loaded, run: RunRecord) -> list[ImageResult]:
     now = run.created_at
 
     def left_out(image_id: str) -> ImageResult:
-        why = _UNREAD if image_id in loaded.unread else _LEFT_OUT
+        why = UNREADABLE if image_id in loaded.unread else _LEFT_OUT
         return ImageResult(
             image_id, Status.ERROR, now, now, error_class=why, error_message="its masks could not be imported"
         )

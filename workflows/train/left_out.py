@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from workflows.failures import is_of_the_machine, one_line
-from workflows.images import ImageError
+from workflows.images import UNREADABLE, ImageError
 from workflows.storage import TooLargeError
 
 LAST = 100
@@ -44,7 +44,7 @@ def blamed_on(place: str) -> Iterator[None]:
 
 def _is_gone(error: ValueError | OSError) -> bool:
     if isinstance(error, ImageError):
-        return error.kind == "Unreadable"
+        return error.kind == UNREADABLE
     return isinstance(error, OSError) and not isinstance(error, TooLargeError)
 
 
