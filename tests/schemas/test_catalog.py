@@ -344,9 +344,10 @@ def test_sql_reaches_nothing_but_the_data_set(root: Path, connection: duckdb.Duc
 
 def test_other_files_of_the_data_set_do_not_exist(connection: duckdb.DuckDBPyConnection) -> None:
     assert answer(connection, "SELECT * FROM read_text('dataset://dataset.json')") == []
+    refuses_dots = [int(part) for part in duckdb.__version__.split(".")[:3]] > [2, 0, 0]
     for path in ("/etc/passwd", "../secret", "masks/../../secret"):
-        refused = pytest.raises(QueryError, match="Cannot access file")  # what DuckDB says from 2.0.1 on
-        with refused if duckdb.__version__ > "2.0.0" and ".." in path[1:] else nullcontext():
+        refused = pytest.raises(QueryError, match="Cannot access file")
+        with refused if refuses_dots and ".." in path[1:] else nullcontext():
             assert answer(connection, f"SELECT * FROM read_text('dataset://{path}')") == []
     unfinished = layout.masks_key(rows.RUN, 2)
     assert answer(connection, f"SELECT * FROM glob('dataset://{unfinished}')") == []
