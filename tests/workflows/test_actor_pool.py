@@ -86,8 +86,9 @@ def test_rows_are_taken_as_they_are_worked_on(cluster: str, tmp_path: Path) -> N
     """There is no end of them here."""
     taken: list[int] = []
     endless = ({"number": taken.append(number) or number} for number in count())
-    answers = islice(ActorPool(starts(tmp_path), 2).map(endless), 3)
-    assert sorted(answer["number"] for answer in answers) == [0, 1, 2]
+    answers = [answer["number"] for answer in islice(ActorPool(starts(tmp_path), 2).map(endless), 3)]
+    assert len(set(answers)) == 3
+    assert set(answers) <= set(taken)
     assert len(taken) <= 6
 
 
