@@ -37,13 +37,14 @@ def serving(store: Store, stage: Stage, round: int | None) -> Iterator[None]:
 
 
 def _other(store: Store, key: str) -> str:
-    """What to say of a server whose mark is there; nothing where that one was killed on this machine."""
+    """What to say of a server whose mark is there; nothing where that one was killed on this machine, or its mark is
+    cut off."""
     try:
         left = json.loads(store.get(key))
-    except FileNotFoundError:
-        return ""
-    who, here = left["who"], left["who"]["host"] == socket.gethostname()
-    if here and not is_alive_here(who):
+        who, here = left["who"], left["who"]["host"] == socket.gethostname()
+        if here and not is_alive_here(who):
+            return ""
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return ""
     unless = "" if here else ", unless it was killed"
     return (

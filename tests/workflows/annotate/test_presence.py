@@ -55,6 +55,13 @@ def test_one_that_was_killed_on_this_machine_is_passed_over(tmp_path: Path, capf
     assert said(store, capfd) == ""
 
 
+@pytest.mark.parametrize("left", [b"", b'{"who": {"ho', b"[]", b'{"who": 3}', b"\xff"])
+def test_a_mark_that_is_cut_off_is_passed_over(tmp_path: Path, capfd: pytest.CaptureFixture[str], left: bytes) -> None:
+    store = LocalStore(tmp_path)
+    store.put(KEY, left)
+    assert said(store, capfd) == ""
+
+
 def test_the_mark_of_a_later_server_stays(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     with serving(store, Stage.AUDIT, 3):
