@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from workflows.globs import matches, split
 from workflows.manifests import coco_images, parquet_images
 from workflows.redact import require_no_secrets
 from workflows.storage import S3_SCHEME, Entry, LocalStore, open_store
@@ -78,7 +79,7 @@ def _reader(source: str, image_folder: str | None, denied: list[str] | None) -> 
         return parquet_images
     if suffix == ".json":
         return lambda path: coco_images(path, image_folder)
-    return _s3 if remote else _local_glob
+    return _s3 if remote else lambda pattern: _local_glob(pattern, denied)
 
 
 def _folder(source: str, denied: list[str] | None) -> Iterator[ImageRef]:
@@ -94,31 +95,14 @@ def _pictures(root: str, entries: Iterable[Entry]) -> Iterator[ImageRef]:
             yield ImageRef(address_of(root, entry.key), entry.stamp)
 
 
-def _local_glob(pattern: str) -> Iterator[ImageRef]:
+def _local_glob(pattern: str, denied: list[str] | None) -> Iterator[ImageRef]:
     """Every file that a pattern matches, or the one file of that name."""
     literal = Path(pattern).is_file()
-    for match in [pattern] if literal else sorted(_matches(pattern)):
+    for match in [pattern] if literal else sorted(set(matches(pattern, denied))):
         path = Path(match).absolute()
         if path.is_file():
             uri = address_of(str(path.parent), path.name)
             yield ImageRef(uri, stamp_of(uri))
-
-
-def _matches(pattern: str) -> Iterator[str]:
-    """What a pattern matches: `**` enters folders, but no links, which could circle; nothing hidden unless it asks."""
-    fixed, wild = _split(pattern)
-    parts = [part if part == "**" else part.replace("**", "*") for part in wild.split("/")]
-    folder = Path(f"{fixed}/" if pattern.startswith("/") else fixed)
-    for path in folder.glob("/".join([*parts, "*"] if parts[-1] == "**" else parts)):
-        if "/." in f"/{wild}" or not is_hidden(path.relative_to(folder).as_posix()):
-            yield str(path)
-
-
-def _split(pattern: str) -> tuple[str, str]:
-    """The folders before the first sign of a pattern, and the rest."""
-    before = pattern[: min(pattern.index(sign) for sign in "*?[" if sign in pattern)]
-    fixed = before.rpartition("/")[0]
-    return fixed, pattern[len(fixed) :].lstrip("/")
 
 
 def _s3(source: str) -> Iterator[ImageRef]:
@@ -135,7 +119,7 @@ def _s3(source: str) -> Iterator[ImageRef]:
 
 def _s3_glob(pattern: str) -> Iterator[ImageRef]:
     """Every object whose whole address matches the pattern; here `*` also matches `/`, but nothing hidden."""
-    store = open_store(_split(pattern)[0])
+    store = open_store(split(pattern)[0])
     for entry in store.list():
         uri = address_of(store.root, entry.key)
         if fnmatch.fnmatchcase(uri, pattern) and ("/." in pattern or not is_hidden(entry.key)):

@@ -57,11 +57,12 @@ def test_folders_that_may_not_be_listed_are_left_out_where_somebody_tells(
     closed = photos / "lost+found"
     save_photos(closed, 1)
     may_not_be_listed(closed)
-    denied: list[str] = []
-    assert len(list(list_images(str(photos), denied=denied))) == 6
-    assert denied == [str(closed)]
-    with pytest.raises(PermissionError):
-        listed(photos)
+    for source in (photos, photos / "**" / "*.png"):
+        denied: list[str] = []
+        assert len(list(list_images(str(source), denied=denied))) == 6
+        assert denied == [str(closed)]
+        with pytest.raises(PermissionError):
+            listed(source)
     for photo in photos.glob("*.png"):
         photo.unlink()
     with pytest.raises(ValueError, match=rf"no images found .*; {re.escape(str(closed))} may not be listed"):
