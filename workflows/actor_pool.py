@@ -18,11 +18,20 @@ from workflows.failures import WorkerError, last_line
 ROW_RETRIES = 4
 """How often a row may take its actor down with it; then the work is given up."""
 STARTS = 3
-"""Actors that may die as they start, one after the other; then the work is given up."""
+"""Actors that may die as they start, one after the other; then the work is given up. Those that a lost machine may have
+taken with it do not count: there may be many on one."""
 SILENCE = 60.0
 """Seconds without any actor at work after which people are told what is waited for."""
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """An actor that was asked for, and the machines that were there then."""
+
+    actor: ActorHandle[Any]
+    machines: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -60,7 +69,7 @@ class ActorPool:
 
     def __init__(self, start: Callable[[], ActorHandle[Any]], size: int) -> None:
         self._start = start
-        self._starting: dict[ray.ObjectRef[Any], ActorHandle[Any]] = {}
+        self._starting: dict[ray.ObjectRef[Any], _Start] = {}
         self._idle: list[ActorHandle[Any]] = []
         self._working: dict[ray.ObjectRef[Any], tuple[ActorHandle[Any], _Task]] = {}
         self._deaths = 0
@@ -83,12 +92,13 @@ class ActorPool:
                 else:
                     yield from self._answers(done, waiting)
         finally:
-            for actor in [*self._starting.values(), *(actor for actor, _ in self._working.values())]:
+            starting = (start.actor for start in self._starting.values())
+            for actor in [*starting, *(actor for actor, _ in self._working.values())]:
                 ray.kill(actor)
 
     def _replace(self) -> None:
         actor = self._start()
-        self._starting[actor.__ray_ready__.remote()] = actor
+        self._starting[actor.__ray_ready__.remote()] = _Start(actor, _machines())
 
     def _hand_out(self, waiting: _Waiting) -> None:
         while self._idle and waiting:
@@ -106,17 +116,17 @@ class ActorPool:
         return done[0]
 
     def _started(self, ready: ray.ObjectRef[Any]) -> None:
-        actor = self._starting.pop(ready)
+        start = self._starting.pop(ready)
         try:
             ray.get(ready)
         except RayError as error:
-            self._deaths += 1
+            self._deaths += start.machines <= _machines()
             if self._deaths > STARTS:
                 raise given_up(error) from error
             self._replace()
         else:
             self._deaths = 0
-            self._idle.append(actor)
+            self._idle.append(start.actor)
 
     def _answers(self, done: ray.ObjectRef[Any], waiting: _Waiting) -> Iterator[Any]:
         """The answer, after its actor has got the next row; nothing if the actor is dead, which is replaced."""
@@ -136,6 +146,11 @@ class ActorPool:
             self._idle.append(actor)
             self._hand_out(waiting)
             yield answer
+
+
+def _machines() -> frozenset[str]:
+    """The machines of the cluster that are alive."""
+    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
 
 
 def given_up(error: RayError) -> WorkerError:

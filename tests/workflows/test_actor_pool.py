@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
 
 import pytest
 import ray
 from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tests.workflows.conftest import BIN, RayHead
 from workflows import actor_pool
 from workflows.actor_pool import ActorPool
 from workflows.failures import WorkerError
@@ -64,6 +69,46 @@ def test_actors_that_die_as_they_start_end_the_work(
     with pytest.raises(WorkerError, match="the work was given up"):
         list(ActorPool(starts(tmp_path, deaths=9), 1).map([{"number": 1}]))
     assert len(list(tmp_path.glob("start-*"))) == 2
+
+
+@contextmanager
+def another_machine(head: RayHead, log: Path, *, cores: int) -> Iterator[str]:
+    """The id of a node that joins the cluster, and is told to stop as spot machines are."""
+    command = f"{BIN / 'ray'} start --address={head.address} --num-cpus={cores} --node-ip-address=127.0.0.1 --block"
+    before = {node["NodeID"] for node in ray.nodes()}
+    with log.open("w") as out, subprocess.Popen(command.split(), stdout=out, stderr=out) as node:
+        while not (joined := [each["NodeID"] for each in ray.nodes() if each["NodeID"] not in before]):
+            assert node.poll() is None, log.read_text()
+            time.sleep(0.05)
+        yield joined[0]
+        node.terminate()
+
+
+class Waiting:
+    """Begins to start, and has started once a file is there."""
+
+    def __init__(self, folder: str) -> None:
+        (Path(folder) / f"begun-{os.getpid()}").touch()
+        while not (Path(folder) / "go").exists():
+            time.sleep(0.05)
+
+    def __call__(self, row: dict[str, int]) -> dict[str, int]:
+        return row
+
+
+def test_an_actor_that_a_machine_takes_with_it_as_it_starts_does_not_count(
+    ray_head: RayHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one in its place starts on the machine that is left."""
+    monkeypatch.setattr(actor_pool, "STARTS", 0)
+    with another_machine(ray_head, tmp_path / "machine.log", cores=1) as node_id:
+        there = NodeAffinitySchedulingStrategy(node_id, soft=True)
+        start = ray.remote(num_cpus=1, scheduling_strategy=there)(Waiting).remote
+        pool = ActorPool(lambda: start(str(tmp_path)), 1)
+        while not list(tmp_path.glob("begun-*")):
+            time.sleep(0.05)
+    (tmp_path / "go").touch()
+    assert [answer["number"] for answer in pool.map([{"number": 7}])] == [7]
 
 
 def test_an_exception_ends_the_work_with_its_last_line(cluster: str, tmp_path: Path) -> None:
