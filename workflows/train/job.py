@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import socket
+import sys
 import threading
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -53,6 +54,7 @@ from workflows.train.worker import Told, TrainJob, work
 WORKER_CORES = 0.5
 """What a worker on the CPU books with Ray."""
 RESTARTS = 5
+"""How often workers that die may begin again, one time after the other without a new checkpoint."""
 SECONDS_BETWEEN_LOOKS = 0.5
 NO_WEIGHTS = "0" * 64
 
@@ -260,7 +262,7 @@ def _train_stage(command: TrainCommand, store: Store, stage: Stage) -> Finished:
         sharded=command.shard,
         checkpoint_activations=command.checkpoint_activations,
     )
-    _fit(job, command.workers, gpus=gpus)
+    _fit_on(job, store, command.workers, gpus=gpus)
     return register(store, stage.record, stage.config, validate=command.validate, round=command.round)
 
 
@@ -270,9 +272,28 @@ def _queue_here() -> Queue:
     return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
 
+class LostError(MachineError):
+    """The workers died too often without a word."""
+
+
+def _fit_on(job: TrainJob, store: Store, workers: int, *, gpus: bool) -> None:
+    """Run the workers to the end, however often some are lost, as on machines that are taken away, while new
+    checkpoints come. Raises as `_fit`."""
+    while True:
+        before = checkpoints.steps(store, job.run_id)[-1:]
+        try:
+            return _fit(job, workers, gpus=gpus)
+        except LostError:
+            reached = checkpoints.steps(store, job.run_id)[-1:]
+            if reached == before:
+                raise
+            died = f"the workers died {RESTARTS + 1} times"
+            print(f"{died}; going on from the checkpoint of step {reached[0]}", file=sys.stderr)
+
+
 def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
     """Run the workers to the end. Raises TrainingError when they said why they stopped, MachineError where that is no
-    matter of data, or where they died too often."""
+    matter of data, LostError where they died too often."""
     with scratch_folder() as scratch:
         trainer = RayTrainer(
             work,
@@ -294,7 +315,7 @@ def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
             except Exception as error:  # Ray Train wraps whatever a worker died of in classes of its own
                 if told := listener.failure():
                     raise _stopped(job, told) from error
-                raise MachineError(f"the workers were given up: {last_line(error)}") from error
+                raise LostError(f"the workers were given up: {last_line(error)}") from error
     if told := listener.failure():
         raise _stopped(job, told)
 

@@ -12,8 +12,10 @@ import ray
 import ray.train
 
 from tests.workflows.train.conftest import small_config
-from workflows.train.job import _fit, _queue_here
-from workflows.train.loop import TrainingError
+from workflows.storage import Store, open_store
+from workflows.train import checkpoints
+from workflows.train.job import LostError, _fit, _fit_on, _queue_here
+from workflows.train.loop import MachineError, TrainingError
 from workflows.train.samples import Sampler
 from workflows.train.sources import open_sources
 from workflows.train.worker import TrainJob
@@ -57,3 +59,51 @@ def test_what_workers_tell_is_kept_where_the_command_is(monkeypatch: pytest.Monk
     (options,) = asked
     where = options["scheduling_strategy"]
     assert (where.node_id, where.soft) == (ray.get_runtime_context().get_node_id(), False)
+
+
+def unstarted(root: Path) -> TrainJob:
+    """A job whose workers are never asked."""
+    queues: Any = (None, None)
+    return TrainJob(str(root), "run", small_config(), None, [], *queues, parts=1, every=100, threads=1)
+
+
+class Lossy:
+    """In the place of `_fit`: each call gets on by so many steps before the workers are given up, and ends at none."""
+
+    def __init__(self, store: Store, steps: list[int]) -> None:
+        self._store, self._steps, self.calls, self._step = store, steps, 0, 0
+
+    def __call__(self, job: TrainJob, workers: int, *, gpus: bool) -> None:
+        self.calls += 1
+        if not self._steps:
+            return
+        self._step += (more := self._steps.pop(0))
+        if more:
+            checkpoints.save(self._store, job.run_id, {"step": self._step})
+        raise LostError("the workers were given up: a node has died")
+
+
+def test_lost_workers_begin_again_while_checkpoints_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(str(tmp_path))
+    job = unstarted(tmp_path)
+    monkeypatch.setattr("workflows.train.job._fit", lossy := Lossy(store, [2, 4, 1]))
+    _fit_on(job, store, 2, gpus=False)
+    assert lossy.calls == 4
+    said = capsys.readouterr().err.splitlines()
+    assert [line.rpartition("; ")[2] for line in said] == [
+        f"going on from the checkpoint of step {step}" for step in (2, 6, 7)
+    ]
+
+
+@pytest.mark.parametrize("steps", [[0, 3], [3, 0, 3]])
+def test_workers_that_are_lost_without_a_new_checkpoint_end_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[int]
+) -> None:
+    store = open_store(str(tmp_path))
+    job = unstarted(tmp_path)
+    monkeypatch.setattr("workflows.train.job._fit", lossy := Lossy(store, list(steps)))
+    with pytest.raises(MachineError, match="a node has died"):
+        _fit_on(job, store, 2, gpus=False)
+    assert lossy.calls == steps.index(0) + 1
