@@ -152,11 +152,20 @@ def fake(folder: Path, name: str, body: str) -> dict[str, str]:
     ("statuses", "status", "tries"), [("0", 0, 1), ("1", 0, 1), ("2 137 1", 0, 3), ("2 2 2 2", 2, 3), ("130 0", 0, 2)]
 )
 def test_a_job_repeats_its_command_until_it_is_done(tmp_path: Path, statuses: str, status: int, tries: int) -> None:
+    assert job(tmp_path, statuses) == (status, "generate a b c\n" * tries)
+
+
+def test_tries_that_worked_for_a_while_do_not_end_a_job(tmp_path: Path) -> None:
+    assert job(tmp_path, "2 2 70 2 137 1", SAM_ENGINE_WORKED="0") == (0, "generate a b c\n" * 6)
+
+
+def job(folder: Path, statuses: str, **more: str) -> tuple[int, str]:
+    """How the script ends where the command ends with these statuses, one after the other, and the commands it gave."""
     body = f'echo "$@" >> "$LOG"; set -- {statuses}; shift $(($(wc -l < "$LOG") - 1)); exit "$1"'
-    environment = fake(tmp_path / "bin", "sam-engine", body) | {"SAM_ENGINE_TRIES": "3", "SAM_ENGINE_PAUSE": "0"}
+    environment = fake(folder / "bin", "sam-engine", body) | {"SAM_ENGINE_TRIES": "3", "SAM_ENGINE_PAUSE": "0"} | more
     command = ["bash", CLUSTER / "job.sh", "generate", "a b", "c"]
-    assert subprocess.run(command, env=environment, check=False, capture_output=True).returncode == status
-    assert (tmp_path / "bin" / "log").read_text() == "generate a b c\n" * tries
+    done = subprocess.run(command, env=environment, check=False, capture_output=True)
+    return done.returncode, (folder / "bin" / "log").read_text()
 
 
 @contextlib.contextmanager
