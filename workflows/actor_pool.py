@@ -18,25 +18,19 @@ from workflows.failures import WorkerError, last_line
 ROW_RETRIES = 4
 """How often a row may take its actor down with it; then the work is given up."""
 STARTS = 3
-"""Actors that may die as they start, one after the other; then the work is given up. Those that a lost machine may have
-taken with it do not count: there may be many on one."""
+"""Actors that may die as they start, one after the other; then the work is given up."""
+MACHINE_LOSSES = 5
+"""How often a row's actor may be lost with a machine to count as once: many machines may be taken away together, but a
+row may also take its machine down. Actors that are lost so as they start do not count: there may be many on one."""
 SILENCE = 60.0
 """Seconds without any actor at work after which people are told what is waited for."""
 
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """An actor that was asked for, and the machines that were there then."""
-
-    actor: ActorHandle[Any]
-    machines: frozenset[str]
-
-
 @dataclass(slots=True)
 class _Task:
-    """A row and how often it has been lost with an actor."""
+    """A row and how often it has been lost: MACHINE_LOSSES for an actor alone, 1 for one that went with its machine."""
 
     row: Row
     lost: int = 0
@@ -63,16 +57,42 @@ class _Waiting:
         self._next.appendleft(task)
 
 
+class _Machines:
+    """Those that the cluster has lost. It is asked at first, and then only where an actor was lost."""
+
+    def __init__(self) -> None:
+        self._gone: set[str] = set()
+
+    @property
+    def lost(self) -> int:
+        """How many are known by now."""
+        return len(self._gone)
+
+    def look(self) -> None:
+        self._gone |= {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An actor that starts, or works on a row, and how many machines were lost when it began."""
+
+    actor: ActorHandle[Any]
+    lost_machines: int
+
+
 class ActorPool:
     """Rows go to actors that have started, one row to each at a time; an actor that dies is replaced, wherever there is
     room, and its row is the next to be handed out."""
 
     def __init__(self, start: Callable[[], ActorHandle[Any]], size: int) -> None:
         self._start = start
-        self._starting: dict[ray.ObjectRef[Any], _Start] = {}
+        self._machines = _Machines()
+        self._starting: dict[ray.ObjectRef[Any], _Begun] = {}
         self._idle: list[ActorHandle[Any]] = []
-        self._working: dict[ray.ObjectRef[Any], tuple[ActorHandle[Any], _Task]] = {}
+        self._working: dict[ray.ObjectRef[Any], tuple[_Begun, _Task]] = {}
         self._deaths = 0
+        if size:
+            self._machines.look()
         for _ in range(size):
             self._replace()
 
@@ -92,18 +112,17 @@ class ActorPool:
                 else:
                     yield from self._answers(done, waiting)
         finally:
-            starting = (start.actor for start in self._starting.values())
-            for actor in [*starting, *(actor for actor, _ in self._working.values())]:
-                ray.kill(actor)
+            for begun in [*self._starting.values(), *(begun for begun, _ in self._working.values())]:
+                ray.kill(begun.actor)
 
     def _replace(self) -> None:
         actor = self._start()
-        self._starting[actor.__ray_ready__.remote()] = _Start(actor, _machines())
+        self._starting[actor.__ray_ready__.remote()] = _Begun(actor, self._machines.lost)
 
     def _hand_out(self, waiting: _Waiting) -> None:
         while self._idle and waiting:
             actor, task = self._idle.pop(), waiting.take()
-            self._working[actor.__call__.remote(task.row)] = (actor, task)
+            self._working[actor.__call__.remote(task.row)] = (_Begun(actor, self._machines.lost), task)
 
     def _next_done(self) -> ray.ObjectRef[Any]:
         """Waits for a row or the start of an actor to end; says so where no actor is ready for a while."""
@@ -116,41 +135,41 @@ class ActorPool:
         return done[0]
 
     def _started(self, ready: ray.ObjectRef[Any]) -> None:
-        start = self._starting.pop(ready)
+        begun = self._starting.pop(ready)
         try:
             ray.get(ready)
         except RayError as error:
-            self._deaths += start.machines <= _machines()
+            self._deaths += not self._went_with_a_machine(begun)
             if self._deaths > STARTS:
                 raise given_up(error) from error
             self._replace()
         else:
             self._deaths = 0
-            self._idle.append(start.actor)
+            self._idle.append(begun.actor)
 
     def _answers(self, done: ray.ObjectRef[Any], waiting: _Waiting) -> Iterator[Any]:
         """The answer, after its actor has got the next row; nothing if the actor is dead, which is replaced."""
-        actor, task = self._working.pop(done)
+        begun, task = self._working.pop(done)
         try:
             answer = ray.get(done)
         except RayTaskError as error:
             raise given_up(error) from error
         except RayError as error:
-            task.lost += 1
-            if task.lost > ROW_RETRIES:
+            task.lost += 1 if self._went_with_a_machine(begun) else MACHINE_LOSSES
+            if task.lost > ROW_RETRIES * MACHINE_LOSSES:
                 raise given_up(error) from error
-            ray.kill(actor)  # one that cannot be reached may still be there
+            ray.kill(begun.actor)  # one that cannot be reached may still be there
             waiting.put_back(task)
             self._replace()
         else:
-            self._idle.append(actor)
+            self._idle.append(begun.actor)
             self._hand_out(waiting)
             yield answer
 
-
-def _machines() -> frozenset[str]:
-    """The machines of the cluster that are alive."""
-    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
+    def _went_with_a_machine(self, begun: _Begun) -> bool:
+        """Whether a machine has been lost, too, since it began."""
+        self._machines.look()
+        return self._machines.lost > begun.lost_machines
 
 
 def given_up(error: RayError) -> WorkerError:

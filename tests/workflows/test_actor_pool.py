@@ -62,6 +62,20 @@ def test_a_row_that_takes_every_actor_with_it_ends_the_work(
     assert "\n" not in str(caught.value)
 
 
+def test_a_row_whose_actors_go_with_machines_is_tried_more_often(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look at the cluster finds another machine gone."""
+    monkeypatch.setattr(actor_pool, "ROW_RETRIES", 1)
+    monkeypatch.setattr(actor_pool, "MACHINE_LOSSES", 2)
+    gone = ([{"NodeID": str(name), "Alive": False} for name in range(number)] for number in count())
+    monkeypatch.setattr("workflows.actor_pool.ray.nodes", lambda: next(gone))
+    assert [answer["number"] for answer in ActorPool(starts(tmp_path), 1).map([{"number": 1, "dies": 2}])] == [1]
+    with pytest.raises(WorkerError, match="the work was given up"):
+        list(ActorPool(starts(tmp_path), 1).map([{"number": 2, "dies": 9}]))
+    assert len(list(tmp_path.glob("row-2-*"))) == 3
+
+
 def test_actors_that_die_as_they_start_end_the_work(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
