@@ -65,12 +65,13 @@ class DeviceSettings:
     def resolve(self, device: str) -> DeviceSettings:
         """These settings with every `auto` decided: on CUDA with Triton its kernels and compiled code, else torch's.
 
-        Raises ValueError when what is asked for by name needs Triton and there is none, and when kernels shall run on a
-        GPU of this machine and it cannot build what launches them; where a driver resolves for others, each of them is
-        asked itself.
+        A driver without a GPU resolves for others, which have Triton, as torch for CUDA brings it along; each is asked
+        itself as it begins. Raises ValueError when what is asked for by name needs Triton and there is none, and when
+        kernels shall run on a GPU of this machine and it cannot build what launches them.
         """
         on_gpu, triton = torch.device(device).type == "cuda", has_triton()
-        fast = on_gpu and triton
+        for_others = on_gpu and not torch.cuda.is_available()
+        fast = on_gpu and (triton or for_others)
         resolved = replace(
             self,
             attention=("triton" if fast else "sdpa") if self.attention == "auto" else self.attention,
@@ -78,12 +79,14 @@ class DeviceSettings:
             decoder=("triton" if fast else "torch") if self.decoder == "auto" else self.decoder,
             masks=("triton" if fast else "torch") if self.masks == "auto" else self.masks,
         )
+        if for_others:
+            return resolved
         if not triton and "triton" in (resolved.masks, resolved.decoder, resolved.attention):
             raise ValueError(
                 "kernels were asked for in Triton, and there is no package triton: install it or ask for auto"
             )
         launched = resolved.compile == "on" or "triton" in resolved.kernels
-        if on_gpu and launched and torch.cuda.is_available():
+        if on_gpu and launched:
             _require_tools()
         return resolved
 

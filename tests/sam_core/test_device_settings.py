@@ -18,6 +18,7 @@ def test_nothing_is_left_to_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     assert DeviceSettings().resolve("cuda").kernels == "device attention=triton compile=on decoder=triton masks=triton"
     assert DeviceSettings().resolve("cpu").kernels == "device attention=sdpa compile=off decoder=torch masks=torch"
     monkeypatch.setattr(device_settings, "has_triton", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert DeviceSettings().resolve("cuda").kernels == "device attention=sdpa compile=off decoder=torch masks=torch"
     with pytest.raises(ValueError, match="there is no package triton"):
         DeviceSettings(masks="triton").resolve("cuda")
@@ -25,6 +26,19 @@ def test_nothing_is_left_to_chance(monkeypatch: pytest.MonkeyPatch) -> None:
         DeviceSettings(attention="triton").resolve("cuda")
     with pytest.raises(ValueError, match="there is no package triton"):
         DeviceSettings(decoder="triton").resolve("cuda")
+
+
+def test_a_driver_without_a_gpu_asks_for_what_the_workers_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch for CPUs brings no Triton: its driver had GPUs work with torch's own kernels, and nobody heard of it."""
+    monkeypatch.setattr(device_settings, "has_triton", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    asked = DeviceSettings().resolve("cuda")
+    assert asked.kernels == "device attention=triton compile=on decoder=triton masks=triton"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ValueError, match="there is no package triton"):
+        asked.resolve("cuda")
+    with pytest.raises(ValueError, match="there is no package triton"):
+        DeviceSettings(masks="triton").resolve("cpu")
 
 
 def test_without_a_compiler_no_kernel_is_launched_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
