@@ -1,7 +1,7 @@
 """What every test may use."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,19 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported; its own functions need it, too
 
 REPOSITORY = Path(__file__).parent.parent
+FOLDERS = pytest.StashKey[dict[Path, pytest.Collector | None]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_directory(
+    path: Path, parent: pytest.Collector
+) -> Generator[None, pytest.Collector | None, pytest.Collector | None]:
+    """A folder to which the command line comes back is the one that it was.
+
+    pytest 9.1 makes another of it, for which the fixtures of the folder's conftest.py are not there (its issue 14635).
+    """
+    found = yield
+    return parent.session.stash.setdefault(FOLDERS, {}).setdefault(path, found)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks

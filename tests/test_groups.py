@@ -1,4 +1,8 @@
-"""Side by side, all tests of a file run in one process: a fixture of a file, or Ray's cluster, is made once."""
+"""What tests share is there, and made once: side by side, all tests of a file run in one process, in any order."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -8,3 +12,12 @@ def test_the_file_is_part_of_what_is_handed_out(request: pytest.FixtureRequest) 
     if not getattr(request.config.option, "loadgroup", False):
         pytest.skip("tests run one after the other")
     assert request.node.nodeid.endswith(f"@{request.node.path}")
+
+
+def test_files_may_be_named_in_any_order() -> None:
+    """Fixtures of a folder were not found in the file after one that lies beside that folder."""
+    folder = Path(__file__).parent / "sam_core"
+    files = [folder / name for name in ("masks/test_boxes.py", "test_ahead.py", "masks/test_stability.py")]
+    command = [sys.executable, "-m", "pytest", "--setup-plan", "-p", "no:cacheprovider", *map(str, files)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout
