@@ -303,13 +303,13 @@ def disturb(bench: Bench, kinds: list[str], deadline: float) -> list[Run]:
     if bench.here(peace):
         raise RuntimeError(f"the undisturbed run failed: {(bench.folder / 'commands.log').read_text()[-2000:]}")
     expected = reference_rows(peace)
+    on_s3 = [kind == "store_errors" or bench.chance.random() < 0.5 for kind in kinds]  # whatever the runs draw
     runs: list[Run] = []
     attempt = 0
     while len(runs) < len(kinds) and time.monotonic() < deadline:
         attempt += 1
         kind = kinds[len(runs)]
-        on_s3 = kind == "store_errors" or bench.chance.random() < 0.5
-        dataset = f"s3://faults/{attempt}" if on_s3 else str(bench.folder / f"data-{attempt}")
+        dataset = f"s3://faults/{attempt}" if on_s3[len(runs)] else str(bench.folder / f"data-{attempt}")
         run = disturbed_run(bench, kind, dataset, expected)
         if run:
             runs.append(run)

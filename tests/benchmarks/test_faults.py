@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import random
 import shutil
 from pathlib import Path
 
 import pytest
 
 from schemas.layout import masks_key, outcomes_key
+from tests.benchmarks.fault_cluster import Cluster
 from tests.benchmarks.fault_findings import Findings, examine, reference_rows
-from tests.benchmarks.faults import ON_ONE_NODE, Options, choose_kinds
+from tests.benchmarks.faults import ON_ONE_NODE, Bench, Options, Run, choose_kinds, disturb
 from tests.workflows import fakes
+from tests.workflows.fault_proxy import FaultProxy
 from tests.workflows.test_shard_worker import plan, planned
 from workflows.shard_worker import ShardWorker
 from workflows.storage import LocalStore
@@ -59,3 +63,23 @@ def test_kinds_are_shared_out_evenly_and_checked() -> None:
     assert kinds != choose_kinds(Options(kills=12, kinds=wanted, seed=6))
     with pytest.raises(ValueError, match="cannot disturb by flood here; possible: driver"):
         choose_kinds(Options(kinds=("flood",)))
+
+
+@pytest.mark.parametrize("too_late", range(6))
+def test_where_runs_have_their_data_does_not_depend_on_how_they_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, too_late: int
+) -> None:
+    """A run that was over before it was struck is done again, and draws again: all of them may have been in folders."""
+    attempts = iter(range(too_late + 3))
+
+    def run(bench: Bench, kind: str, dataset: str, _: object) -> Run | None:
+        bench.chance.random()
+        return Run(kind, dataset[:2], 0, 1, 0.0, Findings()) if next(attempts) >= too_late else None
+
+    monkeypatch.setattr("tests.benchmarks.faults.disturbed_run", run)
+    monkeypatch.setattr("tests.benchmarks.faults.reference_rows", lambda _: [])
+    monkeypatch.setattr(Bench, "here", lambda *_: 0)
+    cluster, proxy = Cluster("127.0.0.1", {}, head=0, port=0), FaultProxy("")
+    bench = Bench(tmp_path, cluster, proxy, random.Random(3), workers=1, log=io.StringIO())
+    places = [run.place for run in disturb(bench, ["driver", "worker", "in_write"], float("inf"))]
+    assert places == ["s3", str(tmp_path)[:2], "s3"]
