@@ -276,12 +276,17 @@ def cluster(ray_head: RayHead) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in sockets]
-    for server in sockets:
-        server.close()
-    return ports
+    """Ports of this machine that nobody listens on.
+
+    Below those that the system itself hands out: one of these would be somebody else's by the time that it is used.
+    Nor are they of the ranges from which Ray takes its own.
+    """
+    found: set[int] = set()
+    while len(found) < count:
+        port = secrets.choice(range(25_000, 32_000))
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.add(port)
+    return list(found)
 
 
 def _wait_for_words(words: str, log: Path, head: subprocess.Popen[bytes]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,9 +43,9 @@ def train(team: Team, data: str, *, sharded: bool, frozen: bool) -> tuple[list[S
     return seen, state.tensors(kept=team.rank == 0)
 
 
-def _worker(rank: int, port: int, sharded: bool, frozen: bool, data: str, out: str) -> None:
+def _worker(rank: int, meeting: str, sharded: bool, frozen: bool, data: str, out: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     seen, tensors = train(Team(rank, 2), data, sharded=sharded, frozen=frozen)
     if rank == 0:
         torch.save({"seen": [asdict(progress) for progress in seen], **tensors}, out)
@@ -62,11 +61,8 @@ def _worker(rank: int, port: int, sharded: bool, frozen: bool, data: str, out: s
 def test_two_workers_follow_the_curve_of_one_with_the_doubled_batch(
     tmp_path: Path, labelled: Path, sharded: bool, frozen: bool
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    mp.start_processes(
-        _worker, (port, sharded, frozen, str(labelled), str(tmp_path / "two.pt")), nprocs=2, start_method="forkserver"
-    )
+    given = (str(tmp_path / "meeting"), sharded, frozen, str(labelled), str(tmp_path / "two.pt"))
+    mp.start_processes(_worker, given, nprocs=2, start_method="forkserver")
     two = torch.load(tmp_path / "two.pt", weights_only=True)
     seen, one = train(Team(), str(labelled), sharded=False, frozen=frozen)
     for ours, theirs in zip(seen, two["seen"], strict=True):
