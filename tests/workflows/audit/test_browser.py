@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("playwright", reason="needs Playwright")
 
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from tests.workflows.annotate.browser import NEEDS_CHROMIUM, chromium, new_page
 from tests.workflows.audit.conftest import Audited
@@ -19,18 +19,30 @@ pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture(scope="module")
-def page(audited: Audited, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """The page of one run beside another, and no complaint of the browser until the end."""
+def browser() -> Iterator[Browser]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def written(audited: Audited, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of one run beside another."""
     out = tmp_path_factory.mktemp("browser") / "audit.html"
     arguments = ["audit", f"{audited.root}@first", "--against", f"{audited.root}@second", "--target", "0.8"]
     assert main([*arguments, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def page(browser: Browser, written: Path) -> Iterator[Page]:
+    """The page as it opens, and no complaint of the browser until the end."""
     complaints: list[str] = []
-    with chromium() as browser:
-        page = new_page(browser)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(Path(out).as_uri())
-        yield page
+    page = new_page(browser)
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(written.as_uri())
+    yield page
+    page.context.close()
     assert complaints == []
 
 
@@ -95,7 +107,6 @@ def test_the_colours_of_the_legend_are_printed(page: Page) -> None:
     page.emulate_media(media="print")
     printed = "each => each.map((one) => getComputedStyle(one).printColorAdjust)"
     assert set(page.locator(".swatch").evaluate_all(printed)) == {"exact"}
-    page.emulate_media(media="screen")
 
 
 def test_the_legend_keeps_its_colours_where_colours_are_forced(page: Page) -> None:
@@ -103,4 +114,3 @@ def test_the_legend_keeps_its_colours_where_colours_are_forced(page: Page) -> No
     before = page.locator(".swatch").evaluate_all(colours)
     page.emulate_media(forced_colors="active")
     assert page.locator(".swatch").evaluate_all(colours) == before
-    page.emulate_media(forced_colors="none")
