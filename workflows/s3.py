@@ -37,6 +37,8 @@ _FORBIDDEN = {"403", "AccessDenied", "Forbidden"}
 _TAKEN = {"412", "PreconditionFailed"}
 _UNSUPPORTED = {"501", "NotImplemented"}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"}
+_REDIRECTS = {301, 302, 307}
+_REGION_HEADER = "x-amz-bucket-region"
 _BUSY_STATUS = {429, 500, 502, 503, 504}
 _BUSY = {"SlowDown", "RequestTimeout", "RequestTimeoutException", "Throttling", "ThrottlingException"} | {
     "TooManyRequestsException",
@@ -156,6 +158,8 @@ class _Sender:
         """For botocore's event before-send: the answer, read unless it is an object's body, which `get` reads."""
         request.stream_output = True
         answer = self.session.send(request)
+        if answer.status_code in _REDIRECTS and _REGION_HEADER not in answer.headers:
+            raise _sent_on(answer, event_name)
         if answer.status_code >= 300 or not event_name.endswith(".GetObject"):
             self._read(answer)
         return answer
@@ -170,6 +174,16 @@ class _Sender:
             raise ResponseStreamingError(error=error) from error
         if len(data) < size:
             raise IncompleteReadError(actual_bytes=len(data), expected_bytes=size)
+
+
+def _sent_on(answer: Any, event_name: str) -> ClientError:
+    """What an answer says that is no store's, mostly that https is wanted. botocore takes it for one from the wrong
+    region, and asks for the right one by a request that is answered alike, until Python's stack ends."""
+    where = answer.headers.get("Location") or "another address, which it does not say"
+    message = f"the store sends on to {where}; AWS_ENDPOINT_URL names its address"
+    said = {"HTTPStatusCode": answer.status_code, "HTTPHeaders": {}}
+    error = {"Code": str(answer.status_code), "Message": message}
+    return ClientError({"Error": error, "ResponseMetadata": said}, event_name)
 
 
 def _read_body(body: Any, seconds: float) -> bytes:

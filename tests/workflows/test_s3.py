@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.workflows.store_troubles import QUICK_PATIENCE
 from workflows import s3
 from workflows.storage import StoreError
 
@@ -36,3 +40,52 @@ def test_what_watches_an_answer_ends_with_it(bucket: str) -> None:
     for watch in watches:
         watch.join(5)
         assert not watch.is_alive()
+
+
+@contextmanager
+def answering(status: int, body: bytes, *, headers: dict[str, str] | None = None) -> Iterator[tuple[str, list[str]]]:
+    """A server that gives one answer to whatever is asked: its address, and the methods of the requests."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            asked.append(self.command)
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response_only(status)
+            for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body if self.command != "HEAD" else b"")
+
+        do_GET = do_HEAD = do_PUT = answer  # noqa: N815 - names of the base class
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def store_at(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], s3.S3Store]:
+    def store(address: str) -> s3.S3Store:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        return s3.S3Store("s3://b/p", patience=QUICK_PATIENCE)
+
+    return store
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_a_store_that_wants_another_address(status: int, store_at: Callable[[str], s3.S3Store]) -> None:
+    """As one does that speaks https alone. botocore asked for the region of the bucket, of which the head of an answer
+    says nothing either, and for that of this answer, until Python's stack ended."""
+    moved = {"Location": "https://elsewhere.example/"}
+    with answering(status, b"", headers=moved) as (address, asked), pytest.raises(OSError) as caught:
+        store_at(address).put("a", b"")
+    assert asked == ["PUT"]
+    said = f"{status} the store sends on to https://elsewhere.example/; AWS_ENDPOINT_URL names its address"
+    assert str(caught.value) == f"cannot write s3://b/p/a: {said}"
