@@ -127,6 +127,9 @@ class S3Store:
                     yield Entry(item["Key"].removeprefix(self._prefix), item["ETag"].strip('"'))
             if not page.get("IsTruncated"):
                 return
+            if "NextContinuationToken" not in page:  # as of a store that knows the first version of this request alone
+                what = "the store sends a part of the list, and does not say where the next one begins"
+                raise StoreError(f"cannot list {self.root}/{folder}".rstrip("/") + f": {what}")
             position = {"ContinuationToken": page["NextContinuationToken"]}
 
     def delete(self, key: str) -> None:

@@ -89,3 +89,12 @@ def test_a_store_that_wants_another_address(status: int, store_at: Callable[[str
     assert asked == ["PUT"]
     said = f"{status} the store sends on to https://elsewhere.example/; AWS_ENDPOINT_URL names its address"
     assert str(caught.value) == f"cannot write s3://b/p/a: {said}"
+
+
+def test_a_list_that_cannot_be_gone_on_with_is_no_whole_one(store_at: Callable[[str], s3.S3Store]) -> None:
+    """As from a store that knows the first version of the request alone."""
+    page = b"<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>p/a</Key><ETag>e</ETag></Contents>"
+    with answering(200, page + b"</ListBucketResult>") as (address, _), pytest.raises(StoreError) as caught:
+        list(store_at(address).list("runs"))
+    what = "the store sends a part of the list, and does not say where the next one begins"
+    assert str(caught.value) == f"cannot list s3://b/p/runs: {what}"
