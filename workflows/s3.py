@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ _ABSENT = {"404", "NoSuchKey", "NotFound"}
 _FORBIDDEN = {"403", "AccessDenied", "Forbidden"}
 _TAKEN = {"412", "PreconditionFailed"}
 _UNSUPPORTED = {"501", "NotImplemented"}
+_WRONG_CLOCK = {"RequestTimeTooSkewed"}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"}
 _REDIRECTS = {301, 302, 307}
 _REGION_HEADER = "x-amz-bucket-region"
@@ -282,6 +284,8 @@ def _refusal(error: ClientError, verb: str, where: str, attempts: int) -> OSErro
     message = f"cannot {verb} {where}: {code} {reason[0] if reason else ''}".rstrip()
     if code in _FORBIDDEN:
         return PermissionError(message)
+    if code in _WRONG_CLOCK:
+        return StoreError(f"{message} (set the clock of {socket.gethostname()})")
     if code in _EXPIRED:
         return StoreError(f"{message} (renew the credentials and run the same command again)")
     return StoreError(f"{message} ({attempts} attempts)" if passes(error) else message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,3 +99,12 @@ def test_a_list_that_cannot_be_gone_on_with_is_no_whole_one(store_at: Callable[[
         list(store_at(address).list("runs"))
     what = "the store sends a part of the list, and does not say where the next one begins"
     assert str(caught.value) == f"cannot list s3://b/p/runs: {what}"
+
+
+def test_a_wrong_clock_is_that_of_a_machine(store_at: Callable[[str], s3.S3Store]) -> None:
+    """Of many, only one may be wrong, and the store does not know whose."""
+    refusal = b"<Error><Code>RequestTimeTooSkewed</Code><Message>Too large a difference.</Message></Error>"
+    with answering(403, refusal) as (address, _), pytest.raises(StoreError) as caught:
+        store_at(address).get("a")
+    said = f"RequestTimeTooSkewed Too large a difference. (set the clock of {socket.gethostname()})"
+    assert str(caught.value) == f"cannot read s3://b/p/a: {said}"
