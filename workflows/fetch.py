@@ -20,7 +20,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from sam_core.model.checkpoint import CHECKPOINTS_VARIABLE, PACKAGED_WEIGHTS, RELEASED_FILES, file_sha256
 from sam_core.presets import did_you_mean
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16
+"""Bytes that are read at a time: as many may be lost where a connection breaks off."""
 SECONDS_WITHOUT_DATA = 30.0
 _PARTIAL, _NOTHING_LEFT = 206, 416
 
@@ -158,6 +159,8 @@ def _download(url: str, file: BinaryIO, name: str) -> None:
             return
         raise
     with answer, _bar() as bar:
+        if answer.headers.get_content_type() == "text/html":
+            raise ConnectionError("a web page is answered, as by a network that wants a login")
         start = have if answer.status == _PARTIAL else file.truncate(0)
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length else None

@@ -19,13 +19,14 @@ import pytest
 from sam_core.model.checkpoint import RELEASED_FILES
 from workflows.cli import main
 from workflows.failures import one_line
-from workflows.fetch import RELEASES, Release, fetch, file_name
+from workflows.fetch import CHUNK, RELEASES, Release, fetch, file_name
 
 DATA = bytes(range(256)) * 2000
 
 
 class Server(BaseHTTPRequestHandler):
-    """Serves DATA at /whole, without ranges at /plain, and cut off in the middle at /cut; notes what was asked."""
+    """Serves DATA at /whole, without ranges at /plain, cut off in the middle at /cut, without an end at /stall, and
+    something else at /page; notes what was asked."""
 
     def __init__(self, asked: list[str | None], *args: object) -> None:
         self._asked = asked
@@ -37,6 +38,9 @@ class Server(BaseHTTPRequestHandler):
         if self.path == "/gone":
             self.send_error(404)
             return
+        if self.path == "/page":
+            self._page()
+            return
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.path != "/plain" else 0
         if start >= len(DATA):
             self.send_error(416)
@@ -44,7 +48,18 @@ class Server(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(DATA) - start))
         self.end_headers()
-        self.wfile.write(DATA[start : start + (1000 if self.path == "/cut" else len(DATA))])
+        self.wfile.write(DATA[start : start + {"/cut": 1000, "/stall": 300_000}.get(self.path, len(DATA))])
+        if self.path == "/stall":
+            self.rfile.read(1)  # until the client goes away
+
+    def _page(self) -> None:
+        """What a network answers to everything until somebody logs in."""
+        page = b"<html>Welcome to our hotel</html>"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
 
     def log_message(self, *_: object) -> None: ...
 
@@ -82,6 +97,24 @@ def test_a_download_goes_on_where_it_stopped(tmp_path: Path, address: str, asked
         fetch("vit_b", str(tmp_path), releases=release(address, "/cut"))
     assert fetch("vit_b", str(tmp_path), releases=release(address, path)).read_bytes() == DATA
     assert asked == [None, "bytes=1000-"]
+
+
+def test_a_page_in_its_place_takes_nothing_away(tmp_path: Path, address: str) -> None:
+    """It began the file anew, and then had a wrong hash: what had been fetched was gone."""
+    partial = tmp_path / f"{RELEASED_FILES['vit_b']}.partial"
+    partial.write_bytes(DATA[:1000])
+    with pytest.raises(OSError, match="cannot be fetched: a web page is answered"):
+        fetch("vit_b", str(tmp_path), releases=release(address, "/page"))
+    assert partial.read_bytes() == DATA[:1000]
+
+
+def test_what_came_before_a_silence_stays(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where less than a megabyte came at a time, the same command began at the same place for ever."""
+    monkeypatch.setattr("workflows.fetch.SECONDS_WITHOUT_DATA", 0.5)
+    with pytest.raises(OSError, match="cannot be fetched: timed out; the same command goes on where it stopped"):
+        fetch("vit_b", str(tmp_path), releases=release(address, "/stall"))
+    partial = tmp_path / f"{RELEASED_FILES['vit_b']}.partial"
+    assert partial.read_bytes() == DATA[: 300_000 // CHUNK * CHUNK]
 
 
 @pytest.mark.parametrize("ended", ["/whole", "/cut"])
