@@ -76,6 +76,8 @@ def fetch(name: str, folder: str | None, *, releases: Mapping[str, Release] = RE
     place = folder or os.environ.get(CHECKPOINTS_VARIABLE)
     if not place:
         raise ValueError(f"say where to keep it: --folder FOLDER, or set {CHECKPOINTS_VARIABLE}")
+    if "://" in place:
+        raise ValueError(f"{place}: checkpoints are fetched to a local folder; a bucket takes a copy from there")
     release = releases[name]
     path = Path(place) / file_name(name)
     path.parent.mkdir(parents=True, exist_ok=True)

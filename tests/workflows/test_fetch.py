@@ -174,6 +174,8 @@ def test_refusals(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch)
         fetch("vit_n", str(tmp_path), releases=release(address))
     with pytest.raises(ValueError, match=r"say which checkpoint: vit_b$"):
         fetch("", str(tmp_path), releases=release(address))
+    with pytest.raises(ValueError, match="s3://b/models: checkpoints are fetched to a local folder"):
+        fetch("vit_b", "s3://b/models", releases=release(address))
     monkeypatch.delenv("SAM_ENGINE_CHECKPOINTS", raising=False)
     with pytest.raises(ValueError, match="--folder FOLDER, or set SAM_ENGINE_CHECKPOINTS"):
         fetch("vit_b", None, releases=release(address))
