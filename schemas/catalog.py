@@ -8,7 +8,7 @@ import builtins
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
@@ -18,7 +18,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from schemas.committed import committed_sizes, model_records, open_place, round_records, run_records
+from schemas.committed import committed_files, model_records, open_place, round_records, run_records
+from schemas.mergers import PartRange
 from schemas.parquet import to_parquet_bytes
 from schemas.records import ModelRecord, RoundRecord, RunRecord, records_table
 from schemas.tables import ANNOTATIONS, CROPS, EVENTS, IMAGES, MASKS, OUTCOMES, RELATIONS, TAGS
@@ -69,9 +70,9 @@ def connect(
     spilled = f"{tempfile.gettempdir()}/sam-engine-{uuid.uuid4().hex}"  # DuckDB makes it when it must, and removes it
     limit = {} if memory is None else {"memory_limit": memory}
     connection = duckdb.connect(config={"temp_directory": spilled, **limit})
-    connection.register_filesystem(
-        CommittedFiles(place.filesystem, place.path, sizes=committed_sizes(place), built_in=_empty_files())
-    )
+    sizes, merged = committed_files(place)
+    connection.register_filesystem(CommittedFiles(place.filesystem, place.path, sizes=sizes, built_in=_empty_files()))
+    _create(connection, "merged_parts", _ranges_table(merged))
     _create(connection, "run_records", records_table(RunRecord, run_records(place)))
     _create(connection, "model_records", records_table(ModelRecord, model_records(place)))
     _create(connection, "round_records", records_table(RoundRecord, round_records(place)))
@@ -124,6 +125,13 @@ def _complaints() -> Iterator[None]:
 @cache
 def _empty_files() -> dict[str, bytes]:
     return {key: to_parquet_bytes(schema.empty_table()) for key, schema in _EMPTY_TABLES.items()}
+
+
+def _ranges_table(ranges: Sequence[PartRange]) -> pa.Table:
+    columns = zip(*ranges, strict=True) if ranges else [()] * len(PartRange._fields)
+    kinds = (pa.string(), pa.string(), pa.int64(), pa.int64())
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    return pa.table(dict(zip(PartRange._fields, arrays, strict=True)))
 
 
 def _create(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:

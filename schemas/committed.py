@@ -8,10 +8,11 @@ from typing import NamedTuple, TypeVar
 import pyarrow.fs as pafs
 
 from schemas import layout
+from schemas.mergers import PartRange, counted
 from schemas.place_errors import naming
-from schemas.records import DatasetRecord, ModelRecord, RoundRecord, RunRecord, from_json
+from schemas.records import DatasetRecord, MergerRecord, ModelRecord, RoundRecord, RunRecord, from_json
 
-Record = TypeVar("Record", DatasetRecord, RunRecord, ModelRecord, RoundRecord)
+Record = TypeVar("Record", DatasetRecord, RunRecord, ModelRecord, RoundRecord, MergerRecord)
 
 _RECORDS_AT_ONCE = 16
 
@@ -46,20 +47,28 @@ def open_place(root: str | Path, filesystem: pafs.FileSystem | None = None) -> P
     return place
 
 
-def committed_sizes(place: Place) -> dict[str, int]:
-    """Key to size (bytes) of every table file that counts: all parts of images, annotations, events and crops, and what
-    every shard has that is done, with outcomes and masks; masks without outcomes are still being written.
+class Committed(NamedTuple):
+    """sizes: key to size (bytes) of every table file that counts. merged: parts of annotations and events that count
+    as what they were merged into."""
+
+    sizes: dict[str, int]
+    merged: list[PartRange]
+
+
+def committed_files(place: Place) -> Committed:
+    """Every table file that counts: all parts of images and crops, annotations and events each once, and what every
+    shard has that is done, with outcomes and masks; masks without outcomes are still being written.
 
     Outcomes are listed before masks and masks before images, so that what a later step of a running job needs is there.
 
     Raises:
-        ValueError: an outcomes file has no masks file, which no interruption leaves behind.
+        ValueError: an outcomes file has no masks file, which no interruption leaves behind; or a merger is damaged.
     """
     outcomes = _listing(place, layout.OUTCOMES_PREFIX, layout.parse_shard_key)
     masks = _listing(place, layout.MASKS_PREFIX, layout.parse_shard_key)
     done = [shard for shard in map(layout.parse_shard_key, outcomes) if shard is not None]
-    committed = [layout.masks_key(shard.run_id, shard.shard) for shard in done]
-    if lost := [key for key in committed if key not in masks]:
+    finished = [layout.masks_key(shard.run_id, shard.shard) for shard in done]
+    if lost := [key for key in finished if key not in masks]:
         raise ValueError(
             f"{place.path} is damaged: {lost[0]} is gone although its outcomes are there; "
             "delete that outcomes file and run the same command again"
@@ -67,15 +76,24 @@ def committed_sizes(place: Place) -> dict[str, int]:
     derived = _listing(place, layout.RELATIONS_PREFIX, layout.parse_shard_key)
     derived |= _listing(place, layout.TAGS_PREFIX, layout.parse_shard_key)
     wanted = [key(shard.run_id, shard.shard) for shard in done for key in (layout.relations_key, layout.tags_key)]
-    return (
+    saves, merged = _saves(place)
+    sizes = (
         outcomes
-        | {key: masks[key] for key in committed}
+        | {key: masks[key] for key in finished}
         | {key: derived[key] for key in wanted if key in derived}
-        | _listing(place, layout.ANNOTATIONS_PREFIX, layout.parse_session_key)
-        | _listing(place, layout.EVENTS_PREFIX, layout.parse_session_key)
+        | saves
         | _listing(place, layout.IMAGES_PREFIX, layout.parse_images_key)
         | _listing(place, layout.CROPS_PREFIX, layout.parse_crops_key)
     )
+    return Committed(sizes, merged)
+
+
+def _saves(place: Place) -> Committed:
+    """What annotators saved, each row once."""
+    listed = _listing(place, layout.SAVES_PREFIX, lambda key: key)
+    keys = [key for key in listed if layout.parse_merger_key(key)]
+    saves = counted(listed, dict(zip(keys, _records(place, keys, MergerRecord), strict=True)))
+    return Committed({key: listed[key] for key in saves.keys}, saves.merged)
 
 
 def run_records(place: Place) -> list[RunRecord]:

@@ -16,8 +16,9 @@ OUTCOMES_PREFIX = "outcomes/"
 RELATIONS_PREFIX = "relations/"
 TAGS_PREFIX = "tags/"
 IN_FLIGHT_PREFIX = "in_flight/"
-ANNOTATIONS_PREFIX = "annotations/masks/"
-EVENTS_PREFIX = "annotations/events/"
+SAVES_PREFIX = "annotations/"
+ANNOTATIONS_PREFIX = f"{SAVES_PREFIX}masks/"
+EVENTS_PREFIX = f"{SAVES_PREFIX}events/"
 EMBEDDINGS_PREFIX = "embeddings/"
 CROPS_PREFIX = "crops/"
 MODELS_PREFIX = "models/"
@@ -36,8 +37,11 @@ _MODEL_KEY = re.compile(rf"models/({_NAME_RULE})/model\.json")
 _IMAGES_KEY = re.compile(rf"images/part-({_NAME_RULE})\.parquet")
 _CROPS_KEY = re.compile(rf"crops/clip=({_NAME_RULE})/part-({_NAME_RULE})\.parquet")
 _SESSION_KEY = re.compile(rf"annotations/(masks|events)/session=({_NAME_RULE})/part-(\d{{8,}})\.parquet")
+_MERGED_KEY = re.compile(r"annotations/(masks|events)/merged-([0-9a-f]{16})\.parquet")
+_MERGER_KEY = re.compile(r"annotations/mergers/(\d{8,})\.json")
 
 ShardTable = Literal["masks", "outcomes", "relations", "tags"]
+SavesTable = Literal["masks", "events"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class PlanKey:
 class SessionKey:
     """What the key of an annotations or events file says. A session is one writer; its parts count from 1."""
 
-    table: Literal["masks", "events"]
+    table: SavesTable
     session: str
     part: int
 
@@ -202,6 +206,21 @@ def events_key(session: str, part: int) -> str:
     return f"annotations/events/{_session(session, part)}"
 
 
+def session_key(key: SessionKey) -> str:
+    """`annotations_key` or `events_key`."""
+    return (annotations_key if key.table == "masks" else events_key)(key.session, key.part)
+
+
+def merged_key(table: SavesTable, sha256: str) -> str:
+    """Many files of annotations or events in one, which the hash of its bytes names."""
+    return f"annotations/{table}/merged-{sha256[:16]}.parquet"
+
+
+def merger_key(number: int) -> str:
+    """Which files were merged into which; its existence makes the merged ones count in the place of the others."""
+    return f"annotations/mergers/{_number(number, 'merger', least=1):08d}.json"
+
+
 def embedding_key(model_id: str, image_id: str) -> str:
     """Image embedding by one model; two hex digits of the image spread a folder of millions."""
     image = checked_name(image_id, "image")
@@ -240,7 +259,19 @@ def parse_session_key(key: str) -> SessionKey | None:
     match = _SESSION_KEY.fullmatch(key)
     if match is None or match[3] != f"{int(match[3]):08d}" or int(match[3]) == 0:
         return None
-    return SessionKey("masks" if match[1] == "masks" else "events", match[2], int(match[3]))
+    return SessionKey(cast(SavesTable, match[1]), match[2], int(match[3]))
+
+
+def parse_merged_key(key: str) -> SavesTable | None:
+    """The table of a `merged_key`; None for any other key."""
+    match = _MERGED_KEY.fullmatch(key)
+    return cast(SavesTable, match[1]) if match else None
+
+
+def parse_merger_key(key: str) -> int | None:
+    """Inverse of `merger_key`; None for any other key."""
+    match = _MERGER_KEY.fullmatch(key)
+    return int(match[1]) if match and match[1] == f"{int(match[1]):08d}" and int(match[1]) else None
 
 
 def parse_images_key(key: str) -> str | None:

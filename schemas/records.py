@@ -112,10 +112,23 @@ class RoundRecord:
     """What the state machine needs to go on: data snapshot, jobs, queue."""
 
 
-Record = TypeVar("Record", DatasetRecord, RunRecord, ModelRecord, TrainingRecord, RoundRecord)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergerRecord:
+    """`annotations/mergers/<n>.json`: saves of annotators that lie in larger files, too, and are read from there."""
+
+    created_at: datetime
+    masks: str | None
+    """Key of the file that holds their annotations."""
+    events: str | None
+    """Key of the file that holds their events."""
+    parts: Mapping[str, object]
+    """Table (masks, events) to session to the parts that were merged: the first and the last of each row of them."""
 
 
-def to_json(record: DatasetRecord | RunRecord | ModelRecord | TrainingRecord | RoundRecord) -> str:
+Record = TypeVar("Record", DatasetRecord, RunRecord, ModelRecord, TrainingRecord, RoundRecord, MergerRecord)
+
+
+def to_json(record: DatasetRecord | RunRecord | ModelRecord | TrainingRecord | RoundRecord | MergerRecord) -> str:
     """The document of a record: readable JSON, equal text for equal records, ending in a newline.
 
     Raises:

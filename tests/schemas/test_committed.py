@@ -10,23 +10,23 @@ import pyarrow.fs as pafs
 import pytest
 
 from schemas import committed, layout
-from schemas.committed import Place, committed_sizes, open_place, run_records
+from schemas.committed import Place, committed_files, open_place, run_records
 from schemas.records import to_json
 from tests.schemas import rows
 
 
 def test_a_shard_counts_once_its_outcomes_are_there(tmp_path: Path) -> None:
     place = open_place(rows.new_dataset(tmp_path))
-    assert committed_sizes(place) == {}
+    assert committed_files(place).sizes == {}
     masks, outcomes = rows.put_shard(tmp_path, 0, {"a": 3})
     sizes = {
         layout.masks_key(rows.RUN, 0): masks.stat().st_size,
         layout.outcomes_key(rows.RUN, 0): outcomes.stat().st_size,
     }
-    assert committed_sizes(place) == sizes
+    assert committed_files(place).sizes == sizes
     _, unfinished = rows.put_shard(tmp_path, 1, {"b": 2})
     unfinished.unlink()
-    assert committed_sizes(place) == sizes
+    assert committed_files(place).sizes == sizes
 
 
 def test_a_shard_that_is_committed_while_files_are_listed_is_no_damage(
@@ -42,9 +42,9 @@ def test_a_shard_that_is_committed_while_files_are_listed_is_no_damage(
         return found
 
     monkeypatch.setattr(committed, "_listing", meanwhile)
-    assert committed_sizes(place) == {}
+    assert committed_files(place).sizes == {}
     monkeypatch.undo()
-    assert len(committed_sizes(place)) == 2 * len(listed)
+    assert len(committed_files(place).sizes) == 2 * len(listed)
 
 
 def test_every_kind_of_table_is_listed_and_strangers_are_not(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_every_kind_of_table_is_listed_and_strangers_are_not(tmp_path: Path) -> 
         "plans/run=x/part-0001.parquet",
     ):
         rows.put(tmp_path, stranger, "?")
-    assert set(committed_sizes(place)) == set(expected)
+    assert set(committed_files(place).sizes) == set(expected)
 
 
 def test_outcomes_without_masks_are_damage(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_outcomes_without_masks_are_damage(tmp_path: Path) -> None:
     masks, _ = rows.put_shard(tmp_path, 0, {"a": 3})
     masks.unlink()
     with pytest.raises(ValueError, match=r"is damaged: masks/run=.*shard-00000000\.parquet is gone") as caught:
-        committed_sizes(place)
+        committed_files(place)
     assert "delete that outcomes file and run the same command again" in str(caught.value)
 
 

@@ -2,7 +2,8 @@
 
 Each save puts its masks and its events as one atomic object each. The names come from the client, so a save that is
 sent again after a lost answer or a killed server finds its objects there; nothing is lost and nothing doubled. Memory
-holds only an index of where the latest state of each mask lies, rebuilt from the objects when the server starts.
+holds only an index of where the latest state of each mask lies, rebuilt when the server starts from the objects, or
+from those into which many were merged.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from schemas.layout import (
     EVENTS_PREFIX,
     annotations_key,
     events_key,
-    parse_session_key,
 )
 from schemas.parquet import to_parquet_bytes
 from schemas.rle import RleError, parse_runs
 from schemas.tables import ANNOTATIONS, EVENTS, Stage, as_stored
 from schemas.validate import check_annotations
 from workflows.annotate.contract import Save, SavedMask, whole
+from workflows.annotate.merging import saved_keys
 from workflows.storage import Store
 from workflows.stored_tables import get_table
 
@@ -151,15 +152,18 @@ class Journal:
 
     def masks_of(self, image_id: str) -> list[dict[str, object]]:
         """Rows of ANNOTATIONS: the masks of an image that stand, in the order of their ids."""
+        return sorted(self._latest(image_id, self._shows), key=lambda row: str(row["mask_id"]))
+
+    def _latest(self, image_id: str, wanted: Callable[[MaskState], bool]) -> list[dict[str, object]]:
+        """Rows of ANNOTATIONS: the latest state of each mask of an image, where it is a wanted one."""
         with self._lock:
-            states = {mask: state for mask, state in self._masks.get(image_id, {}).items() if self._shows(state)}
+            states = {mask: state for mask, state in self._masks.get(image_id, {}).items() if wanted(state)}
         keys = sorted({state.key for state in states.values()})
         with ThreadPoolExecutor(_READERS) as readers:
-            tables = list(readers.map(lambda key: get_table(self._store, key), keys))
-        rows = [(key, row) for key, table in zip(keys, tables, strict=True) for row in table.to_pylist()]
-        latest = {(mask, state.revision): state.key for mask, state in states.items()}
-        standing = [row for key, row in rows if latest.get((row["mask_id"], row["revision"])) == key]
-        return sorted(standing, key=lambda row: row["mask_id"])
+            tables = readers.map(lambda key: get_table(self._store, key), keys)
+            rows = [row for table in tables for row in _of_image(table, image_id).to_pylist()]
+        latest = {(mask, state.revision, state.session) for mask, state in states.items()}
+        return [row for row in rows if (row["mask_id"], row["revision"], row["session"]) in latest]
 
     def count(self, image_id: str) -> int:
         """How many masks of an image stand."""
@@ -169,11 +173,7 @@ class Journal:
     def sources_taken(self, image_id: str) -> set[str]:
         """Automatic masks of an image that a person accepted, changed or deleted, in whichever stage they were at it
         last."""
-        with self._lock:
-            states = self._masks.get(image_id, {}).values()
-            keys = {state.key for state in states if self._counts(state)}
-        tables = (get_table(self._store, key) for key in keys)
-        return {source for table in tables for source in table["source_mask_id"].to_pylist() if source}
+        return {str(row["source_mask_id"]) for row in self._latest(image_id, self._counts) if row["source_mask_id"]}
 
     def past_events(self) -> Iterator[PastEvent]:
         """Events of this stage and round that are about an image, the oldest first. Annotators leave dozens of them on
@@ -218,9 +218,9 @@ class Journal:
                 held[mask] = new
 
     def _read_all(self, prefix: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-        keys = [entry.key for entry in self._store.list(prefix.rstrip("/")) if parse_session_key(entry.key)]
+        keys = [key for key in saved_keys(self._store) if key.startswith(prefix)]
         if len(keys) >= _WORTH_TELLING:
-            print(f"reading {len(keys):,} saves in {prefix}", file=sys.stderr, flush=True)
+            print(f"reading {len(keys):,} files in {prefix}", file=sys.stderr, flush=True)
         read: Callable[[str], pa.Table] = lambda key: get_table(self._store, key, columns)  # noqa: E731
         with ThreadPoolExecutor(_READERS) as readers:  # files are read no faster than they are looked at
             yield from zip(keys, ahead(readers, read, keys, window=4 * _READERS), strict=True)
@@ -260,6 +260,10 @@ class Journal:
         if image_id not in self._sizes:
             raise ValueError(f"image {image_id} is not in this data set, or not a readable one")
         return self._sizes[image_id]
+
+
+def _of_image(annotations: pa.Table, image_id: str) -> pa.Table:
+    return annotations.filter(pc.equal(annotations["image_id"], image_id))
 
 
 def _mask_row(mask: SavedMask, size: tuple[int, int], box: list[int], area: int) -> dict[str, object]:

@@ -14,6 +14,7 @@ import uvicorn
 
 from workflows.annotate.assets import AssetError, Runtime, find_runtime
 from workflows.annotate.commands import TOKEN_VARIABLE, AnnotateConfig
+from workflows.annotate.merging import merging
 from workflows.annotate.presence import serving
 from workflows.annotate.server import create_app
 from workflows.annotate.studio import open_studio
@@ -34,7 +35,8 @@ def annotate(config: AnnotateConfig) -> int:
     where = "in the browser" if runtime else "on this server"
     print(f"{config.dataset}: {len(studio.images):,} images, stage {config.stage}, clicks are decoded {where}")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=65))
-    with serving(open_store(config.dataset), config.table_stage, config.round):
+    store = open_store(config.dataset)
+    with serving(store, config.table_stage, config.round), merging(store):
         print("open", "\nor, on this machine, ".join(addresses_of(config, port, token)), flush=True)
         server.run(sockets=[listener])
     return 0

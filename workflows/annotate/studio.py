@@ -19,6 +19,7 @@ from workflows.annotate import contract
 from workflows.annotate.assistant import AnnotatedImage, Assistant
 from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.journal import Journal, PastEvent, Task
+from workflows.annotate.merging import merge_saves
 from workflows.annotate.queue import Queue
 from workflows.models import find_model, register_model
 from workflows.originals import StoredImage
@@ -93,6 +94,7 @@ class Studio:
 def open_studio(config: AnnotateConfig) -> Studio:
     """Raises ValueError (one line) when there is no data set, no image, no such run, or the SQL is wrong."""
     store, model = open_store(config.dataset), find_model(config.model)
+    merge_saves(store)
     connection = connect(config.dataset)
     record = open_dataset(store)
     tell_unread(connection)

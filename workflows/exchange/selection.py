@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from schemas.catalog import query
 from schemas.ids import content_hash
-from schemas.layout import ANNOTATIONS_PREFIX, IMAGES_PREFIX, MASKS_PREFIX, OUTCOMES_PREFIX
+from schemas.layout import ANNOTATIONS_PREFIX, IMAGES_PREFIX, MASKS_PREFIX, OUTCOMES_PREFIX, parse_merged_key
 from schemas.tables import MASKS, Stage
 from schemas.window import SCHEME
 from workflows.exchange.commands import ExportConfig
@@ -29,6 +29,13 @@ _TABLES = ("", "masks", "annotations")
 _ALL = "(true)"
 """The condition that leaves no mask out."""
 _COLUMNS = ", ".join(MASKS.names)
+_FILES = f"""
+SELECT file FROM glob('{SCHEME}://*')
+UNION ALL
+SELECT format('{SCHEME}://{ANNOTATIONS_PREFIX}session={{}}/part-{{:08d}}.parquet', session, part)
+FROM (SELECT *, unnest(range(first, last + 1)) AS part FROM merged_parts) WHERE "table" = 'masks'
+ORDER BY file"""
+"""Saves by the names that they had before they were merged, as that changes nothing in what is exported."""
 _AUTOMATIC = f"""
 SELECT {_COLUMNS} FROM masks_in('dataset://masks/*.parquet{{files}}')
 WHERE {{run}} AND {{span}} AND mask_id NOT IN (
@@ -172,7 +179,7 @@ class Selection:
     def fingerprint(self) -> str:
         """Of the committed files that its masks and images come from, the names that imports gave, and which masks a
         condition chooses: another one means that the data set has changed, in what is asked for."""
-        listed = query(self._connection, "SELECT file FROM glob('dataset://*') ORDER BY file")["file"].to_pylist()
+        listed = query(self._connection, _FILES)["file"].to_pylist()
         read = filter(self._reads, (file.removeprefix(f"{SCHEME}://") for file in listed))
         found = self._rows(_NAMED.format(said=_SAID.format(**_EVERYTHING._asdict())))
         if _HUMAN in self._tables:
@@ -252,7 +259,9 @@ class Selection:
         does not: an export has of it what a condition makes of it."""
         if key.startswith((MASKS_PREFIX, OUTCOMES_PREFIX)):
             return _AUTOMATIC in self._tables and self._of_run in key
-        return key.startswith(IMAGES_PREFIX) or (_HUMAN in self._tables and key.startswith(ANNOTATIONS_PREFIX))
+        if key.startswith(ANNOTATIONS_PREFIX):
+            return _HUMAN in self._tables and not parse_merged_key(key)
+        return key.startswith(IMAGES_PREFIX)
 
     def _require_related(self) -> None:
         """Masks that were not compared, or by another measure than others, may be copies of each other."""

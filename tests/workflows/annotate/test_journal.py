@@ -109,7 +109,7 @@ def test_a_start_that_takes_a_while_says_so(
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(module, "_WORTH_TELLING", 2)
     journal(tmp_path)
-    assert capsys.readouterr().err == "reading 2 saves in annotations/masks/\n"
+    assert capsys.readouterr().err == "reading 2 files in annotations/masks/\n"
 
 
 def test_what_is_shown_of_a_mask(studio: Studio) -> None:

@@ -1,0 +1,130 @@
+"""Merge the saves of annotators: a data set that thousands of saves went into is asked as fast as one of few files.
+
+Nothing waits for it and nothing depends on it. Of several servers at one data set that merge the same saves one
+settles what counts, and the others take their files back.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+
+import pyarrow as pa
+
+from sam_core.ahead import ahead
+from schemas.ids import content_hash
+from schemas.layout import (
+    SAVES_PREFIX,
+    SavesTable,
+    SessionKey,
+    merged_key,
+    merger_key,
+    parse_merger_key,
+    parse_session_key,
+    session_key,
+)
+from schemas.mergers import as_document, counted, ranges_of
+from schemas.parquet import to_parquet_bytes
+from schemas.records import MergerRecord, from_json, to_json
+from workflows.failures import one_line
+from workflows.storage import Store
+from workflows.stored_tables import get_table
+
+FEWEST, MOST = 1_000, 20_000
+"""Files that a merger is worth, as each costs a query a third of a millisecond or a request; and that are held in
+memory at a time."""
+SECONDS_BETWEEN = 3600.0
+_READERS = 16
+_JOINED_AT_ONCE = 1000
+
+
+def saved_keys(store: Store) -> list[str]:
+    """The files of annotations and events that count. Raises ValueError where a merger is damaged."""
+    listed = [entry.key for entry in store.list(SAVES_PREFIX.rstrip("/"))]
+    return counted(listed, _mergers(store, listed)).keys
+
+
+def merge_saves(store: Store, *, fewest: int = FEWEST, most: int = MOST) -> int:
+    """Merge the saves that nobody has merged yet, where they are many; how many files were merged.
+
+    Raises ValueError, which names the file, when one is damaged, and OSError.
+    """
+    listed = [entry.key for entry in store.list(SAVES_PREFIX.rstrip("/"))]
+    mergers = _mergers(store, listed)
+    left = [part for key in counted(listed, mergers).keys if (part := parse_session_key(key))]
+    left.sort(key=lambda part: (part.session, part.part))
+    number, merged = max((parse_merger_key(key) or 0 for key in mergers), default=0), 0
+    while len(left) >= fewest:
+        some, left = left[:most], left[most:]
+        number += 1
+        if not _merge(store, number, some):
+            break
+        merged += len(some)
+    return merged
+
+
+@contextmanager
+def merging(store: Store) -> Iterator[None]:
+    """Merges now and then beside what is done here; a store that fails is asked again the next time."""
+    over = threading.Event()
+
+    def merge_until_over() -> None:
+        while not over.wait(SECONDS_BETWEEN):
+            try:
+                merge_saves(store)
+            except (ValueError, OSError) as error:
+                print(f"sam-engine: saves are not merged: {one_line(error)}", file=sys.stderr, flush=True)
+
+    threading.Thread(target=merge_until_over, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _merge(store: Store, number: int, parts: Sequence[SessionKey]) -> bool:
+    """Write the merger of that number; False where somebody else has, and then that one counts."""
+    files = {table: _joined(store, table, parts) for table in ("masks", "events")}
+    record = MergerRecord(
+        created_at=datetime.now(UTC),
+        masks=files["masks"],
+        events=files["events"],
+        parts=as_document(ranges_of(parts)),
+    )
+    mine = to_json(record).encode()
+    held = store.put_if_absent(merger_key(number), mine)
+    if held == mine:
+        return True
+    theirs = from_json(MergerRecord, held, where=merger_key(number))
+    for key in (record.masks, record.events):
+        if key and key not in (theirs.masks, theirs.events):
+            store.delete(key)
+    return False
+
+
+def _joined(store: Store, table: SavesTable, parts: Sequence[SessionKey]) -> str | None:
+    """Put one file in the place of many of a table; its key, and none where there are no such parts."""
+    keys = [session_key(part) for part in parts if part.table == table]
+    if not keys:
+        return None
+    joined: list[pa.Table] = []
+    with ThreadPoolExecutor(_READERS) as readers:
+        tables = ahead(readers, lambda key: get_table(store, key), keys, window=4 * _READERS)
+        while some := list(islice(tables, _JOINED_AT_ONCE)):  # a table for each of many small files is mostly overhead
+            joined.append(pa.concat_tables(some).combine_chunks())
+    data = to_parquet_bytes(pa.concat_tables(joined))
+    key = merged_key(table, content_hash(data))
+    store.put(key, data)
+    return key
+
+
+def _mergers(store: Store, listed: Sequence[str]) -> dict[str, MergerRecord]:
+    keys = [key for key in listed if parse_merger_key(key)]
+    with ThreadPoolExecutor(_READERS) as readers:
+        read = readers.map(lambda key: from_json(MergerRecord, store.get(key), where=f"{store.root}/{key}"), keys)
+        return dict(zip(keys, read, strict=True))
