@@ -9,7 +9,6 @@ from those into which many were merged.
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,8 +42,6 @@ _TOLD = ("image_id", "annotator", "action", "details", "happened_at", "session",
 _IN_ORDER = ("happened_at", "session", "sequence")
 _FILES_JOINED = 1000
 _ROWS_AT_ONCE = 8192
-_WORTH_TELLING = 5000
-"""Files that take some seconds to read."""
 
 
 class ConflictError(ValueError):
@@ -219,8 +216,6 @@ class Journal:
 
     def _read_all(self, prefix: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
         keys = [key for key in saved_keys(self._store) if key.startswith(prefix)]
-        if len(keys) >= _WORTH_TELLING:
-            print(f"reading {len(keys):,} files in {prefix}", file=sys.stderr, flush=True)
         read: Callable[[str], pa.Table] = lambda key: get_table(self._store, key, columns)  # noqa: E731
         with ThreadPoolExecutor(_READERS) as readers:  # files are read no faster than they are looked at
             yield from zip(keys, ahead(readers, read, keys, window=4 * _READERS), strict=True)

@@ -41,6 +41,8 @@ memory at a time."""
 SECONDS_BETWEEN = 3600.0
 _READERS = 16
 _JOINED_AT_ONCE = 1000
+_WORTH_TELLING = 5_000
+"""Files that take some seconds to read."""
 
 
 def saved_keys(store: Store) -> list[str]:
@@ -58,6 +60,8 @@ def merge_saves(store: Store, *, fewest: int = FEWEST, most: int = MOST) -> int:
     mergers = _mergers(store, listed)
     left = [part for key in counted(listed, mergers).keys if (part := parse_session_key(key))]
     left.sort(key=lambda part: (part.session, part.part))
+    if len(left) >= max(fewest, _WORTH_TELLING):
+        print(f"merging {len(left):,} saved files", file=sys.stderr, flush=True)
     number, merged = max((parse_merger_key(key) or 0 for key in mergers), default=0), 0
     while len(left) >= fewest:
         some, left = left[:most], left[most:]

@@ -100,18 +100,6 @@ def test_a_start_holds_little_of_what_was_done_before(tmp_path: Path, monkeypatc
     assert sum(1 for _ in events) == 299
 
 
-def test_a_start_that_takes_a_while_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    told = journal(tmp_path)
-    for part in (1, 2):
-        told.save("s", part, save(masks=[mask_row(IMAGE, blob(48, 64))]))
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(module, "_WORTH_TELLING", 2)
-    journal(tmp_path)
-    assert capsys.readouterr().err == "reading 2 files in annotations/masks/\n"
-
-
 def test_what_is_shown_of_a_mask(studio: Studio) -> None:
     image = next(iter(studio.images))
     said = {"predicted_iou": 0.75, "stability_score": 0.875, "point": [31.5, 12.25], "model_id": "m"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from schemas.tables import Stage
 from tests.workflows.annotate.conftest import MOMENT, blob, body, event_row, mask_row
 from tests.workflows.store_troubles import QUICK_PATIENCE
 from workflows.annotate import merging as module
+from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.contract import Save
 from workflows.annotate.journal import ConflictError, Journal, Task
 from workflows.annotate.merging import merge_saves, merging, saved_keys
+from workflows.annotate.studio import open_studio
 from workflows.exchange.commands import ExportConfig
 from workflows.exchange.selection import Selection
 from workflows.runs import open_dataset
@@ -84,6 +87,18 @@ def test_everything_is_as_it_was_and_lies_in_few_files(store: LocalStore) -> Non
     assert all(map(parse_merged_key, saved_keys(store)))
     assert seen(store) == before
     assert merge_saves(store, fewest=1) == 0
+
+
+def test_what_takes_a_while_is_said(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "_WORTH_TELLING", 63)
+    merge_saves(store, fewest=64)
+    assert capsys.readouterr().err == ""
+    merge_saves(store, fewest=1)
+    assert capsys.readouterr().err == "merging 63 saved files\n"
+    merge_saves(store, fewest=1)
+    assert capsys.readouterr().err == ""
 
 
 def test_what_is_saved_later_counts_beside_it(store: LocalStore, tmp_path: Path) -> None:
@@ -197,6 +212,19 @@ def test_a_running_server_merges_now_and_then(
     with merging(store):
         assert done.wait(30)
     assert capsys.readouterr().err == "sam-engine: saves are not merged: cannot list it\n"
+
+
+def test_a_server_merges_before_it_serves(config: AnnotateConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workflows.annotate.studio.merge_saves", partial(merge_saves, fewest=4))
+    store, studio = LocalStore(config.dataset), open_studio(config)
+    image = next(iter(studio.images))
+    for part in (1, 2):
+        studio.save("s", part, save(part, "s", image=image))
+    shown, item = studio.masks(image), studio.item(image)
+    again = open_studio(config)
+    assert list(map(parse_merged_key, saved_keys(store))) == ["events", "masks"]
+    assert (again.masks(image), again.item(image)) == (shown, item)
+    assert item.masks == 2
 
 
 @pytest.fixture
