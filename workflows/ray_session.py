@@ -27,6 +27,7 @@ from workflows.actor_pool import ActorPool, given_up
 from workflows.failures import WorkerError, one_line
 from workflows.image_worker import ShardJob
 from workflows.plans import ShardTask
+from workflows.ray_head import watch_head
 from workflows.shard_worker import ShardSummary, ShardWorker
 
 OBJECT_STORE_BYTES = 256 << 20  # shards travel as row ranges: nothing large passes through Ray
@@ -46,6 +47,7 @@ def start_ray() -> None:
             _join_cluster(quiet)
         else:
             _start_here(quiet)
+    watch_head()
 
 
 @dataclass(frozen=True, slots=True)

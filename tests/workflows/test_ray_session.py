@@ -23,7 +23,7 @@ from schemas.catalog import connect, query
 from tests.workflows import fakes
 from tests.workflows.fault_proxy import closed_port
 from tests.workflows.test_shard_worker import plan, planned
-from workflows import actor_pool
+from workflows import actor_pool, ray_session
 from workflows.failures import WorkerError
 from workflows.ray_session import Pool, _folder_of_ray, choose_pool, run_shards, start_ray
 from workflows.storage import LocalStore
@@ -108,6 +108,7 @@ def test_sigterm_is_answered_as_before_ray_came(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "somewhere")
     monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr(ray_session, "watch_head", lambda: None)
     before = signal.signal(signal.SIGTERM, mine := lambda *_: sys.exit(signal.SIGTERM))
     try:
         with pytest.raises(ConnectionError) if fails else contextlib.nullcontext():
@@ -148,6 +149,7 @@ def test_ray_is_started_from_a_thread_too(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "somewhere")
     monkeypatch.setattr("ray.init", lambda **_: begun.append(1))
+    monkeypatch.setattr(ray_session, "watch_head", lambda: None)
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(signal.SIGTERM))
     try:
         with ThreadPoolExecutor(1) as thread:

@@ -1,0 +1,58 @@
+"""A head that is gone, as its machine is, or its process."""
+
+from __future__ import annotations
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import takewhile
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.workflows.conftest import save_photos
+from tests.workflows.fault_proxy import closed_port
+from tests.workflows.test_kill import start
+from workflows.ray_head import answers, wait_until_silent
+
+
+def test_only_a_head_that_does_not_come_back_is_gone() -> None:
+    with closed_port() as free:
+        address = free.removeprefix("http://")
+        assert not answers(address, 1.0)
+    host, _, port = address.partition(":")
+    with ThreadPoolExecutor(1) as thread:
+        with socket.create_server((host, int(port)), backlog=128) as server:
+            silent = thread.submit(wait_until_silent, address, 0.2, pause=0.01)
+            for _ in range(40):  # longer than it would wait
+                server.accept()[0].close()
+            assert not silent.done()
+        silent.result(60)
+    assert not answers(address, 1.0)
+
+
+@pytest.mark.timeout(300)
+def test_a_command_whose_head_is_gone_says_so(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray ended it after a minute, without a word and with the status of a run that is done but for error rows."""
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "8")
+    save_photos(tmp_path / "photos", 1)
+    driver = start(tmp_path / "photos", tmp_path / "masks", tiny_checkpoint)
+    others: list[psutil.Process] = []
+    try:
+        assert driver.stderr is not None
+        before = list(takewhile(lambda line: not line.startswith("masks: 0 of"), driver.stderr))
+        others = psutil.Process(driver.pid).children(recursive=True)
+        assert [each.kill() for each in others if each.name() == "gcs_server"], before
+        *_, last = driver.stderr
+        status = driver.wait()
+    finally:
+        for process in [*others, driver]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(others, timeout=60)
+    assert status == 2
+    assert last.startswith("sam-engine: the Ray cluster at 127.0.0.1:")
+    assert last.endswith(" does not answer any more; the same command goes on where this one stopped\n")
