@@ -125,13 +125,16 @@ class ActorPool:
             self._working[actor.__call__.remote(task.row)] = (_Begun(actor, self._machines.lost), task)
 
     def _next_done(self) -> ray.ObjectRef[Any]:
-        """Waits for a row or the start of an actor to end; says so where no actor is ready for a while."""
+        """Waits for a row or the start of an actor to end; says so where no actor is ready for a while. Raises
+        WorkerError where none will be, as no machine is left."""
         everything = [*self._working, *self._starting]
         done, _ = ray.wait(everything, num_returns=1, timeout=None if self._working else SILENCE)
         if not done:
             why = "the cluster has no room for one, or its model takes long to load"
             print(f"no worker is ready after {SILENCE:.0f} s: {why}", file=sys.stderr)
-            done, _ = ray.wait(everything, num_returns=1)
+        while not done:
+            _require_a_machine()
+            done, _ = ray.wait(everything, num_returns=1, timeout=SILENCE)
         return done[0]
 
     def _started(self, ready: ray.ObjectRef[Any]) -> None:
@@ -170,6 +173,12 @@ class ActorPool:
         """Whether a machine has been lost, too, since it began."""
         self._machines.look()
         return self._machines.lost > begun.lost_machines
+
+
+def _require_a_machine() -> None:
+    """Raises WorkerError where Ray's own process of this machine is dead, and no other machine is there."""
+    if not any(node["Alive"] for node in ray.nodes()):
+        raise WorkerError("the work was given up: no machine of the Ray cluster is alive")
 
 
 def given_up(error: RayError) -> WorkerError:

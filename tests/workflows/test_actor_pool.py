@@ -133,12 +133,21 @@ def test_an_exception_ends_the_work_with_its_last_line(cluster: str, tmp_path: P
 def test_people_are_told_when_no_actor_starts_for_a_while(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(actor_pool, "SILENCE", 0.0)
+    monkeypatch.setattr(actor_pool, "SILENCE", 0.01)
     assert len(list(ActorPool(starts(tmp_path), 1).map([{"number": 2}]))) == 1
     assert (
         "no worker is ready after 0 s: the cluster has no room for one, or its model takes long to load"
         in capfd.readouterr().err
     )
+
+
+def test_where_no_machine_is_left_nobody_waits_for_room(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command with a Ray of its own, whose process was killed, waited without an end."""
+    monkeypatch.setattr(actor_pool, "SILENCE", 0.01)
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": False}])
+    too_large = ray.remote(num_cpus=1000)(Fragile)
+    with pytest.raises(WorkerError, match="given up: no machine of the Ray cluster is alive"):
+        list(ActorPool(lambda: too_large.remote(""), 1).map([{"number": 2}]))
 
 
 def test_rows_are_taken_as_they_are_worked_on(cluster: str, tmp_path: Path) -> None:
