@@ -36,9 +36,7 @@ def _end_when_gone(address: str, silence: float) -> None:
     if ray.is_initialized() and ray.get_runtime_context().gcs_address == address:
         lost = f"the Ray cluster at {address} does not answer any more; the same command goes on where this one stopped"
         print(f"sam-engine: {lost}", file=sys.stderr, flush=True)
-        os._exit(
-            _STATUS
-        )  # whatever else is asked of Ray now, also to end, waits for the head and ends as it would have
+        os._exit(_STATUS)  # whatever else is asked of Ray now waits for the head, and ends as it would have
 
 
 def wait_until_silent(address: str, seconds: float, *, pause: float) -> None:

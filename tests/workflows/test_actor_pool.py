@@ -144,7 +144,7 @@ def test_people_are_told_when_no_actor_starts_for_a_while(
 def test_where_no_machine_is_left_nobody_waits_for_room(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command with a Ray of its own, whose process was killed, waited without an end."""
     monkeypatch.setattr(actor_pool, "SILENCE", 0.01)
-    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": False}])
+    monkeypatch.setattr("ray.nodes", lambda: [{"NodeID": "a", "Alive": False}])
     too_large = ray.remote(num_cpus=1000)(Fragile)
     with pytest.raises(WorkerError, match="given up: no machine of the Ray cluster is alive"):
         list(ActorPool(lambda: too_large.remote(""), 1).map([{"number": 2}]))
