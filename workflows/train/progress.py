@@ -25,7 +25,7 @@ class TrainingProgress(Progress):
         """Show a step; a resumed run begins where it stopped, a restarted one goes back. What could not be read is told
         once."""
         self._last = progress
-        for place in progress.left_out.keys() - self._left_out:
+        for place in [each for each in progress.left_out if each not in self._left_out]:
             self._left_out.add(place)
             if len(self._left_out) <= NAMED:
                 self.say(f"left out: {place}: {progress.left_out[place]}")

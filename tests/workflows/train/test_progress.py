@@ -33,3 +33,12 @@ def test_pictures_left_out_are_named_once_and_then_counted() -> None:
     progress.step(replace(step(3), left_out={f"{n}.png": "gone" for n in range(NAMED)}))
     assert len(stream.getvalue().splitlines()) == NAMED
     assert f", {NAMED + 1} pictures left out" in progress.line()
+
+
+def test_of_many_pictures_the_first_are_named() -> None:
+    """It was whichever a set gave, other ones each time."""
+    stream = io.StringIO()
+    TrainingProgress(10, 4, stream=stream).step(
+        replace(step(1), left_out={f"{n}.png": "gone" for n in range(NAMED + 20)})
+    )
+    assert stream.getvalue().splitlines() == [f"left out: {n}.png: gone" for n in range(NAMED)]
