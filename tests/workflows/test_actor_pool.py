@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 import ray
@@ -38,6 +39,16 @@ class Fragile:
         """How often it has been asked for that, this time included."""
         (self._folder / f"{what}-{len(list(self._folder.glob(f'{what}-*')))}").touch()
         return len(list(self._folder.glob(f"{what}-*")))
+
+
+class Late(Fragile):
+    """Begins to start, and has started once there is that file."""
+
+    def __init__(self, folder: str, file: Path) -> None:
+        (Path(folder) / "begun").touch()
+        while not file.exists():
+            time.sleep(0.01)
+        super().__init__(folder)
 
 
 def starts(folder: Path, *, deaths: int = 0) -> Callable[[], ActorHandle]:
@@ -98,18 +109,6 @@ def another_machine(head: RayHead, log: Path, *, cores: int) -> Iterator[str]:
         node.terminate()
 
 
-class Waiting:
-    """Begins to start, and has started once a file is there."""
-
-    def __init__(self, folder: str) -> None:
-        (Path(folder) / f"begun-{os.getpid()}").touch()
-        while not (Path(folder) / "go").exists():
-            time.sleep(0.05)
-
-    def __call__(self, row: dict[str, int]) -> dict[str, int]:
-        return row
-
-
 def test_an_actor_that_a_machine_takes_with_it_as_it_starts_does_not_count(
     ray_head: RayHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,9 +116,9 @@ def test_an_actor_that_a_machine_takes_with_it_as_it_starts_does_not_count(
     monkeypatch.setattr(actor_pool, "STARTS", 0)
     with another_machine(ray_head, tmp_path / "machine.log", cores=1) as node_id:
         there = NodeAffinitySchedulingStrategy(node_id, soft=True)
-        start = ray.remote(num_cpus=1, scheduling_strategy=there)(Waiting).remote
-        pool = ActorPool(lambda: start(str(tmp_path)), 1)
-        while not list(tmp_path.glob("begun-*")):
+        late = ray.remote(num_cpus=1, scheduling_strategy=there)(Late)
+        pool = ActorPool(lambda: late.remote(str(tmp_path), tmp_path / "go"), 1)
+        while not (tmp_path / "begun").exists():
             time.sleep(0.05)
     (tmp_path / "go").touch()
     assert [answer["number"] for answer in pool.map([{"number": 7}])] == [7]
@@ -133,8 +132,16 @@ def test_an_exception_ends_the_work_with_its_last_line(cluster: str, tmp_path: P
 def test_people_are_told_when_no_actor_starts_for_a_while(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    told = tmp_path / "told"
+
+    def tell(*words: str, **where: TextIO) -> None:
+        print(*words, **where)
+        told.touch()
+
     monkeypatch.setattr(actor_pool, "SILENCE", 0.01)
-    assert len(list(ActorPool(starts(tmp_path), 1).map([{"number": 2}]))) == 1
+    monkeypatch.setattr(actor_pool, "print", tell, raising=False)
+    late = ray.remote(num_cpus=1)(Late)
+    assert len(list(ActorPool(lambda: late.remote(str(tmp_path), told), 1).map([{"number": 2}]))) == 1
     assert (
         "no worker is ready after 0 s: the cluster has no room for one, or its model takes long to load"
         in capfd.readouterr().err
