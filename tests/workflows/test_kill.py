@@ -6,8 +6,9 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,6 +30,22 @@ from workflows.sql import connect
 
 KINDS = ["driver", "worker", "in_write"]
 IMAGES = 4
+COMMAND = [str(BIN / "sam-engine")]
+STOPS_AT_THE_FIRST = """
+import sys, time
+from workflows import ray_session
+from workflows.cli import main
+
+def until_killed(*about, work=ray_session.run_shards):
+    for done in work(*about):
+        yield done
+        time.sleep(3600)
+
+ray_session.run_shards = until_killed
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command, which does not come to its end however late the kill is: after the first shard its worker is given one
+more."""
 
 
 @pytest.fixture
@@ -75,7 +92,8 @@ def test_killed_with_its_ray(tmp_path: Path, tiny_checkpoint: Path, engine_alone
     calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
     assert engine_alone(*arguments(tmp_path / "photos", calm, tiny_checkpoint)).status == 0
     assert len(mask_rows(calm)) >= IMAGES
-    driver = start(tmp_path / "photos", disturbed, tiny_checkpoint)
+    command = [sys.executable, "-c", STOPS_AT_THE_FIRST]
+    driver = start(tmp_path / "photos", disturbed, tiny_checkpoint, command=command)
     _wait_until(lambda: (disturbed / "outcomes").exists(), driver)
     kill(driver)
     assert connect(str(disturbed)).execute("SELECT count(*) FROM outcomes").fetchall()[0][0] < IMAGES
@@ -91,10 +109,10 @@ def arguments(source: Path, dataset: Path, model: Path) -> list[str]:
     return ["generate", str(source), str(dataset), "--model", str(model), *QUICK, "--shard-size", "1", "--workers", "1"]
 
 
-def start(source: Path, dataset: Path, model: Path) -> subprocess.Popen[str]:
+def start(source: Path, dataset: Path, model: Path, *, command: Sequence[str] = COMMAND) -> subprocess.Popen[str]:
     """The command in a process group of its own, with a Ray that it starts by itself."""
     return subprocess.Popen(
-        [str(BIN / "sam-engine"), *arguments(source, dataset, model)],
+        [*command, *arguments(source, dataset, model)],
         env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
         start_new_session=True,
         text=True,
