@@ -31,10 +31,12 @@ RESULTS = [
 
 @ray.remote(num_cpus=0)
 class Teller:
-    """A process of the cluster that tells of a shard and stays."""
+    """A process of the cluster that tells of a shard and stays, as a command does until its last one."""
 
     def __init__(self) -> None:
         self.metrics = RunMetrics("told")
+        self._staying = self.metrics.following()
+        self._staying.__enter__()
 
     def tell(self) -> None:
         self.metrics.shard_done(RESULTS)
