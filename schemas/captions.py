@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from schemas import coco
-from schemas.json_fields import JsonObject, parse_object
+from schemas.json_fields import JsonObject
+from schemas.json_stream import read_object
 
 _NAMES = ("caption", "phrase")
 
@@ -48,11 +49,14 @@ def from_json(text: str | bytes, *, where: str) -> dict[int, Caption]:
             annotations of one id of which one is captioned.
     """
     found: dict[int, Caption | None] = {}
-    for entry in parse_object(text, where).children("annotations"):
+
+    def keep(entry: JsonObject) -> None:
         caption, number = _caption(entry), entry.integer("id")
         if number in found and (caption or found[number]):
             raise ValueError(f"{entry.where}: another annotation has the id {number}, too")
         found[number] = caption
+
+    read_object(text, where, {"annotations": keep}).items("annotations")
     return {number: caption for number, caption in found.items() if caption}
 
 

@@ -4,20 +4,26 @@ Field names are COCO's (cocodataset.org, "Data format"). Boxes are xywh in px; p
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+import sys
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from schemas.json_fields import JsonObject, is_number, parse_object
+from schemas.json_fields import JsonObject
+from schemas.json_stream import Each, read_object
 from schemas.rle import parse_runs
 
-Polygon = tuple[float, ...]
-_ORIGIN_TEXTS = ("mask_id", "stage", "annotator", "run_id", "model_id")
+Polygon = Sequence[float]
+_ORIGIN_TEXTS = ("stage", "annotator", "run_id", "model_id")
 _ORIGIN_SCORES = ("predicted_iou", "stability_score")
+_NUMBERS = frozenset((int, float))
 _FEWEST_COORDINATES = 6
 _MOST_PIXELS = 2**32
 _LONGEST_OUTLINE = 10_000_000
@@ -39,7 +45,7 @@ class PlainRle:
     """An RLE as numbers, which COCO uses for crowds: size (height, width), run lengths down the columns."""
 
     size: tuple[int, int]
-    counts: tuple[int, ...]
+    counts: Sequence[int]
 
 
 Segmentation = tuple[Polygon, ...] | CompressedRle | PlainRle
@@ -76,6 +82,11 @@ class Origin:
     stability_score: float | None = None
     point_coords: tuple[tuple[float, float], ...] | None = None
     crop_box: tuple[float, float, float, float] | None = None
+
+
+_UNKNOWN = Origin()
+"""Of the masks of a file that says nothing of it: one for all."""
+_ORIGIN_NAMES = frozenset(field.name for field in fields(Origin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +153,14 @@ def annotation_entry(annotation: Annotation) -> dict[str, object]:
     origin = {name: value for name, value in asdict(annotation.origin).items() if value is not None}
     fields = {name: getattr(annotation, name) for name in ("id", "image_id", "category_id", "area", "iscrowd")}
     fields |= {"bbox": annotation.bbox} if annotation.bbox else {}
-    segmentation = annotation.segmentation
-    written = segmentation if isinstance(segmentation, tuple) else asdict(segmentation)
-    return {**fields, "segmentation": written, **origin}
+    return {**fields, "segmentation": _segmentation_entry(annotation.segmentation), **origin}
+
+
+def _segmentation_entry(segmentation: Segmentation) -> object:
+    if isinstance(segmentation, tuple):
+        return [list(polygon) for polygon in segmentation]
+    counts = segmentation.counts
+    return {"size": segmentation.size, "counts": counts if isinstance(counts, str) else list(counts)}
 
 
 def from_json(text: str | bytes, *, where: str) -> Document:
@@ -156,12 +172,14 @@ def from_json(text: str | bytes, *, where: str) -> Document:
     Raises:
         ValueError: one line that says which entry lacks what, or that two images have the same id.
     """
-    root = parse_object(text, where)
+    root = read_object(text, where, _READ)
+    images, annotations = root.items("images"), root.items("annotations")
+    categories, licenses = (root.items(name) if root.has(name) else [] for name in ("categories", "licenses"))
     return Document(
-        images=_distinct([_image(entry) for entry in root.children("images")], where),
-        annotations=tuple(_annotation(entry) for entry in root.children("annotations")),
-        categories=tuple(_category(entry) for entry in _objects_if_any(root, "categories")),
-        licenses=tuple(_license(entry) for entry in _objects_if_any(root, "licenses")),
+        images=_distinct(cast(list[Image], images), where),
+        annotations=tuple(cast(list[Annotation], annotations)),
+        categories=tuple(cast(list[Category], categories)),
+        licenses=tuple(cast(list[License], licenses)),
     )
 
 
@@ -268,8 +286,11 @@ def _is_crowd(entry: JsonObject) -> int:
 
 
 def _origin(entry: JsonObject) -> Origin:
-    mask_id, stage, annotator, run_id, model_id = (
-        entry.text(name) if entry.has(name) else None for name in _ORIGIN_TEXTS
+    if entry.values.keys().isdisjoint(_ORIGIN_NAMES):
+        return _UNKNOWN
+    mask_id = entry.text("mask_id") if entry.has("mask_id") else None
+    stage, annotator, run_id, model_id = (  # each once in memory, as most masks of a file have the same
+        sys.intern(entry.text(name)) if entry.has(name) else None for name in _ORIGIN_TEXTS
     )
     predicted_iou, stability_score = (entry.number(name) if entry.has(name) else None for name in _ORIGIN_SCORES)
     points = entry.points("point_coords") if entry.has("point_coords") else None
@@ -286,13 +307,21 @@ def _segmentation(entry: JsonObject) -> Segmentation:
     size = rle.size()
     if isinstance(rle.values.get("counts"), str):
         return CompressedRle(size, rle.text("counts"))
-    return PlainRle(size, rle.integers("counts"))
+    counts = rle.integers("counts")
+    try:
+        return PlainRle(size, array("q", counts))
+    except OverflowError:
+        return PlainRle(size, counts)
 
 
 def _polygon(value: object, where: str) -> Polygon:
-    if not isinstance(value, list) or not all(map(is_number, value)):
-        raise ValueError(f"{where}: segmentation must be an RLE or a list of polygons, each a list of numbers")
-    return tuple(float(coordinate) for coordinate in value)
+    """As an array, a coordinate takes 8 bytes rather than 32; most of a file are these."""
+    if isinstance(value, list) and _NUMBERS.issuperset(map(type, value)):
+        with suppress(OverflowError):  # an int of more than a float holds
+            polygon = array("d", value)
+            if np.isfinite(polygon).all():
+                return polygon
+    raise ValueError(f"{where}: segmentation must be an RLE or a list of polygons, each a list of numbers")
 
 
 def _category(entry: JsonObject) -> Category:
@@ -305,5 +334,9 @@ def _license(entry: JsonObject) -> License:
     return License(entry.integer("id"), entry.text("name"), entry.text("url") if entry.has("url") else "")
 
 
-def _objects_if_any(root: JsonObject, name: str) -> Iterable[JsonObject]:
-    return root.children(name) if root.has(name) else ()
+_READ: Mapping[str, Each] = {
+    "images": _image,
+    "annotations": _annotation,
+    "categories": _category,
+    "licenses": _license,
+}

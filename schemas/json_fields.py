@@ -88,19 +88,23 @@ class JsonObject:
         raise ValueError(f"{self.where}: {name} is {shown[:60]}{'...' if len(shown) > 60 else ''}; it must be {wanted}")
 
 
+class NoObjectError(ValueError):
+    """What ought to be a JSON object is none, or no JSON."""
+
+
 def parse_object(text: str | bytes, where: str) -> JsonObject:
-    """The object that a JSON document holds. Raises ValueError when it is not JSON, or not an object."""
+    """The object that a JSON document holds. Raises NoObjectError when it is not JSON, or not an object."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is not JSON: {error}") from error
+        raise NoObjectError(f"{where} is not JSON: {error}") from error
     return as_object(value, where)
 
 
 def as_object(value: object, where: str) -> JsonObject:
-    """`value` as an object. Raises ValueError when it is something else."""
+    """`value` as an object. Raises NoObjectError when it is something else."""
     if not isinstance(value, dict):
-        raise ValueError(f"{where} must be an object, not {type(value).__name__}")
+        raise NoObjectError(f"{where} must be an object, not {type(value).__name__}")
     return JsonObject(value, where)
 
 

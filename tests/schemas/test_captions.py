@@ -1,6 +1,7 @@
 """Captions beside COCO's own fields, written and read; what is refused."""
 
 import json
+from array import array
 
 import pytest
 
@@ -10,7 +11,7 @@ from schemas.captions import Caption
 DOCUMENT = coco.Document(
     images=(coco.Image(1, "a.png", 4, 4),),
     annotations=tuple(
-        coco.Annotation(number, 1, 1, ((0.0, 0.0, 2.0, 0.0, 2.0, 2.0),), 2.0, (0.0, 0.0, 2.0, 2.0))
+        coco.Annotation(number, 1, 1, (array("d", (0, 0, 2, 0, 2, 2)),), 2.0, (0.0, 0.0, 2.0, 2.0))
         for number in (5, 6, 7)
     ),
     categories=(coco.Category(1, "object"),),

@@ -243,10 +243,24 @@ def test_coco_cannot_leave_its_folder(tmp_path: Path, name: str) -> None:
         listed(write_coco(tmp_path / "instances.json", [name]))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"images": 3}', '{"images": [{"id": 1}]}', '{"annotations": []}'])
-def test_json_that_is_no_coco(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (
+            "{",
+            r"x.json: not a COCO JSON \(is not JSON: Expecting property name .*: line 1 column 2",
+        ),
+        ("[]", r"x.json: not a COCO JSON \(must be an object, not list\)"),
+        ('{"images": 3}', "x.json: images is 3; it must be a list"),
+        ('{"images": ["a.jpg"]}', r"x.json: not a COCO JSON \(images\[0\] must be an object, not str\)"),
+        ('{"images": [{"id": 1}]}', "x.json: not a COCO JSON with `images` that have a `file_name`"),
+        ('{"images": [], "licenses": [3]}', "x.json: not a COCO JSON with"),
+        ('{"annotations": []}', "x.json has no images"),
+    ],
+)
+def test_json_that_is_no_coco(tmp_path: Path, text: str, complaint: str) -> None:
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(ValueError, match=r"x.json: not a COCO JSON"):
+    with pytest.raises(ValueError, match=complaint):
         listed(tmp_path / "x.json")
 
 

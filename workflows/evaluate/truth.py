@@ -167,6 +167,7 @@ def _json(place: str, image_folder: str | None) -> Iterator[dict[str, Any]]:
         yield from _source(place)
         return
     document = coco.from_json(data, where=place)
+    del data  # the listing reads the file once more
     references = {json.loads(ref.metadata)["id"]: ref for ref in list_images(place, image_folder=image_folder)}
     frequencies = {category.id: category.frequency for category in document.categories}
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)

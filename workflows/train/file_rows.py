@@ -18,7 +18,7 @@ from schemas.json_fields import parse_object
 from workflows.sources import SUFFIXES, is_hidden, list_images
 from workflows.storage import S3_SCHEME, open_store
 from workflows.train.index import index_row
-from workflows.uris import UriReader, absolute, address_of, stamp_of
+from workflows.uris import absolute, address_of, read_manifest, stamp_of
 
 INSTANCES = "instances.json"
 """COCO in a folder, as `sam-engine export` writes it."""
@@ -30,13 +30,13 @@ def file_rows(name: str) -> Iterator[dict[str, Any]]:
 
 
 def _json_file(source: str) -> Iterator[dict[str, Any]]:
-    data = UriReader().read(source)
-    kind = _json_kind(data, source)
-    if kind == "sa1b":
+    data = read_manifest(source)
+    if not _is_coco(data, source):
         beside = f"{source.rpartition('/')[0]}/{_plain_name(data, source)}"
         yield index_row([beside], masks_uri=source, stamp=f"{stamp_of(beside)} {content_hash(data)}")
         return
     document = coco.from_json(data, where=source)
+    del data  # the listing reads the file once more
     pictures = {int(json.loads(found.metadata)["id"]): found for found in list_images(source)}
     by_image: dict[int, list[coco.Annotation]] = defaultdict(list)
     for annotation in document.annotations:
@@ -66,15 +66,18 @@ def coco_rle(annotation: coco.Annotation, image: coco.Image, source: str) -> byt
         raise ValueError(f"{source}: annotation {annotation.id} of {image.file_name}: {error}") from error
 
 
-def _json_kind(data: bytes, source: str) -> str:
+def _is_coco(data: bytes, source: str) -> bool:
+    """Whether it is COCO's, which is not parsed for that; else it is one of SA-1B. Raises ValueError when neither."""
+    if b'"images"' in data:
+        return True
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{source}: not JSON ({error})") from error
     if isinstance(document, dict) and "images" in document:
-        return "coco"
+        return True
     if isinstance(document, dict) and {"image", "annotations"} <= document.keys():
-        return "sa1b"
+        return False
     raise ValueError(f"{source}: neither a COCO instances JSON nor one of SA-1B")
 
 

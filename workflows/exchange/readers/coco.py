@@ -15,7 +15,7 @@ from workflows.uris import ImageRef
 
 
 class CocoSource:
-    """The whole document is in memory, as with every reader of COCO.
+    """The whole document is in memory, as with every reader of COCO: its text only while it is read.
 
     Raises ValueError (one line) when it is no such document, or names pictures outside of the image folder.
     """
