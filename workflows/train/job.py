@@ -299,11 +299,7 @@ def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
             work,
             train_loop_config={"job": job},
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=workers,
-                use_gpu=gpus,
-                resources_per_worker={"GPU": 1} if gpus else {"CPU": WORKER_CORES},
-            ),
+            scaling_config=_scaling(workers, gpus=gpus),
             run_config=RunConfig(
                 name=job.run_id, storage_path=str(scratch), failure_config=FailureConfig(max_failures=RESTARTS)
             ),
@@ -318,6 +314,13 @@ def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
                 raise LostError(f"the workers were given up: {last_line(error)}") from error
     if told := listener.failure():
         raise _stopped(job, told)
+
+
+def _scaling(workers: int, *, gpus: bool) -> ScalingConfig:
+    """One worker for each GPU, near each other; on CPUs over all machines, as each has its share of all their cores."""
+    booked = {"GPU": 1.0} if gpus else {"CPU": WORKER_CORES}
+    placed = "PACK" if gpus else "SPREAD"
+    return ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker=booked, placement_strategy=placed)
 
 
 def _stopped(job: TrainJob, told: Told) -> TrainingError:

@@ -14,7 +14,7 @@ import ray.train
 from tests.workflows.train.conftest import small_config
 from workflows.storage import Store, open_store
 from workflows.train import checkpoints
-from workflows.train.job import LostError, _fit, _fit_on, _queue_here
+from workflows.train.job import LostError, _fit, _fit_on, _queue_here, _scaling
 from workflows.train.loop import MachineError, TrainingError
 from workflows.train.samples import Sampler
 from workflows.train.sources import open_sources
@@ -65,6 +65,12 @@ def unstarted(root: Path) -> TrainJob:
     """A job whose workers are never asked."""
     queues: Any = (None, None)
     return TrainJob(str(root), "run", small_config(), None, [], *queues, parts=1, every=100, threads=1)
+
+
+def test_workers_on_cpus_are_spread_over_the_machines_whose_cores_they_share() -> None:
+    """All were on the first one, with as many threads as if the others had their part."""
+    assert _scaling(8, gpus=False).placement_strategy == "SPREAD"
+    assert _scaling(8, gpus=True).placement_strategy == "PACK"
 
 
 class Lossy:
