@@ -369,12 +369,18 @@ class _Listener:
 
 
 def _fair_share(workers: int, *, gpus: bool) -> int:
-    """Threads of a worker: all cores, or half of them beside a GPU, where loaders have the other half.
+    """Threads of a worker: its share of all cores, or of half of its machine's beside a GPU, where loaders have the
+    other half and machines without one help nobody. The GPU machine with the fewest sets the share.
 
     Threads wait for the slowest of them: where other programs hold a core, fewer `--threads` are faster. A cluster that
-    has no cores yet says nothing of those that it will start."""
-    cores = int(ray.cluster_resources().get("CPU", 0))
-    return max(1, cores // ((2 if gpus else 1) * workers)) if cores else CORES_PER_WORKER
+    has no machines yet says nothing of those that it will start."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if gpus:
+        with_gpus = [has for has in machines if has.get("GPU", 0) >= 1]
+        shares = [int(has.get("CPU", 0) // (2 * min(has["GPU"], workers))) for has in with_gpus]
+        return max(1, min(shares, default=CORES_PER_WORKER))
+    cores = [int(has.get("CPU", 0)) for has in machines]
+    return max(1, min(sum(cores) // workers, max(cores))) if sum(cores) else CORES_PER_WORKER
 
 
 def _require_room(command: TrainCommand, *, gpus: bool) -> None:

@@ -14,7 +14,7 @@ import ray.train
 from tests.workflows.train.conftest import small_config
 from workflows.storage import Store, open_store
 from workflows.train import checkpoints
-from workflows.train.job import LostError, _fit, _fit_on, _queue_here, _scaling
+from workflows.train.job import LostError, _fair_share, _fit, _fit_on, _queue_here, _scaling
 from workflows.train.loop import MachineError, TrainingError
 from workflows.train.samples import Sampler
 from workflows.train.sources import open_sources
@@ -71,6 +71,31 @@ def test_workers_on_cpus_are_spread_over_the_machines_whose_cores_they_share() -
     """All were on the first one, with as many threads as if the others had their part."""
     assert _scaling(8, gpus=False).placement_strategy == "SPREAD"
     assert _scaling(8, gpus=True).placement_strategy == "PACK"
+
+
+@pytest.mark.parametrize(
+    ("machines", "workers", "on_cpus", "on_gpus"),
+    [
+        ([{"CPU": 2.0}], 1, 2, None),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], 1, 8, None),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], 4, 4, None),
+        ([{"CPU": 2.0}], 8, 1, None),
+        ([{}], 2, 2, 2),
+        ([{"CPU": 64.0}, {"CPU": 96.0, "GPU": 8.0}], 8, 20, 6),
+        ([{"CPU": 64.0}, {"CPU": 96.0, "GPU": 8.0}], 1, 96, 48),
+        ([{"CPU": 32.0, "GPU": 8.0}, {"CPU": 96.0, "GPU": 8.0}], 16, 8, 2),
+    ],
+)
+def test_threads_are_those_of_the_machines_that_work(
+    monkeypatch: pytest.MonkeyPatch, machines: list[dict[str, float]], workers: int, on_cpus: int, on_gpus: int | None
+) -> None:
+    """Cores of machines without a GPU counted, and a worker alone was to have those of two machines."""
+    gone = {"Alive": False, "Resources": {"CPU": 1000.0, "GPU": 8.0}}
+    alive = [{"Alive": True, "Resources": has} for has in machines]
+    monkeypatch.setattr("workflows.train.job.ray.nodes", lambda: [gone, *alive])
+    assert _fair_share(workers, gpus=False) == on_cpus
+    if on_gpus:
+        assert _fair_share(workers, gpus=True) == on_gpus
 
 
 class Lossy:
