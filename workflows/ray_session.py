@@ -21,9 +21,9 @@ import pyarrow as pa
 import ray
 from ray._private import ray_constants
 from ray._private import utils as ray_utils
-from ray.exceptions import AuthenticationError, RayError
+from ray.exceptions import AuthenticationError, RayError, RayTaskError
 
-from workflows.actor_pool import ActorPool, given_up
+from workflows.actor_pool import ROW_RETRIES, ActorPool, given_up
 from workflows.failures import WorkerError, one_line
 from workflows.image_worker import ShardJob
 from workflows.plans import ShardTask
@@ -116,8 +116,8 @@ def map_actors(worker: type, job: object, rows: Iterable[dict[str, Any]], pool: 
 def map_chunks(function: Callable[[pa.Table], pa.Table], chunks: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Apply a function to tables on the cluster, one task each; its answers as they come.
 
-    No more chunks are taken from the iterator than keep the cluster busy. Raises WorkerError when the function raises
-    OSError or ValueError.
+    No more chunks are taken from the iterator than keep the cluster busy. A chunk that is lost with its worker is done
+    again, within limits. Raises WorkerError when the function raises OSError or ValueError, or the limits are reached.
     """
 
     def attempt(chunk: pa.Table) -> pa.Table | str:
@@ -126,26 +126,41 @@ def map_chunks(function: Callable[[pa.Table], pa.Table], chunks: Iterable[pa.Tab
         except (OSError, ValueError) as error:
             return one_line(error)
 
-    task = ray.remote(attempt)
-    waiting: list[ray.ObjectRef[Any]] = []
+    # Ray itself would begin a task again and again, without an end where memory is short, and say so each time.
+    task = ray.remote(max_retries=0)(attempt)
+    waiting: dict[ray.ObjectRef[Any], _Chunk] = {}
     for chunk in chunks:
-        waiting.append(task.remote(chunk))
+        waiting[task.remote(chunk)] = _Chunk(chunk)
         if len(waiting) >= max(CHUNKS_AHEAD, 2 * int(ray.cluster_resources().get("CPU", 1))):
-            yield _first_answer(waiting)
+            yield _first_answer(task, waiting)
     while waiting:
-        yield _first_answer(waiting)
+        yield _first_answer(task, waiting)
 
 
-def _first_answer(waiting: list[ray.ObjectRef[Any]]) -> pa.Table:
-    """The answer of whichever task ends first, which leaves the list. Raises WorkerError for one that failed."""
-    (done,), waiting[:] = ray.wait(waiting, num_returns=1)
-    try:
-        answer = ray.get(done)
-    except RayError as error:
-        raise given_up(error) from error
-    if isinstance(answer, str):
-        raise WorkerError(answer)
-    return answer
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A piece of work for a task, and how often it has been lost with its worker."""
+
+    table: pa.Table
+    lost: int = 0
+
+
+def _first_answer(task: Any, waiting: dict[ray.ObjectRef[Any], _Chunk]) -> pa.Table:
+    """The answer of whichever task ends first, which leaves `waiting`; a lost one is begun anew. Raises WorkerError for
+    one that failed."""
+    while True:
+        (done,), _ = ray.wait([*waiting], num_returns=1)
+        chunk = waiting.pop(done)
+        try:
+            answer = ray.get(done)
+        except RayError as error:
+            if isinstance(error, RayTaskError) or chunk.lost == ROW_RETRIES:
+                raise given_up(error) from error
+            waiting[task.remote(chunk.table)] = _Chunk(chunk.table, chunk.lost + 1)
+        else:
+            if isinstance(answer, str):
+                raise WorkerError(answer)
+            return answer
 
 
 @contextmanager

@@ -10,11 +10,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
+import pyarrow as pa
 import pytest
 import ray
 from ray._private import utils as ray_utils
@@ -25,7 +26,7 @@ from tests.workflows.fault_proxy import closed_port
 from tests.workflows.test_shard_worker import plan, planned
 from workflows import actor_pool, ray_session
 from workflows.failures import WorkerError
-from workflows.ray_session import Pool, _folder_of_ray, choose_pool, run_shards, start_ray
+from workflows.ray_session import Pool, _folder_of_ray, choose_pool, map_chunks, run_shards, start_ray
 from workflows.storage import LocalStore
 
 COLD = """
@@ -157,6 +158,35 @@ def test_ray_is_started_from_a_thread_too(monkeypatch: pytest.MonkeyPatch) -> No
         assert begun
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def doubled_but_dying(folder: Path, times: int) -> Callable[[pa.Table], pa.Table]:
+    """Doubles a column; where it holds a 2, its process dies the first times."""
+
+    def work(chunk: pa.Table) -> pa.Table:
+        if 2 in chunk["n"].to_pylist() and len(list(folder.iterdir())) < times:
+            (folder / str(os.getpid())).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return pa.table({"n": [2 * n for n in chunk["n"].to_pylist()]})
+
+    return work
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("deaths", [1, 9])
+def test_a_chunk_that_is_lost_with_its_worker_is_done_again_within_limits(
+    deaths: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray did it again without an end where a worker was ended because memory was short."""
+    monkeypatch.setattr(ray_session, "ROW_RETRIES", 1)
+    chunks = [pa.table({"n": [n]}) for n in range(4)]
+    answers = map_chunks(doubled_but_dying(tmp_path, deaths), iter(chunks))
+    if deaths > 1:
+        with pytest.raises(WorkerError, match=r"^the work was given up: The worker died unexpectedly"):
+            list(answers)
+        assert len(list(tmp_path.iterdir())) == 2
+    else:
+        assert sorted(answer["n"][0].as_py() for answer in answers) == [0, 2, 4, 6]
 
 
 def test_a_worker_that_is_told_to_go_is_replaced_and_its_shard_repeated(cluster: str, tmp_path: Path) -> None:
