@@ -10,6 +10,8 @@ from workflows.redact import redact
 from workflows.storage import StoreError
 
 _LINES_SHOWN = 20
+_NEVER_RAN = "The actor never ran"
+_SHORT_OF_MEMORY = "due to the node running low on memory"
 _OF_THE_MACHINE = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN),
     *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN),
@@ -38,8 +40,13 @@ def first_line(error: BaseException) -> str:
 
 
 def last_line(error: BaseException) -> str:
-    """The last line of a failure: of the stories that Ray tells, the cause."""
-    return str(error).strip().splitlines()[-1]
+    """The last line of a failure: of the stories that Ray tells, the cause. Behind that of a worker that was ended
+    because memory was short come two pages of advice, and behind that of an actor that died as it began, that it did
+    not run."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if len(lines) > 1 and lines[-1].startswith(_NEVER_RAN):
+        lines.pop()
+    return next((line for line in lines if _SHORT_OF_MEMORY in line), lines[-1])
 
 
 def visible(text: str) -> str:
