@@ -50,8 +50,10 @@ FROM (
 JOIN (SELECT image_id, uris FROM images WHERE height IS NOT NULL) AS readable USING (image_id)
 WHERE area >= $least
 """
+# The first crop of a mask stands for all of them, which lie in one file: each would be held while the rest is sought.
 _MISSING = f"""
-{_WANTED} AND (mask_id, revision) NOT IN (SELECT (mask_id, revision) FROM crops WHERE clip_sha256 = $clip)
+FROM (SELECT * {_WANTED})
+ANTI JOIN (SELECT mask_id, revision FROM crops WHERE clip_sha256 = $clip AND draw = 0) USING (mask_id, revision)
 """
 _IMAGES_MISSING = f"SELECT count(DISTINCT image_id) {_MISSING}"
 _MASKS_MISSING = f"""
