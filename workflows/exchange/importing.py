@@ -116,9 +116,7 @@ def import_command(config: ImportConfig) -> int:
     store = open_store(config.dataset)
     open_dataset(store)
     with ingest(references, store, max_pixels=config.max_pixels) as listing, open_scratch() as tables:
-        tables.register("incoming", listing.images())
-        tables.execute("CREATE TABLE places AS SELECT image_id, uri FROM incoming")
-        tables.unregister("incoming")
+        _note_places(tables, listing.images())
         stage = None if config.stage == "as-stated" else Stage(config.stage.replace("-", "_"))
         automatic = stage == Stage.AUTOMATIC or (stage is None and source.automatic)
         run = settle_run(store, imported_run(source)) if automatic else None
@@ -146,11 +144,19 @@ def _some(source: IncomingSource) -> Iterator[ImageRef]:
     return chain([first], references)
 
 
+def _note_places(tables: duckdb.DuckDBPyConnection, images: pa.RecordBatchReader) -> None:
+    """Fills the table `places`: every image and place of the source. This table and the two others that are asked shard
+    by shard lie in the order of image_id, as shards do: else each question would look at every row."""
+    tables.register("incoming", images)
+    tables.execute("CREATE TABLE places AS SELECT image_id, uri FROM incoming ORDER BY image_id")
+    tables.unregister("incoming")
+
+
 def _note_sizes(tables: duckdb.DuckDBPyConnection, catalog: duckdb.DuckDBPyConnection) -> None:
     """Fills the table `sizes`: height and width of every image in `places` that could be read. The data set is asked
     once, as its view goes through all of its images whichever are wanted."""
     tables.register("sized", catalog.sql(_SIZED).to_arrow_reader(_ROWS_AT_ONCE))
-    tables.execute("CREATE TABLE sizes AS FROM sized SEMI JOIN places USING (image_id)")
+    tables.execute("CREATE TABLE sizes AS FROM sized SEMI JOIN places USING (image_id) ORDER BY image_id")
     tables.unregister("sized")
 
 

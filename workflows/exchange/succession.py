@@ -34,7 +34,7 @@ _SESSIONS = f"SELECT session FROM events WHERE {_OF_SOURCE} GROUP BY session ORD
 _LAST = f"SELECT max(happened_at) FROM events WHERE {_OF_SOURCE}"
 # An import that was killed does not follow itself.
 _REVISIONS = "FROM annotation_revisions WHERE session <> ? AND starts_with(mask_id, 'import-')"
-_EARLIER = "CREATE TABLE earlier AS FROM revisions SEMI JOIN places USING (image_id)"
+_EARLIER = "CREATE TABLE earlier AS FROM revisions SEMI JOIN places USING (image_id) ORDER BY image_id"
 _LATEST = """
 FROM earlier WHERE image_id IN (SELECT unnest(?))
 QUALIFY row_number() OVER (PARTITION BY mask_id ORDER BY revision DESC, created_at DESC, session DESC) = 1"""
@@ -66,7 +66,8 @@ def _named(what: Sequence[object], generation: int) -> str:
 def note_earlier(
     tables: duckdb.DuckDBPyConnection, catalog: duckdb.DuckDBPyConnection, store: Store, session: str
 ) -> None:
-    """Fills the table `earlier`: every revision, by whoever, of what other imports brought of the images in `places`.
+    """Fills the table `earlier`: every revision, by whoever, of what other imports brought of the images in `places`,
+    in the order of image_id.
 
     The data set is asked once, and not at all where it has no other import.
     """
