@@ -266,20 +266,23 @@ def test_a_data_set_that_cannot_be_made(engine: Engine, photos: Path, tmp_path: 
     refused(engine("ingest", photos, "http://host/data"), "local folder or s3://")
 
 
-def test_no_write_permission(photos: Path, tmp_path: Path) -> None:
+def test_no_write_permission() -> None:
     """As somebody else when we are root, to whom nothing is forbidden; everything is imported before the change."""
-    for folder in [tmp_path, *tmp_path.parents][:4]:
-        folder.chmod(0o755)
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o555)
     code = (
         "import os, sys, workflows.cli, workflows.ingest\n"
         "workflows.cli.parse(sys.argv[1:])\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
         "sys.exit(workflows.cli.main())"
     )
-    command = [sys.executable, "-c", code, "ingest", str(photos), str(locked / "data")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:  # not pytest's, to which others cannot come
+        (photo,) = save_photos(Path(folder, "photos"), 1)
+        locked = Path(folder, "locked")
+        locked.mkdir()
+        for path in (Path(folder), photo.parent, photo, locked):
+            path.chmod(0o555)
+        command = [sys.executable, "-c", code, "ingest", str(photo), str(locked / "data")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        Path(folder).chmod(0o755)
     refused(Finished(done.returncode, done.stdout, done.stderr), "Permission denied", str(locked / "data"))
 
 
