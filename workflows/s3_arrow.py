@@ -1,4 +1,5 @@
-"""S3 for pyarrow, seen as boto3 sees it: the same endpoint, the region of the bucket, and keys that never grow old."""
+"""S3 for pyarrow, seen as boto3 sees it: the same endpoint and trusted certificates, the region of the bucket, and keys
+that never grow old."""
 
 from __future__ import annotations
 
@@ -27,6 +28,7 @@ class S3AsBoto3(pafs.FileSystemHandler):  # type: ignore[misc]
         self._patience = patience_of()
         self._client = open_client(self._patience, self._session)
         self._endpoint = configured_endpoint(self._session, self._client)
+        self._trusted = trusted_certificates(self._session)
         self._opened: dict[str, tuple[dict[str, str], pafs.S3FileSystem]] = {}
 
     def get_type_name(self) -> str:
@@ -69,6 +71,7 @@ class S3AsBoto3(pafs.FileSystemHandler):  # type: ignore[misc]
             connect_timeout=self._patience.connect_seconds,
             request_timeout=self._patience.read_seconds,
             retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=self._patience.attempts),
+            **({"tls_ca_file_path": self._trusted} if self._trusted else {}),
             **keys,
         )
 
@@ -98,6 +101,12 @@ def configured_endpoint(session: boto3.session.Session, client: Any) -> str | No
     asked = client.meta.endpoint_url
     standard = session.client("s3", config=Config(ignore_configured_endpoint_urls=True)).meta.endpoint_url
     return None if asked == standard else str(asked)
+
+
+def trusted_certificates(session: boto3.session.Session) -> str | None:
+    """The file of certificates that stores may have, by AWS_CA_BUNDLE or AWS's file; None for those of the system."""
+    named = session._session.get_config_variable("ca_bundle")
+    return str(named) if named else None
 
 
 def bucket_region(client: Any, bucket: str) -> str | None:

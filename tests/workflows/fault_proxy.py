@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
@@ -59,15 +60,19 @@ class FaultProxy:
 
 
 @contextmanager
-def fault_proxy(upstream: str, *, host: str = "127.0.0.1") -> Iterator[tuple[str, FaultProxy]]:
-    """A running proxy and its address."""
+def fault_proxy(
+    upstream: str, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[str, FaultProxy]]:
+    """A running proxy and its address, which is one of https where it has what TLS needs."""
     proxy = FaultProxy(upstream)
     handler = type("Handler", (_Handler,), {"proxy": proxy})
     server = _Server((host, 0), handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield f"http://{host}:{server.server_port}", proxy
+        yield f"{'https' if tls else 'http'}://{host}:{server.server_port}", proxy
     finally:
         proxy.closing.set()
         server.shutdown()

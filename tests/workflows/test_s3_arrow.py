@@ -7,6 +7,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from tests.workflows.certificates import self_signed
 from tests.workflows.fault_proxy import fault_proxy
 from tests.workflows.test_sql import fill
 from workflows.s3_arrow import bucket_region, configured_endpoint
@@ -46,6 +47,22 @@ def test_an_endpoint_in_awss_own_file_counts(
     assert count_masks(root) == 1
     configure(monkeypatch, tmp_path, "services = here", "[services here]", "s3 =", f"  endpoint_url = {s3_server}")
     assert count_masks(root) == 1
+
+
+@pytest.mark.parametrize("place", ["variable", "file"])
+def test_a_store_with_a_certificate_of_its_own_is_read_by_whichever_way_it_is_trusted(
+    place: str, root: str, s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """boto3 trusted it, so runs were made, and pyarrow did not, so none of their tables could be read."""
+    certificate, tls = self_signed(tmp_path)
+    with fault_proxy(s3_server, tls=tls) as (address, _):
+        monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+        configure(monkeypatch, tmp_path, *([f"ca_bundle = {certificate}"] if place == "file" else []))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        if place == "variable":
+            monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+        assert open_store(root).exists("dataset.json")
+        assert count_masks(root) == 1
 
 
 def test_aws_itself_is_no_configured_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
