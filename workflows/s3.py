@@ -23,6 +23,7 @@ from botocore.exceptions import (
     IncompleteReadError,
     NoCredentialsError,
     ResponseStreamingError,
+    SSLError,
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 from botocore.loaders import Loader
@@ -254,7 +255,15 @@ def passes(error: Exception) -> bool:
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return _code(error) in _BUSY or status in _BUSY_STATUS
+    if isinstance(error, SSLError) and _is_distrust(error):
+        return False
     return isinstance(error, HTTPClientError | NoConnectionError | IncompleteReadError)
+
+
+def _is_distrust(error: SSLError) -> bool:
+    """Whether the store's certificate is refused, or the file with those that may be trusted is not there."""
+    (cause,) = error.kwargs["error"].args[:1] or (None,)
+    return isinstance(cause, ValueError | FileNotFoundError)
 
 
 def _code(error: BaseException | None) -> str:
@@ -268,8 +277,12 @@ def _translate(error: ClientError | BotoCoreError, verb: str, where: str, attemp
         return _refusal(error, verb, where, attempts)
     if isinstance(error, NoCredentialsError):
         return StoreError(f"cannot {verb} {where}: no AWS credentials found (environment, ~/.aws, instance role)")
+    if isinstance(error, SSLError) and _is_distrust(error):
+        hint = "AWS_CA_BUNDLE names a file of certificates to trust"
+        return StoreError(f"cannot {verb} {where}: {error.kwargs['error']} ({hint})")
     if passes(error):
-        return StoreError(f"cannot {verb} {where}: {type(error).__name__} in {attempts} attempts")
+        why = f": {error.kwargs['error']}" if isinstance(error, SSLError) else ""
+        return StoreError(f"cannot {verb} {where}: {type(error).__name__} in {attempts} attempts{why}")
     return StoreError(f"cannot {verb} {where}: {' '.join(str(error).split())}")
 
 

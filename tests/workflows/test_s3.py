@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.workflows.certificates import self_signed
+from tests.workflows.fault_proxy import fault_proxy
 from tests.workflows.store_troubles import QUICK_PATIENCE
 from workflows import s3
 from workflows.storage import StoreError
@@ -108,3 +110,27 @@ def test_a_wrong_clock_is_that_of_a_machine(store_at: Callable[[str], s3.S3Store
         store_at(address).get("a")
     said = f"RequestTimeTooSkewed Too large a difference. (set the clock of {socket.gethostname()})"
     assert str(caught.value) == f"cannot read s3://b/p/a: {said}"
+
+
+@pytest.mark.parametrize("trusted", ["", "/none/certificates.pem"])
+def test_a_certificate_that_is_not_trusted_is_said_at_once(
+    trusted: str, s3_server: str, store_at: Callable[[str], s3.S3Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was "SSLError in 6 attempts", after many seconds. A clock that is wrong shows in the same way."""
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    if trusted:
+        monkeypatch.setenv("AWS_CA_BUNDLE", trusted)
+    with fault_proxy(s3_server, tls=self_signed(tmp_path)[1]) as (address, _):
+        store = store_at(address)
+        monkeypatch.setattr("workflows.patience.random.uniform", lambda *_: pytest.fail("tried again"))
+        with pytest.raises(StoreError) as caught:
+            store.get("a")
+    why = "No such file or directory" if trusted else "certificate verify failed: self-signed certificate"
+    assert str(caught.value).startswith("cannot read s3://b/p/a: [")
+    assert why in str(caught.value)
+    assert str(caught.value).endswith(" (AWS_CA_BUNDLE names a file of certificates to trust)")
+
+
+def test_a_store_that_does_not_speak_tls_is_said_to(s3_server: str, store_at: Callable[[str], s3.S3Store]) -> None:
+    with pytest.raises(StoreError, match=r"cannot read s3://b/p/a: SSLError in 4 attempts: \[SSL"):
+        store_at(s3_server.replace("http:", "https:")).get("a")
