@@ -1,5 +1,5 @@
-"""S3 for pyarrow, seen as boto3 sees it: the same endpoint and trusted certificates, the region of the bucket, and keys
-that never grow old."""
+"""S3 for pyarrow, seen as boto3 sees it: the same endpoint, proxy and trusted certificates, the region of the bucket,
+and keys that never grow old."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.httpsession import ProxyConfiguration
+from botocore.utils import get_environ_proxies
 
 from workflows.patience import patience_of
 from workflows.s3 import open_client, open_session, passes
@@ -71,6 +73,7 @@ class S3AsBoto3(pafs.FileSystemHandler):  # type: ignore[misc]
             connect_timeout=self._patience.connect_seconds,
             request_timeout=self._patience.read_seconds,
             retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=self._patience.attempts),
+            proxy_options=proxy_to(self._client.meta.endpoint_url),
             **({"tls_ca_file_path": self._trusted} if self._trusted else {}),
             **keys,
         )
@@ -107,6 +110,13 @@ def trusted_certificates(session: boto3.session.Session) -> str | None:
     """The file of certificates that stores may have, by AWS_CA_BUNDLE or AWS's file; None for those of the system."""
     named = session._session.get_config_variable("ca_bundle")
     return str(named) if named else None
+
+
+def proxy_to(address: str) -> str | None:
+    """The proxy that boto3 goes through to an address, by HTTP_PROXY, HTTPS_PROXY and NO_PROXY; None where it goes
+    straight."""
+    proxy = ProxyConfiguration(get_environ_proxies(address)).proxy_url_for(address)
+    return str(proxy) if proxy else None
 
 
 def bucket_region(client: Any, bucket: str) -> str | None:

@@ -8,9 +8,9 @@ import boto3
 import pytest
 
 from tests.workflows.certificates import self_signed
-from tests.workflows.fault_proxy import fault_proxy
+from tests.workflows.fault_proxy import closed_port, fault_proxy
 from tests.workflows.test_sql import fill
-from workflows.s3_arrow import bucket_region, configured_endpoint
+from workflows.s3_arrow import bucket_region, configured_endpoint, proxy_to
 from workflows.sql import connect, s3_filesystem
 from workflows.storage import StoreError, open_store
 
@@ -63,6 +63,19 @@ def test_a_store_with_a_certificate_of_its_own_is_read_by_whichever_way_it_is_tr
             monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
         assert open_store(root).exists("dataset.json")
         assert count_masks(root) == 1
+
+
+def test_a_store_behind_a_proxy_is_read_through_it(root: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 went through it, and pyarrow straight to where nobody can be reached."""
+    for name in ("HTTP_PROXY", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with closed_port() as away, fault_proxy(s3_server) as (address, proxy):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", away)
+        monkeypatch.setenv("http_proxy", address)
+        assert count_masks(root) == 1
+        assert all(f" {away}/" in request for request in proxy.requests)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert proxy_to(away) is None
 
 
 def test_aws_itself_is_no_configured_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
