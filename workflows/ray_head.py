@@ -18,7 +18,7 @@ _PATIENCE_VARIABLE = "RAY_gcs_rpc_server_reconnect_timeout_s"
 _RAYS_PATIENCE = "60"
 _SHARE = 0.75
 """Of Ray's patience, after which the command ends by itself."""
-_PAUSE = 2.0
+_PAUSE = 1.0
 _STATUS = 2
 """Of a command that a machine or a store stops."""
 

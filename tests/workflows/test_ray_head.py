@@ -37,7 +37,7 @@ def test_a_command_whose_head_is_gone_says_so(
     tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray ended it after a minute, without a word and with the status of a run that is done but for error rows."""
-    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "8")
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "16")
     save_photos(tmp_path / "photos", 1)
     driver = start(tmp_path / "photos", tmp_path / "masks", tiny_checkpoint)
     others: list[psutil.Process] = []
