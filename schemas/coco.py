@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from schemas.json_fields import JsonObject
+from schemas.json_fields import JsonObject, fields_of
 from schemas.json_stream import Each, read_object
 from schemas.rle import parse_runs
 
@@ -150,7 +150,7 @@ def category_entry(category: Category) -> dict[str, object]:
 
 def annotation_entry(annotation: Annotation) -> dict[str, object]:
     """An annotation as JSON has it: what is known of its origin stands beside COCO's own fields."""
-    origin = {name: value for name, value in asdict(annotation.origin).items() if value is not None}
+    origin = {name: value for name, value in fields_of(annotation.origin).items() if value is not None}
     fields = {name: getattr(annotation, name) for name in ("id", "image_id", "category_id", "area", "iscrowd")}
     fields |= {"bbox": annotation.bbox} if annotation.bbox else {}
     return {**fields, "segmentation": _segmentation_entry(annotation.segmentation), **origin}

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NoReturn, TypeGuard
 
 
@@ -106,6 +106,14 @@ def as_object(value: object, where: str) -> JsonObject:
     if not isinstance(value, dict):
         raise NoObjectError(f"{where} must be an object, not {type(value).__name__}")
     return JsonObject(value, where)
+
+
+def fields_of(value: object) -> dict[str, object]:
+    """The fields of a dataclass, as they are: `asdict` copies whatever is in them, which takes ten times as long.
+
+    Raises TypeError for anything else, as `default` of json.dumps shall.
+    """
+    return {field.name: getattr(value, field.name) for field in fields(value)}  # type: ignore[arg-type]
 
 
 def is_number(value: object) -> TypeGuard[int | float]:

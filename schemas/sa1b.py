@@ -4,12 +4,12 @@ Boxes are xywh and points xy, in px of the image; `counts` is a COCO compressed 
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from schemas.json_fields import JsonObject, parse_object
+from schemas.json_fields import JsonObject, fields_of, parse_object
 
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
@@ -57,7 +57,7 @@ class Document:
 
 def to_json(document: Document) -> str:
     """The text of a file, as `json.load` and pycocotools' `decode` of each segmentation expect it."""
-    return json.dumps(asdict(document), separators=(",", ":"), allow_nan=False)
+    return json.dumps(document, default=fields_of, separators=(",", ":"), allow_nan=False)
 
 
 def from_json(text: str | bytes, *, where: str) -> Document:
