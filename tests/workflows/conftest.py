@@ -8,6 +8,7 @@ import os
 import queue
 import resource
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -245,6 +246,7 @@ def ray_head(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """
     gcs, dashboard, agent, client = free_ports(4)
     folder = tmp_path_factory.mktemp("r")
+    scratch = tempfile.mkdtemp(prefix="r", dir="/tmp")  # names of sockets may not be long
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
@@ -254,7 +256,7 @@ def ray_head(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             f"{BIN / 'ray'} start --head --block --num-cpus=2 --disable-usage-stats --object-store-memory=200000000 "
             f"--node-ip-address=127.0.0.1 --port={gcs} --dashboard-port={dashboard} --ray-client-server-port={client} "
             f"--dashboard-agent-listen-port={agent} --include-dashboard=true --include-log-monitor=false "
-            f"--temp-dir=/tmp/r{os.getpid()}"
+            f"--temp-dir={scratch}"
         )
         with (folder / "head.log").open("w") as log:
             head = subprocess.Popen(command.split(), stdout=log, stderr=log, start_new_session=True)
@@ -267,6 +269,7 @@ def ray_head(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         finally:
             os.killpg(head.pid, signal.SIGKILL)
             head.wait()
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
