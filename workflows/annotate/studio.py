@@ -7,7 +7,6 @@ import random
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 
 import duckdb
 
@@ -71,7 +70,7 @@ class Studio:
         image, standing = self.images[image_id], self.queue.standing(image_id, datetime.now(UTC))
         return contract.QueueItem(
             image_id=image_id,
-            name=PurePosixPath(image.stored.uri).name,
+            name=image.stored.uri.rpartition("/")[2],
             height=image.height,
             width=image.width,
             status=standing.status,

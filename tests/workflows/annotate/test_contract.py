@@ -37,3 +37,15 @@ def test_half_a_character_that_was_kept_before_holds_nobody_up(
     column = kept.schema.get_field_index("details")
     pq.write_table(kept.set_column(column, kept.schema.field(column), [['{"note": "no \\ud83d"}']]), path)
     assert client_of(open_studio(config)).get("/api/queue").json()[0]["note"] == "no ?"
+
+
+def test_the_list_of_images_is_compressed_for_who_takes_that(client: TestClient, studio: Studio) -> None:
+    """Of 300,000 images it is 47 MB."""
+    plain = client.get("/api/queue", headers={"Accept-Encoding": "identity"})
+    small = client.get("/api/queue", headers={"Accept-Encoding": "gzip, deflate, br"})
+    assert "content-encoding" not in plain.headers
+    assert small.headers["content-encoding"] == "gzip"
+    assert int(small.headers["content-length"]) < int(plain.headers["content-length"])
+    assert {answer.headers["content-type"] for answer in (plain, small)} == {"application/json"}
+    assert plain.json() == small.json()
+    assert [item["image_id"] for item in plain.json()] == list(studio.images)
