@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import count, islice
 from pathlib import Path
 from typing import TextIO
@@ -14,9 +12,7 @@ from typing import TextIO
 import pytest
 import ray
 from ray.actor import ActorHandle
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tests.workflows.conftest import BIN, RayHead
 from workflows import actor_pool
 from workflows.actor_pool import ActorPool
 from workflows.failures import WorkerError
@@ -42,10 +38,9 @@ class Fragile:
 
 
 class Late(Fragile):
-    """Begins to start, and has started once there is that file."""
+    """Starts once there is that file."""
 
     def __init__(self, folder: str, file: Path) -> None:
-        (Path(folder) / "begun").touch()
         while not file.exists():
             time.sleep(0.01)
         super().__init__(folder)
@@ -73,18 +68,21 @@ def test_a_row_that_takes_every_actor_with_it_ends_the_work(
     assert "\n" not in str(caught.value)
 
 
+def losing_machines() -> Callable[[], list[dict[str, object]]]:
+    """A cluster of which each look finds another machine gone."""
+    gone = ([{"NodeID": str(name), "Alive": False} for name in range(number)] for number in count())
+    return lambda: next(gone)
+
+
 def test_a_row_whose_actors_go_with_machines_is_tried_more_often(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each look at the cluster finds another machine gone."""
     monkeypatch.setattr(actor_pool, "ROW_RETRIES", 1)
     monkeypatch.setattr(actor_pool, "MACHINE_LOSSES", 2)
-    gone = ([{"NodeID": str(name), "Alive": False} for name in range(number)] for number in count())
-    monkeypatch.setattr("workflows.actor_pool.ray.nodes", lambda: next(gone))
-    assert [answer["number"] for answer in ActorPool(starts(tmp_path), 1).map([{"number": 1, "dies": 2}])] == [1]
+    monkeypatch.setattr("workflows.actor_pool.ray.nodes", losing_machines())
     with pytest.raises(WorkerError, match="the work was given up"):
         list(ActorPool(starts(tmp_path), 1).map([{"number": 2, "dies": 9}]))
-    assert len(list(tmp_path.glob("row-2-*"))) == 3
+    assert len(list(tmp_path.glob("row-2-*"))) == 3  # 2 where it takes actors alone
 
 
 def test_actors_that_die_as_they_start_end_the_work(
@@ -96,32 +94,14 @@ def test_actors_that_die_as_they_start_end_the_work(
     assert len(list(tmp_path.glob("start-*"))) == 2
 
 
-@contextmanager
-def another_machine(head: RayHead, log: Path, *, cores: int) -> Iterator[str]:
-    """The id of a node that joins the cluster, and is told to stop as spot machines are."""
-    command = f"{BIN / 'ray'} start --address={head.address} --num-cpus={cores} --node-ip-address=127.0.0.1 --block"
-    before = {node["NodeID"] for node in ray.nodes()}
-    with log.open("w") as out, subprocess.Popen(command.split(), stdout=out, stderr=out) as node:
-        while not (joined := [each["NodeID"] for each in ray.nodes() if each["NodeID"] not in before]):
-            assert node.poll() is None, log.read_text()
-            time.sleep(0.05)
-        yield joined[0]
-        node.terminate()
-
-
-def test_an_actor_that_a_machine_takes_with_it_as_it_starts_does_not_count(
-    ray_head: RayHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_actors_that_machines_take_with_them_as_they_start_do_not_count(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one in its place starts on the machine that is left."""
+    """As many as start on one machine; the run had ended with the fourth of them."""
     monkeypatch.setattr(actor_pool, "STARTS", 0)
-    with another_machine(ray_head, tmp_path / "machine.log", cores=1) as node_id:
-        there = NodeAffinitySchedulingStrategy(node_id, soft=True)
-        late = ray.remote(num_cpus=1, scheduling_strategy=there)(Late)
-        pool = ActorPool(lambda: late.remote(str(tmp_path), tmp_path / "go"), 1)
-        while not (tmp_path / "begun").exists():
-            time.sleep(0.05)
-    (tmp_path / "go").touch()
-    assert [answer["number"] for answer in pool.map([{"number": 7}])] == [7]
+    monkeypatch.setattr("workflows.actor_pool.ray.nodes", losing_machines())
+    assert [answer["number"] for answer in ActorPool(starts(tmp_path, deaths=2), 1).map([{"number": 7}])] == [7]
+    assert len(list(tmp_path.glob("start-*"))) == 3
 
 
 def test_an_exception_ends_the_work_with_its_last_line(cluster: str, tmp_path: Path) -> None:
