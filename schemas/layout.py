@@ -37,6 +37,7 @@ _MODEL_KEY = re.compile(rf"models/({_NAME_RULE})/model\.json")
 _IMAGES_KEY = re.compile(rf"images/part-({_NAME_RULE})\.parquet")
 _CROPS_KEY = re.compile(rf"crops/clip=({_NAME_RULE})/part-({_NAME_RULE})\.parquet")
 _SESSION_KEY = re.compile(rf"annotations/(masks|events)/session=({_NAME_RULE})/part-(\d{{8,}})\.parquet")
+_IMPORT = re.compile(r"import-[0-9a-f]{16}")
 _MERGED_KEY = re.compile(r"annotations/(masks|events)/merged-([0-9a-f]{16})\.parquet")
 _MERGER_KEY = re.compile(r"annotations/mergers/(\d{8,})\.json")
 
@@ -68,6 +69,11 @@ class SessionKey:
     table: SavesTable
     session: str
     part: int
+
+
+def is_import(session: str) -> bool:
+    """Whether an import wrote the parts of a session, which it may write anew."""
+    return _IMPORT.fullmatch(session) is not None
 
 
 def checked_name(name: str, what: str) -> str:

@@ -7,7 +7,7 @@ stay, so that nothing is lost with a merger, and one whose files are not all the
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -67,34 +67,41 @@ class Saves(NamedTuple):
 def counted(keys: Iterable[str], mergers: Mapping[str, MergerRecord]) -> Saves:
     """What of the files below `annotations/` counts.
 
+    Whoever listed a merger before its files takes its parts for new ones and may merge them again. Of mergers that have
+    a part in common the first counts, for every reader alike; what else another one holds is read from its parts.
+
     Args:
         keys: all that were listed, whatever they are.
         mergers: record by its key. Raises ValueError (one line) for a damaged one.
     """
-    there = set(keys)
-    whole = {key: each for key, each in mergers.items() if {each.masks, each.events} - {None} <= there}
-    files = {each.masks for each in whole.values()} | {each.events for each in whole.values()}
-    merged = [each for key in sorted(whole) for each in merged_ranges(whole[key], key)]
-    rows = _Rows(merged)
+    there, rows, files, merged = set(keys), _Rows(), set[str](), list[PartRange]()
+    for key in sorted(mergers):
+        own = {file for file in (mergers[key].masks, mergers[key].events) if file}
+        ranges = merged_ranges(mergers[key], key)
+        if own and own <= there and not any(map(rows.meet, ranges)):
+            rows.add(ranges)
+            files |= own
+            merged += ranges
     return Saves(sorted(key for key in there if key in files or _is_apart(key, rows)), merged)
 
 
 def _is_apart(key: str, rows: _Rows) -> bool:
     part = parse_session_key(key)
-    return part is not None and part not in rows
+    return part is not None and not rows.meet(PartRange(part.table, part.session, part.part, part.part))
 
 
 class _Rows:
-    """Whether a part is in one of many rows of parts."""
+    """Rows of parts, none of which is in two of them."""
 
-    def __init__(self, ranges: Iterable[PartRange]) -> None:
-        self._firsts: dict[tuple[str, str], list[int]] = {}
-        self._lasts: dict[tuple[str, str], list[int]] = {}
-        for each in sorted(ranges):
-            self._firsts.setdefault(each[:2], []).append(each.first)
-            self._lasts.setdefault(each[:2], []).append(each.last)
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, str], list[tuple[int, int]]] = {}
 
-    def __contains__(self, part: SessionKey) -> bool:
-        place = (part.table, part.session)
-        at = bisect_right(self._firsts.get(place, ()), part.part) - 1
-        return at >= 0 and part.part <= self._lasts[place][at]
+    def add(self, ranges: Iterable[PartRange]) -> None:
+        for each in ranges:
+            insort(self._rows.setdefault(each[:2], []), each[2:])
+
+    def meet(self, other: PartRange) -> bool:
+        """Whether a part of another row is in one of them."""
+        rows = self._rows.get(other[:2], [])
+        at = bisect_right(rows, other.last, key=lambda row: row[0]) - 1
+        return at >= 0 and rows[at][1] >= other.first

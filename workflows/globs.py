@@ -5,12 +5,15 @@ Python's own glob passes folders that may not be listed as if they were empty: t
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, MutableSequence, Sequence
 from fnmatch import fnmatchcase
 from glob import has_magic
 
 _ANY_DEPTH = "**"
+_NO_FOLDER = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+"""Of what is a file, has gone, or is a link that leads to itself."""
 
 
 def matches(pattern: str, denied: MutableSequence[str] | None) -> Iterator[str]:
@@ -58,13 +61,15 @@ def _entries(folder: str, part: str, denied: MutableSequence[str] | None) -> lis
     try:
         with os.scandir(folder) as entries:
             found = [entry for entry in entries if fnmatchcase(entry.name, part)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
     except PermissionError:
         if denied is None:
             raise
         if folder not in denied:
             denied.append(folder)
         return []
+    except OSError as error:
+        if error.errno in _NO_FOLDER:
+            return []
+        raise
     hidden = part.startswith(".")
     return sorted((entry for entry in found if hidden or not entry.name.startswith(".")), key=lambda entry: entry.name)

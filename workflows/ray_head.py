@@ -6,6 +6,7 @@ code: without a word, and with status 1, which here means that all is done but f
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -19,6 +20,8 @@ _RAYS_PATIENCE = "60"
 _SHARE = 0.75
 """Of Ray's patience, after which the command ends by itself."""
 _PAUSE = 1.0
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS}
+"""Errors of this process, which say nothing of the head."""
 _STATUS = 2
 """Of a command that a machine or a store stops."""
 
@@ -55,6 +58,6 @@ def answers(address: str, seconds: float) -> bool:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), seconds).close()
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno in _OURS
     return True

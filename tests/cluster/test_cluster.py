@@ -156,7 +156,11 @@ def test_a_job_repeats_its_command_until_it_is_done(tmp_path: Path, statuses: st
 
 
 def test_tries_that_worked_for_a_while_do_not_end_a_job(tmp_path: Path) -> None:
-    assert job(tmp_path, "2 2 70 2 137 1", SAM_ENGINE_WORKED="0") == (0, "generate a b c\n" * 6)
+    assert job(tmp_path, "2 2 137 2 137 1", SAM_ENGINE_WORKED="0") == (0, "generate a b c\n" * 6)
+
+
+def test_a_bug_ends_a_job_however_long_it_takes(tmp_path: Path) -> None:
+    assert job(tmp_path, "70 70 70 70", SAM_ENGINE_WORKED="0") == (70, "generate a b c\n" * 3)
 
 
 def job(folder: Path, statuses: str, **more: str) -> tuple[int, str]:

@@ -45,6 +45,21 @@ def test_each_row_counts_once(seed: int) -> None:
     assert sorted(map(session_key, expanded)) == sorted(map(session_key, merged))
 
 
+def test_of_mergers_with_a_part_in_common_the_first_counts() -> None:
+    parts = [SessionKey("masks", "s", part) for part in range(1, 8)]
+    others = [merged_key("masks", letter * 64) for letter in "de"]
+    own = [session_key(part) for part in parts]
+    mergers = {
+        merger_key(1): merger(parts[1:3], events=None),
+        merger_key(2): merger(parts[2:5], masks=others[0], events=None),
+        merger_key(10): merger(parts[4:6], masks=others[1], events=None),
+    }
+    found = counted([*own, MASKS, *others], mergers)
+    assert found.keys == sorted([MASKS, others[1], own[0], own[3], own[6]])
+    assert found.merged == [PartRange("masks", "s", 2, 3), PartRange("masks", "s", 5, 6)]
+    assert counted([*own, *others], mergers).keys == sorted([others[0], own[0], own[1], own[5], own[6]])
+
+
 def test_rows_without_gaps() -> None:
     parts = [SessionKey("masks", "s", part) for part in (5, 1, 2, 3, 7)]
     assert ranges_of([*parts, SessionKey("events", "s", 4)]) == [
@@ -61,6 +76,7 @@ def test_a_merger_whose_files_are_not_all_there_does_not_count() -> None:
     own = [events_key("s", 1), annotations_key("s", 1)]
     for there in ([], [MASKS], [EVENTS]):
         assert counted([*own, *there], {merger_key(1): merger(parts)}).keys == own
+    assert counted(own, {merger_key(1): merger(parts, masks=None, events=None)}).keys == own
     only_events = merger(parts[1:], masks=None)
     assert counted([*own, EVENTS], {merger_key(1): only_events}).keys == [EVENTS, annotations_key("s", 1)]
 

@@ -76,6 +76,14 @@ def test_folders_that_may_not_be_listed(
         list(matches(f"{tmp_path}/{pattern}", []))
 
 
+def test_a_link_that_leads_to_itself_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/b.png").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    for pattern in ("*/*.png", "**/*.png"):
+        assert list(matches(f"{tmp_path}/{pattern}", None)) == [f"{tmp_path}/a/b.png"]
+
+
 def test_what_is_no_folder_or_has_gone_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     assert list(matches(f"{tmp_path}/a.png/*", None)) == list(matches(f"{tmp_path}/gone/**", None)) == []

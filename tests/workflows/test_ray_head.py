@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -30,6 +31,14 @@ def test_only_a_head_that_does_not_come_back_is_gone() -> None:
             assert not silent.done()
         silent.result(60)
     assert not answers(address, 1.0)
+
+
+def test_what_this_process_lacks_says_nothing_of_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("workflows.ray_head.socket.create_connection", connect)
+    assert answers("127.0.0.1:6379", 1.0)
 
 
 @pytest.mark.timeout(300)

@@ -159,8 +159,9 @@ class Journal:
         with ThreadPoolExecutor(_READERS) as readers:
             tables = readers.map(lambda key: get_table(self._store, key), keys)
             rows = [row for table in tables for row in _of_image(table, image_id).to_pylist()]
-        latest = {(mask, state.revision, state.session) for mask, state in states.items()}
-        return [row for row in rows if (row["mask_id"], row["revision"], row["session"]) in latest]
+        latest = {(mask, *state.rank) for mask, state in states.items()}
+        ranked = [(row["mask_id"], row["revision"], row["created_at"], row["session"]) for row in rows]
+        return list({row["mask_id"]: row for row, rank in zip(rows, ranked, strict=True) if rank in latest}.values())
 
     def count(self, image_id: str) -> int:
         """How many masks of an image stand."""

@@ -1,7 +1,7 @@
 """Merge the saves of annotators: a data set that thousands of saves went into is asked as fast as one of few files.
 
 Nothing waits for it and nothing depends on it. Of several servers at one data set that merge the same saves one
-settles what counts, and the others take their files back.
+settles what counts; the others take their files back, or are passed over by whoever reads (`schemas.mergers`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import islice
 
 import pyarrow as pa
 
@@ -22,6 +21,7 @@ from schemas.layout import (
     SAVES_PREFIX,
     SavesTable,
     SessionKey,
+    is_import,
     merged_key,
     merger_key,
     parse_merger_key,
@@ -35,12 +35,15 @@ from workflows.failures import one_line
 from workflows.storage import Store
 from workflows.stored_tables import get_table
 
-FEWEST, MOST = 1_000, 20_000
-"""Files that a merger is worth, as each costs a query a third of a millisecond or a request; and that are held in
-memory at a time."""
+FEWEST, MOST = 1_000, 4_000
+"""Files that a merger is worth, as each costs a query a third of a millisecond or a request; and that one takes, as the
+server reads a merged file for the masks of an image."""
+MOST_BYTES = 64 << 20
+"""In memory, after which a merger takes no more."""
 SECONDS_BETWEEN = 3600.0
 _READERS = 16
-_JOINED_AT_ONCE = 1000
+_Part = tuple[SessionKey, pa.Table]
+"""A file that somebody saved, and its rows."""
 _WORTH_TELLING = 5_000
 """Files that take some seconds to read."""
 
@@ -58,17 +61,21 @@ def merge_saves(store: Store, *, fewest: int = FEWEST, most: int = MOST) -> int:
     """
     listed = [entry.key for entry in store.list(SAVES_PREFIX.rstrip("/"))]
     mergers = _mergers(store, listed)
-    left = [part for key in counted(listed, mergers).keys if (part := parse_session_key(key))]
+    parts = map(parse_session_key, counted(listed, mergers).keys)
+    left = [part for part in parts if part and not is_import(part.session)]  # imports write large files, and anew
     left.sort(key=lambda part: (part.session, part.part))
     if len(left) >= max(fewest, _WORTH_TELLING):
         print(f"merging {len(left):,} saved files", file=sys.stderr, flush=True)
     number, merged = max((parse_merger_key(key) or 0 for key in mergers), default=0), 0
-    while len(left) >= fewest:
-        some, left = left[:most], left[most:]
-        number += 1
-        if not _merge(store, number, some):
-            break
-        merged += len(some)
+    with ThreadPoolExecutor(_READERS) as readers:
+        tables = ahead(readers, lambda part: get_table(store, session_key(part)), left, window=4 * _READERS)
+        read = zip(left, tables, strict=True)
+        while len(left) - merged >= fewest:
+            number += 1
+            some = _some(read, most)
+            if not _merge(store, number, some):
+                break
+            merged += len(some)
     return merged
 
 
@@ -91,14 +98,25 @@ def merging(store: Store) -> Iterator[None]:
         over.set()
 
 
-def _merge(store: Store, number: int, parts: Sequence[SessionKey]) -> bool:
+def _some(read: Iterator[_Part], most: int) -> list[_Part]:
+    """The next ones, so many or so large that a merger takes no more."""
+    some: list[_Part] = []
+    size = 0
+    for part in read:
+        some.append(part)
+        size += part[1].nbytes
+        if len(some) == most or size >= MOST_BYTES:
+            break
+    return some
+
+
+def _merge(store: Store, number: int, some: Sequence[_Part]) -> bool:
     """Write the merger of that number; False where somebody else has, and then that one counts."""
-    files = {table: _joined(store, table, parts) for table in ("masks", "events")}
     record = MergerRecord(
         created_at=datetime.now(UTC),
-        masks=files["masks"],
-        events=files["events"],
-        parts=as_document(ranges_of(parts)),
+        masks=_joined(store, "masks", some),
+        events=_joined(store, "events", some),
+        parts=as_document(ranges_of(part for part, _ in some)),
     )
     mine = to_json(record).encode()
     held = store.put_if_absent(merger_key(number), mine)
@@ -111,17 +129,12 @@ def _merge(store: Store, number: int, parts: Sequence[SessionKey]) -> bool:
     return False
 
 
-def _joined(store: Store, table: SavesTable, parts: Sequence[SessionKey]) -> str | None:
+def _joined(store: Store, table: SavesTable, some: Sequence[_Part]) -> str | None:
     """Put one file in the place of many of a table; its key, and none where there are no such parts."""
-    keys = [session_key(part) for part in parts if part.table == table]
-    if not keys:
+    tables = [rows for part, rows in some if part.table == table]
+    if not tables:
         return None
-    joined: list[pa.Table] = []
-    with ThreadPoolExecutor(_READERS) as readers:
-        tables = ahead(readers, lambda key: get_table(store, key), keys, window=4 * _READERS)
-        while some := list(islice(tables, _JOINED_AT_ONCE)):  # a table for each of many small files is mostly overhead
-            joined.append(pa.concat_tables(some).combine_chunks())
-    data = to_parquet_bytes(pa.concat_tables(joined))
+    data = to_parquet_bytes(pa.concat_tables(tables))
     key = merged_key(table, content_hash(data))
     store.put(key, data)
     return key

@@ -7,7 +7,6 @@ person has changed or deleted since it was imported stays as that person left it
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from schemas.ids import canonical_json, content_hash
-from schemas.layout import ANNOTATIONS_PREFIX, parse_session_key
+from schemas.layout import ANNOTATIONS_PREFIX, is_import, parse_session_key
 from schemas.tables import ANNOTATIONS
 from workflows.exchange.incoming_rows import Rules, id_prefix
 from workflows.exchange.selection import IMPORT_ACTION
@@ -28,7 +27,6 @@ from workflows.storage import Store
 Row = dict[str, Any]
 
 _ROWS_AT_ONCE = 8192
-_IS_IMPORT = re.compile(r"import-[0-9a-f]{16}").fullmatch
 _OF_SOURCE = f"action = '{IMPORT_ACTION}' AND mask_id IS NULL AND details::JSON->>'source' = ?"
 _SESSIONS = f"SELECT session FROM events WHERE {_OF_SOURCE} GROUP BY session ORDER BY max(happened_at), session"
 _LAST = f"SELECT max(happened_at) FROM events WHERE {_OF_SOURCE}"
@@ -83,7 +81,7 @@ def note_earlier(
 def _has_other_imports(store: Store, session: str) -> bool:
     """Whether masks of another import are there, also of one that was killed before it wrote an event."""
     keys = (parse_session_key(entry.key) for entry in store.list(ANNOTATIONS_PREFIX.rstrip("/")))
-    return any(key and key.session != session and _IS_IMPORT(key.session) for key in keys)
+    return any(key and key.session != session and is_import(key.session) for key in keys)
 
 
 def standing_before(
@@ -110,7 +108,7 @@ def follow(incoming: pa.Table, before: Sequence[Row], rules: Rules, *, is_whole:
     """
     held = incoming.to_pylist()
     latest = {row["mask_id"]: row for row in before}
-    settled = {name for name, row in latest.items() if not _IS_IMPORT(row["session"])}
+    settled = {name for name, row in latest.items() if not is_import(row["session"])}
     written = [row | {"revision": _next(latest.get(row["mask_id"]))} for row in held if row["mask_id"] not in settled]
     names = settled | {row["mask_id"] for row in held}
     gone = [row for row in before if not row["deleted"] and row["mask_id"] not in names]

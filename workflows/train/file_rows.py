@@ -7,6 +7,7 @@ however many masks it has.
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -68,7 +69,7 @@ def coco_rle(annotation: coco.Annotation, image: coco.Image, source: str) -> byt
 
 def _is_coco(data: bytes, source: str) -> bool:
     """Whether it is COCO's, which is not parsed for that; else it is one of SA-1B. Raises ValueError when neither."""
-    if b'"images"' in data:
+    if re.search(rb'"images"\s*:', data):
         return True
     try:
         document = json.loads(data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from schemas.catalog import query
-from schemas.layout import merger_key, parse_merged_key, parse_merger_key
+from schemas.layout import annotations_key, events_key, merger_key, parse_merged_key, parse_merger_key
 from schemas.tables import Stage
 from tests.workflows.annotate.conftest import MOMENT, blob, body, event_row, mask_row
 from tests.workflows.store_troubles import QUICK_PATIENCE
@@ -28,7 +28,7 @@ from workflows.exchange.selection import Selection
 from workflows.runs import open_dataset
 from workflows.s3 import S3Store
 from workflows.sql import connect
-from workflows.storage import LocalStore, Store, StoreError
+from workflows.storage import Entry, LocalStore, Store, StoreError
 
 IMAGES = [letter * 32 for letter in "abc"]
 VIEWS = ("annotations", "annotation_revisions", "events", "annotation_work")
@@ -182,10 +182,79 @@ def test_of_two_at_once_one_settles_it(store: LocalStore, most: int) -> None:
     assert [key for key in listed if parse_merged_key(key)] == saved_keys(store)
 
 
+class Listing:
+    """A store that something happens to while it is listed: after the files, before the mergers."""
+
+    def __init__(self, store: LocalStore, meanwhile: Callable[[], object]) -> None:
+        self._store, self._meanwhile = store, meanwhile
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def list(self, folder: str = "") -> Iterator[Entry]:
+        yield from [entry for entry in self._store.list(folder) if not parse_merger_key(entry.key)]
+        self._meanwhile()
+        yield from [entry for entry in self._store.list(folder) if parse_merger_key(entry.key)]
+
+
+def test_who_lists_a_merger_without_its_files_doubles_nothing(store: LocalStore) -> None:
+    """Its parts are taken for new ones and merged once more, with a save that came in between."""
+
+    def meanwhile() -> None:
+        journal(store).save("ada", PARTS + 1, save(PARTS + 1, "ada"))
+        merge_saves(store, fewest=1, most=25)
+
+    apart = LocalStore(f"{store.root}-apart")
+    fill(apart)
+    journal(apart).save("ada", PARTS + 1, save(PARTS + 1, "ada"))
+    merge_saves(Listing(store, meanwhile), fewest=1, most=40)  # type: ignore[arg-type]
+    assert sum(parse_merger_key(entry.key) is not None for entry in store.list("annotations")) > 3
+    assert seen(store) == seen(apart)
+    merge_saves(store, fewest=1)
+    assert seen(store) == seen(apart)
+
+
 def test_a_merged_file_that_is_gone_takes_nothing_with_it(store: LocalStore) -> None:
+    """Nor does it double anything when the next merger writes the same file again."""
     before = seen(store)
     merge_saves(store, fewest=1)
-    store.delete(saved_keys(store)[0])
+    (gone,) = [key for key in saved_keys(store) if parse_merged_key(key) == "masks"]
+    store.delete(gone)
+    assert seen(store) == before
+    extra = Save.model_validate(body("ada", events=[event_row(99, "open", IMAGES[0])]))
+    journal(store).save("ada", PARTS + 1, extra)
+    before = seen(store)
+    assert merge_saves(store, fewest=1) > 0
+    assert store.exists(gone)
+    assert seen(store) == before
+
+
+def test_what_an_import_wrote_is_left_to_it(store: LocalStore) -> None:
+    """It writes its parts anew where a document could not be read, and they are large."""
+    session = "import-0123456789abcdef"
+    journal(store).save(session, 1, save(1, session))
+    merge_saves(store, fewest=1)
+    assert [key for key in saved_keys(store) if not parse_merged_key(key)] == [
+        events_key(session, 1),
+        annotations_key(session, 1),
+    ]
+
+
+def test_a_merger_takes_no_more_than_fits(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = seen(store)
+    monkeypatch.setattr(module, "MOST_BYTES", 1)
+    assert merge_saves(store, fewest=60) == 4
+    assert seen(store) == before
+
+
+def test_a_revision_that_one_session_saved_twice_is_shown_once(store: LocalStore) -> None:
+    """The later one, as in SQL; the app raises the revision, another client may not."""
+    for part, later in ((PARTS + 1, 1), (PARTS + 2, 0)):
+        moment = (MOMENT + timedelta(hours=1, seconds=later)).isoformat()
+        mask = mask_row(IMAGES[0], blob(48, 64, part), mask_id="twice", created_at=moment)
+        journal(store).save("ada", part, Save.model_validate(body("ada", masks=[mask])))
+    before = seen(store)
+    merge_saves(store, fewest=1)
     assert seen(store) == before
 
 
