@@ -235,7 +235,7 @@ def test_tables_that_cannot_be_read_are_no_bug(tmp_path: Path, proxy: FaultProxy
     assert engine("ingest", tmp_path / "photos", data).status == 0
     for fault, line in (
         (Fault("refuse", 403, "AccessDenied", path="images/part-"), "images/part-.*ACCESS_DENIED"),
-        # pyarrow has two names for it, by how much of the answer it has asked for
+        # pyarrow calls it now by the one name, now by the other
         (Fault("refuse", 404, "NoSuchKey", "GET", "images/part-"), "images/part-.*(NO_SUCH_KEY|RESOURCE_NOT_FOUND)"),
         (Fault("truncate", method="GET", path="dataset.json"), f"{bucket}/data/dataset.json: .*partial file"),
     ):
