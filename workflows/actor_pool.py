@@ -22,6 +22,8 @@ STARTS = 3
 MACHINE_LOSSES = 5
 """How often a row's actor may be lost with a machine to count as once: many machines may be taken away together, but a
 row may also take its machine down. Actors that are lost so as they start do not count: there may be many on one."""
+MACHINES = 20
+"""Machines that may go while no actor comes to its start; then the work is given up, as a model may take them down."""
 SILENCE = 60.0
 """Seconds without any actor at work after which people are told what is waited for."""
 
@@ -91,8 +93,10 @@ class ActorPool:
         self._idle: list[ActorHandle[Any]] = []
         self._working: dict[ray.ObjectRef[Any], tuple[_Begun, _Task]] = {}
         self._deaths = 0
+        self._lost_until_a_start = 0
         if size:
             self._machines.look()
+            self._lost_until_a_start = self._machines.lost
         for _ in range(size):
             self._replace()
 
@@ -143,11 +147,11 @@ class ActorPool:
             ray.get(ready)
         except RayError as error:
             self._deaths += not self._went_with_a_machine(begun)
-            if self._deaths > STARTS:
+            if self._deaths > STARTS or self._machines.lost - self._lost_until_a_start > MACHINES:
                 raise given_up(error) from error
             self._replace()
         else:
-            self._deaths = 0
+            self._deaths, self._lost_until_a_start = 0, self._machines.lost
             self._idle.append(begun.actor)
 
     def _answers(self, done: ray.ObjectRef[Any], waiting: _Waiting) -> Iterator[Any]:

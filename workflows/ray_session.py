@@ -129,8 +129,8 @@ def map_chunks(function: Callable[[pa.Table], pa.Table], chunks: Iterable[pa.Tab
     # Ray itself would begin a task again and again, without an end where memory is short, and say so each time.
     task = ray.remote(max_retries=0)(attempt)
     waiting: dict[ray.ObjectRef[Any], _Chunk] = {}
-    for chunk in chunks:
-        waiting[task.remote(chunk)] = _Chunk(chunk)
+    for held in map(ray.put, chunks):
+        waiting[task.remote(held)] = _Chunk(held)
         if len(waiting) >= max(CHUNKS_AHEAD, 2 * int(ray.cluster_resources().get("CPU", 1))):
             yield _first_answer(task, waiting)
     while waiting:
@@ -139,9 +139,9 @@ def map_chunks(function: Callable[[pa.Table], pa.Table], chunks: Iterable[pa.Tab
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """A piece of work for a task, and how often it has been lost with its worker."""
+    """A piece of work for a task, which Ray holds, and how often it has been lost with its worker."""
 
-    table: pa.Table
+    table: ray.ObjectRef[Any]
     lost: int = 0
 
 

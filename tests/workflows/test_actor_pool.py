@@ -104,6 +104,16 @@ def test_actors_that_machines_take_with_them_as_they_start_do_not_count(
     assert len(list(tmp_path.glob("start-*"))) == 3
 
 
+def test_a_model_that_takes_machines_down_ends_the_work(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actor_pool, "MACHINES", 1)
+    monkeypatch.setattr("workflows.actor_pool.ray.nodes", losing_machines())
+    with pytest.raises(WorkerError, match="the work was given up"):
+        list(ActorPool(starts(tmp_path, deaths=9), 1).map([{"number": 1}]))
+    assert len(list(tmp_path.glob("start-*"))) == 2
+
+
 def test_an_exception_ends_the_work_with_its_last_line(cluster: str, tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match="division"):
         list(ActorPool(starts(tmp_path), 1).map([{"number": 1, "divisor": 0}]))
