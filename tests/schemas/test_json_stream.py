@@ -88,6 +88,7 @@ def test_items_know_their_place_and_the_last_of_two_lists_counts() -> None:
     assert places == {"list": ["x.json: list[0]", "x.json: list[1]"]}
 
 
+@pytest.mark.parametrize("window", [1 << 20], indirect=True)
 def test_coco_takes_little_more_than_its_text() -> None:
     corners = [round(1.01 * number, 2) for number in range(200)]
     entry = {"image_id": 1, "category_id": 1, "segmentation": [corners], "area": 5.5, "bbox": [1.5, 2.5, 3.5, 4.5]}
