@@ -85,10 +85,14 @@ def test_a_row_whose_actors_go_with_machines_is_tried_more_often(
     assert len(list(tmp_path.glob("row-2-*"))) == 3  # 2 where it takes actors alone
 
 
+@pytest.mark.parametrize("limit", ["STARTS", "MACHINES"])
 def test_actors_that_die_as_they_start_end_the_work(
-    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    limit: str, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actor_pool, "STARTS", 1)
+    """Alone, or with one machine after the other, which a model may take down."""
+    monkeypatch.setattr(actor_pool, limit, 1)
+    if limit == "MACHINES":
+        monkeypatch.setattr("workflows.actor_pool.ray.nodes", losing_machines())
     with pytest.raises(WorkerError, match="the work was given up"):
         list(ActorPool(starts(tmp_path, deaths=9), 1).map([{"number": 1}]))
     assert len(list(tmp_path.glob("start-*"))) == 2
@@ -102,16 +106,6 @@ def test_actors_that_machines_take_with_them_as_they_start_do_not_count(
     monkeypatch.setattr("workflows.actor_pool.ray.nodes", losing_machines())
     assert [answer["number"] for answer in ActorPool(starts(tmp_path, deaths=2), 1).map([{"number": 7}])] == [7]
     assert len(list(tmp_path.glob("start-*"))) == 3
-
-
-def test_a_model_that_takes_machines_down_ends_the_work(
-    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(actor_pool, "MACHINES", 1)
-    monkeypatch.setattr("workflows.actor_pool.ray.nodes", losing_machines())
-    with pytest.raises(WorkerError, match="the work was given up"):
-        list(ActorPool(starts(tmp_path, deaths=9), 1).map([{"number": 1}]))
-    assert len(list(tmp_path.glob("start-*"))) == 2
 
 
 def test_an_exception_ends_the_work_with_its_last_line(cluster: str, tmp_path: Path) -> None:

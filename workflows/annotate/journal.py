@@ -32,7 +32,7 @@ from schemas.rle import RleError, parse_runs
 from schemas.tables import ANNOTATIONS, EVENTS, Stage, as_stored
 from schemas.validate import check_annotations
 from workflows.annotate.contract import Save, SavedMask, whole
-from workflows.annotate.merging import saved_keys
+from workflows.annotate.merging import list_saves, saved_keys
 from workflows.storage import Store
 from workflows.stored_tables import get_table
 
@@ -109,8 +109,9 @@ class Journal:
         self._store, self._task, self._sizes = store, task, sizes
         self._lock = threading.Lock()
         self._masks: dict[str, dict[str, MaskState]] = {}
-        self._told = {entry.key for entry in store.list(EVENTS_PREFIX.rstrip("/"))}
-        for key, table in self._read_all(ANNOTATIONS_PREFIX, _INDEXED):
+        listed = list_saves(store)
+        self._told = {key for key in listed if key.startswith(EVENTS_PREFIX)}
+        for key, table in self._read_all(saved_keys(store, listed), ANNOTATIONS_PREFIX, _INDEXED):
             self._index(key, table)
 
     def save(self, session: str, part: int, save: Save) -> bool:
@@ -176,7 +177,8 @@ class Journal:
     def past_events(self) -> Iterator[PastEvent]:
         """Events of this stage and round that are about an image, the oldest first. Annotators leave dozens of them on
         each image, so columns are held, and an event is made of a row when it is asked for."""
-        found = (self._mine(table) for _, table in self._read_all(EVENTS_PREFIX, (*_TOLD, "stage", "round")))
+        columns = (*_TOLD, "stage", "round")
+        found = (self._mine(table) for _, table in self._read_all(saved_keys(self._store), EVENTS_PREFIX, columns))
         parts = [EVENTS.empty_table().select(_TOLD)]
         while some := list(islice(found, _FILES_JOINED)):  # a table for each of many small files is mostly overhead
             parts.append(pa.concat_tables(some).combine_chunks())
@@ -215,8 +217,8 @@ class Journal:
             if mask not in held or new.rank >= held[mask].rank:
                 held[mask] = new
 
-    def _read_all(self, prefix: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-        keys = [key for key in saved_keys(self._store) if key.startswith(prefix)]
+    def _read_all(self, saved: Sequence[str], prefix: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        keys = [key for key in saved if key.startswith(prefix)]
         read: Callable[[str], pa.Table] = lambda key: get_table(self._store, key, columns)  # noqa: E731
         with ThreadPoolExecutor(_READERS) as readers:  # files are read no faster than they are looked at
             yield from zip(keys, ahead(readers, read, keys, window=4 * _READERS), strict=True)

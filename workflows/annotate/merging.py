@@ -48,9 +48,15 @@ _WORTH_TELLING = 5_000
 """Files that take some seconds to read."""
 
 
-def saved_keys(store: Store) -> list[str]:
-    """The files of annotations and events that count. Raises ValueError where a merger is damaged."""
-    listed = [entry.key for entry in store.list(SAVES_PREFIX.rstrip("/"))]
+def list_saves(store: Store) -> list[str]:
+    """Every file that saves and mergers left, whether it counts or not."""
+    return [entry.key for entry in store.list(SAVES_PREFIX.rstrip("/"))]
+
+
+def saved_keys(store: Store, listed: Sequence[str] | None = None) -> list[str]:
+    """The files of annotations and events that count, of those that were listed, or are there. Raises ValueError where
+    a merger is damaged."""
+    listed = list_saves(store) if listed is None else listed
     return counted(listed, _mergers(store, listed)).keys
 
 
@@ -59,7 +65,7 @@ def merge_saves(store: Store, *, fewest: int = FEWEST, most: int = MOST) -> int:
 
     Raises ValueError, which names the file, when one is damaged, and OSError.
     """
-    listed = [entry.key for entry in store.list(SAVES_PREFIX.rstrip("/"))]
+    listed = list_saves(store)
     mergers = _mergers(store, listed)
     parts = map(parse_session_key, counted(listed, mergers).keys)
     left = [part for part in parts if part and not is_import(part.session)]  # imports write large files, and anew
