@@ -22,7 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from sam_core.model.checkpoint import save_model
 from sam_core.training.presets import TrainConfig
+from sam_core.training.subnormals import zero_subnormals
 from sam_core.training.targets import TrainBatch, mirrored
+from workflows.models import find_model
 from workflows.train.first_model import first_model
 from workflows.train.loop import Trainer, TrainingError, attention_kernels
 from workflows.train.metrics import StepMetrics
@@ -81,8 +83,9 @@ def alone(_: int) -> None:
 
 def train(stage: Stage, batches: Iterator[TrainBatch]) -> dict[str, Any]:
     """Weights and losses (`.csv`) of a stage as files; what there is to say of it."""
+    zero_subnormals()
     config = stage.config
-    model = first_model(config, stage.start).to(stage.device).train()
+    model = first_model(config, find_model(stage.start)).to(stage.device).train()
     team = Team(0, 1, stage.device)
     state = TrainState.fresh(model, config)
     encoder = join_encoder(model, team, sharded=False)

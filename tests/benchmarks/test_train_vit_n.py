@@ -1,7 +1,8 @@
 """Training without Ray: batches that follow from their number, and a schedule that follows the clock."""
 
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from sam_core.model.checkpoint import load_model, save_model
+from sam_core.model.sam import Sam
+from sam_core.presets import vit_test
 from sam_core.training.draws import prompt_draws
 from sam_core.training.interactive import first_prompts
 from sam_core.training.presets import nano_gpu
 from sam_core.training.targets import mirrored
-from tests.benchmarks.gpu_training import LOTS, at_this_pace, replayed
+from tests.benchmarks.gpu_training import LOTS, Stage, at_this_pace, replayed, train
 from tests.benchmarks.train_vit_n import Options, Scenes, stages
 
 
@@ -67,3 +71,28 @@ def test_a_scene_is_seen_again_with_other_prompts() -> None:
     again = next(batch for batch in seen[1:] if torch.equal(batch.images, seen[0].images))
     first, second = (first_prompts(batch, config, prompt_draws(batch, config.seed)) for batch in (seen[0], again))
     assert not torch.equal(first.xy, second.xy)
+
+
+@pytest.fixture
+def subnormals_as_before() -> Iterator[None]:
+    """A training takes them for zero; the thread's other tests do not."""
+    yield
+    torch.set_flush_denormal(False)
+
+
+@pytest.mark.usefixtures("subnormals_as_before")
+def test_a_stage_begins_with_a_checkpoint_and_leaves_another(tmp_path: Path) -> None:
+    before, after = tmp_path / "before.safetensors", tmp_path / "after.safetensors"
+    save_model(Sam(vit_test()), before, dtype=torch.float16)
+    config = replace(nano_gpu()[0], model="vit_test", image_size=64, images=2, min_area=20, bfloat16=False)
+    scenes = Scenes(config, 1)
+    told = train(
+        Stage(config, 0.01, str(before), after, {"weights": "of a test"}, "cpu"), map(scenes.__getitem__, count())
+    )
+    assert told["steps"] >= 1
+    assert told["skipped"] == 0
+    old, new = load_model(before), load_model(after)
+    assert new.metadata["weights"] == "of a test"
+    moved = [torch.equal(a, b) for a, b in zip(old.sam.parameters(), new.sam.parameters(), strict=True)]
+    assert not all(moved)
+    assert after.with_suffix(".csv").read_text().startswith("step,learning_rate,focal")
