@@ -119,7 +119,7 @@ def _separated(side: Image, distance: float) -> npt.NDArray[np.integer]:
     markers[tuple(seeds.T)] = np.arange(1, len(seeds) + 1)
     basins = watershed(-depth, markers, mask=side > 0)
     _, others = cv2.connectedComponents(((side > 0) & (basins == 0)).astype(np.uint8), connectivity=4)
-    return np.where(others > 0, others + len(seeds), basins)
+    return np.asarray(np.where(others > 0, others + len(seeds), basins))
 
 
 def _grabcut(image: Image, click: Floats, radius: float) -> Image:
@@ -132,4 +132,4 @@ def _grabcut(image: Image, click: Floats, radius: float) -> Image:
     cv2.grabCut(image, guess, None, np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
     _, parts = cv2.connectedComponents(np.isin(guess, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8))
     part = parts[centre[1], centre[0]]  # never background: the click itself is given as certain foreground
-    return (parts == part).astype(np.uint8)
+    return np.asarray(parts == part, np.uint8)

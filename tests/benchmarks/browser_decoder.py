@@ -22,7 +22,7 @@ from PIL import Image
 
 from sam_core.model.checkpoint import save_model
 from sam_core.model.sam import Sam
-from sam_core.presets import vit_b
+from sam_core.presets import ImageEncoderConfig, vit_b
 from tests.benchmarks.record import environment_fields, write_json
 from tests.workflows.annotate.browser import Person, chromium, sit_down
 from tests.workflows.annotate.conftest import Running, body, mask_row
@@ -103,6 +103,7 @@ def _full_size_decoder(folder: Path) -> Path:
     """The released decoder's shape behind an encoder of one block, random weights."""
     torch.manual_seed(0)
     config = vit_b()
+    assert isinstance(config.image_encoder, ImageEncoderConfig)
     encoder = replace(config.image_encoder, depth=1, embed_dim=64, num_heads=2, global_attn_indexes=())
     save_model(Sam(replace(config, image_encoder=encoder)), folder / "wide.safetensors")
     return folder / "wide.safetensors"

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+import numpy.typing as npt
 import tyro
+from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from tyro.conf import Positional
@@ -54,9 +55,10 @@ class Options:
 def nuclei_document(folder: Path, limit: int | None) -> dict[str, Any]:
     """COCO with the nuclei of bbbc038 as a model's masks would be: RLE, scores, a point on each."""
     rng = np.random.default_rng(0)
-    images, masks = [], []
+    images: list[dict[str, Any]] = []
+    masks: list[dict[str, Any]] = []
     for number, path in enumerate(sorted((folder / "images").iterdir())[:limit], start=1):
-        labels = cv2.imread(str(folder / "labels" / f"{path.stem}.png"), cv2.IMREAD_UNCHANGED)
+        labels = np.asarray(Image.open(folder / "labels" / f"{path.stem}.png"))
         height, width = labels.shape
         images.append({"id": number, "file_name": path.name, "height": height, "width": width})
         for label in np.unique(labels[labels > 0]):
@@ -135,12 +137,10 @@ def read_webdataset(out: Path) -> Iterator[tuple[str | None, Found]]:
 
 def read_labels(out: Path) -> Iterator[tuple[str | None, Found]]:
     for path in sorted((out / "masks").iterdir()):
-        layers: dict[str, np.ndarray] = {}
+        layers: dict[str, npt.NDArray[np.integer]] = {}
         for row in csv.DictReader(path.open()):
             folder = "labels" if row["layer"] == "1" else f"labels-{row['layer']}"
-            labels = layers.setdefault(
-                row["layer"], cv2.imread(str(out / folder / f"{path.stem}.png"), cv2.IMREAD_UNCHANGED)
-            )
+            labels = layers.setdefault(row["layer"], np.asarray(Image.open(out / folder / f"{path.stem}.png")))
             yield row["mask_id"], _encoded(labels == int(row["label"]))
 
 

@@ -208,7 +208,12 @@ def _node(strike: Callable[[int], None], repair: Callable[[int], None]) -> Calla
 
     def disturb(bench: Bench, dataset: str, moment: int) -> int | None:
         number = bench.chance.choice(fault_cluster.NODES)
-        struck_at = _strike_while_running(bench, dataset, moment, lambda: strike(number) is None)
+
+        def strike_it() -> bool:
+            strike(number)
+            return True
+
+        struck_at = _strike_while_running(bench, dataset, moment, strike_it)
         repair(number)
         bench.cluster.replace_node(number)
         return struck_at

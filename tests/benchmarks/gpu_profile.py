@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 import tyro
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from sam_core.device_generator import DeviceGenerator
@@ -106,7 +107,7 @@ def run(options: Options) -> None:
     with profile(activities=[ProfilerActivity.CUDA]) as recorded:
         list(generator.generate_many(some))
         torch.cuda.synchronize()
-    on_device = (event for event in recorded.events() if event.device_type == torch.autograd.DeviceType.CUDA)
+    on_device = (event for event in recorded.events() if event.device_type == DeviceType.CUDA)
     spans = [Span(event.name, event.time_range.start, event.time_range.end) for event in on_device]
     print(*lines(spans, len(some), kernels=options.kernels), sep="\n")
 

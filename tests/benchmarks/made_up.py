@@ -57,7 +57,7 @@ class NoOpSource:
     """Loads a NoOpGenerator in a worker, and has the worker read made-up images."""
 
     def load(self, *, threads: int | None = None) -> OneByOne:
-        UriReader.read = read_made_up  # type: ignore[method-assign]
+        UriReader.read = read_made_up  # type: ignore[method-assign, assignment]
         return OneByOne(NoOpGenerator().generate)
 
 

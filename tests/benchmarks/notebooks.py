@@ -50,12 +50,13 @@ def main() -> None:
 
 def _execute(path: Path, variables: dict[str, str]) -> None:
     os.environ.update(variables)
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when it ran is nobody's business, and differs every time
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"], "language_info": {"name": "python"}}
-    path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    text: str = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _without_places(path: Path, *places: Path) -> None:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from sam_core.masks.batch import Generation, MaskRecords, Reason, Rejections, StepSeconds
 from sam_core.model.conv_stem import ConvStem
 from sam_core.model.sam import Sam
+from sam_core.presets import ImageEncoderConfig
 from sam_core.recipes import Recipe, SmallMaskRule
 from tests.benchmarks.clock import Clock, clock_of
 from tests.released import released_architecture, released_generator
@@ -50,9 +51,12 @@ def released_recipe(recipe: Recipe) -> Recipe:
 
 def released_model(sam: Sam) -> Any:
     """The released model with the weights of ours, on the same device, in evaluation mode."""
-    encoder = replace(sam.config.image_encoder, stem="patch")
+    encoder = sam.config.image_encoder
+    assert isinstance(encoder, ImageEncoderConfig), "the released encoder is a plain ViT"
+    conv = encoder.stem == "conv"
+    encoder = replace(encoder, stem="patch")
     model = released_architecture(replace(sam.config, image_encoder=encoder))
-    if sam.config.image_encoder.stem == "conv":
+    if conv:
         stem = RememberingStem(encoder.embed_dim, encoder.out_chans)
         model.image_encoder.patch_embed = stem
         model.mask_decoder.output_upscaling = FineUpscaling(model.mask_decoder.output_upscaling, lambda: stem.fine)

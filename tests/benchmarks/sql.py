@@ -158,7 +158,7 @@ def _timed(question: Callable[[], object]) -> dict[str, float]:
 
 
 def main() -> None:
-    command: Make | Ask | Audit | Layouts = tyro.cli(Command)  # type: ignore[arg-type]
+    command: Make | Ask | Audit | Layouts = tyro.cli(Command)
     match command:
         case Make():
             missing = many_masks.make(command.folder, command.masks, workers=command.workers, minutes=command.minutes)

@@ -73,8 +73,9 @@ def make_data(root: Path) -> None:
     for folder in ("images", "labels"):
         (root / "data" / folder).mkdir(parents=True)
     for seed in range(12):
-        for folder, pixels in zip(("images", "labels"), picture(seed), strict=True):
-            Image.fromarray(pixels).save(root / "data" / folder / f"{seed:02d}.png")
+        image, labels = picture(seed)
+        Image.fromarray(image).save(root / "data" / "images" / f"{seed:02d}.png")
+        Image.fromarray(labels).save(root / "data" / "labels" / f"{seed:02d}.png")
     torch.manual_seed(0)
     save_model(Sam(vit_test()), root / "start.safetensors")
 

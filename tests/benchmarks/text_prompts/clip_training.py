@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_core.clip_crops import CropBatch, crop, crop_batch, draw_crops
@@ -111,7 +112,8 @@ def train_clip(folder: Path, work: Path, settings: ClipTraining, deadline: float
 
 def draw_pairs(scenes: list[CaptionedScene], count: int, size: int, rng: np.random.Generator) -> Pairs:
     """Crops of things drawn at random with a phrase each; a thing of which no phrase was found is passed over."""
-    crops, phrases, things = [], [], []
+    crops: list[tuple[NDArray[np.uint8], NDArray[np.bool_]]] = []
+    phrases, things = [], []
     while len(crops) < count:
         scene = scenes[int(rng.integers(len(scenes)))]
         place = int(rng.integers(len(scene.things)))

@@ -46,8 +46,7 @@ def training_scene(seed: int, number: int) -> CaptionedScene:
 
 def write_training(folder: Path, count: int) -> None:
     """Scenes as PNG with a COCO JSON; their phrases are not written, as SAM is trained without any."""
-    scenes = ((training_scene(TRAIN_SEED, number), []) for number in range(count))
-    _write(folder, scenes)
+    _write(folder, ((training_scene(TRAIN_SEED, number), []) for number in range(count)))
 
 
 def write_test(folder: Path, about: TestSet, count: int) -> None:
@@ -73,7 +72,8 @@ def _test_scene(about: TestSet, number: int) -> tuple[CaptionedScene, list[dict[
 def _write(folder: Path, scenes: Iterator[tuple[CaptionedScene, list[dict[str, Any]]]]) -> None:
     """images/ and instances.json, which comes last."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, (scene, said) in enumerate(scenes, start=1):
         name = f"{number:05d}.png"
         cv2.imwrite(str(folder / "images" / name), scene.image[..., ::-1])

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -17,6 +16,7 @@ from sam_core.clip import Clip
 from sam_core.metrics.text_prompts import Way
 from sam_core.model.sam import Sam
 from sam_core.predict import Prompts, encode
+from tests.benchmarks.photographs import read_image
 from tests.benchmarks.text_prompts.train_on_gpu import CURVE
 from workflows.storage import LocalStore
 from workflows.train.metrics import read_metrics
@@ -89,7 +89,7 @@ def curve_from_gpu(folder: Path) -> list[dict[str, float]]:
 
 def latency_ms(sam: Sam, clip: Clip, picture: Path) -> dict[str, float]:
     """Medians on this machine: a phrase to its embedding, that to a mask of the picture, and the picture's encoding."""
-    image = cv2.imread(str(picture))[..., ::-1].copy()
+    image = read_image(picture)
     embedding = encode(sam, [image])
     text = clip.embed_texts(["the small striped ring"]).vectors
     return {

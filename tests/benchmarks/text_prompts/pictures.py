@@ -18,6 +18,7 @@ from sam_core.clip import Clip
 from sam_core.masks import rle
 from sam_core.model.sam import Sam
 from sam_core.predict import Prompts, encode
+from tests.benchmarks.photographs import read_image
 
 ROWS, COLUMNS = 3, 4
 SHOWN = 320
@@ -52,7 +53,7 @@ def draw_examples(path: Path, sam: Sam, clip: Clip, folder: Path) -> None:
     chosen = list(asked.items())[: ROWS * COLUMNS]
     figure = Figure(figsize=(COLUMNS * 2.9, ROWS * 3.2), layout="constrained")
     for axes, (number, annotation) in zip(np.ravel(figure.subplots(ROWS, COLUMNS)), chosen, strict=False):
-        image = cv2.imread(str(folder / "images" / names[number]))[..., ::-1].copy()
+        image = read_image(folder / "images" / names[number])
         found, iou = _found(sam, clip, image, annotation)
         truth = rle.decode(annotation["segmentation"]["counts"].encode(), image.shape[:2])
         axes.imshow(_outlined(image, truth, found))
@@ -80,7 +81,7 @@ def _outlined(image: NDArray[np.uint8], truth: NDArray[np.bool_], found: NDArray
     shape = cv2.resize(truth.astype(np.uint8), (SHOWN, SHOWN), interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(shape, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(large, contours, -1, _TRUTH, 2)
-    return large
+    return np.asarray(large)
 
 
 def _broken(text: str) -> str:
