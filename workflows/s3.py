@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
@@ -282,8 +283,16 @@ def _translate(error: ClientError | BotoCoreError, verb: str, where: str, attemp
         return StoreError(f"cannot {verb} {where}: {error.kwargs['error']} ({hint})")
     if passes(error):
         why = f": {error.kwargs['error']}" if isinstance(error, SSLError) else ""
-        return StoreError(f"cannot {verb} {where}: {type(error).__name__} in {attempts} attempts{why}")
+        tried = f"{attempts} attempts{_asked(error)}"
+        return StoreError(f"cannot {verb} {where}: {type(error).__name__} in {tried}{why}")
     return StoreError(f"cannot {verb} {where}: {' '.join(str(error).split())}")
+
+
+def _asked(error: BotoCoreError) -> str:
+    """Whom a request that nobody answered was sent to: the address that settings name, without path and credentials."""
+    address = error.kwargs.get("proxy_url") or error.kwargs.get("endpoint_url")
+    asked = urlsplit(address) if address else None
+    return f" at {asked.scheme}://{asked.netloc.rpartition('@')[2]}" if asked else ""
 
 
 def _refusal(error: ClientError, verb: str, where: str, attempts: int) -> OSError:

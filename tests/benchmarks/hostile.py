@@ -121,7 +121,8 @@ def bombs() -> dict[str, bytes]:
     """Files by name that ask for far more than they are."""
     text = PngImagePlugin.PngInfo()
     text.add_text("comment", "A" * (64 << 20), zip=True)
-    many: dict[str, Any] = {"save_all": True, "append_images": [Image.new("RGB", (64, 48), (n, n, n)) for n in range(200)]}
+    frames = [Image.new("RGB", (64, 48), (n, n, n)) for n in range(200)]
+    many: dict[str, Any] = {"save_all": True, "append_images": frames}
     exif = Image.Exif()
     exif[0x010E] = "A" * 60_000
     return {

@@ -132,5 +132,6 @@ def test_a_certificate_that_is_not_trusted_is_said_at_once(
 
 
 def test_a_store_that_does_not_speak_tls_is_said_to(s3_server: str, store_at: Callable[[str], s3.S3Store]) -> None:
-    with pytest.raises(StoreError, match=r"cannot read s3://b/p/a: SSLError in 4 attempts: \[SSL"):
-        store_at(s3_server.replace("http:", "https:")).get("a")
+    address = s3_server.replace("http:", "https:")
+    with pytest.raises(StoreError, match=rf"cannot read s3://b/p/a: SSLError in 4 attempts at {address}: \[SSL"):
+        store_at(address).get("a")

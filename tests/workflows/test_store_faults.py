@@ -99,7 +99,16 @@ def test_nobody_there(
 ) -> None:
     with port() as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        with pytest.raises(StoreError, match=f"cannot read s3://b/k: {line} in 4 attempts"):
+        with pytest.raises(StoreError, match=f"^cannot read s3://b/k: {line} in 4 attempts at {address}$"):
+            S3Store("s3://b", patience=QUICK_PATIENCE).get("k")
+
+
+def test_a_proxy_that_is_away_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store.invalid")
+    with closed_port() as address:
+        monkeypatch.setenv("http_proxy", address.replace("://", "://name:word@"))
+        line = f"^cannot read s3://b/k: ProxyConnectionError in 4 attempts at {address}$"
+        with pytest.raises(StoreError, match=line):
             S3Store("s3://b", patience=QUICK_PATIENCE).get("k")
 
 
