@@ -23,6 +23,8 @@ from workflows.scratch import scratch_folder
 from workflows.sql import connect
 from workflows.storage import Store, open_store
 
+_RESTARTS = 2
+"""Of a worker that failed or went with its machine: it begins again."""
 _BOXES = """
 SELECT image_id, list([bbox_x, bbox_y, bbox_x + bbox_w, bbox_y + bbox_h] ORDER BY mask_id)
 FROM annotations
@@ -48,7 +50,7 @@ class DetectorJob:
 
 def train_on_ray(job: DetectorJob) -> None:
     """Train on Ray Train. Raises ValueError when the worker failed."""
-    from ray.train import RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
 
     from workflows.ray_session import has_gpus, start_ray
@@ -62,7 +64,9 @@ def train_on_ray(job: DetectorJob) -> None:
             train_loop_config={"job": job},
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
             scaling_config=ScalingConfig(num_workers=1, use_gpu=gpus),
-            run_config=RunConfig(name=f"detector-{job.number}", storage_path=str(scratch)),
+            run_config=RunConfig(
+                name=f"detector-{job.number}", storage_path=str(scratch), failure_config=FailureConfig(_RESTARTS)
+            ),
         )
         try:
             trainer.fit()

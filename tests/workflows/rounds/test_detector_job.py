@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ray.train import RunConfig
 
 from sam_core.detector import Example, FitConfig
 from schemas.layout import annotations_key
@@ -14,7 +15,7 @@ from tests.schemas import rows
 from tests.workflows.report.data_sets import DataSet, photos
 from workflows.models import find_model
 from workflows.rounds import detector_job as module
-from workflows.rounds.detector_job import DetectorJob, train_detector
+from workflows.rounds.detector_job import DetectorJob, train_detector, train_on_ray
 
 
 def test_boxes_of_people_on_images_that_are_not_held_out(
@@ -42,3 +43,27 @@ def test_boxes_of_people_on_images_that_are_not_held_out(
     expected = {first: [[3, 6, 12, 18], [0, 0, 36, 6]], second: [[30, 3, 36, 24]]}
     for example, image in zip(seen, sorted(expected), strict=True):
         torch.testing.assert_close(example.boxes, torch.tensor(expected[image]) * (64 / 36), rtol=0.02, atol=0.3)
+
+
+def test_a_worker_that_is_lost_begins_again_and_then_is_given_up(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = []
+
+    class Lost:
+        """Ray Train where every worker dies."""
+
+        def __init__(self, *_: object, run_config: RunConfig, **__: object) -> None:
+            configs.append(run_config)
+
+        def fit(self) -> None:
+            raise RuntimeError("worker 0 died\nof a signal")
+
+    monkeypatch.setattr("workflows.torch_trainer.RayTrainer", Lost)
+    monkeypatch.setattr("workflows.ray_session.start_ray", lambda: None)
+    monkeypatch.setattr("workflows.ray_session.has_gpus", lambda: False)
+    job = DetectorJob("nowhere", 3, find_model(str(tiny_checkpoint)), FitConfig(), (), (), threads=1)
+    with pytest.raises(ValueError, match=r"^the detector was not trained: of a signal$"):
+        train_on_ray(job)
+    (config,) = configs
+    assert config.failure_config.max_failures == 2
