@@ -46,4 +46,4 @@ class SceneConfig:
     @property
     def smallest_label(self) -> int:
         """Least visible area of a labelled object or part, px."""
-        return (self.size // 64) ** 2
+        return max(1, self.size // 128) ** 2

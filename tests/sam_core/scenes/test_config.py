@@ -21,4 +21,4 @@ def test_refuses_values_out_of_range(change: dict[str, object], message: str) ->
 
 
 def test_smallest_label_grows_with_the_picture() -> None:
-    assert [SceneConfig(size=s).smallest_label for s in (64, 128, 256, 512)] == [1, 4, 16, 64]
+    assert [SceneConfig(size=s).smallest_label for s in (64, 128, 256, 384, 512)] == [1, 1, 4, 9, 16]
