@@ -30,7 +30,7 @@ _TRAINING_SOURCES = (
 )
 _TRAINING_PRESETS = (
     "paper_vit_h, paper_vit_l, paper_vit_b, stage3_generator, text, fine_tune, stage3_fine_tune, nano, nano_gpu, "
-    "nano_things, text_nano or distill."
+    "nano_things, nano_small, text_nano or distill."
 )
 
 

@@ -152,7 +152,7 @@ def train_rounds(
     leaves = ImageFeatures(_leaf(encoded.embedding), tuple(_leaf(fine) for fine in encoded.fine))
     draws = prompt_draws(batch, config.seed)
     rounds = rounds_of(config, step)
-    truth = truth_of(batch, 4 * encoded.embedding.shape[-1])
+    truth = truth_of(batch, 4 * encoded.embedding.shape[-1] * config.losses.finer)
     prompts = first_prompts(batch, config, draws) if batch.text is None else text_prompts(batch, config, draws)
     losses: list[RoundLoss] = []
     for kind in rounds:

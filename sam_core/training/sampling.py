@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sam_core.scenes import CutOuts, Scene, SceneConfig, render_scene
+from sam_core.scenes import SCENE_KINDS, CutOuts, Scene, SceneConfig, render_scene
 from sam_core.scenes.masks import SAME_AS_OBJECT
 from sam_core.training.centres import draw_centres
 from sam_core.training.presets import TrainConfig
@@ -77,6 +77,14 @@ def scene_batch(
     )
 
 
+def scene_config(config: TrainConfig, bank_seed: int = 0) -> SceneConfig:
+    """Of a training: its share of microscopy, and the other kinds as often among each other as they usually are."""
+    usual = dict(zip(SCENE_KINDS, SceneConfig().kind_weights, strict=True))
+    rest = (1 - config.microscopy) / (sum(usual.values()) - usual["microscopy"])
+    weights = {kind: rest * weight for kind, weight in usual.items()} | {"microscopy": config.microscopy}
+    return SceneConfig(size=config.image_size, kind_weights=tuple(weights.values()), bank_seed=bank_seed)
+
+
 def scene_sample(
     config: TrainConfig,
     rng: np.random.Generator,
@@ -87,5 +95,5 @@ def scene_sample(
 ) -> TrainBatch:
     """A scene rendered as training with this configuration wants it, with the masks it admits, perhaps none."""
     choice = MaskChoice(config.masks_per_image, min_area=config.min_area, max_share=config.max_mask_share)
-    scene = render_scene(SceneConfig(size=config.image_size, bank_seed=bank_seed), rng, cutouts)
+    scene = render_scene(scene_config(config, bank_seed), rng, cutouts)
     return scene_batch(scene, choice, rng, number=number, centred=config.centre_share > 0)

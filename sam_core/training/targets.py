@@ -99,8 +99,8 @@ def averaged(masks: Tensor, size: int) -> Tensor:
 class Truth:
     """N true masks as losses want them.
 
-    averaged: [N, h, w] float32 in 0..1, at the logits' resolution. masks: bool [N, S, S]. shown: bool [N, S, S], what
-    is image.
+    averaged: [N, h, w] float32 in 0..1, at the mask term's resolution, the logits' or a multiple of it. masks: bool
+    [N, S, S]. shown: bool [N, S, S], what is image.
     """
 
     averaged: Tensor
@@ -109,7 +109,7 @@ class Truth:
 
 
 def truth_of(batch: TrainBatch, size: int) -> Truth:
-    """The true masks of a batch for logits [..., size, size]."""
+    """The true masks of a batch for a mask term of [..., size, size]."""
     return Truth(averaged(batch.masks, size), batch.masks, shown(batch)[batch.image_of])
 
 

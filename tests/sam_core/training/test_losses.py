@@ -1,6 +1,7 @@
 """Losses against slow, obvious versions, and the rule of the best of three."""
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -40,6 +41,26 @@ def test_focal_and_dice_equal_plain_loops() -> None:
             overlap = sum(a * b for a, b in zip(p, truth, strict=True))
             assert math.isclose(focal[n, m].item(), slow_focal(values, truth), rel_tol=1e-5)
             assert math.isclose(dice[n, m].item(), 1 - (2 * overlap + 1) / (sum(p) + sum(truth) + 1), rel_tol=1e-5)
+
+
+def test_a_finer_mask_term_sees_where_in_a_pixel_of_the_logits_the_border_runs() -> None:
+    """Two masks 2 px wide, left and right in one column of coarse pixels; logits that lean to the left."""
+    masks = torch.zeros(2, 16, 16, dtype=torch.bool)
+    masks[0, 4:10, 4:6] = masks[1, 4:10, 6:8] = True
+    logits = (2.0 - torch.arange(4.0)).expand(2, 1, 4, 4)
+    terms = {}
+    for finer in (1, 2):
+        weights = LossWeights(finer=finer)
+        seen = Truth(averaged(masks, 4 * finer), masks, torch.ones_like(masks))
+        drawn = torch.nn.functional.interpolate(logits, scale_factor=finer, mode="bilinear")
+        expected = 20 * focal_loss(drawn, seen.averaged[:, None], weights) + dice_loss(drawn, seen.averaged[:, None])
+        for n in range(2):
+            one = Truth(*(part[n : n + 1] for part in (seen.averaged, seen.masks, seen.shown)))
+            loss = round_loss(logits[n : n + 1], torch.zeros(1, 1), one, replace(weights, iou=0.0))
+            assert torch.isclose(loss.total, expected[n, 0])
+            terms[finer, n] = loss.total.item()
+    assert terms[1, 0] == terms[1, 1]
+    assert terms[2, 0] < terms[2, 1]
 
 
 def test_only_the_best_output_carries_the_mask_gradient() -> None:

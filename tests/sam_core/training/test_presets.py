@@ -53,6 +53,8 @@ def test_unknown_presets_are_refused_with_the_nearest() -> None:
     [
         ({"images": 0}, "positive"),
         ({"jitter": (2, 1)}, "jitter"),
+        ({"microscopy": 1.0}, "no microscopy"),
+        ({"losses": LossWeights(finer=3)}, "1, 2 or 4 times"),
         ({"aim": "distill"}, "teacher"),
         ({"learning_rate": LearningRate(math.nan, 1, 9)}, "learning rate is a positive number"),
         ({"learning_rate": LearningRate(-1e-4, 1, 9)}, "learning rate is a positive number"),

@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from sam_core.scenes import CutOut, Scene
+from sam_core.scenes import SCENE_KINDS, CutOut, Scene, SceneConfig
 from sam_core.training.presets import nano_things
-from sam_core.training.sampling import MaskChoice, scene_batch, scene_sample
+from sam_core.training.sampling import MaskChoice, scene_batch, scene_config, scene_sample
 
 CONFIG = replace(nano_things()[0], image_size=96, masks_per_image=64, min_area=20)
 
@@ -64,3 +65,13 @@ def test_ground_and_parts_are_drawn_less_often_than_things() -> None:
         np.mean([np.array_equal(mask, each) for mask in drawn]) for each in (objects == 1, objects == 2, parts == 1)
     ]
     np.testing.assert_allclose(shares, np.array([200, 50, 50]) / 300, atol=0.06)
+
+
+def test_the_share_of_microscopy_leaves_the_other_kinds_as_they_are() -> None:
+    usual, many = (scene_config(replace(CONFIG, microscopy=share), 7) for share in (0.15, 0.6))
+    micro = np.array([kind == "microscopy" for kind in SCENE_KINDS])
+    plain, raised = (np.array(config.kind_weights) / sum(config.kind_weights) for config in (usual, many))
+    np.testing.assert_allclose(plain, SceneConfig().kind_weights, rtol=1e-12)
+    assert raised[micro] == pytest.approx([0.6])
+    np.testing.assert_allclose(raised[~micro] / raised[~micro].sum(), plain[~micro] / plain[~micro].sum(), rtol=1e-12)
+    assert (many.size, many.bank_seed) == (96, 7)
