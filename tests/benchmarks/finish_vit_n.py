@@ -1,16 +1,16 @@
 """What follows a training of the model in the box: weights between two models, and a choice of masks that fits them.
 
-    python -m tests.benchmarks.finish_vit_n OLD NEW OUT --things FOLDER [--share 0.75] [--scenes 1536]
+    python -m tests.benchmarks.finish_vit_n OLD NEW OUT --things FOLDER [--also NEW2] [--share 0.75] [--scenes 1536]
 
-OUT is the mean of both models' weights with a head of predicted IoU fitted anew, on first points in scenes with and
-without things: a mean of weights draws good masks, but its head no longer tells them apart. What is fitted is the mean
-squared error of the three masks of a click, and nothing else moves.
+OUT is the mean of the old model's weights and the new one's, or of several new ones, with a head of predicted IoU
+fitted anew, on first points in scenes with and without things: a mean of weights draws good masks, but its head no
+longer tells them apart. What is fitted is the mean squared error of the three masks of a click, and nothing else moves.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,7 @@ from sam_core.model.sam import Sam
 from sam_core.training.draws import prompt_draws
 from sam_core.training.interactive import first_prompts, prompt_tokens
 from sam_core.training.losses import iou_at_input
-from sam_core.training.presets import TrainConfig, nano_things
+from sam_core.training.presets import TrainConfig, train_preset
 from sam_core.training.targets import TrainBatch, normalised, shown
 from tests.benchmarks.gpu_training import supply
 from tests.benchmarks.train_vit_n import Scenes
@@ -48,8 +48,12 @@ class Options:
     """Where to write the weights, in half precision."""
     things: Path
     """Folder of cut-outs that stand in half of the scenes."""
+    also: tuple[str, ...] = ()
+    """More models after it, which began where NEW did."""
     share: float = 0.75
-    """Of the new model's weights in the mean."""
+    """Of the new models' weights in the mean."""
+    preset: str = "nano_things"
+    """Whose scenes the head is fitted on."""
     scenes: int = 1536
     """To fit the head on."""
     seed: int = 77
@@ -63,17 +67,17 @@ class Examples(NamedTuple):
     real: Tensor
 
 
-def mean_model(old: Sam, new: Sam, share: float) -> Sam:
-    """The new model with (1 - share) * old + share * new as its parameters."""
+def mean_model(old: Sam, new: Sequence[Sam], share: float) -> Sam:
+    """The first of the new models, with (1 - share) * old + share * (mean of new) as its parameters."""
     with torch.no_grad():
-        for mine, before in zip(new.parameters(), old.parameters(), strict=True):
-            mine.lerp_(before, 1 - share)
-    return new
+        for mine, before, *others in zip(*(model.parameters() for model in (new[0], old, *new[1:])), strict=True):
+            mine.copy_(torch.stack([mine, *others]).mean(0).lerp(before, 1 - share))
+    return new[0]
 
 
 def calibration_config(options: Options) -> TrainConfig:
     """First points alone, most of them where people click."""
-    (config,) = nano_things()
+    config = train_preset(options.preset)[-1]
     return replace(config, images=4, box_share=0.0, centre_share=0.75, bfloat16=False, seed=options.seed)
 
 
@@ -121,8 +125,9 @@ def agreement(head: nn.Module, found: Examples) -> tuple[float, float]:
 
 def main() -> None:
     options = tyro.cli(Options)
-    old, new = load_model(options.old), load_model(options.new)
-    sam = mean_model(old.sam, new.sam, options.share).eval()
+    old = load_model(options.old)
+    new = [load_model(name) for name in (options.new, *options.also)]
+    sam = mean_model(old.sam, [model.sam for model in new], options.share).eval()
     config = calibration_config(options)
     batches = track(scenes_of(config, options), total=options.scenes // config.images)
     found = examples(sam, batches, config)
@@ -132,7 +137,7 @@ def main() -> None:
     after = agreement(head, found)
     print(f"{len(found.tokens)} clicks: chosen {before[0]:.4f} -> {after[0]:.4f}, best {after[1]:.4f}")
     told = {"share": options.share, "scenes": options.scenes, "calibration": asdict(config)}
-    stages = [stage for model in (old, new) for stage in json.loads(model.metadata["training"])]
+    stages = [stage for model in (old, *new) for stage in json.loads(model.metadata["training"])]
     metadata = {**old.metadata, "training": json.dumps(stages), "finish": json.dumps(told)}
     save_model(sam, options.out, metadata, dtype=torch.float16)
 

@@ -1,5 +1,6 @@
 """Means of weights, and a head of predicted IoU that is fitted to them."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,13 @@ from tests.benchmarks.train_vit_n import Scenes
 
 def test_a_mean_lies_between_two_models() -> None:
     torch.manual_seed(0)
-    old, new = Sam(vit_test()), Sam(vit_test())
-    wanted = [torch.lerp(a, b, 0.75) for a, b in zip(old.parameters(), new.parameters(), strict=True)]
-    for mine, mean in zip(mean_model(old, new, 0.75).parameters(), wanted, strict=True):
+    old, *new = (Sam(vit_test()) for _ in range(3))
+    of_two = [0.25 * a + 0.75 * b for a, b in zip(old.parameters(), new[0].parameters(), strict=True)]
+    of_three = [(a + b + c) / 3 for a, b, c in zip(*(each.parameters() for each in (old, *new)), strict=True)]
+    # The first of the new ones is written over.
+    for mine, mean in zip(mean_model(old, [deepcopy(new[0])], 0.75).parameters(), of_two, strict=True):
+        torch.testing.assert_close(mine, mean)
+    for mine, mean in zip(mean_model(old, new, 2 / 3).parameters(), of_three, strict=True):
         torch.testing.assert_close(mine, mean)
 
 
