@@ -97,14 +97,8 @@ def _cells(rng: Rng, stage: Stage, surfaces: list[Material], body: _Body, *, spr
     """
     size = stage.canvas.size
     radius = size * float(np.exp(rng.uniform(np.log(_SMALLEST), np.log(0.11))))
-    room = 0.6 * (size / (2 * radius)) ** 2
-    count = int(np.clip(room * rng.uniform(0.1, 1.2), 2, _MOST_CELLS))
     focus = rng.uniform(0.2, 1.2) * size / 256
-    places = (
-        _tissue(rng, size, radius, count)
-        if rng.random() < 0.2
-        else _places(rng, size, radius, count, clump=rng.random())
-    )
+    places = _places(rng, size, radius)
     if rng.random() < body.share:
         places = _embodied(rng, stage, body, places, radius)
     outlines = shapes.blobs(rng, len(places), rng.uniform(0.03, 0.25), points=28)
@@ -130,7 +124,16 @@ def _nucleoli(rng: Rng, surface: Material) -> list[Part]:
     return [Part(spots, surface, 0.0, rng.uniform(0.5, 1.6), mark=True)]
 
 
-def _places(rng: Rng, size: int, radius: float, count: int, *, clump: float) -> Float64:
+def _places(rng: Rng, size: int, radius: float) -> Float64:
+    """Centres [n, 2] px of a picture's cells of that radius: a few, or as many as fit in."""
+    room = 0.6 * (size / (2 * radius)) ** 2
+    count = int(np.clip(room * rng.uniform(0.1, 1.2), 2, _MOST_CELLS))
+    if rng.random() < 0.2:
+        return _tissue(rng, size, radius, count)
+    return _scattered(rng, size, radius, count, clump=rng.random())
+
+
+def _scattered(rng: Rng, size: int, radius: float, count: int, *, clump: float) -> Float64:
     """Up to count centres [n, 2] px that keep some distance, the less the more they clump."""
     tries = rng.uniform(0, size, (3 * count, 2))
     seeds = rng.uniform(0, size, (max(1, int(count * 0.15)), 2))
