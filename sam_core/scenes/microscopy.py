@@ -147,7 +147,9 @@ def _apart(tries: Float64, distance: float, count: int) -> Float64:
     kept = np.full((count, 2), np.inf)
     found = 0
     for place in tries:
-        if found < count and np.square(kept[:found] - place).sum(1).min(initial=np.inf) > distance**2:
+        if found == count:
+            break
+        if np.square(kept[:found] - place).sum(1).min(initial=np.inf) > distance**2:
             kept[found] = place
             found += 1
     return kept[:found]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -79,10 +79,13 @@ def scene_batch(
 
 def scene_config(config: TrainConfig, bank_seed: int = 0) -> SceneConfig:
     """Of a training: its share of microscopy, and the other kinds as often among each other as they usually are."""
-    usual = dict(zip(SCENE_KINDS, SceneConfig().kind_weights, strict=True))
+    plain = SceneConfig(size=config.image_size, bank_seed=bank_seed)
+    if config.microscopy is None:
+        return plain
+    usual = dict(zip(SCENE_KINDS, plain.kind_weights, strict=True))
     rest = (1 - config.microscopy) / (sum(usual.values()) - usual["microscopy"])
     weights = {kind: rest * weight for kind, weight in usual.items()} | {"microscopy": config.microscopy}
-    return SceneConfig(size=config.image_size, kind_weights=tuple(weights.values()), bank_seed=bank_seed)
+    return replace(plain, kind_weights=tuple(weights.values()))
 
 
 def scene_sample(
