@@ -13,8 +13,8 @@ from torch import Tensor
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.sam import Sam
 from sam_core.presets import SamConfig
+from sam_core.training.config import TrainConfig
 from sam_core.training.interactive import Encoder
-from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch, normalised
 
 

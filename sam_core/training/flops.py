@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sam_core.model.prompt_encoder import Prompts
 from sam_core.model.skeleton import skeleton
-from sam_core.training.presets import TrainConfig
+from sam_core.training.config import TrainConfig
 
 _WITH_BACKWARD = 3
 """A backward pass multiplies twice as many matrices as the forward pass before it."""

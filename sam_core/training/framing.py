@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_core.training.centres import draw_centres
-from sam_core.training.presets import TrainConfig
+from sam_core.training.config import TrainConfig
 from sam_core.training.targets import TrainBatch, is_seen
 from sam_core.windows import Box, box_of, inside, window_around
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NOT_A_POINT, PromptEmbeddings
 from sam_core.model.sam import Sam
+from sam_core.training.config import TrainConfig
 from sam_core.training.draws import Draws, prompt_draws, step_stream
 from sam_core.training.losses import RoundLoss, round_loss
-from sam_core.training.presets import TrainConfig
 from sam_core.training.prompt_sampler import Clicks, correction_points, first_points, noised_boxes
 from sam_core.training.schedule import Round, interactive_rounds
 from sam_core.training.targets import TrainBatch, Truth, normalised, truth_of

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sam_core.scenes import SCENE_KINDS, CutOuts, Scene, SceneConfig, render_scene
 from sam_core.scenes.masks import SAME_AS_OBJECT
 from sam_core.training.centres import draw_centres
-from sam_core.training.presets import TrainConfig
+from sam_core.training.config import TrainConfig
 from sam_core.training.targets import TrainBatch, is_seen
 
 

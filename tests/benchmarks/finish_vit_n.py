@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from sam_core.model.checkpoint import load_model, save_model
 from sam_core.model.sam import Sam
+from sam_core.training.config import TrainConfig
 from sam_core.training.draws import prompt_draws
 from sam_core.training.interactive import first_prompts, prompt_tokens
 from sam_core.training.losses import iou_at_input
-from sam_core.training.presets import TrainConfig, train_preset
+from sam_core.training.presets import train_preset
 from sam_core.training.targets import TrainBatch, normalised, shown
 from tests.benchmarks.gpu_training import supply
 from tests.benchmarks.train_vit_n import Scenes

@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from sam_core.model.checkpoint import save_model
-from sam_core.training.presets import TrainConfig
+from sam_core.training.config import TrainConfig
 from sam_core.training.subnormals import zero_subnormals
 from sam_core.training.targets import TrainBatch, mirrored
 from workflows.models import find_model

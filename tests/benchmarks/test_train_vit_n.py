@@ -15,7 +15,7 @@ from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
 from sam_core.training.draws import prompt_draws
 from sam_core.training.interactive import first_prompts
-from sam_core.training.presets import nano_gpu
+from sam_core.training.nano_presets import nano_gpu
 from sam_core.training.targets import mirrored
 from tests.benchmarks.gpu_training import LOTS, Stage, at_this_pace, replayed, train
 from tests.benchmarks.train_vit_n import Options, Scenes, stages

@@ -20,7 +20,8 @@ import pyarrow as pa
 import tyro
 from torch.utils.data import Dataset
 
-from sam_core.training.presets import TrainConfig, train_preset
+from sam_core.training.config import TrainConfig
+from sam_core.training.presets import train_preset
 from sam_core.training.sampling import scene_sample
 from sam_core.training.targets import TrainBatch, merge
 from tests.benchmarks.gpu_training import LOTS, Stage, device_name, replayed, supply, train

@@ -10,9 +10,9 @@ from torch import Tensor
 from sam_core.model.position_tables import resize_model_state
 from sam_core.model.sam import Sam
 from sam_core.presets import SamConfig, at_image_size
+from sam_core.training.config import TrainConfig
 from sam_core.training.distillation import adopt_decoder
 from sam_core.training.initialise import align_cross_attention, deepened, set_drop_path
-from sam_core.training.presets import TrainConfig
 from workflows.models import Model
 
 

@@ -27,8 +27,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sam_core.clip import Clip, require_clip
 from sam_core.clip_transformers import load_clip
 from sam_core.model.checkpoint import read_checkpoint
+from sam_core.training.config import TrainConfig
 from sam_core.training.distillation import require_pair
-from sam_core.training.presets import TrainConfig, train_preset
+from sam_core.training.presets import train_preset
 from schemas import ids
 from schemas.layout import training_key
 from schemas.records import TrainingRecord, from_json, to_json

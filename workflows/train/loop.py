@@ -12,11 +12,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sam_core.model.sam import Sam
+from sam_core.training.config import TrainConfig
 from sam_core.training.distillation import distil
 from sam_core.training.flops import Workload
 from sam_core.training.interactive import train_rounds
 from sam_core.training.optimizer import set_learning_rate, update_average
-from sam_core.training.presets import TrainConfig
 from sam_core.training.targets import TrainBatch
 from workflows.failures import one_line
 from workflows.train.metrics import StepMetrics

@@ -15,7 +15,7 @@ from sam_core.clip import clip_metadata
 from sam_core.metrics.single_point import Sample, evaluate_clicks
 from sam_core.model.checkpoint import load_model, save_model
 from sam_core.model.sam import Sam
-from sam_core.training.presets import TrainConfig
+from sam_core.training.config import TrainConfig
 from schemas import ids
 from schemas.layout import model_card_key, model_text_key, model_weights_key, training_end_key
 from schemas.records import ModelRecord, TrainingRecord, to_json

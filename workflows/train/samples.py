@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from sam_core.scenes.textures import BANKS_KEPT
+from sam_core.training.config import TrainConfig
 from sam_core.training.framing import draw_framing, frame_image, photo_batch
-from sam_core.training.presets import TrainConfig
 from sam_core.training.sampling import scene_sample
 from sam_core.training.targets import TrainBatch, merge
 from workflows.train.cutouts import CutOutPictures

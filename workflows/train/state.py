@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from sam_core.model.sam import Sam
+from sam_core.training.config import TrainConfig
 from sam_core.training.optimizer import adamw
-from sam_core.training.presets import TrainConfig
 from workflows.train.team import Team, encoder_blocks, shard, spread_like, whole
 
 

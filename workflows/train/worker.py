@@ -18,8 +18,8 @@ from ray.util.queue import Queue
 from sam_core.lanes import keep_freed_memory
 from sam_core.model.checkpoint import CheckpointError
 from sam_core.model.sam import Sam
+from sam_core.training.config import TrainConfig
 from sam_core.training.flops import matrix_rate, workload
-from sam_core.training.presets import TrainConfig
 from sam_core.training.subnormals import zero_subnormals
 from workflows.failures import one_line
 from workflows.models import Model

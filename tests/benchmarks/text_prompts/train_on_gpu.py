@@ -22,8 +22,9 @@ from torch.utils.data import Dataset
 from sam_core.clip import clip_metadata
 from sam_core.clip_crops import CropBatch, crop, crop_batch, draw_crops
 from sam_core.clip_transformers import TransformersClip, load_clip
+from sam_core.training.config import TrainConfig
 from sam_core.training.losses import LossWeights
-from sam_core.training.presets import TrainConfig, text_nano
+from sam_core.training.presets import text_nano
 from sam_core.training.schedule import LearningRate
 from sam_core.training.targets import TrainBatch, merge
 from tests.benchmarks.gpu_training import LOTS, Stage, device_name, supply, train

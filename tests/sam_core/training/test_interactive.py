@@ -20,7 +20,7 @@ from sam_core.training.interactive import (
     train_rounds,
 )
 from sam_core.training.losses import RoundLoss
-from sam_core.training.presets import nano, nano_gpu
+from sam_core.training.nano_presets import nano, nano_gpu
 from sam_core.training.prompt_sampler import boxes_around, first_points
 from sam_core.training.targets import TrainBatch, merge, normalised, truth_of
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sam_core.scenes import SCENE_KINDS, CutOut, Scene, SceneConfig
-from sam_core.training.presets import nano_things
+from sam_core.training.nano_presets import nano_things
 from sam_core.training.sampling import MaskChoice, scene_batch, scene_config, scene_sample
 
 CONFIG = replace(nano_things()[0], image_size=96, masks_per_image=64, min_area=20)

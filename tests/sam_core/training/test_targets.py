@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam_core.training.presets import nano_things
+from sam_core.training.nano_presets import nano_things
 from sam_core.training.sampling import scene_sample
 from sam_core.training.targets import TrainBatch, averaged, is_seen, merge, mirrored, shown
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sam_core.masks.rle import encode
-from sam_core.training.presets import TrainConfig, nano
+from sam_core.training.config import TrainConfig
+from sam_core.training.nano_presets import nano
 from sam_core.training.schedule import LearningRate
 from tests.workflows.conftest import save_labelled
 

@@ -20,7 +20,8 @@ import torch
 from sam_core.model.checkpoint import load_model, save_model
 from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
-from sam_core.training.presets import fine_tune, nano
+from sam_core.training.nano_presets import nano
+from sam_core.training.presets import fine_tune
 from schemas.catalog import connect as connect_local
 from tests.small_clip import write_small_clip
 from tests.workflows.conftest import Engine, save_labelled

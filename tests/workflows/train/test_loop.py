@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sam_core.training.presets import TrainConfig
+from sam_core.training.config import TrainConfig
 from sam_core.training.targets import TrainBatch
 from tests.workflows.train.conftest import STEPS, small_config
 from workflows.storage import LocalStore, StoreError

@@ -10,7 +10,7 @@ import pytest
 import ray
 import torch
 
-from sam_core.training.presets import TrainConfig
+from sam_core.training.config import TrainConfig
 from sam_core.training.targets import TrainBatch
 from tests.workflows.train.conftest import small_config
 from workflows.train.samples import Sampler, numbers_of
