@@ -39,7 +39,7 @@ annotate: demo ## the annotation app on the demo data set
 	$(BIN)/sam-engine annotate demo
 
 test: setup ## every test
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: setup audit ## ruff, strict mypy and the audit below
 	$(BIN)/ruff check .

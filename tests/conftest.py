@@ -36,8 +36,13 @@ def pytest_collect_directory(
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that use Ray go to one process of pytest-xdist, which starts one cluster; any other file goes anywhere."""
+    """Files that use Ray go to one process of pytest-xdist, which starts one cluster; any other file goes anywhere.
+
+    Ray's come first, then those with slow tests, so that no process is left with a long one in the end.
+    """
     with_ray = {item.path for item in items if "ray_head" in getattr(item, "fixturenames", ())}
+    with_slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in with_ray, item.path not in with_slow))
     for item in items:
         item.add_marker(pytest.mark.xdist_group("ray" if item.path in with_ray else str(item.path)))
 

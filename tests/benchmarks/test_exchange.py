@@ -11,6 +11,7 @@ from tests.benchmarks.exchange import Options, compare
 MASK = (2, 2, b"13")  # one pixel of background, three of mask
 
 
+@pytest.mark.slow
 def test_a_few_real_masks_come_back(sample_data: Callable[[str], Path]) -> None:
     sample_data("coco128")
     root = sample_data("bbbc038").parent

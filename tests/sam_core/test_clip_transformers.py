@@ -207,6 +207,7 @@ def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
         load_clip("s3://bucket/clip")
 
 
+@pytest.mark.slow
 def test_pickled_weights_are_read_once_written_anew_as_it_is_said(folder: Path, tmp_path: Path) -> None:
     pickled = tmp_path / "pickled"
     shutil.copytree(folder, pickled)

@@ -111,6 +111,7 @@ def trusted(
     return answers[best][0], answers[best][1], trust[best]
 
 
+@pytest.mark.slow
 def test_the_mask_that_is_trusted_most_is_chosen(sam: Sam, field: NDArray[np.uint8], coins: NDArray[np.uint8]) -> None:
     chosen, upright = set(), coins.transpose(1, 0, 2).copy()
     # Logits of an upright picture's mirror image lie between cells, so that borders are interpolated once more.

@@ -79,6 +79,7 @@ for fine in (False, True):
 """
 
 
+@pytest.mark.slow
 def test_every_kernel_compiles_for_a_gpu() -> None:
     pytest.importorskip("triton")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

@@ -33,6 +33,7 @@ def files(data: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in (data / "embeddings").rglob("*.safetensors")}
 
 
+@pytest.mark.slow
 def test_every_image_once_and_only_what_is_missing(
     cluster: str, engine: Engine, photos: Path, tmp_path: Path, tiny_checkpoint: Path
 ) -> None:

@@ -90,6 +90,7 @@ def example(finished: Example, tmp_path: Path) -> Example:
     return finished.copy(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_folder_becomes_tables(finished: Example) -> None:
     assert finished.said.status == 0, finished.said.err
     (summary,) = rows(finished.data, "SELECT * FROM summary")
@@ -302,6 +303,7 @@ def test_a_signal_while_ray_waits_for_workers(
     assert (done.status, "goes on where" in done.err) == (status, True)
 
 
+@pytest.mark.slow
 def test_s3_from_end_to_end(
     engine: Engine, finished: Example, tmp_path: Path, bucket: str, tiny_checkpoint: Path
 ) -> None:

@@ -50,6 +50,7 @@ def coco_json(path: Path, images: Any, **rest: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_over_hostile_images_ends_with_a_row_for_each(
     cluster: str, tmp_path: Path, tiny_checkpoint: Path

@@ -63,6 +63,7 @@ def bench(ray_head: RayHead, s3_server: str, tmp_path: Path, monkeypatch: pytest
         yield Bench(tmp_path, cluster, FaultProxy(s3_server), random.Random(3), workers=1, log=log)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_seeded_set_of_disturbed_runs_loses_and_doubles_nothing(bench: Bench) -> None:
     """The fault harness's own runs, half of them with the data set on S3; the actors of a dead driver may still work
@@ -74,6 +75,7 @@ def test_a_seeded_set_of_disturbed_runs_loses_and_doubles_nothing(bench: Bench) 
     assert {run.place for run in runs} == {"s3", "folder"}
 
 
+@pytest.mark.slow
 def test_two_drivers_at_once_settle_on_one_plan(bench: Bench) -> None:
     peace, shared = (str(bench.folder / name) for name in ("peace", "shared"))
     assert bench.here(peace) == 0
@@ -85,6 +87,7 @@ def test_two_drivers_at_once_settle_on_one_plan(bench: Bench) -> None:
     assert not connect(shared).execute("SELECT * FROM problems").fetchall()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_with_its_ray(tmp_path: Path, tiny_checkpoint: Path, engine_alone: Engine) -> None:
     """The real command with a Ray of its own, all of it killed at once while it works."""

@@ -41,6 +41,7 @@ def test_what_this_process_lacks_says_nothing_of_the_head(monkeypatch: pytest.Mo
     assert answers("127.0.0.1:6379", 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_command_whose_head_is_gone_says_so(
     tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch

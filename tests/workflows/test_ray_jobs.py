@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.workflows.conftest import BIN, QUICK
 from workflows.sql import connect
 
 
+@pytest.mark.slow
 def test_a_submitted_job_does_what_the_command_does(cluster: str, tmp_path: Path, tiny_checkpoint: Path) -> None:
     command = ["sam-engine", "generate", "samples", tmp_path / "data", "--model", tiny_checkpoint, *QUICK]
     submit = [BIN / "ray", "job", "submit", "--address", cluster, "--", *command]

@@ -74,17 +74,20 @@ def work(folder: Path, ends: Sequence[int], source: fakes.FakeSource) -> list[st
     return [status[image.image_id] for image in images]
 
 
+@pytest.mark.slow
 def test_a_killer_image_ends_as_crashed_and_the_rest_is_done(cluster: str, tmp_path: Path) -> None:
     ends = [fakes.FINE, fakes.FINE, fakes.KILLS, fakes.FINE]
     assert work(tmp_path, ends, fakes.FakeSource()) == ["ok", "ok", "crashed", "ok"]
 
 
+@pytest.mark.slow
 def test_no_image_is_blamed_for_a_machine_that_was_taken_away(cluster: str, tmp_path: Path) -> None:
     source = fakes.FakeSource(died=str(tmp_path / "died"))
     assert work(tmp_path, [fakes.FINE] * 4, source) == ["ok"] * 4
     assert (tmp_path / "died").exists()
 
 
+@pytest.mark.slow
 def test_ray_on_one_machine_is_not_for_others(tmp_path: Path) -> None:
     """It listened on every address; whoever has its token, which it wrote into the home for all to read, runs code."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -172,6 +175,7 @@ def doubled_but_dying(folder: Path, times: int) -> Callable[[pa.Table], pa.Table
     return work
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("deaths", [1, 9])
 def test_a_chunk_that_is_lost_with_its_worker_is_done_again_within_limits(
@@ -189,6 +193,7 @@ def test_a_chunk_that_is_lost_with_its_worker_is_done_again_within_limits(
         assert sorted(answer["n"][0].as_py() for answer in answers) == [0, 2, 4, 6]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_go_is_replaced_and_its_shard_repeated(cluster: str, tmp_path: Path) -> None:
     """A notice is SIGTERM, which Ray turns into SystemExit: it must count as a lost worker, not as a finished one."""
     source = fakes.FakeSource(died=str(tmp_path / "died"), death=signal.SIGTERM)
@@ -197,6 +202,7 @@ def test_a_worker_that_is_told_to_go_is_replaced_and_its_shard_repeated(cluster:
     assert not list(LocalStore(tmp_path / "data").list("in_flight"))
 
 
+@pytest.mark.slow
 def test_a_model_that_no_worker_can_load_is_one_line(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +260,7 @@ def test_a_worker_fits_on_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_pool(workers=None, threads=1, on_gpu=False) == Pool(6, 1, 0)
 
 
+@pytest.mark.slow
 def test_a_user_without_a_home_has_ray_too() -> None:
     """Ray, which asks its processes for a token, would keep it in the home folder."""
     code = "from workflows.ray_session import start_ray; start_ray(); import ray; print(len(ray.nodes()))"
@@ -264,6 +271,7 @@ def test_a_user_without_a_home_has_ray_too() -> None:
     assert done.stdout == "1\n", done.stderr
 
 
+@pytest.mark.slow
 def test_a_cluster_that_has_no_machine_yet_is_asked_for_what_was_said() -> None:
     """As an autoscaler's head is, which books neither cores nor GPUs."""
     done = subprocess.run([sys.executable, "-c", COLD], capture_output=True, text=True, check=False)
@@ -272,6 +280,7 @@ def test_a_cluster_that_has_no_machine_yet_is_asked_for_what_was_said() -> None:
     assert pools == [[1, 2, 1], [16, 2, 1], [16, 8, 1], [1, 2, 0], [4, 1, 0]]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is where nobody may make a folder")
 def test_a_temporary_folder_that_ray_cannot_use_is_named_at_once(tmp_path: Path) -> None:
     """Ray waits half a minute for files that it could not write, and then names one of them."""

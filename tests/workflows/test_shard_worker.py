@@ -175,6 +175,7 @@ def test_the_marker_of_a_living_worker_is_no_death(store: LocalStore) -> None:
     assert not worker._died_before(in_flight_key("run", 1))
 
 
+@pytest.mark.slow
 def test_a_shard_that_died_before_quarantines_the_killer_and_does_the_rest(tmp_path: Path, store: LocalStore) -> None:
     """Its in-flight marker is there, so every image goes through a child process."""
     ends = {

@@ -63,6 +63,7 @@ def test_released_widths_in_two_blocks(config):
     assert_close(predictions.iou, iou)
 
 
+@pytest.mark.slow
 def test_vit_b_at_1024_px():
     """Its own image size, where windows are padded; one block of windows, and one that is global."""
     config = vit_b()

@@ -81,6 +81,7 @@ class Drawing:
         expect(self.person.page.locator("#masks li")).to_have_count(len(self.drawn))
 
 
+@pytest.mark.slow
 def test_twenty_objects_with_every_tool_are_read_back_pixel_for_pixel(
     browser: Browser, running: Start, config: AnnotateConfig, runtime: Runtime | None
 ) -> None:
@@ -307,6 +308,7 @@ def test_a_server_that_goes_away_and_comes_back(browser: Browser, running: Start
     assert (pixels(row) == drawn).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("provider", "told"), [("wasm", "decoding here"), ("webgpu", "on the GPU")])
 def test_the_browser_decodes_as_the_server_does(
     browser: Browser, running: Start, config: AnnotateConfig, runtime: Runtime | None, provider: str, told: str

@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 
 from tests.workflows.annotate.conftest import blob, body, mask_row
 from workflows.annotate.commands import AnnotateConfig
@@ -16,6 +17,7 @@ from workflows.annotate.studio import open_studio
 from workflows.sql import connect
 
 
+@pytest.mark.slow
 def test_killed_while_twenty_people_save(config: AnnotateConfig) -> None:
     """A real process is killed in the middle; what was acknowledged is there, what was sent again is there once."""
     program = [sys.executable, "-m", "workflows.cli", "annotate", config.dataset, "--model", config.model]

@@ -302,6 +302,7 @@ def on_s3(bucket: str) -> S3Store:
     return S3Store(f"s3://{bucket}/data", patience=QUICK_PATIENCE)
 
 
+@pytest.mark.slow
 def test_in_an_object_store(on_s3: S3Store) -> None:
     fill(on_s3)
     before = seen(on_s3)

@@ -199,6 +199,7 @@ def test_a_clock_that_is_put_right_dates_nothing_into_another_year(
     assert abs(moment.replace(tzinfo=UTC) - datetime.now(UTC)) < timedelta(minutes=10)
 
 
+@pytest.mark.slow
 def test_the_server_decodes_when_the_gpu_is_lost(
     browser: Browser, running: Start, config: AnnotateConfig, runtime: Runtime | None
 ) -> None:

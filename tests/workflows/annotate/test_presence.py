@@ -69,6 +69,7 @@ def test_the_mark_of_a_later_server_stays(tmp_path: Path) -> None:
     assert store.exists(KEY)
 
 
+@pytest.mark.slow
 def test_a_second_process_tells_of_the_first(config: AnnotateConfig) -> None:
     program = [sys.executable, "-m", "workflows.cli", "annotate", config.dataset, "--model", config.model]
     command = [*program, "--port", "0", "--no-browser-decoder", "--threads", "1"]

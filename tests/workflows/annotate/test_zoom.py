@@ -155,6 +155,7 @@ def test_a_window_is_pasted_at_its_place_up_to_every_border(
         assert counts == rle.encode(mask).decode()
 
 
+@pytest.mark.slow
 def test_a_click_after_zooming_in_is_answered_in_the_window(
     ada: Person, config: AnnotateConfig, photo: NDArray[np.uint8]
 ) -> None:

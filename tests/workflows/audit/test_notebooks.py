@@ -63,6 +63,7 @@ def test_a_comparison_of_one_run_says_how_to_make_another(tmp_path: Path, monkey
         execute(NOTEBOOKS[2], monkeypatch, SAM_ENGINE_DATASET=data.root)
 
 
+@pytest.mark.slow
 def test_quickstart(
     audited: Audited, tiny_checkpoint: Path, tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -277,6 +277,7 @@ def write_coco(folder: Path) -> Path:
     return folder / "instances.json"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster", "train_without_ray_train")
 @pytest.mark.timeout(300)
 def test_from_coco_to_a_model_that_takes_texts(

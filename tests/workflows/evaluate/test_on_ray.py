@@ -12,6 +12,7 @@ from workflows.evaluate.commands import SinglePointConfig
 from workflows.evaluate.job import evaluate, here
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_the_same_figures_as_in_one_process(
     labelled: Path, tiny_checkpoint: Path, tmp_path: Path, engine: Engine

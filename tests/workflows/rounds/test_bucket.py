@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import boto3
+import pytest
 
 from tests.workflows.rounds.conftest import Document, Opened, finish
 from workflows.rounds.config import parse_engine
@@ -19,6 +20,7 @@ def upload(folder: Path, bucket: str) -> str:
     return f"s3://{bucket}/{folder.name}"
 
 
+@pytest.mark.slow
 def test_it_comes_to_its_end(document: Document, opened: Opened, bucket: str, tmp_path: Path) -> None:
     pool, held_out = (upload(tmp_path / name, bucket) for name in ("pool", "held_out"))
     model = Path(document["model"])

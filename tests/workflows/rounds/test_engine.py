@@ -85,6 +85,7 @@ def test_unattended_to_the_end(config: EngineConfig, opened: Opened) -> None:
     assert reviewed == connection.execute("SELECT count(*) FROM masks WHERE stage = 'semi_automatic'").fetchall()
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_ends_in_the_same_state(
     config: EngineConfig, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:

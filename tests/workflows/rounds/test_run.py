@@ -16,6 +16,7 @@ from workflows.cli import parse
 from workflows.report import write_report
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.timeout(600)
 def test_every_kind_of_work_on_ray(

@@ -53,6 +53,7 @@ def written(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_workers_write_what_one_process_writes(document: Document, opened: Opened, tmp_path: Path) -> None:
     document["stages"][0]["images"] = 5

@@ -34,6 +34,7 @@ class TooMuchForOne(Sampler):
         return super().describe
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.timeout(300)
 def test_too_little_memory_for_one_worker_ends_all(tmp_path: Path, labelled: Path) -> None:

@@ -49,6 +49,7 @@ def finished(out: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.timeout(600)
 def test_a_killed_worker_resumes_and_ends_with_the_same_weights(
@@ -144,6 +145,7 @@ def test_a_loss_that_is_not_finite_ends_in_one_line(tmp_path: Path, labelled: Pa
     assert last.endswith("there was no checkpoint yet")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster", "train_without_ray_train")
 @pytest.mark.timeout(300)
 def test_bfloat16_on_a_cpu_without_instructions_is_told(

@@ -171,6 +171,7 @@ def test_pictures_without_a_thing_are_no_cutouts(tmp_path: Path) -> None:
         next(photographs(source, refuse))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_masks_of_a_data_set_and_images_that_moved(tmp_path: Path, tiny_checkpoint: Path, engine: Engine) -> None:
     save_photos(tmp_path / "photos", 2)

@@ -45,6 +45,7 @@ def steps_of(sampler: Sampler, images: int, loaders: int) -> list[TrainBatch]:
     return [part for step in made for part in step.parts]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("fatal", [-1, 2])
 def test_steps_come_in_order_from_processes_that_stay(labelled: Path, tmp_path: Path, fatal: int) -> None:
