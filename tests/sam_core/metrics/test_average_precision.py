@@ -26,6 +26,7 @@ def coco_ap(truth: list[dict], found: list[dict], images: int) -> list[float]:
     """AP, AP50, AP75, small, medium, large of COCOeval."""
     reference = COCO()
     reference.dataset = {
+        "info": {},  # pycocotools before 2.0.11 asks for it
         "images": [{"id": i, "height": SIZE[0], "width": SIZE[1]} for i in range(images)],
         "annotations": truth,
         "categories": [{"id": category, "name": str(category)} for category in CATEGORIES],

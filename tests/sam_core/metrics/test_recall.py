@@ -37,6 +37,7 @@ def coco_recall(truth: list[dict], found: list[dict], images: int) -> list[float
     """AR at 1000 of COCOeval: all, small, medium, large."""
     reference = COCO()
     reference.dataset = {
+        "info": {},  # pycocotools before 2.0.11 asks for it
         "images": [{"id": i + 1, "height": SIZE[0], "width": SIZE[1]} for i in range(images)],
         "annotations": truth,
         "categories": [{"id": 1, "name": "object"}],
