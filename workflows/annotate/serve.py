@@ -8,6 +8,8 @@ import secrets
 import socket
 import sys
 from dataclasses import replace
+from threading import Timer
+from types import FrameType
 from urllib.parse import quote
 
 import uvicorn
@@ -19,8 +21,11 @@ from workflows.annotate.presence import serving
 from workflows.annotate.server import create_app
 from workflows.annotate.studio import open_studio
 from workflows.failures import one_line
+from workflows.progress import plural
 from workflows.storage import open_store
 
+LEAVING_SECONDS = 20.0
+"""How long what is under way is waited for at the end."""
 _EVERYWHERE = ("0.0.0.0", "::", "")
 
 
@@ -34,12 +39,48 @@ def annotate(config: AnnotateConfig) -> int:
     port = listener.getsockname()[1]
     where = "in the browser" if runtime else "on this server"
     print(f"{config.dataset}: {len(studio.images):,} images, stage {config.stage}, clicks are decoded {where}")
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=65))
+    server = _Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=65))
     store = open_store(config.dataset)
-    with serving(store, config.table_stage, config.round), merging(store):
-        print("open", "\nor, on this machine, ".join(addresses_of(config, port, token)), flush=True)
-        server.run(sockets=[listener])
+    try:
+        with serving(store, config.table_stage, config.round), merging(store):
+            print("open", "\nor, on this machine, ".join(addresses_of(config, port, token)), flush=True)
+            server.run(sockets=[listener])
+    finally:
+        server.has_ended()
     return 0
+
+
+class _Server(uvicorn.Server):
+    """Ends within LEAVING_SECONDS of a signal, and at once at a second one: of a browser that was cut off in the middle
+    of a save the rest is waited for without end, and of a store that does not answer for many minutes. What was not
+    answered is sent again by the browsers."""
+
+    _limit: Timer | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            _leave(sig)
+        super().handle_exit(sig, frame)
+        self._limit = Timer(LEAVING_SECONDS, _leave, [sig])
+        self._limit.daemon = True
+        self._limit.start()
+        if waiting := len(self.server_state.tasks):
+            said = (
+                f"{plural(waiting, 'request')} under way, for {LEAVING_SECONDS:.0f} s at most; a second signal ends all"
+            )
+            print(f"sam-engine: {said}", file=sys.stderr, flush=True)
+
+    def has_ended(self) -> None:
+        """Nothing is waited for any more."""
+        if self._limit:
+            self._limit.cancel()
+
+
+def _leave(sig: int) -> None:
+    """End the process, whatever its threads wait for."""
+    said = "the server has left what was under way; browsers keep what was not saved, and send it again"
+    print(f"sam-engine: {said}", file=sys.stderr, flush=True)
+    os._exit(128 + sig)
 
 
 def _token(config: AnnotateConfig) -> str | None:
