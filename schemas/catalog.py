@@ -5,7 +5,6 @@ nothing else, and write nowhere, whoever wrote it.
 """
 
 import builtins
-import re
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ import pyarrow.fs as pafs
 from schemas.committed import committed_files, model_records, open_place, round_records, run_records
 from schemas.mergers import PartRange
 from schemas.parquet import to_parquet_bytes
+from schemas.place_errors import without_traceback
 from schemas.records import ModelRecord, RoundRecord, RunRecord, records_table
 from schemas.tables import ANNOTATIONS, CROPS, EVENTS, IMAGES, MASKS, OUTCOMES, RELATIONS, TAGS
 from schemas.window import SCHEME, CommittedFiles
@@ -157,6 +157,4 @@ def told_by_files(error: Exception) -> str | None:
 
 def _one_line(message: str) -> str:
     """What DuckDB complains about, without the quoted statement; of a Python traceback what was said in the end."""
-    if "Traceback" in message:
-        return re.sub(r"^[\w.]+: ", "", message.strip().splitlines()[-1])
-    return " ".join(message.split("\n\nLINE ")[0].split())
+    return " ".join(without_traceback(message).split("\n\nLINE ")[0].split())

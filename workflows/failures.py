@@ -6,6 +6,7 @@ import errno
 import sys
 from collections.abc import Sequence
 
+from schemas.place_errors import without_traceback
 from workflows.redact import redact
 from workflows.storage import StoreError
 
@@ -31,7 +32,7 @@ def one_line(error: BaseException) -> str:
     """The message of a failure, without secrets; for those of the operating system, which file and why."""
     if isinstance(error, OSError) and error.strerror:
         return redact(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
-    return redact(" ".join(str(error).split())) or type(error).__name__
+    return redact(" ".join(without_traceback(str(error)).split())) or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:

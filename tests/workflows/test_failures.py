@@ -22,6 +22,16 @@ def test_a_failure_of_the_operating_system_says_which_file_and_why() -> None:
     assert one_line(ValueError()) == "ValueError"
 
 
+def test_of_rows_that_break_off_the_cause_is_said() -> None:
+    """By Arrow, in whose stream DuckDB's error of a file system in Python comes."""
+    said = (
+        'Invalid Error: Traceback (most recent call last):\n\n  File "pyarrow/error.pxi", line 92, in check_status\n\n'
+    )
+    assert one_line(OSError(f"{said}OSError: When reading part-1: AWS Error SLOW_DOWN")) == (
+        "When reading part-1: AWS Error SLOW_DOWN"
+    )
+
+
 def test_of_what_ray_tells_the_cause_is_said() -> None:
     """Beginnings of its stories: the last line of the second is "The actor never ran", of the third a bit of advice."""
     died = "The actor died unexpectedly before finishing this task.\n\tclass_name: A\nIts worker process has died."
