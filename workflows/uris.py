@@ -62,6 +62,13 @@ class UriReader:
         bucket, _, key = uri.removeprefix(S3_SCHEME).partition("/")
         return self._bucket(bucket).exists(key)
 
+    def may_be_read(self, uri: str) -> bool:
+        """As `exists`, but a file or object that is refused is as one that is not there."""
+        try:
+            return self.exists(uri)
+        except PermissionError:
+            return False
+
     def _bucket(self, bucket: str) -> Store:
         if bucket not in self._stores:
             self._stores[bucket] = open_store(S3_SCHEME + bucket)

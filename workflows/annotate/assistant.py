@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -22,7 +24,7 @@ from workflows.annotate.decoder import Answer, Decoder, require_inside
 from workflows.annotate.text_reader import TextReader
 from workflows.browser_pictures import for_browser
 from workflows.embeddings import EmbeddingLabel, embed_image, expected_label, stored_embedding, unpack
-from workflows.images import byte_limit, read_header
+from workflows.images import UNREADABLE, ImageError, byte_limit, read_header
 from workflows.models import Model
 from workflows.originals import StoredImage, read_original, read_pixels
 from workflows.storage import Store
@@ -48,10 +50,24 @@ class AnnotatedImage:
 
 
 class Assistant:
-    """Everything that needs the model or the pixels. Safe in any thread; the model does one thing at a time."""
+    """Everything that needs the model or the pixels. Safe in any thread; the model does one thing at a time.
 
-    def __init__(self, store: Store, model: Model, *, threads: int, max_pixels: int, clip: str | None = None) -> None:
+    some: images of the task. Where none of them is there any more, a picture that is not raises OSError, no ImageError:
+        a disk that is not mounted, or a right that was withdrawn, is no reason to leave one image out after the other.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        model: Model,
+        some: Sequence[StoredImage],
+        *,
+        threads: int,
+        max_pixels: int,
+        clip: str | None = None,
+    ) -> None:
         torch.set_num_threads(threads)
+        self._some = some
         self.model, self._store, self._threads, self._max_pixels = model, store, threads, max_pixels
         loaded = model.load()
         self._sam = loaded.sam
@@ -81,13 +97,14 @@ class Assistant:
         return self._sam.config.low_res_size
 
     def picture(self, image: AnnotatedImage) -> tuple[bytes, str]:
-        """The upright picture in a format that browsers show, and its media type. Raises ImageError, StoreError."""
-        data = read_original(self._reader, image.stored.uris, image.stored.image_id)
+        """The upright picture in a format that browsers show, and its media type. Raises ImageError, OSError."""
+        with self._blaming_none_for_all():
+            data = read_original(self._reader, image.stored.uris, image.stored.image_id)
         return for_browser(data, read_header(data, max_pixels=self._max_pixels), max_pixels=self._max_pixels)
 
     def embedding_file(self, image: AnnotatedImage, window: Box | None = None) -> bytes:
         """The embedding of an image, computed and stored first if it is missing or stale, or of a window of it. Raises
-        ValueError for a window that is no tile of the image, ImageError, StoreError."""
+        ValueError for a window that is no tile of the image, ImageError, OSError."""
         return self._file(image, self._label(image, window))
 
     def decode(self, image: AnnotatedImage, prompt: Prompt) -> Answer:
@@ -107,14 +124,26 @@ class Assistant:
             return self._reads.answer(embedding, prompt, mask)
 
     def automatic(self, image: AnnotatedImage, recipe_name: str) -> MaskRecords:
-        """Every mask of an image. Raises ImageError, StoreError."""
+        """Every mask of an image. Raises ImageError, OSError."""
         name = recommended_recipe(self.model.name) if recipe_name == "auto" else recipe_name
         pixels = self._pixels(image)
         with self._lock:
             return MaskGenerator(self._sam, recipe(name), threads=self._threads).generate(pixels).masks
 
     def _pixels(self, image: AnnotatedImage) -> NDArray[np.uint8]:
-        return read_pixels(self._reader, image.stored, max_pixels=self._max_pixels)
+        with self._blaming_none_for_all():
+            return read_pixels(self._reader, image.stored, max_pixels=self._max_pixels)
+
+    @contextmanager
+    def _blaming_none_for_all(self) -> Iterator[None]:
+        """Raises OSError for a picture that is not there where no other is."""
+        try:
+            yield
+        except ImageError as error:
+            places = (uri for image in self._some for uri in image.uris)
+            if error.kind != UNREADABLE or any(map(self._reader.may_be_read, places)):
+                raise
+            raise OSError(f"{error} (nor is any other picture of this task there, so none is skipped)") from error
 
     def _label(self, image: AnnotatedImage, window: Box | None) -> EmbeddingLabel:
         """What an embedding must say. Raises ValueError for a window that is no tile: those are too many to keep."""

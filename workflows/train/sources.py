@@ -184,7 +184,7 @@ def _require_there(name: str, index: pa.Table) -> None:
     """Look for one of the first pictures, so that a data set whose images moved is refused before any work."""
     places = [uri for uris in index["uris"].slice(0, LOOKED_AT).to_pylist() for uri in uris]
     reader = UriReader()
-    if not any(_is_there(reader, uri) for uri in places):
+    if not any(map(reader.may_be_read, places)):
         reader.exists(places[0])  # which says so where access is denied
         raise FileNotFoundError(f"{name}: {_moved(name, places[0])}")  # no fault of data: a disk may not be mounted
 
@@ -195,10 +195,3 @@ def _moved(name: str, uri: str) -> str:
         again = f"sam-engine ingest NEW_PLACE {shlex.quote(place_of(name))}"
         return f"{uri} is not there any more; if the images moved, run `{again}`"
     return f"{uri} is not there; pictures lie beside the JSON that names them, or in the folder images beside it"
-
-
-def _is_there(reader: UriReader, uri: str) -> bool:
-    try:
-        return reader.exists(uri)
-    except PermissionError:
-        return False

@@ -92,7 +92,9 @@ def test_a_page_that_is_loaded_while_pictures_are_away_says_so(
     ada.page.route("**/picture", lambda route: route.fulfill(status=503, json={"detail": "the bucket does not answer"}))
     ada.page.reload()
     expect(ada.page.locator("#image-name")).to_have_text("Waiting for the server")
-    expect(ada.page.locator("#message")).to_contain_text("This page goes on when it is back")
+    expect(ada.page.locator("#message")).to_contain_text(
+        "the bucket does not answer; your work is kept here. This page goes on when it is back"
+    )
     ada.page.unroute("**/picture")
     ada.shows(FIRST)
 

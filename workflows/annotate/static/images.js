@@ -18,6 +18,7 @@ export class Images {
   #saved;
   #turns = Promise.resolve();
   #resting = false; // whether nothing was left for this person
+  #away = ""; // why there is no image now, where the server says so
 
   constructor(desk, saved) {
     [this.#desk, this.#saved] = [desk, saved];
@@ -55,7 +56,8 @@ export class Images {
 
   #wait() {
     this.#close("Waiting for the server");
-    complain("The server cannot be reached; your work is kept here. This page goes on when it is back.");
+    const why = this.#away || "The server cannot be reached";
+    complain(`${why}; your work is kept here. This page goes on when it is back.`);
     this.#advanceLater();
   }
 
@@ -162,6 +164,7 @@ export class Images {
   async #advance() {
     const desk = this.#desk;
     await desk.outbox.flush();
+    this.#away = "";
     if (desk.outbox.offline) return false;
     desk.clear();
     try {
@@ -179,6 +182,7 @@ export class Images {
     if (error.status === OTHER_TASK) return this.#beginAnew();
     if (this.#desk.item && NOT_AN_IMAGE.includes(error.status)) return this.#passOver(error, action);
     this.#desk.clear();
+    this.#away = error.status ? error.message : "";
     return false;
   }
 
