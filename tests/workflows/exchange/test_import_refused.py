@@ -13,7 +13,9 @@ import pytest
 from tests.workflows.conftest import Engine, save_photos
 from tests.workflows.exchange.conftest import Masked, coco_document, replaced
 from tests.workflows.exchange.test_import import CVAT, rows, stated
+from workflows.exchange.commands import ImportConfig
 from workflows.exchange.readers import IncomingImage
+from workflows.exchange.readers.opening import open_source
 from workflows.exchange.readers.sa1b import Sa1bSource
 from workflows.storage import StoreError
 
@@ -109,6 +111,20 @@ def test_an_id_of_two_pictures_is_refused(engine: Engine, tmp_path: Path) -> Non
     assert (
         "x.json: two images have the same id, so whose the masks are cannot be told (7: 'photo-000.png'" in refused.err
     )
+
+
+@pytest.mark.parametrize("numbers", [(8, 7), (7, 9)])
+def test_a_document_that_changes_while_it_is_read_is_said(tmp_path: Path, numbers: tuple[int, int]) -> None:
+    """It is read twice, for masks and for pictures; who exports anew may number both in another way."""
+    document = coco_document(save_photos(tmp_path / "images", 2))
+    source = tmp_path / "instances.json"
+    source.write_text(json.dumps(document))
+    opened = open_source(ImportConfig(str(source), str(tmp_path / "data")))
+    for image, number in zip(document["images"], numbers, strict=True):
+        image["id"] = number
+    source.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=r"instances.json has changed while it was read; run the same command again$"):
+        list(opened.references())
 
 
 def test_an_image_folder_that_is_not_there_is_one_line(engine: Engine, tmp_path: Path) -> None:

@@ -40,9 +40,13 @@ class CocoSource:
         self._ids: dict[str, set[int]] = defaultdict(set)
 
     def references(self) -> Iterator[ImageRef]:
+        """Raises ValueError where the document has other pictures by now, or other numbers for them."""
         self._ids.clear()
         for reference in list_images(self.name, image_folder=self._folder):
-            self._ids[reference.uri].add(int(json.loads(reference.metadata)["id"]))
+            number = int(json.loads(reference.metadata)["id"])
+            if number not in self._images or not reference.uri.endswith(f"/{self._images[number].file_name}"):
+                raise ValueError(f"{self.name} has changed while it was read; run the same command again")
+            self._ids[reference.uri].add(number)
             yield reference
 
     def load(self, uri: str) -> IncomingImage:
