@@ -97,10 +97,12 @@ def connect(dataset: str | Path, *, memory: str | None = None) -> duckdb.DuckDBP
     require_no_secrets(root)
     if not root.startswith(S3_SCHEME):
         return catalog.connect(root, memory=memory)
+    store = open_store(root)
+    store.exists(DATASET_KEY)  # before pyarrow asks, which no signal ends as long as a store does not answer
     try:
         return catalog.connect(root, filesystem=s3_filesystem(), memory=memory)
     except (ValueError, OSError):
-        open_store(root).exists(DATASET_KEY)  # which says in our own words where the store is at fault
+        store.exists(DATASET_KEY)  # which says in our own words where the store is at fault
         raise
 
 

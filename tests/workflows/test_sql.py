@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import os
 import re
 import signal
 import sys
@@ -21,6 +22,7 @@ from tests.workflows import fakes
 from tests.workflows.conftest import Engine
 from tests.workflows.fault_proxy import Fault, fault_proxy
 from tests.workflows.test_shard_worker import plan, planned
+from workflows import patience
 from workflows import sql as module
 from workflows.shard_worker import ShardWorker
 from workflows.sql import connect, write_table
@@ -187,6 +189,30 @@ def test_a_long_answer_can_be_broken_off(
 ) -> None:
     monkeypatch.setattr("workflows.sql.connect", lambda _: EndlessAnswer(number))
     done = engine("sql", dataset, "SELECT 1")
+    assert (done.status, "goes on where this one stopped" in done.err) == (status, True)
+
+
+class Struck(list[str]):
+    """Requests that a proxy has seen; each sends a signal to this process."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def append(self, request: str) -> None:
+        os.kill(os.getpid(), self._number)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_store_that_does_not_answer_can_be_left(
+    number: int, status: int, engine: Engine, s3_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pyarrow, whose requests no signal ends, was the first to ask it: six times, for a minute each."""
+    monkeypatch.setenv(patience.VARIABLE, "attempts=1 read_seconds=1000")
+    with fault_proxy(s3_server) as (address, proxy):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        proxy.faults, proxy.requests = [Fault("hang")], Struck(number)
+        done = engine("sql", "s3://bucket/data", "SELECT 1")
     assert (done.status, "goes on where this one stopped" in done.err) == (status, True)
 
 
