@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.place_errors import naming
+from schemas.place_errors import naming, without_traceback
 
 
 @pytest.mark.parametrize("message", ["AWS Error NO_SUCH_KEY", "bucket/key: AWS Error NO_SUCH_KEY"])
@@ -14,3 +14,17 @@ def test_the_place_is_named_once(message: str) -> None:
 def test_other_errors_stay_as_they_are() -> None:
     with pytest.raises(ValueError, match=r"^no JSON$"), naming("bucket/key"):
         raise ValueError("no JSON")
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (
+            "IO Error: Traceback (most recent call last):\n  File a.py\n\nworkflows.storage.StoreError: no: bucket\n",
+            "no: bucket",
+        ),
+        ("two\nlines", "two\nlines"),
+    ],
+)
+def test_of_a_traceback_what_was_said_in_the_end(message: str, said: str) -> None:
+    assert without_traceback(message) == said
