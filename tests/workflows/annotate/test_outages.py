@@ -65,6 +65,23 @@ def test_pictures_that_are_away_for_a_while_are_waited_for(
     assert connect(config.dataset).execute(query).fetchall() == [("open",), ("finish",), ("open",)]
 
 
+def test_a_disk_that_is_not_mounted_skips_no_image(
+    browser: Browser, running: Start, config: AnnotateConfig, ingested: Path
+) -> None:
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    ada.shows(FIRST)
+    photos = ingested.with_name("photos")
+    away = photos.rename(photos.with_suffix(".away"))
+    ada.press("n")
+    expect(ada.page.locator("#image-name")).to_have_text("Waiting for the server")
+    expect(ada.page.locator("#message")).to_contain_text(f"{photos / SECOND}: no such file")
+    away.rename(photos)
+    ada.shows(SECOND)
+    ada.saved()
+    query = "SELECT action FROM events ORDER BY sequence"
+    assert connect(config.dataset).execute(query).fetchall() == [("open",), ("finish",), ("open",)]
+
+
 def test_proposals_that_are_away_for_a_while_are_waited_for(
     browser: Browser, running: Start, config: AnnotateConfig
 ) -> None:
