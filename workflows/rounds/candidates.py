@@ -80,7 +80,7 @@ def annotated_held_out(engine: Engine, connection: duckdb.DuckDBPyConnection) ->
 def _readable(desk: Desk, image_ids: Sequence[str]) -> list[str]:
     """The images that the model can look at; what is wrong with the others is told."""
     found, left_out = desk.readable(image_ids)
-    tell_left_out(left_out)
+    tell_left_out([*map(str, left_out)])
     return found
 
 

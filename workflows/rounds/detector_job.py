@@ -6,6 +6,7 @@ again; the weights are written at the end, whole or not at all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from sam_core.geometry import boxes_to_input
 from sam_core.presets import SamConfig
 from schemas.layout import detector_key
 from workflows.failures import last_line, tell_left_out
+from workflows.images import UNREADABLE
 from workflows.models import Model
 from workflows.rounds.pictures import Desk
 from workflows.scratch import scratch_folder
@@ -83,12 +85,20 @@ def train_detector(job: DetectorJob) -> None:
     desk = Desk(store, job.model, connection)
     rows = connection.execute(_BOXES, [list(job.left_out), list(job.held_out)]).fetchall()
     found, left_out = desk.readable(image_id for image_id, _ in rows)
-    tell_left_out(left_out)
+    require_some("annotated images", len(rows), [str(error) for error in left_out if error.kind == UNREADABLE])
+    tell_left_out([*map(str, left_out)])
     examples = [_example(desk, image_id, boxes) for image_id, boxes in rows if image_id in found]
     detector = detector_for(desk.sam.config, width=job.fit.width)
     if examples:
         fit(detector, examples, job.fit)
     store.put(detector_key(job.number), save({name: t.contiguous() for name, t in detector.state_dict().items()}))
+
+
+def require_some(what: str, count: int, gone: Sequence[str]) -> None:
+    """Raises OSError where all of so many images are gone or refused, each with a line: then a disk is not mounted, or
+    access was withdrawn, as a rule, and that may pass."""
+    if count and len(gone) == count:
+        raise OSError(f"none of the {count} {what} can be read: {gone[0]}")
 
 
 def load_detector(store: Store, number: int, config: SamConfig, *, width: int) -> ObjectDetector:

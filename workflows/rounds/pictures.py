@@ -125,15 +125,15 @@ class Desk:
         """uint8 RGB [H, W, 3]. Raises ImageError, StoreError."""
         return read_pixels(self._reader, StoredImage(image_id, self._uris[image_id]), max_pixels=MAX_PIXELS)
 
-    def readable(self, image_ids: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Those of the images whose embedding is stored or can be made, and a line on each of the others."""
+    def readable(self, image_ids: Iterable[str]) -> tuple[list[str], list[ImageError]]:
+        """Those of the images whose embedding is stored or can be made, and why each of the others is none."""
         found, left_out = [], []
         for image_id in image_ids:
             try:
                 self.embedding(image_id)
                 found.append(image_id)
             except ImageError as error:
-                left_out.append(str(error))
+                left_out.append(error)
         return found, left_out
 
     def embedding(self, image_id: str, window: Box | None = None) -> ImageEmbedding:

@@ -19,11 +19,11 @@ from workflows.commands import GenerateConfig
 from workflows.convert import ImageResult
 from workflows.failures import one_line, tell_left_out
 from workflows.generate import generate
-from workflows.images import ImageError
+from workflows.images import UNREADABLE, ImageError
 from workflows.rounds import people
 from workflows.rounds.candidates import annotated_held_out, choose_queue, note_held_out
 from workflows.rounds.config import SimulationSettings
-from workflows.rounds.detector_job import DetectorJob, load_detector
+from workflows.rounds.detector_job import DetectorJob, load_detector, require_some
 from workflows.rounds.engine import (
     Round,
     Step,
@@ -112,6 +112,9 @@ def prefill(now: Round) -> Prefilled:
     threshold = choose_threshold(choosing, precision=settings.precision, iou=settings.iou)
     precision, recall = checking.precision_recall(threshold, settings.iou)
     results = [_prefilled(now, desk, detector, image_id, threshold) for image_id in now.outcome(Staged).queue]
+    require_some(
+        "images to annotate", len(results), [str(result.error_message) for result in results if _is_gone(result)]
+    )
     run = run_record(
         name=f"prefill-round-{now.number}",
         begun=now.record.started_at,
@@ -282,6 +285,10 @@ def _prefilled(now: Round, desk: Desk, detector: ObjectDetector, image_id: str, 
     except ImageError as error:
         return ended(status=Status.ERROR, error_class=error.kind, error_message=str(error))
     return ended(status=Status.OK, generation=as_generation(found, threshold, size))
+
+
+def _is_gone(result: ImageResult) -> bool:
+    return result.error_class == UNREADABLE
 
 
 def _measured(now: Round) -> Figures | None:

@@ -90,6 +90,27 @@ def test_pictures_of_a_training_that_are_all_away_may_come_back(
     assert opened(config).read(1).promoted
 
 
+@pytest.mark.parametrize("drawn", [True, False])
+def test_pictures_of_a_prefill_that_are_all_away_may_come_back(
+    config: EngineConfig, opened: Opened, drawn: bool
+) -> None:
+    """Those that were annotated, or those that are to be, where the embeddings of the others are stored. Else people
+    would have to draw all of the round."""
+    go_on(opened, config, most=len(STEPS["assisted_manual"]) + 1)
+    queue = from_details(Staged, opened(config).read(2).details).queue
+    for path in Path(config.dataset, "embeddings").rglob("*.safetensors"):
+        if (path.stem in queue) != drawn:
+            path.unlink()
+    pool = Path(config.images)
+    away = pool.rename(pool.with_name("away"))
+    what = "annotated images" if drawn else "images to annotate"
+    with pytest.raises(OSError, match=f"none of the 2 {what} can be read: .*no such file"):
+        go_on(opened, config, most=1)
+    away.rename(pool)
+    go_on(opened, config, most=1)
+    assert from_details(Prefilled, opened(config).read(2).details).images == 2
+
+
 @pytest.mark.parametrize(
     ("name", "data", "complaint"),
     [
