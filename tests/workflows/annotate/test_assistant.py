@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import boto3
 import pytest
 
 from tests.workflows.annotate.conftest import client_of
+from tests.workflows.conftest import save_photos
+from tests.workflows.fault_proxy import Fault, fault_proxy
 from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.studio import open_studio
+from workflows.cli import main
 
 
 @pytest.mark.parametrize(("gone", "status"), [(1, 422), (4, 503)])
@@ -28,3 +33,25 @@ def test_pictures_that_are_all_gone_are_away(config: AnnotateConfig, gone: int, 
     assert [answer.status_code for answer in answers] == [status, status]
     assert all(answer.json()["detail"].startswith(f"{uris[image]}: no such file") for answer in answers)
     assert client.get(f"/api/images/{image}/picture").status_code == 200
+
+
+@pytest.mark.parametrize(("refused", "status"), [("photos/photo-000.png", 422), ("photos/", 503)])
+def test_a_bucket_that_refuses_all_pictures_is_away(
+    config: AnnotateConfig,
+    bucket: str,
+    s3_server: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: str,
+    status: int,
+) -> None:
+    for path in save_photos(tmp_path / "photos", 2):
+        boto3.client("s3").upload_file(str(path), bucket, f"photos/{path.name}")
+    assert main(["ingest", f"s3://{bucket}/photos", str(tmp_path / "set")]) == 0
+    with fault_proxy(s3_server) as (address, proxy):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        studio = open_studio(replace(config, dataset=str(tmp_path / "set")))
+        (image,) = (image for image, each in studio.images.items() if each.stored.uri.endswith("photo-000.png"))
+        proxy.faults = [Fault("refuse", 403, "AccessDenied", path=refused)]
+        answer = client_of(studio).get(f"/api/images/{image}/picture")
+    assert (answer.status_code, "AccessDenied" in answer.json()["detail"]) == (status, True)
