@@ -7,6 +7,7 @@ after the other, so reading takes no longer.
 import codecs
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
@@ -20,6 +21,8 @@ _WINDOW = 1 << 20
 _BEHIND = frozenset(",:]}")
 """What stands behind a value."""
 _SPACE = re.compile(r"[ \t\n\r]*")
+_TELLS_TRAILING_COMMAS = sys.version_info >= (3, 13)
+"""json.loads names them since Python 3.13; before it told what it had expected behind them."""
 _parse = json.JSONDecoder().raw_decode
 
 
@@ -81,6 +84,8 @@ class _Text:
         if self.next() != end:
             yield
             while self.next() == ",":
+                if _TELLS_TRAILING_COMMAS and self._behind() == end:
+                    self.refuse(f"Illegal trailing comma before end of {'object' if end == '}' else 'array'}")
                 self.skip()
                 yield
         if self.next() != end:
@@ -111,6 +116,13 @@ class _Text:
         self._drop(self._at)
         line, column = self._lines + 1, self._columns + 1
         raise NoObjectError(f"{self._where} is not JSON: {why}: line {line} column {column} (char {self._characters})")
+
+    def _behind(self) -> str:
+        """The character that is no space behind the one that `next` gave, "" at the end."""
+        while True:
+            behind = _end_of_space(self._text, self._at + 1)
+            if behind < len(self._text) or not self._more():
+                return self._text[behind : behind + 1]
 
     def _more(self) -> bool:
         """Make the window longer by its own length at least, so that a long item is not read anew too often."""
