@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import coco, json_stream
@@ -35,6 +35,7 @@ def values_of(text: str | bytes) -> dict[str, object]:
     return read_object(text, "x.json", {"list": lambda entry: entry.values}).values
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), VALUES, max_size=3), ITEMS, st.sampled_from([None, 0, 2]), st.booleans())
 def test_it_reads_what_json_reads(said: dict[str, Any], items: list[Any], indent: int | None, ascii_only: bool) -> None:
     whole = said | {"list": items}
