@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def test_a_torn_write_is_never_visible(store: Store, tmp_path: Path, halfway: bo
     before = bytes(1000)
     store.put(KEY, before)
     sabotage = Sabotage("masks/", 0, halfway, str(tmp_path / "struck"))
-    writer = multiprocessing.get_context("fork").Process(target=_write, args=(store.root, sabotage, bytes(200_000)))
+    given = (dict(os.environ), store.root, sabotage, bytes(200_000))
+    writer = multiprocessing.get_context("forkserver").Process(target=_write, args=given)
     writer.start()
     writer.join()
     assert writer.exitcode == -signal.SIGKILL
@@ -38,6 +40,8 @@ def test_a_torn_write_is_never_visible(store: Store, tmp_path: Path, halfway: bo
     assert store.get(KEY) == b"after"
 
 
-def _write(root: str, sabotage: Sabotage, data: bytes) -> None:
+def _write(environment: dict[str, str], root: str, sabotage: Sabotage, data: bytes) -> None:
+    """environment: the test's; the process that forks keeps the one it was started with."""
+    os.environ.update(environment)
     _install(sabotage)
     open_store(root).put(KEY, data)
