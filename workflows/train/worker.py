@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 import ray
 import ray.train
 import torch
+from llvmlite.binding import get_host_cpu_features
 from ray.util.queue import Queue
 
 from sam_core.lanes import keep_freed_memory
@@ -122,8 +124,8 @@ def precision_advice(config: TrainConfig, device: str) -> str:
     """In one line what to do where this machine's CPU is slow in bfloat16; "" where it is not, or float32 is used."""
     if not config.bfloat16 or device != "cpu":
         return ""
-    able = torch.cpu.get_capabilities()
-    if able.get("architecture") != "x86_64" or able.get("avx512_bf16") or able.get("amx_bf16"):
+    able = get_host_cpu_features()
+    if platform.machine() != "x86_64" or able.get("avx512bf16") or able.get("amx-bf16"):
         return ""
     return (
         "this CPU has no instructions for bfloat16, in which training takes some ten times as long as in float32: "

@@ -73,7 +73,8 @@ def coco(tmp_path: Path) -> Path:
         annotations += [annotation(10 * seed + label, 70 - seed, labels, label) for label in (1, 2, 3)]
     annotations.append(annotations[0] | {"id": 99, "iscrowd": 1, "segmentation": CROWD, "area": 100.0})
     categories = [{"id": label, "name": name} for label, name in ((1, "cat"), (2, "dog"), (3, "hen"))]
-    content = {"images": images, "annotations": annotations, "categories": categories}
+    content: dict[str, Any] = {"images": images, "annotations": annotations, "categories": categories}
+    content["info"] = {}  # pycocotools before 2.0.11 asks for it
     path = tmp_path / "coco" / "instances.json"
     path.write_text(json.dumps(content))
     return path

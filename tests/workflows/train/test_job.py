@@ -32,7 +32,7 @@ from workflows.commands import TrainCommand
 from workflows.models import Model
 from workflows.runs import open_dataset
 from workflows.storage import LocalStore, Store, StoreError, open_store
-from workflows.train import checkpoints
+from workflows.train import checkpoints, worker
 from workflows.train.job import _configs, _place, _proposed, _teacher, adjusted, train
 from workflows.train.loop import MachineError
 from workflows.train.metrics import read_metrics
@@ -151,7 +151,8 @@ def test_a_loss_that_is_not_finite_ends_in_one_line(tmp_path: Path, labelled: Pa
 def test_bfloat16_on_a_cpu_without_instructions_is_told(
     tmp_path: Path, labelled: Path, tiny_checkpoint: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"})
+    monkeypatch.setattr(worker, "get_host_cpu_features", dict)
+    monkeypatch.setattr("workflows.train.worker.platform.machine", lambda: "x86_64")
     settings = ("--start", tiny_checkpoint, "--iterations", "1", "--bfloat16", "True")
     ran = engine("train", labelled, *SMALL, *settings, "--out", tmp_path / "out")
     assert ran.status == 0, ran.err
@@ -162,13 +163,15 @@ def test_bfloat16_on_a_cpu_without_instructions_is_told(
 def test_only_a_cpu_in_bfloat16_is_advised(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processors of other makes do not say."""
     config = fine_tune()[0]
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"})
+    monkeypatch.setattr(worker, "get_host_cpu_features", dict)
+    monkeypatch.setattr("workflows.train.worker.platform.machine", lambda: "x86_64")
     assert precision_advice(replace(config, bfloat16=True), "cpu")
     assert not precision_advice(replace(config, bfloat16=True), "cuda")
     assert not precision_advice(replace(config, bfloat16=False), "cpu")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "amx_bf16": True})
+    monkeypatch.setattr(worker, "get_host_cpu_features", lambda: {"amx-bf16": True})
     assert not precision_advice(replace(config, bfloat16=True), "cpu")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "aarch64"})
+    monkeypatch.setattr(worker, "get_host_cpu_features", dict)
+    monkeypatch.setattr("workflows.train.worker.platform.machine", lambda: "aarch64")
     assert not precision_advice(replace(config, bfloat16=True), "cpu")
 
 
