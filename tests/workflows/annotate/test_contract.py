@@ -33,7 +33,7 @@ def test_half_a_character_that_was_kept_before_holds_nobody_up(
     event = event_row(1, "send_back", next(iter(studio.images)), details={"note": "no"})
     assert client.put("/api/sessions/r/parts/1", json=body("Rita", events=[event])).status_code == 200
     path = Path(config.dataset, events_key("r", 1))
-    kept = pq.read_table(path)
+    kept = pq.read_table(path, partitioning=None)  # of older pyarrow session=r in its name is a column
     column = kept.schema.get_field_index("details")
     pq.write_table(kept.set_column(column, kept.schema.field(column), [['{"note": "no \\ud83d"}']]), path)
     assert client_of(open_studio(config)).get("/api/queue").json()[0]["note"] == "no ?"
