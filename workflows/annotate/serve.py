@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -65,10 +66,8 @@ class _Server(uvicorn.Server):
         self._limit.daemon = True
         self._limit.start()
         if waiting := len(self.server_state.tasks):
-            said = (
-                f"{plural(waiting, 'request')} under way, for {LEAVING_SECONDS:.0f} s at most; a second signal ends all"
-            )
-            print(f"sam-engine: {said}", file=sys.stderr, flush=True)
+            under_way = plural(waiting, "request")
+            _say(f"{under_way} under way, for {LEAVING_SECONDS:.0f} s at most; a second signal ends all")
 
     def has_ended(self) -> None:
         """Nothing is waited for any more."""
@@ -78,9 +77,15 @@ class _Server(uvicorn.Server):
 
 def _leave(sig: int) -> None:
     """End the process, whatever its threads wait for."""
-    said = "the server has left what was under way; browsers keep what was not saved, and send it again"
-    print(f"sam-engine: {said}", file=sys.stderr, flush=True)
+    _say("the server has left what was under way; browsers keep what was not saved, and send it again")
     os._exit(128 + sig)
+
+
+def _say(line: str) -> None:
+    """To stderr, past Python's buffer: a signal may come while another one's line is being written, and the buffer
+    takes nothing then."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"sam-engine: {line}\n".encode())
 
 
 def _token(config: AnnotateConfig) -> str | None:
