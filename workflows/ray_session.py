@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -42,7 +43,8 @@ def start_ray() -> None:
     if ray.is_initialized():
         return
     quiet = {"configure_logging": True, "logging_level": logging.ERROR, "log_to_driver": False}
-    with _answering_sigterm_as_before():
+    with _answering_sigterm_as_before(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # what a later Ray will do
         if os.environ.get("RAY_ADDRESS"):
             _join_cluster(quiet)
         else:

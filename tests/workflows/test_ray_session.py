@@ -224,9 +224,7 @@ def test_native_code_does_not_write_to_the_terminal() -> None:
     """Every command on a cluster ended in forty lines of what DuckDB's objects are that it had not freed."""
     program = "import os, sys; from workflows.ray_session import start_ray; start_ray(); os.write(2, b'native')"
     said = [sys.executable, "-c", f"{program}; print('said', file=sys.stderr)"]
-    told = subprocess.run(said, capture_output=True, text=True, check=True).stderr
-    assert told.endswith("said\n")
-    assert "native" not in told
+    assert subprocess.run(said, capture_output=True, text=True, check=True).stderr == "said\n"
 
 
 def test_more_threads_than_the_machine_has_are_not_waited_for(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
