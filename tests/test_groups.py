@@ -21,3 +21,11 @@ def test_files_may_be_named_in_any_order() -> None:
     command = [sys.executable, "-m", "pytest", "--setup-plan", "-p", "no:cacheprovider", *map(str, files)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout
+
+
+def test_files_that_take_long_are_begun_first(request: pytest.FixtureRequest) -> None:
+    items = request.session.items
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    groups = [next(item.iter_markers("xdist_group")).args[0] for item in items]
+    ranks = [0 if group == "ray" else 1 if item.path in slow else 2 for item, group in zip(items, groups, strict=True)]
+    assert ranks == sorted(ranks)
