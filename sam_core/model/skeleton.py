@@ -12,9 +12,9 @@ from torch.overrides import TorchFunctionMode
 from sam_core.model.sam import Sam
 from sam_core.presets import SamConfig
 
-_RANDOM = {nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_}
 _TRUNCATED = {Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_}
 """What makes truncated normal values of uniform ones; torch 2.9 takes these steps one by one."""
+_RANDOM = {nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_, *_TRUNCATED}
 
 
 def skeleton(config: SamConfig) -> Sam:
@@ -35,6 +35,6 @@ class _WithoutValues(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if function in _RANDOM | _TRUNCATED:  # torch passes the tensor by name or by place
+        if function in _RANDOM:  # torch passes the tensor by name or by place
             return (*args, *kwargs.values())[0]
         return (torch.empty if function is torch.randn else function)(*args, **kwargs)

@@ -6,7 +6,6 @@ again; the weights are written at the end, whole or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,7 @@ from schemas.layout import detector_key
 from workflows.failures import last_line, tell_left_out
 from workflows.images import UNREADABLE
 from workflows.models import Model
-from workflows.rounds.pictures import Desk
+from workflows.rounds.pictures import Desk, require_some
 from workflows.scratch import scratch_folder
 from workflows.sql import connect
 from workflows.storage import Store, open_store
@@ -92,13 +91,6 @@ def train_detector(job: DetectorJob) -> None:
     if examples:
         fit(detector, examples, job.fit)
     store.put(detector_key(job.number), save({name: t.contiguous() for name, t in detector.state_dict().items()}))
-
-
-def require_some(what: str, count: int, gone: Sequence[str]) -> None:
-    """Raises OSError where all of so many images are gone or refused, each with a line: then a disk is not mounted, or
-    access was withdrawn, as a rule, and that may pass."""
-    if count and len(gone) == count:
-        raise OSError(f"none of the {count} {what} can be read: {gone[0]}")
 
 
 def load_detector(store: Store, number: int, config: SamConfig, *, width: int) -> ObjectDetector:

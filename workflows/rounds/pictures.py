@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -149,3 +149,10 @@ class Desk:
 
     def _look(self, image_id: str, window: Box) -> ImageEmbedding:
         return encode(self.sam, [self._read(image_id)], crop_boxes=[window])
+
+
+def require_some(what: str, count: int, gone: Sequence[str]) -> None:
+    """Raises OSError where all of so many images are gone or refused, each with a line: then a disk is not mounted, or
+    access was withdrawn, as a rule, and that may pass."""
+    if count and len(gone) == count:
+        raise OSError(f"none of the {count} {what} can be read: {gone[0]}")

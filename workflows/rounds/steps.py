@@ -23,7 +23,7 @@ from workflows.images import UNREADABLE, ImageError
 from workflows.rounds import people
 from workflows.rounds.candidates import annotated_held_out, choose_queue, note_held_out
 from workflows.rounds.config import SimulationSettings
-from workflows.rounds.detector_job import DetectorJob, load_detector, require_some
+from workflows.rounds.detector_job import DetectorJob, load_detector
 from workflows.rounds.engine import (
     Round,
     Step,
@@ -49,7 +49,7 @@ from workflows.rounds.outcomes import (
     Trained,
     from_details,
 )
-from workflows.rounds.pictures import Desk
+from workflows.rounds.pictures import Desk, require_some
 from workflows.rounds.proposals import Judged, as_generation, choose_threshold, judge, propose, together
 from workflows.rounds.simulated import SimulationJob, left_to_do, true_rows
 from workflows.rounds.small_run import write_run
@@ -112,9 +112,8 @@ def prefill(now: Round) -> Prefilled:
     threshold = choose_threshold(choosing, precision=settings.precision, iou=settings.iou)
     precision, recall = checking.precision_recall(threshold, settings.iou)
     results = [_prefilled(now, desk, detector, image_id, threshold) for image_id in now.outcome(Staged).queue]
-    require_some(
-        "images to annotate", len(results), [str(result.error_message) for result in results if _is_gone(result)]
-    )
+    gone = [str(result.error_message) for result in results if result.error_class == UNREADABLE]
+    require_some("images to annotate", len(results), gone)
     run = run_record(
         name=f"prefill-round-{now.number}",
         begun=now.record.started_at,
@@ -285,10 +284,6 @@ def _prefilled(now: Round, desk: Desk, detector: ObjectDetector, image_id: str, 
     except ImageError as error:
         return ended(status=Status.ERROR, error_class=error.kind, error_message=str(error))
     return ended(status=Status.OK, generation=as_generation(found, threshold, size))
-
-
-def _is_gone(result: ImageResult) -> bool:
-    return result.error_class == UNREADABLE
 
 
 def _measured(now: Round) -> Figures | None:
