@@ -54,6 +54,8 @@ class Options:
     """Where the data set lies between commands; a temporary folder when not given."""
     minutes: float | None = None
     """Begin no further step after so many minutes."""
+    model: str = "vit_n"
+    """What the first round begins with: a name or a checkpoint."""
     rounds: int = 3
     """Rounds of the assisted-manual and of the semi-automatic stage."""
     images: int = 14
@@ -142,7 +144,7 @@ def settings(options: Options, work: Path) -> dict[str, Any]:
         "dataset": str(work / "data"),
         "images": pool if pool.endswith(".json") else f"{pool}/images",
         "held_out": held_out,
-        "model": "vit_n",
+        "model": options.model,
         "stages": [
             {"stage": "assisted_manual", "policy": "random", **people},
             {"stage": "semi_automatic", "policy": "most_diverse", **people},
@@ -217,7 +219,8 @@ def record(options: Options, config: EngineConfig) -> dict[str, Any]:
         "step_seconds": seconds,
         "engine_minutes": minutes,
         "targets": targets(rounds, minutes),
-        "config": {name: str(value) for name, value in asdict(options).items() if name not in ("data", "json", "work")},
+        "config": {name: str(value) for name, value in asdict(options).items() if name not in ("data", "json", "work")}
+        | {"model": Path(options.model).name},
         **environment_fields(),
     }
 
