@@ -46,6 +46,7 @@ from workflows.redact import redact
 from workflows.rounds.commands import RoundsConfig
 from workflows.text.commands import SegmentConfig, TagConfig
 from workflows.usage import unwrapped, usage_line
+from workflows.without_pandas import leave_pandas_out
 
 _ABOUT = "Masks of every image, by a model and people in rounds. `sam-engine COMMAND --help` says what a command takes."
 DONE, WRONG_USE, BROKEN, INTERRUPTED, TERMINATED = 0, 2, 70, 130, 143
@@ -116,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     came: list[int] = []
     try:
         with _leaving_at_signals(came):
-            status = _print_version() if list(given) == ["--version"] else run(parse(given))
+            status = _print_version() if list(given) == ["--version"] else run(parse(given), own=arguments is None)
             sys.stdout.flush()  # here, where a full disk can be told
             return status
     except KeyboardInterrupt:
@@ -273,9 +274,11 @@ def _require_lists(arguments: Sequence[str], config: object) -> None:
             raise ValueError(f"{flag} is given {times} times; name all of its values behind one: {flag} A B")
 
 
-def run(config: object) -> int:
-    """Run the subcommand that this is the configuration of; the exit status."""
+def run(config: object, *, own: bool = False) -> int:
+    """Run the subcommand that this is the configuration of; the exit status. own: in a process of the command's own."""
     patience_of()  # what is misspelt is said before the first fault of a store
+    if own:
+        leave_pandas_out()
     return next(known for known in SUBCOMMANDS if type(config) is known.config).load()(config)
 
 

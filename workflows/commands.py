@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from sam_core.recipes import Recipe
 from schemas.layout import checked_name
-from workflows.images import MAX_PIXELS
+from workflows.image_limits import MAX_PIXELS
 from workflows.option_values import (
     Dataset,
     Several,

@@ -26,7 +26,8 @@ from workflows.annotate.commands import EmbedConfig
 from workflows.devices import choose_device
 from workflows.embeddings import embed_image, embedded_images, stale_embeddings
 from workflows.failures import one_line, tell_left_out
-from workflows.images import ImageError, byte_limit
+from workflows.image_limits import byte_limit
+from workflows.images import ImageError
 from workflows.models import Model, find_model, register_model
 from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress

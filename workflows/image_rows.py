@@ -14,7 +14,8 @@ import pyarrow as pa
 from schemas.ids import content_hash, image_id_of_hash, unreadable_image_id
 from schemas.tables import as_stored
 from workflows.failures import is_of_the_machine
-from workflows.images import ImageError, byte_limit, read_header
+from workflows.image_limits import byte_limit
+from workflows.images import ImageError, read_header
 from workflows.progress import Progress
 from workflows.uris import UriReader
 

@@ -24,7 +24,8 @@ from schemas.records import RunRecord
 from schemas.tables import Status
 from workflows.convert import ImageResult
 from workflows.failures import is_of_the_machine, one_line
-from workflows.images import UNREADABLE, ImageError, byte_limit, decode
+from workflows.image_limits import byte_limit
+from workflows.images import UNREADABLE, ImageError, decode
 from workflows.models import Generator, GeneratorSource
 from workflows.redact import redact
 from workflows.storage import S3_SCHEME, TooLargeError, local_path

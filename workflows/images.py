@@ -15,10 +15,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from workflows.failures import first_line
+from workflows.image_limits import MAX_PIXELS
 
-MAX_PIXELS = 200_000_000
-_BYTES_PER_PIXEL = 8  # of 16-bit RGBA without compression, the widest pixels that are worked on
-_ROOM_FOR_METADATA = 64 << 20
 _LONGEST_SIDE = 33_000_000
 """px: of a longer row, of 8 bytes a pixel, Pillow counts the bits in 31, and says that memory is short."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
@@ -59,11 +57,6 @@ class ImageError(ValueError):
 
     def __str__(self) -> str:
         return self.message
-
-
-def byte_limit(max_pixels: int) -> int:
-    """The largest file that is read when images may have so many pixels: anything beyond is no single image."""
-    return _BYTES_PER_PIXEL * max_pixels + _ROOM_FOR_METADATA
 
 
 class Header(NamedTuple):

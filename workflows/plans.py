@@ -105,9 +105,8 @@ def planned_shards(store: Store, run_id: str) -> dict[int, int]:
     sizes: dict[int, int] = {}
     for entry in store.list(plan_key(run_id, 1).rpartition("/")[0]):
         if parse_plan_key(entry.key):
-            shards = open_parquet(f"{store.root}/{entry.key}").read(columns=["shard"])["shard"].to_numpy()
-            numbers, counts = np.unique(shards, return_counts=True)
-            sizes |= zip(numbers.tolist(), counts.tolist(), strict=True)
+            shards = open_parquet(f"{store.root}/{entry.key}").read(columns=["shard"])["shard"]
+            sizes |= zip(*(part.to_pylist() for part in shards.value_counts().flatten()), strict=True)
     return sizes
 
 

@@ -19,8 +19,8 @@ from schemas.layout import images_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import IMAGES
 from schemas.validate import check_images
+from workflows.image_limits import byte_limit
 from workflows.image_rows import IMAGES_PER_PART, image_row, image_rows, now, on_each, show
-from workflows.images import byte_limit
 from workflows.listing import Listing
 from workflows.runs import require_here
 from workflows.sql import connect

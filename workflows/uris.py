@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from workflows.images import MAX_PIXELS, byte_limit
+from workflows.image_limits import MAX_PIXELS, byte_limit
 from workflows.storage import S3_SCHEME, Store, file_stamp, local_path, open_store, require_size
 
 _MANIFEST_BYTES = 16 << 30

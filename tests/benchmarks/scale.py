@@ -24,8 +24,8 @@ import tyro
 from schemas.layout import OUTCOMES_PREFIX
 from tests.benchmarks.made_up import NoOpSource, run_record, write_manifest
 from tests.benchmarks.record import environment_fields, write_json
+from workflows.image_limits import MAX_PIXELS
 from workflows.image_worker import ShardJob
-from workflows.images import MAX_PIXELS
 from workflows.ingest import ingest
 from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.progress import Progress

@@ -17,8 +17,8 @@ import tyro
 from tests.benchmarks.made_up import NoOpSource, run_record, write_manifest
 from tests.benchmarks.record import environment_fields, write_json
 from tests.benchmarks.scale import memory_mb
+from workflows.image_limits import MAX_PIXELS
 from workflows.image_worker import ShardJob
-from workflows.images import MAX_PIXELS
 from workflows.ingest import ingest
 from workflows.plans import settle_plan
 from workflows.runs import open_dataset

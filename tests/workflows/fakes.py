@@ -21,8 +21,8 @@ from sam_core.masks.rle import encode
 from schemas.records import RunRecord
 from tests.one_by_one import OneByOne
 from tests.schemas import rows
+from workflows.image_limits import MAX_PIXELS
 from workflows.image_worker import ShardJob
-from workflows.images import MAX_PIXELS
 
 FINE, FAILS, KILLS, HANGS, WRONG, CRAMPED, LOSES_GPU, FULL = 10, 20, 30, 40, 50, 60, 70, 80
 

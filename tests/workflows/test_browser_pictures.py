@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from workflows.browser_pictures import for_browser
-from workflows.images import MAX_PIXELS, ImageError, decode, read_header
+from workflows.image_limits import MAX_PIXELS
+from workflows.images import ImageError, decode, read_header
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 

@@ -16,8 +16,8 @@ from schemas.catalog import connect, query
 from schemas.ids import content_hash, image_id
 from tests.workflows.conftest import no_more_files, save_photos
 from workflows import ingest as module
+from workflows.image_limits import MAX_PIXELS
 from workflows.image_rows import image_row
-from workflows.images import MAX_PIXELS
 from workflows.ingest import ingest
 from workflows.runs import open_dataset
 from workflows.sources import list_images

@@ -13,7 +13,7 @@ from PIL import Image
 from schemas.catalog import connect, query
 from schemas.ids import content_hash
 from tests.workflows.conftest import QUICK, Engine, save_photos
-from workflows.images import MAX_PIXELS
+from workflows.image_limits import MAX_PIXELS
 from workflows.ingest import ingest
 from workflows.runs import open_dataset
 from workflows.sizes import note_sizes

@@ -24,7 +24,8 @@ from workflows.annotate.decoder import Answer, Decoder, require_inside
 from workflows.annotate.text_reader import TextReader
 from workflows.browser_pictures import for_browser
 from workflows.embeddings import EmbeddingLabel, embed_image, expected_label, stored_embedding, unpack
-from workflows.images import UNREADABLE, ImageError, byte_limit, read_header
+from workflows.image_limits import byte_limit
+from workflows.images import UNREADABLE, ImageError, read_header
 from workflows.models import Model
 from workflows.originals import StoredImage, read_original, read_pixels
 from workflows.storage import Store

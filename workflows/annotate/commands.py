@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from schemas.tables import Stage
-from workflows.images import MAX_PIXELS
+from workflows.image_limits import MAX_PIXELS
 from workflows.option_values import Dataset, require_at_most_a_year, require_positive, require_round
+
+if TYPE_CHECKING:
+    from schemas.tables import Stage
 
 TOKEN_VARIABLE = "SAM_ENGINE_TOKEN"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -81,7 +83,7 @@ class AnnotateConfig:
         require_positive(self, "sample", "reminder_seconds", "lease_seconds", "threads", "max_pixels")
         require_at_most_a_year(self, "lease_seconds")
         require_round(self.round)
-        if self.run and self.table_stage == Stage.ASSISTED_MANUAL:
+        if self.run and self.stage == "assisted-manual":
             raise ValueError("--run names masks to start from; assisted-manual has none: add --stage semi-automatic")
         if self.token and not re.fullmatch(r"[!-~]+", self.token):
             raise ValueError(
@@ -94,6 +96,8 @@ class AnnotateConfig:
     @property
     def table_stage(self) -> Stage:
         """The stage as the tables name it."""
+        from schemas.tables import Stage  # pyarrow takes time that `--help` need not wait for
+
         return Stage(self.stage.replace("-", "_"))
 
     @property

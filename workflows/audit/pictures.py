@@ -14,7 +14,8 @@ from PIL import ExifTags, Image
 
 from workflows.audit.neighbours import pairs_until
 from workflows.audit.subject import Subject
-from workflows.images import MAX_PIXELS, byte_limit, decode, orientation_left, read_header, to_rgb, upright
+from workflows.image_limits import MAX_PIXELS, byte_limit
+from workflows.images import decode, orientation_left, read_header, to_rgb, upright
 from workflows.report.gallery import data_uri, resized, small_size
 from workflows.report.queries import literal
 from workflows.uris import UriReader

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from workflows.images import MAX_PIXELS
+from workflows.image_limits import MAX_PIXELS
 from workflows.option_values import Dataset, require_positive
 
 

@@ -28,7 +28,8 @@ from schemas.tables import CROPS
 from workflows.crops.commands import CropsConfig
 from workflows.devices import choose_device
 from workflows.failures import one_line, tell_left_out
-from workflows.images import ImageError, byte_limit
+from workflows.image_limits import byte_limit
+from workflows.images import ImageError
 from workflows.originals import StoredImage, read_pixels
 from workflows.progress import Progress
 from workflows.runs import require_here

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import subcommand
 
 from sam_core.templates import PLAIN, require_templates
-from workflows.images import MAX_PIXELS
+from workflows.image_limits import MAX_PIXELS
 from workflows.option_values import require_positive, require_seed
 
 WORK_FIELDS = ("out", "data", "model", "image_folder", "workers", "threads", "shard_size", "device", "max_pixels")

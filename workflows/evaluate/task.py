@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sam_core.clip import Clip
 from sam_core.model.sam import Sam
-from workflows.images import MAX_PIXELS
+from workflows.image_limits import MAX_PIXELS
 from workflows.uris import UriReader
 
 MEASURED, PAPER = "measured", "paper"

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from sam_core.masks import rle
 from schemas import coco, sa1b
 from schemas.evaluation import PLAN
-from workflows.images import MAX_PIXELS, decode
+from workflows.image_limits import MAX_PIXELS
+from workflows.images import decode
 from workflows.labels import decode_labels
 from workflows.originals import read_original
 from workflows.sources import list_images

@@ -17,7 +17,7 @@ from workflows.exchange.writers.labels import LabelsWriter
 from workflows.exchange.writers.sa1b import Sa1bWriter, require_scores
 from workflows.exchange.writers.webdataset import WebDatasetWriter
 from workflows.failures import tell_left_out
-from workflows.images import byte_limit
+from workflows.image_limits import byte_limit
 from workflows.progress import Progress
 from workflows.scratch import scratch_folder
 from workflows.uris import UriReader

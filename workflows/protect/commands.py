@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workflows.images import MAX_PIXELS
+from workflows.image_limits import MAX_PIXELS
 from workflows.option_values import Out, Source, require_positive
 
 

@@ -27,7 +27,8 @@ from PIL import Image
 
 from schemas.ids import canonical_json, content_hash, image_id_of_hash
 from workflows.failures import is_of_the_machine, one_line, tell_denied, tell_left_out
-from workflows.images import ImageError, byte_limit, decode, has_more_frames, hides_colours, read_header
+from workflows.image_limits import byte_limit
+from workflows.images import ImageError, decode, has_more_frames, hides_colours, read_header
 from workflows.progress import Progress
 from workflows.protect.blur import Region, blur
 from workflows.protect.commands import ProtectConfig

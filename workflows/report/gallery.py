@@ -20,7 +20,8 @@ from PIL import Image as Pillow
 from schemas.catalog import query
 from workflows.convert import mask_records
 from workflows.failures import one_line
-from workflows.images import MAX_PIXELS, ImageError
+from workflows.image_limits import MAX_PIXELS
+from workflows.images import ImageError
 from workflows.originals import StoredImage, read_pixels
 from workflows.report.overlays import paint
 from workflows.report.queries import literal, of_runs, rows

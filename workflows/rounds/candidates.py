@@ -14,7 +14,7 @@ from sam_core.model.prompt_encoder import FOREGROUND
 from sam_core.predict import ImageEmbedding, Prompts, decode
 from schemas.tables import Stage
 from workflows.failures import tell_left_out
-from workflows.images import MAX_PIXELS
+from workflows.image_limits import MAX_PIXELS
 from workflows.ingest import ingest
 from workflows.models import Model
 from workflows.rounds import policies

@@ -19,7 +19,8 @@ from schemas.ids import content_hash
 from schemas.ids import image_id as id_of_bytes
 from workflows.embeddings import embed_image, expected_label, stored_embedding, unpack
 from workflows.evaluate.truth import open_set, read_file, read_masks, require_size
-from workflows.images import MAX_PIXELS, ImageError, decode
+from workflows.image_limits import MAX_PIXELS
+from workflows.images import ImageError, decode
 from workflows.models import Model
 from workflows.originals import StoredImage, read_pixels
 from workflows.storage import Store

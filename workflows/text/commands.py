@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from sam_core.templates import PLAIN, require_templates
-from workflows.images import MAX_PIXELS
+from workflows.image_limits import MAX_PIXELS
 from workflows.option_values import Dataset, Several, require_positive
 
 Device = Literal["auto", "cpu", "cuda"]

@@ -33,7 +33,8 @@ from sam_core.predict import ImageEmbedding, Look, Prompts, encode
 from sam_core.windows import Box
 from schemas.ids import model_id
 from workflows.devices import device_here
-from workflows.images import ImageError, byte_limit
+from workflows.image_limits import byte_limit
+from workflows.images import ImageError
 from workflows.images import decode as decode_image
 from workflows.models import checkpoint_here
 from workflows.report.overlays import overlay

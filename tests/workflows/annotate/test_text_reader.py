@@ -17,7 +17,7 @@ from tests.fake_clip import FakeClip
 from tests.workflows.annotate.conftest import client_of
 from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.studio import Studio, open_studio
-from workflows.images import MAX_PIXELS
+from workflows.image_limits import MAX_PIXELS
 from workflows.originals import read_pixels
 from workflows.uris import UriReader
 
