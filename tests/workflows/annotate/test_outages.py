@@ -65,6 +65,21 @@ def test_pictures_that_are_away_for_a_while_are_waited_for(
     assert connect(config.dataset).execute(query).fetchall() == [("open",), ("finish",), ("open",)]
 
 
+@pytest.mark.parametrize(("times", "then"), [(1, "open"), (2, "skip")])
+def test_an_image_at_which_the_server_fails_is_skipped_when_it_fails_again(
+    browser: Browser, running: Start, config: AnnotateConfig, times: int, then: str
+) -> None:
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    ada.shows(FIRST)
+    ada.page.route("**/picture", lambda route: route.fulfill(status=500, json={"detail": "a bug"}), times=times)
+    ada.press("n")
+    expect(ada.page.locator("#image-name")).to_have_text("Waiting for the server")
+    expect(ada.page.locator("#image-name")).to_contain_text(SECOND if then == "open" else "Nothing left to do")
+    ada.saved()
+    query = "SELECT action FROM events ORDER BY sequence"
+    assert connect(config.dataset).execute(query).fetchall() == [("open",), ("finish",), (then,)]
+
+
 def test_a_disk_that_is_not_mounted_skips_no_image(
     browser: Browser, running: Start, config: AnnotateConfig, ingested: Path
 ) -> None:

@@ -10,7 +10,9 @@ const LOOK_AGAIN = 10_000;
 const NOTHING = "Nothing left to do";
 const RETRY = 3000;
 /** What the server answers where an image cannot be opened; while a store is away (503) one only has to wait. */
-const NOT_AN_IMAGE = [400, 404, 422, 500];
+const NOT_AN_IMAGE = [400, 404, 422];
+/** Of a bug, which may be this image's, or of the moment: whether it goes on, only a second request tells. */
+const FAILED = 500;
 const OTHER_TASK = 412;
 
 export class Images {
@@ -19,6 +21,7 @@ export class Images {
   #turns = Promise.resolve();
   #resting = false; // whether nothing was left for this person
   #away = ""; // why there is no image now, where the server says so
+  #failed = null; // the image at which the server failed last
 
   constructor(desk, saved) {
     [this.#desk, this.#saved] = [desk, saved];
@@ -180,7 +183,10 @@ export class Images {
   /** Goes on after an image that did not open; whether the server could be reached. */
   async #notOpened(error, action) {
     if (error.status === OTHER_TASK) return this.#beginAnew();
-    if (this.#desk.item && NOT_AN_IMAGE.includes(error.status)) return this.#passOver(error, action);
+    const { item } = this.#desk;
+    const again = error.status === FAILED && item?.image_id === this.#failed;
+    if (item && (NOT_AN_IMAGE.includes(error.status) || again)) return this.#passOver(error, action);
+    if (error.status === FAILED) this.#failed = item?.image_id ?? null;
     this.#desk.clear();
     this.#away = error.status ? error.message : "";
     return false;
