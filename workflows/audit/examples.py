@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import PurePosixPath
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from sam_core.masks.batch import MaskRecords
 from schemas.rle import parse_runs
 from workflows.audit.subject import Subject
+from workflows.failures import is_of_the_machine
 from workflows.images import ImageError, decode
 from workflows.report.gallery import data_uri, resized, small_size
 from workflows.report.overlays import overlay
@@ -71,10 +71,17 @@ def _example(subject: Subject, reader: UriReader, row: dict[str, Any]) -> Exampl
 
 
 def _photo(reader: UriReader, subject: Subject, row: dict[str, Any]) -> NDArray[np.uint8] | None:
+    """None where no file is the picture, or can be read. Raises OSError where a store or machine is at fault."""
+    at_fault: Exception | None = None
     for uri in row["uris"]:
-        with suppress(OSError, ImageError):
+        try:
             if subject.is_of(data := reader.read(uri), row["image_id"]):
                 return decode(data)
+        except (OSError, ImageError) as error:
+            if is_of_the_machine(error):
+                at_fault = error
+    if at_fault:
+        raise at_fault
     return None
 
 

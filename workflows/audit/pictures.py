@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 
 from workflows.audit.neighbours import pairs_until
 from workflows.audit.subject import Subject
+from workflows.failures import is_of_the_machine
 from workflows.image_limits import MAX_PIXELS, byte_limit
 from workflows.images import decode, orientation_left, read_header, to_rgb, upright
 from workflows.report.gallery import data_uri, resized, small_size
@@ -135,7 +136,9 @@ def _degrees(parts: Sequence[float], side: str, negative: str) -> float:
 
 
 def _glance(reader: UriReader, image_id: str, uris: Sequence[str], subject: Subject | None = None) -> Glance | None:
-    """The first of an image's files that can be read; None where none is the picture that the subject knows."""
+    """The first of an image's files that can be read; None where none is the picture that the subject knows. Raises
+    OSError where a store or machine is at fault: what it keeps back is no damaged picture."""
+    at_fault: Exception | None = None
     for uri in uris:
         try:
             data = reader.read(uri)
@@ -150,8 +153,11 @@ def _glance(reader: UriReader, image_id: str, uris: Sequence[str], subject: Subj
             return Glance(image_id, uri, difference_hash(upright(plain, orientation_left(image))), position)
         except MemoryError:
             raise
-        except Exception:  # decoders of hostile bytes raise nearly everything
-            continue
+        except Exception as error:  # decoders of hostile bytes raise nearly everything
+            if is_of_the_machine(error):
+                at_fault = error
+    if at_fault:
+        raise at_fault
     return None
 
 

@@ -16,6 +16,7 @@ from tests.workflows.report.data_sets import DataSet, done, run_record
 from workflows.audit.examples import examples
 from workflows.audit.pictures import _glance, difference_hash, exif_position, look, near_pairs
 from workflows.audit.subject import open_data_set
+from workflows.storage import StoreError
 from workflows.uris import UriReader
 
 
@@ -54,6 +55,20 @@ def test_a_file_that_is_another_picture_by_now_is_not_shown_under_the_masks(tmp_
     found = look(subject, images=9, seed=0)
     assert (found.images, found.unreadable, found.alike) == (2, 1, 0)
     assert sum(len(group.examples) for group in examples(subject, seed=0)) == 2
+
+
+def test_a_store_at_fault_is_no_damaged_picture(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page counted what it kept back as unreadable, and there were fewer twins and countries on it."""
+
+    def refuse(_: UriReader, uri: str) -> bytes:
+        raise StoreError(f"cannot read {uri}: SlowDown (6 attempts)")
+
+    subject = open_data_set(f"{audited.root}@first")
+    monkeypatch.setattr(UriReader, "read", refuse)
+    with pytest.raises(StoreError, match="SlowDown"):
+        look(subject, images=100, seed=0)
+    with pytest.raises(StoreError, match="SlowDown"):
+        examples(subject, seed=0)
 
 
 def test_turned_transparent_and_deep_pictures_have_twins(tmp_path: Path, photo: np.ndarray) -> None:
