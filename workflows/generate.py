@@ -26,7 +26,7 @@ from workflows.ingest import ingest
 from workflows.licences import require_licences
 from workflows.listing import Listing
 from workflows.models import GeneratorSpec, find_model, register_model, settings_for
-from workflows.plans import ShardTask, has_outcomes, pending_shards, settle_plan
+from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.progress import Progress
 from workflows.runs import new_run, open_dataset, settle_run
 from workflows.shard_worker import ShardSummary, clear_markers
@@ -55,8 +55,7 @@ _QUERIES = (
 def generate(config: GenerateConfig) -> int:
     """The subcommand: exit status 0, or 1 when some images ended as errors or folders may not be listed.
 
-    Errors of earlier commands do not count for images that the source does not have any more, as after a damaged file
-    was replaced.
+    Errors do not count for images that the source does not have, or not any more, as after a damaged file was replaced.
 
     Raises ValueError or OSError, one line each, when the input cannot be used or a store fails for good.
     """
@@ -71,16 +70,13 @@ def generate(config: GenerateConfig) -> int:
         run = settle_run(store, proposed)
         register_model(store, spec.model, run.created_at)
         shards = settle_plan(store, run.run_id, allowed, shard_size=config.shard_size)
-        unread, seen = listing.states_hashes(), listing.seen_here()
-        tasks = pending_shards(store, run.run_id, shards)
-        past = _count_past(store, run.run_id, listing) if has_outcomes(store, run.run_id) else 0
-    if tasks:
-        _work(config, store, run, spec, tasks, seen)
-    clear_markers(store, run.run_id)
-    if unread:
-        note_sizes(store, run.run_id, max_pixels=config.max_pixels)
-    tell_denied(denied)
-    return max(_report(config, run.run_id, past), 1 if denied else 0)
+        if tasks := pending_shards(store, run.run_id, shards):
+            _work(config, store, run, spec, tasks, listing.seen_here())
+        clear_markers(store, run.run_id)
+        if listing.states_hashes():
+            note_sizes(store, run.run_id, max_pixels=config.max_pixels)
+        tell_denied(denied)
+        return max(_report(config, run.run_id, listing), 1 if denied else 0)
 
 
 def _allowed(config: GenerateConfig, listing: Listing) -> pa.RecordBatchReader:
@@ -88,12 +84,6 @@ def _allowed(config: GenerateConfig, listing: Listing) -> pa.RecordBatchReader:
     if not config.licences:
         return listing.images()
     return listing.allowed_images(require_licences(listing.licences(), config.licences))
-
-
-def _count_past(store: Store, run_id: str, listing: Listing) -> int:
-    """How many images the run has failed at that the source does not have any more."""
-    with closing(connect(store.root)) as connection:
-        return listing.count_others(connection.sql(_FAILED, params=[run_id]).to_arrow_reader())
 
 
 def _work(
@@ -143,10 +133,16 @@ def _spec(config: GenerateConfig) -> GeneratorSpec:
     return GeneratorSpec(model, config.thresholds, device, config.exact_reference, settings)
 
 
-def _report(config: GenerateConfig, run_id: str, past: int) -> int:
-    """Say where the data set is and what to ask it; the exit status."""
+def _report(config: GenerateConfig, run_id: str, listing: Listing) -> int:
+    """Say where the data set is and what to ask it; the exit status.
+
+    Outcomes are read here alone: before the work, a run of many thousand shards in an object store would wait minutes.
+    """
     dataset = config.dataset
-    ((images, masks, errors, crashed, too_large),) = connect(dataset).execute(_TALLY, [run_id]).fetchall()
+    with closing(connect(dataset)) as connection:
+        ((images, masks, errors, crashed, too_large),) = connection.execute(_TALLY, [run_id]).fetchall()
+        failed = connection.sql(_FAILED, params=[run_id]).to_arrow_reader() if errors else None
+        past = listing.count_others(failed) if failed else 0
     print(f"{dataset}: run {run_id} has {images:,} images, {masks:,} masks, {errors:,} errors")
     if past:
         print(f"errors that do not count in the exit status, as {config.source} has other images now: {past:,}")

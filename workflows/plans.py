@@ -127,11 +127,6 @@ def finished_shards(store: Store, run_id: str) -> set[int]:
     return {found.shard for key in keys if (found := parse_shard_key(key))}
 
 
-def has_outcomes(store: Store, run_id: str) -> bool:
-    """Whether any shard is done, of whichever source's images."""
-    return next(iter(store.list(f"{OUTCOMES_PREFIX}run={run_id}")), None) is not None
-
-
 def default_shard_size(images: int) -> int:
     """Images per shard: enough shards to share the work and lose little to a kill, until shards are large."""
     return max(1, min(LARGEST_SHARD, images // SHARDS_WANTED))

@@ -23,6 +23,7 @@ from PIL import Image
 
 from schemas.layout import in_flight_key
 from tests.workflows.conftest import BIN, QUICK, Engine, Finished, mask_rows, save_photos
+from tests.workflows.fault_proxy import fault_proxy
 from workflows import ray_session
 from workflows.plans import ShardTask
 from workflows.ray_session import Pool
@@ -213,6 +214,48 @@ def test_errors_of_files_that_were_replaced_or_removed_do_not_count(
     assert generate_alone(photos, tmp_path / "data").status == 0
     counts = "SELECT count(*) FILTER (status = 'ok') AS ok, count(*) AS n FROM outcomes"
     assert rows(tmp_path / "data", counts) == [{"ok": 7, "n": 10}]
+
+
+def test_errors_that_another_command_makes_meanwhile_do_not_count(
+    generate_alone: Engine, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of pictures of its own, in the same run."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "damaged.png").write_bytes((photos / "photo-000.png").read_bytes()[:100])
+    here = ray_session.run_shards
+
+    def meanwhile(*work: Any) -> Iterator[ShardSummary]:
+        with monkeypatch.context() as patch:
+            patch.setattr(ray_session, "run_shards", here)
+            assert generate_alone(theirs, tmp_path / "data").status == 1
+        yield from here(*work)
+
+    monkeypatch.setattr(ray_session, "run_shards", meanwhile)
+    done = generate_alone(photos, tmp_path / "data")
+    assert done.status == 0
+    assert rows(tmp_path / "data", "SELECT count(*) AS n FROM outcomes WHERE status <> 'ok'") == [{"n": 1}]
+
+
+def test_outcomes_are_not_read_before_the_work_goes_on(
+    generate_alone: Engine, photos: Path, bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is two requests: with 20,000 of them a resumed run stood still for minutes first."""
+    here, asked = ray_session.run_shards, list[str]()
+    with fault_proxy(s3_server) as (address, proxy):
+
+        def begun(*work: Any) -> Iterator[ShardSummary]:
+            asked.extend(request.partition("?")[0] for request in proxy.requests)
+            return here(*work)
+
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        assert generate_alone(photos, f"s3://{bucket}/data").status == 0
+        save_photos(photos, 1, first=50)
+        proxy.requests.clear()
+        monkeypatch.setattr(ray_session, "run_shards", begun)
+        assert generate_alone(photos, f"s3://{bucket}/data").status == 0
+    assert asked
+    assert not [request for request in asked if "/outcomes/" in request]
 
 
 def test_what_others_have_planned_in_the_same_run_is_left_to_them(
