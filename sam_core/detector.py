@@ -31,6 +31,7 @@ STRIDE = 4
 _SIDES = 1.0, 1e4  # px that a box may reach from the middle of its cell, before it is clamped
 _ALPHA, _BETA = 2, 4  # CenterNet's exponents
 _PRIOR = 0.01  # share of cells that are taken for centres before training
+_NMS_IOU = 0.6  # of two boxes, above which the less likely one is dropped
 
 
 class Maps(NamedTuple):
@@ -195,7 +196,6 @@ def detect(
     *,
     limit: int = 300,
     least: float = 0.05,
-    nms_iou: float = 0.6,
 ) -> Found:
     """Objects of one image: local maxima of the centre map, with their boxes, without duplicates.
 
@@ -204,7 +204,6 @@ def detect(
         input_size: (height, width) px of the image in the model input; what lies beyond is padding.
         limit: most boxes.
         least: score that a box has at least.
-        nms_iou: box IoU above which the less likely of two boxes is dropped.
     """
     maps = detector(features)
     heat = maps.centres[0].sigmoid()
@@ -220,7 +219,7 @@ def detect(
     height, width = input_size
     inside = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height])).cpu().numpy()
     likely = scores[:limit].cpu().numpy()
-    kept = nms(inside, likely, threshold=nms_iou)
+    kept = nms(inside, likely, threshold=_NMS_IOU)
     return Found(inside[kept], likely[kept])
 
 

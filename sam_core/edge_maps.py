@@ -31,6 +31,9 @@ POINTS_AT_ONCE = 32
 FRAME = 5
 """Pixels over which ridges fade towards the image's border, where masks end because the picture does."""
 
+_SMOOTHING = 2.0
+"""Standard deviation, px, of the neighbourhood in which the direction across a ridge is looked for."""
+
 Map = NDArray[np.float32]
 
 
@@ -93,14 +96,11 @@ def border_slope(probability: Map) -> Map:
     return slope
 
 
-def edge_nms(edges: Map, *, smoothing: float = 2.0) -> Map:
-    """The ridges of an edge map float32 [H, W], everything else 0.
-
-    smoothing: standard deviation, px, of the neighbourhood in which the direction across a ridge is looked for.
-    """
+def edge_nms(edges: Map) -> Map:
+    """The ridges of an edge map float32 [H, W], everything else 0."""
     if min(edges.shape) < 3:  # all of it is border, and a line of pixels has no gradient across
         return np.zeros_like(edges)
-    across = _steepest_direction(edges, smoothing)
+    across = _steepest_direction(edges)
     dx, dy = np.cos(across).astype(np.float32), np.sin(across).astype(np.float32)
     y, x = np.indices(edges.shape, np.float32)
     ahead = cv2.remap(edges, x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -115,11 +115,11 @@ def _fade(size: tuple[int, ...]) -> Map:
     return (np.minimum(np.minimum(down[:, None], across), FRAME) / FRAME).astype(np.float32)
 
 
-def _steepest_direction(edges: Map, smoothing: float) -> Map:
+def _steepest_direction(edges: Map) -> Map:
     """Angle, x to y, along which a map changes most around each pixel: main axis of its structure tensor."""
     gy, gx = np.gradient(cv2.GaussianBlur(edges, (0, 0), 1.0, borderType=cv2.BORDER_REFLECT))
     xx, xy, yy = (
-        cv2.GaussianBlur(product, (0, 0), smoothing, borderType=cv2.BORDER_REFLECT)
+        cv2.GaussianBlur(product, (0, 0), _SMOOTHING, borderType=cv2.BORDER_REFLECT)
         for product in (gx * gx, gx * gy, gy * gy)
     )
     angle: Map = 0.5 * np.arctan2(2 * xy, xx - yy)

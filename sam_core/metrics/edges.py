@@ -146,7 +146,7 @@ def edge_figures(images: Sequence[EdgeCounts], thresholds: Floats = THRESHOLDS) 
     total = _sum(images)
     threshold, ods = _best(total, thresholds)
     best = _sum([image.at(len(thresholds) - 1 - int(f_score(image)[::-1].argmax())) for image in images])
-    return EdgeFigures(ods, float(f_score(best)[0]), _average_precision(total), _recall_at(total, 0.5), threshold)
+    return EdgeFigures(ods, float(f_score(best)[0]), _average_precision(total), _recall_at_half(total), threshold)
 
 
 def f_score(counts: EdgeCounts) -> Floats:
@@ -233,11 +233,11 @@ def _average_precision(total: EdgeCounts) -> float:
     return float(np.interp(places, recall, total.precision[first], left=0.0, right=0.0).sum() * 0.01)
 
 
-def _recall_at(total: EdgeCounts, precision: float) -> float:
-    """The largest recall on the curve, lines between neighbouring thresholds, with at least this precision."""
+def _recall_at_half(total: EdgeCounts) -> float:
+    """The largest recall on the curve, lines between neighbouring thresholds, with a precision of at least one half."""
     p, r = total.precision, total.recall
-    found = r[p >= precision].max(initial=0.0)
-    for a in np.flatnonzero((p[:-1] >= precision) != (p[1:] >= precision)):
-        share = (precision - p[a]) / (p[a + 1] - p[a])
+    found = r[p >= 0.5].max(initial=0.0)
+    for a in np.flatnonzero((p[:-1] >= 0.5) != (p[1:] >= 0.5)):
+        share = (0.5 - p[a]) / (p[a + 1] - p[a])
         found = max(found, r[a] + share * (r[a + 1] - r[a]))
     return float(found)

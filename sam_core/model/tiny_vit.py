@@ -45,11 +45,11 @@ class PatchEmbed(nn.Module):
 
 
 class MBConv(nn.Module):
-    """Widen, convolve each channel, narrow; the activation follows the sum."""
+    """Widen fourfold, convolve each channel, narrow; the activation follows the sum."""
 
-    def __init__(self, dim: int, expansion: int) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        hidden = dim * expansion
+        hidden = 4 * dim
         self.conv1 = ConvNorm(dim, hidden)
         self.conv2 = ConvNorm(hidden, hidden, 3, groups=hidden)
         self.conv3 = ConvNorm(hidden, dim)
@@ -197,5 +197,5 @@ class TinyViT(nn.Module):
 def _block(config: TinyEncoderConfig, stage: int) -> nn.Module:
     dim = config.embed_dims[stage]
     if stage == 0:
-        return MBConv(dim, 4)
+        return MBConv(dim)
     return TinyBlock(dim, config.num_heads[stage], config.window_sizes[stage], config.mlp_ratio)

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from sam_core.training.draws import Draws
 
+_BOX_NOISE = 0.1  # of a side
+
 
 @dataclass(frozen=True, slots=True)
 class Clicks:
@@ -72,13 +74,13 @@ def boxes_around(truth: Tensor) -> Tensor:
     return torch.stack([x0, y0, x1, y1], 1).float()
 
 
-def noised_boxes(truth: Tensor, sizes: Tensor, draws: Draws, *, share: float = 0.1, cap: float = 20.0) -> Tensor:
-    """Tight boxes, each coordinate moved by Gaussian noise of `share` of its side, at most `cap` px, inside the image.
+def noised_boxes(truth: Tensor, sizes: Tensor, draws: Draws, *, cap: float = 20.0) -> Tensor:
+    """Tight boxes, each coordinate moved by Gaussian noise of a tenth of its side, at most `cap` px, inside the image.
 
     sizes: [N, 2] int64 (height, width) of each mask's image, without padding.
     """
     boxes = boxes_around(truth)
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-    noise = draws.normal(4) * sides * share
+    noise = draws.normal(4) * sides * _BOX_NOISE
     limit = sizes.flip(1).repeat(1, 2).to(boxes.dtype)
     return (boxes + noise.clamp(-cap, cap)).clamp(min=0).minimum(limit)

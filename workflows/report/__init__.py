@@ -22,7 +22,7 @@ def report(config: ReportConfig) -> int:
     return 0
 
 
-def write_report(dataset: str, out: str | Path, *, run: str | None = None, images: int = 12, seed: int = 0) -> None:
+def write_report(dataset: str, out: str | Path, *, run: str | None = None, images: int = 12) -> None:
     """Write the report of a data set.
 
     Args:
@@ -30,7 +30,6 @@ def write_report(dataset: str, out: str | Path, *, run: str | None = None, image
         out: the page to write; replaced as a whole or not at all.
         run: only this run, by its run_id or name; all runs when not given.
         images: how many photographs to show at most.
-        seed: which photographs are drawn.
 
     Raises:
         ValueError: one line: no data set there, no such run, or a negative number of images.
@@ -42,6 +41,6 @@ def write_report(dataset: str, out: str | Path, *, run: str | None = None, image
     tell_unread(connection)
     store = open_store(dataset)
     record = from_json(DatasetRecord, store.get(DATASET_KEY), where=f"{store.root}/{DATASET_KEY}")
-    page = gather(connection, record, store.root, run=run, images=images, seed=seed)
+    page = gather(connection, record, store.root, run=run, images=images)
     page = replace(page, training=read_training(store))
     write_file(str(out), render(page).encode("utf-8"))

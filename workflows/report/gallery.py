@@ -61,7 +61,9 @@ class Picture:
         return PurePosixPath(self.uri).name
 
 
-def pictures(connection: duckdb.DuckDBPyConnection, runs: Sequence[Run], *, images: int, seed: int) -> list[Picture]:
+def pictures(
+    connection: duckdb.DuckDBPyConnection, runs: Sequence[Run], *, images: int, seed: int = 0
+) -> list[Picture]:
     """Finished images drawn at random, those first that most of the runs have finished; without runs, any images.
 
     Args:

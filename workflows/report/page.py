@@ -70,9 +70,8 @@ def gather(
     dataset: DatasetRecord,
     place: str,
     *,
-    run: str | None = None,
+    run: str | None,
     images: int,
-    seed: int,
 ) -> Page:
     """Ask the data set everything that its page shows. Raises ValueError (one line) when there is no such run."""
     runs = read_runs(connection, run=run)
@@ -87,7 +86,7 @@ def gather(
         runs=runs,
         charted=charted,
         settings=differing_settings(charted),
-        pictures=pictures(connection, overlaid, images=images, seed=seed),
+        pictures=pictures(connection, overlaid, images=images),
         overlaid=overlaid,
         masks=mask_figures(connection, charted) if any(run.masks for run in charted) else (),
         candidates=candidate_figure(connection, charted) if charted else None,
@@ -96,7 +95,7 @@ def gather(
         failures=queries.failures(connection, [run.run_id for run in runs], limit=FAILURES_LISTED),
         problems=queries.problems(connection),
         relations=relations_figure(connection, charted),
-        rounds=read_rounds(connection, runs, seed=seed),
+        rounds=read_rounds(connection, runs),
     )
 
 

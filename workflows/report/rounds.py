@@ -78,7 +78,7 @@ CURVES = (
 )
 
 
-def read_rounds(connection: duckdb.DuckDBPyConnection, runs: Sequence[Run], *, seed: int) -> Rounds | None:
+def read_rounds(connection: duckdb.DuckDBPyConnection, runs: Sequence[Run]) -> Rounds | None:
     """What a data set holds about rounds; None when there was none. runs: all runs, the newest last."""
     found = rows(connection, ROUNDS)
     if not found:
@@ -87,7 +87,7 @@ def read_rounds(connection: duckdb.DuckDBPyConnection, runs: Sequence[Run], *, s
     lines = [RoundLine(**{name: row[name] for name in names}) for row in found]
     figures = [figure for curve in CURVES if (figure := _figure(curve, found))]
     ends = _first_and_last([run for run in runs if _HELD_OUT(run.name or "")])
-    compared = pictures(connection, ends, images=IMAGES_COMPARED, seed=seed) if ends else []
+    compared = pictures(connection, ends, images=IMAGES_COMPARED) if ends else []
     return Rounds(lines, figures, compared)
 
 

@@ -43,13 +43,12 @@ def index_row(
     height: int | None = None,
     width: int | None = None,
     rles: list[bytes] | None = None,
-    vectors: list[list[bytes]] | None = None,
     image_id: str | None = None,
     stamp: str | None = None,
 ) -> dict[str, Any]:
-    """A row of INDEX; what is not given is null."""
+    """A row of INDEX; what is not given is null, and so are vectors, which tables alone have."""
     named = {"uris": uris, "image_id": image_id, "masks_uri": masks_uri, "stamp": stamp}
-    return {**named, "height": height, "width": width, "rles": rles, "vectors": vectors}
+    return {**named, "height": height, "width": width, "rles": rles}
 
 
 def bare_row(reference: ImageRef) -> dict[str, Any]:

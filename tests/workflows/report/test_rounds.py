@@ -42,7 +42,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def test_lines_and_curves_come_from_the_view(dataset: Path) -> None:
-    found = read_rounds(connect(dataset), [], seed=0)
+    found = read_rounds(connect(dataset), [])
     assert found
     first, second = found.lines
     assert (first.promoted, first.held_out_miou, first.cost) == (True, 0.6, 7.6)
@@ -60,7 +60,7 @@ def test_a_run_that_somebody_called_nearly_so_is_none_of_a_round(dataset: Path) 
     put_shard(dataset, 0, {"a": 2})
     put(dataset, run_key(RUN), to_json(replace(run_record(), name="held-out-round-last")))
     connection = connect(dataset)
-    found = read_rounds(connection, read_runs(connection), seed=0)
+    found = read_rounds(connection, read_runs(connection))
     assert found
     assert not found.compared
 
@@ -75,4 +75,4 @@ def test_views_of_rounds(dataset: Path) -> None:
 
 
 def test_without_rounds_there_is_no_section(tmp_path: Path) -> None:
-    assert read_rounds(connect(new_dataset(tmp_path / "data")), [], seed=0) is None
+    assert read_rounds(connect(new_dataset(tmp_path / "data")), []) is None
