@@ -9,12 +9,10 @@
 The names are fixed, so a shard that is done again writes what it wrote before; resuming is listing `images`.
 """
 
-import io
 import re
 from collections.abc import Iterable
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.layout import checked_name
 
@@ -188,18 +186,6 @@ def images_prefix(evaluation: str) -> str:
 def finished_shards(keys: Iterable[str]) -> set[int]:
     """Shards whose `images_key` is among the keys."""
     return {int(match[1]) for key in keys if (match := _SHARD.fullmatch(key))}
-
-
-def parquet_bytes(table: pa.Table) -> bytes:
-    """The Parquet file of a table: equal bytes for equal rows in equal order."""
-    buffer = io.BytesIO()
-    pq.write_table(table.combine_chunks(), buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def read_parquet(data: bytes) -> pa.Table:
-    """The table of a file that `parquet_bytes` wrote."""
-    return pq.read_table(pa.BufferReader(data))
 
 
 def _root(evaluation: str) -> str:

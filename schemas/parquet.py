@@ -1,4 +1,7 @@
-"""How tables become files: one way to write Parquet, so that equal tables are equal bytes."""
+"""How tables become files: one way to write Parquet for the tables of `schemas.tables`, and a plain one for all others.
+
+Both give equal bytes for equal tables.
+"""
 
 import io
 from collections.abc import Sequence
@@ -56,6 +59,18 @@ def from_parquet_bytes(data: bytes, columns: Sequence[str] | None = None) -> pa.
         return file.read(list(columns or names), use_threads=len(data) > _SMALL).select(columns or names)
     except pa.ArrowInvalid as error:
         raise ValueError(f"not a readable Parquet file of {len(data)} bytes: {error}") from error
+
+
+def to_plain_parquet(table: pa.Table) -> bytes:
+    """The Parquet file of any table: the same bytes for the same rows in the same order."""
+    buffer = io.BytesIO()
+    pq.write_table(table.combine_chunks(), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def from_plain_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table of any Parquet file, with all of its columns or some. Raises pyarrow.ArrowInvalid where it is none."""
+    return pq.read_table(pa.BufferReader(data), columns=columns)
 
 
 def _known_schema(found: pa.Schema) -> pa.Schema:

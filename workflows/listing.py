@@ -13,10 +13,10 @@ from operator import attrgetter
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sam_core.ahead import ahead
 from schemas.layout import IMAGES_PREFIX, parse_images_key
+from schemas.parquet import from_plain_parquet
 from workflows.scratch import open_scratch
 from workflows.storage import S3_SCHEME, Entry, Store, local_path
 from workflows.uris import ImageRef
@@ -184,7 +184,7 @@ def _pages(references: Iterable[ImageRef]) -> Iterator[pa.Table]:
 
 def _read_known(store: Store, key: str) -> pa.Table:
     """A part of the images table, as far as it matters for finding what is new."""
-    table = pq.read_table(pa.BufferReader(store.get(key)), columns=_KNOWN)
+    table = from_plain_parquet(store.get(key), _KNOWN)
     return table.set_column(3, "readable", pc.is_valid(table["content_sha256"]))
 
 

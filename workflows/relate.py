@@ -13,12 +13,11 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sam_core.masks.relations import NONE, Ints, Relations, relate
 from schemas.layout import OUTCOMES_PREFIX, masks_key, outcomes_key, parse_shard_key, relations_key
-from schemas.parquet import to_parquet_bytes
+from schemas.parquet import from_plain_parquet, to_parquet_bytes
 from schemas.tables import RELATIONS
 from workflows.exchange.commands import RelateConfig
 from workflows.image_rows import on_each
@@ -60,7 +59,7 @@ def relate_shards(root: str, containment: float, duplicate_iou: float, shards: p
     counts = []
     for shard in shards.to_pylist():
         outcomes = store.get(outcomes_key(shard["run_id"], shard["shard"]))
-        kept = pq.read_table(pa.BufferReader(outcomes), columns=["n_masks"])["n_masks"]
+        kept = from_plain_parquet(outcomes, ["n_masks"])["n_masks"]
         count = pc.sum(kept, min_count=0).as_py()
         key = relations_key(shard["run_id"], shard["shard"])
         if not _is_made(store, key, count, containment, duplicate_iou):
@@ -133,7 +132,7 @@ def _is_made(store: Store, key: str, masks: int, containment: float, duplicate_i
     """Whether the relations of a shard are there, with these thresholds."""
     if not store.exists(key):
         return False
-    file = pq.read_table(pa.BufferReader(store.get(key)), columns=["containment", "duplicate_threshold"])
+    file = from_plain_parquet(store.get(key), ["containment", "duplicate_threshold"])
     wanted = np.array([containment, duplicate_iou], np.float32).tolist()
     used = file.group_by(file.column_names).aggregate([]).to_pylist()
     return len(file) == masks and all([*row.values()] == wanted for row in used)

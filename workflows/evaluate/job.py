@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from schemas import evaluation as layout
 from schemas.ids import canonical_json, content_hash
+from schemas.parquet import from_plain_parquet, to_plain_parquet
 from workflows.devices import choose_device
 from workflows.evaluate.clicks import Fairness, SinglePoint
 from workflows.evaluate.commands import (
@@ -83,7 +84,7 @@ def evaluate(config: Measurable, *, pool: Pool | None = None) -> Evaluated:
     device = choose_device(config.device) if task.needs_model else "cpu"
     helpers = helpers_of(config, model)
     evaluation = _settle(config, store, plan, model, helpers, device)
-    shards = layout.read_parquet(store.get(layout.plan_key(evaluation)))["shard"].to_numpy()
+    shards = from_plain_parquet(store.get(layout.plan_key(evaluation)))["shard"].to_numpy()
     missing = sorted(set(shards.tolist()) - _settled(store, evaluation))
     if missing:
         threads = config.threads or 2
@@ -158,12 +159,12 @@ def _settle(
         "config": config.measured(),
         "model_sha256": model.sha256 if model else None,
         "device": device,
-        "truth_sha256": content_hash(layout.parquet_bytes(plan)),
+        "truth_sha256": content_hash(to_plain_parquet(plan)),
     } | helpers.hashes()
     evaluation = f"{identity['task']}-{content_hash(canonical_json(identity).encode())[:12]}"
     size = config.shard_size or default_shard_size(len(plan))
     sharded = plan.append_column("shard", pa.array(np.arange(len(plan)) // size, pa.int64()))
-    store.put_if_absent(layout.plan_key(evaluation), layout.parquet_bytes(sharded))
+    store.put_if_absent(layout.plan_key(evaluation), to_plain_parquet(sharded))
     record = identity | {
         "model": model.name if model else None,
         "data": list(config.data),
@@ -181,24 +182,24 @@ def _finished(store: Store, evaluation: str) -> set[int]:
 
 def _settled(store: Store, evaluation: str) -> set[int]:
     """Finished shards that are not measured again, as one is whose picture was not there."""
-    images = {n: layout.read_parquet(store.get(layout.images_key(evaluation, n))) for n in _finished(store, evaluation)}
+    images = {n: from_plain_parquet(store.get(layout.images_key(evaluation, n))) for n in _finished(store, evaluation)}
     return {n for n, table in images.items() if "again" not in table.column_names or not pc.any(table["again"]).as_py()}
 
 
 def _finish(config: Measurable, store: Store, evaluation: str, task: Task) -> Evaluated:
     """The figures of all committed rows, written down."""
     shards = sorted(_finished(store, evaluation))
-    plan = layout.read_parquet(store.get(layout.plan_key(evaluation)))
+    plan = from_plain_parquet(store.get(layout.plan_key(evaluation)))
     images = pa.concat_tables(
-        (layout.read_parquet(store.get(layout.images_key(evaluation, n))) for n in shards), promote_options="default"
+        (from_plain_parquet(store.get(layout.images_key(evaluation, n))) for n in shards), promote_options="default"
     )
-    rows = pa.concat_tables(layout.read_parquet(store.get(layout.rows_key(evaluation, n))) for n in shards)
+    rows = pa.concat_tables(from_plain_parquet(store.get(layout.rows_key(evaluation, n))) for n in shards)
     measured = pc.is_null(images["error"])
     if not len(rows):
         reason = next((error for error in images["error"].to_pylist() if error), "no image has a mask to measure")
         raise ValueError(f"nothing was measured: {reason}")
     figures = tuple(task.figures(rows, plan.filter(measured.combine_chunks())))
-    store.put(layout.figures_key(evaluation), layout.parquet_bytes(_table(task_name(config), figures)))
+    store.put(layout.figures_key(evaluation), to_plain_parquet(_table(task_name(config), figures)))
     failed = images.filter(pc.invert(measured)).to_pylist()
     return Evaluated(evaluation, figures, tuple(f"{row['set']}/{row['name']}: {row['error']}" for row in failed))
 

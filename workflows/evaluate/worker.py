@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.evaluation import IMAGES, images_key, parquet_bytes, plan_key, read_parquet, rows_key
+from schemas.evaluation import IMAGES, images_key, plan_key, rows_key
+from schemas.parquet import from_plain_parquet, to_plain_parquet
 from workflows.evaluate.task import Bench, Task
 from workflows.failures import is_of_the_machine, one_line
 from workflows.images import UNREADABLE, ImageError
@@ -54,7 +55,7 @@ class EvaluationWorker:
     def __init__(self, job: EvaluationJob) -> None:
         self._job = job
         self._store = open_store(job.root)
-        self._plan = read_parquet(self._store.get(plan_key(job.evaluation)))
+        self._plan = from_plain_parquet(self._store.get(plan_key(job.evaluation)))
         self._bench = _bench(job)
 
     def __call__(self, row: dict[str, int]) -> dict[str, object]:
@@ -73,8 +74,8 @@ class EvaluationWorker:
             images.append(ended)
         job = self._job
         table = pa.Table.from_pylist(rows, job.task.schema)
-        self._store.put(rows_key(job.evaluation, shard), parquet_bytes(table))
-        self._store.put(images_key(job.evaluation, shard), parquet_bytes(pa.Table.from_pylist(images, IMAGES)))
+        self._store.put(rows_key(job.evaluation, shard), to_plain_parquet(table))
+        self._store.put(images_key(job.evaluation, shard), to_plain_parquet(pa.Table.from_pylist(images, IMAGES)))
         return {"images": len(images), "masks": len(rows), "errors": sum(bool(ended["error"]) for ended in images)}
 
     def _measure(self, planned: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

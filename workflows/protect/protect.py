@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.ids import canonical_json, content_hash, image_id_of_hash
+from schemas.parquet import from_plain_parquet, to_plain_parquet
 from workflows.failures import is_of_the_machine, one_line, tell_denied, tell_left_out
 from workflows.image_limits import byte_limit
 from workflows.images import ImageError, decode, has_more_frames, hides_colours, read_header
@@ -185,7 +186,7 @@ def _write_pages(blurrer: Blurrer, references: Iterable[ImageRef], way: dict[str
             if not _is_done(blurrer.store, key):
                 rows = list(workers.map(blurrer.protect, page))
                 errors = sum("error" in row for row in rows)
-                blurrer.store.put(key, _parquet(pa.Table.from_pylist(rows, schema=RECORD)))
+                blurrer.store.put(key, to_plain_parquet(pa.Table.from_pylist(rows, schema=RECORD)))
             progress.add(images=len(page), errors=errors)
             yield key
 
@@ -204,7 +205,7 @@ def _pages(references: Iterable[ImageRef]) -> Iterator[list[ImageRef]]:
 
 def _is_done(store: Store, key: str) -> bool:
     """Whether a page is there without a picture left out: one that was away may be back."""
-    return store.exists(key) and not pq.read_table(pa.BufferReader(store.get(key)), columns=["uri"])["uri"].null_count
+    return store.exists(key) and not from_plain_parquet(store.get(key), ["uri"])["uri"].null_count
 
 
 def _part_key(way: dict[str, object], page: list[ImageRef]) -> str:
@@ -221,19 +222,13 @@ def _write_manifest(store: Store, keys: list[str]) -> tuple[int, int, list[dict[
         path = scratch / MANIFEST_KEY
         with pq.ParquetWriter(path, RECORD, compression="zstd") as file:
             for key in keys:
-                table = pq.read_table(pa.BufferReader(store.get(key)))
+                table = from_plain_parquet(store.get(key))
                 good = table.filter(pa.compute.is_valid(table["uri"]))
                 file.write_table(good.cast(RECORD))
                 images, regions = images + len(good), regions + sum(good["n_regions"].to_pylist())
                 errors += table.filter(pa.compute.is_null(table["uri"])).to_pylist()
         store.put_file(MANIFEST_KEY, path)
     return images, regions, errors
-
-
-def _parquet(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
 
 
 def _blurred_suffix(kind: str) -> str:

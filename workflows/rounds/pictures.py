@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, encode
 from sam_core.windows import Box
-from schemas.evaluation import parquet_bytes
 from schemas.ids import content_hash
 from schemas.ids import image_id as id_of_bytes
+from schemas.parquet import to_plain_parquet
 from workflows.embeddings import embed_image, expected_label, stored_embedding, unpack
 from workflows.evaluate.truth import open_set, read_file, read_masks, require_size
 from workflows.image_limits import MAX_PIXELS
@@ -64,7 +64,7 @@ class Truth:
     @cached_property
     def sha256(self) -> str:
         """Changes when an image or its true masks do; of files, by their size and time, or not at all in a bucket."""
-        return content_hash(parquet_bytes(self._rows))
+        return content_hash(to_plain_parquet(self._rows))
 
     def first(self, count: int) -> Iterator[TrueImage]:
         """The first images, in the order of the set."""
