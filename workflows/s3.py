@@ -70,13 +70,9 @@ class S3Store:
         self._patience = patience or patience_of()
         self._client = open_client(self._patience, open_session())
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
-        if length == 0:
-            return b""
-        ranged = {} if (start, length) == (0, None) else {"Range": _byte_range(start, length)}
-
+    def get(self, key: str, *, at_most: int | None = None) -> bytes:
         def read() -> bytes:
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **ranged)
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
             with closing(answer["Body"]) as body:
                 require_size(answer["ContentLength"], at_most)
                 return _read_body(body, self._patience.body_seconds(answer["ContentLength"]))
@@ -245,10 +241,6 @@ def open_client(patience: Patience, session: boto3.session.Session) -> Any:
         raise StoreError(f"cannot open S3: {error}") from error
     client.meta.events.register("before-send.s3", _Sender(client._endpoint.http_session, patience).send)
     return client
-
-
-def _byte_range(start: int, length: int | None) -> str:
-    return f"bytes={start}-" if length is None else f"bytes={start}-{start + length - 1}"
 
 
 def passes(error: Exception) -> bool:

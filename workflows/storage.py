@@ -45,8 +45,8 @@ class Store(Protocol):
 
     root: str
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
-        """The bytes of an object, or `length` of them from `start` on. Raises TooLargeError above `at_most` bytes."""
+    def get(self, key: str, *, at_most: int | None = None) -> bytes:
+        """The bytes of an object. Raises TooLargeError above `at_most` bytes."""
 
     def put(self, key: str, data: bytes) -> None:
         """Write a whole object, replacing what the key held."""
@@ -73,11 +73,10 @@ class LocalStore:
     def __init__(self, root: str | Path) -> None:
         self.root = str(Path(root).absolute())
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
+    def get(self, key: str, *, at_most: int | None = None) -> bytes:
         with self._path(key).open("rb") as file:
             require_size(os.fstat(file.fileno()).st_size, at_most)
-            file.seek(start)
-            return file.read(-1 if length is None else length)
+            return file.read()
 
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
