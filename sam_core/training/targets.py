@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -111,24 +111,6 @@ class Truth:
 def truth_of(batch: TrainBatch, size: int) -> Truth:
     """The true masks of a batch for a mask term of [..., size, size]."""
     return Truth(averaged(batch.masks, size), batch.masks, shown(batch)[batch.image_of])
-
-
-def mirrored(batch: TrainBatch) -> TrainBatch:
-    """The batch left to right; padding stays on the right."""
-    side = torch.arange(batch.images.shape[2])
-    width = batch.sizes[:, 1:]
-    columns = torch.where(side < width, width - 1 - side, side)
-    own = columns[batch.image_of]
-    centres = None
-    if batch.centres is not None:
-        x = batch.sizes[batch.image_of, 1] - 1 - batch.centres[:, 0]
-        centres = torch.stack([x, batch.centres[:, 1]], 1)
-    return replace(
-        batch,
-        images=batch.images.gather(2, columns[:, None, :, None].expand_as(batch.images)),
-        masks=batch.masks.gather(2, own[:, None].expand_as(batch.masks)),
-        centres=centres,
-    )
 
 
 def merge(batches: list[TrainBatch]) -> TrainBatch:

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from sam_core.model.checkpoint import save_model
 from sam_core.training.config import TrainConfig
 from sam_core.training.subnormals import zero_subnormals
-from sam_core.training.targets import TrainBatch, mirrored
+from sam_core.training.targets import TrainBatch
 from workflows.models import find_model
 from workflows.train.first_model import first_model
 from workflows.train.loop import Trainer, TrainingError, attention_kernels
@@ -72,6 +72,24 @@ def replayed(batches: Iterator[TrainBatch], uses: int, seed: int) -> Iterator[Tr
             turned = mirrored(old) if rng.random() < 0.5 else old
             # Prompts follow an image's number.
             yield replace(turned, numbers=old.numbers + next(again) * RENUMBERED)
+
+
+def mirrored(batch: TrainBatch) -> TrainBatch:
+    """The batch left to right; padding stays on the right."""
+    side = torch.arange(batch.images.shape[2])
+    width = batch.sizes[:, 1:]
+    columns = torch.where(side < width, width - 1 - side, side)
+    own = columns[batch.image_of]
+    centres = None
+    if batch.centres is not None:
+        x = batch.sizes[batch.image_of, 1] - 1 - batch.centres[:, 0]
+        centres = torch.stack([x, batch.centres[:, 1]], 1)
+    return replace(
+        batch,
+        images=batch.images.gather(2, columns[:, None, :, None].expand_as(batch.images)),
+        masks=batch.masks.gather(2, own[:, None].expand_as(batch.masks)),
+        centres=centres,
+    )
 
 
 def alone(_: int) -> None:

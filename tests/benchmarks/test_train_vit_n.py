@@ -15,9 +15,10 @@ from sam_core.model.sam import Sam
 from sam_core.presets import vit_test
 from sam_core.training.draws import prompt_draws
 from sam_core.training.interactive import first_prompts
-from sam_core.training.nano_presets import nano_gpu
-from sam_core.training.targets import mirrored
-from tests.benchmarks.gpu_training import LOTS, Stage, at_this_pace, replayed, train
+from sam_core.training.nano_presets import nano_gpu, nano_things
+from sam_core.training.sampling import scene_sample
+from sam_core.training.targets import TrainBatch, merge
+from tests.benchmarks.gpu_training import LOTS, Stage, at_this_pace, mirrored, replayed, train
 from tests.benchmarks.train_vit_n import Options, Scenes, stages
 
 
@@ -71,6 +72,37 @@ def test_a_scene_is_seen_again_with_other_prompts() -> None:
     again = next(batch for batch in seen[1:] if torch.equal(batch.images, seen[0].images))
     first, second = (first_prompts(batch, config, prompt_draws(batch, config.seed)) for batch in (seen[0], again))
     assert not torch.equal(first.xy, second.xy)
+
+
+@pytest.fixture(scope="module")
+def things() -> TrainBatch:
+    config = replace(nano_things()[0], image_size=96, masks_per_image=4, min_area=12)
+    return merge([scene_sample(config, np.random.default_rng([3, n]), number=n) for n in range(6)])
+
+
+def test_a_mirror_turns_what_is_not_padding(things: TrainBatch) -> None:
+    turned = mirrored(things)
+    assert len({width for _, width in things.sizes.tolist()}) > 1
+    for before, after, (_, width) in zip(things.images, turned.images, things.sizes.tolist(), strict=True):
+        assert np.array_equal(after[:, :width], before.numpy()[:, width - 1 :: -1] if width else before)
+        assert not after[:, width:].any()
+    for before, after, image in zip(things.masks, turned.masks, things.image_of.tolist(), strict=True):
+        width = int(things.sizes[image, 1])
+        assert np.array_equal(after[:, :width], before.numpy()[:, width - 1 :: -1])
+
+
+def test_centres_turn_with_their_masks_and_twice_is_not_at_all(things: TrainBatch) -> None:
+    assert things.centres is not None
+    for each in (things, mirrored(things)):
+        assert each.centres is not None
+        x, y = each.centres.long().T
+        assert each.masks[torch.arange(len(x)), y, x].all()
+    turned = mirrored(things).centres
+    assert turned is not None
+    assert torch.equal(things.centres[:, 0] + turned[:, 0], things.sizes[things.image_of, 1] - 1.0)
+    again = mirrored(mirrored(things))
+    for name in ("images", "sizes", "masks", "image_of", "numbers", "centres"):
+        assert torch.equal(getattr(again, name), getattr(things, name))
 
 
 @pytest.fixture
