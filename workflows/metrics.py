@@ -32,7 +32,6 @@ COUNTERS = {
     "sam_engine_busy_seconds_total": ("time in which the model of a worker worked", ("run_id",)),
 }
 GAUGES = {"sam_engine_queue_shards": ("shards that no worker has finished yet", ("run_id",))}
-NAMES = (*COUNTERS, *GAUGES)
 SECONDS_BETWEEN_SETTINGS = 5.0
 """Ray serves a gauge for 20 s after it was set, and a shard takes longer."""
 

@@ -18,7 +18,7 @@ from sam_core.masks.batch import StepSeconds
 from schemas.tables import Status
 from tests.workflows import fakes
 from workflows.convert import ImageResult
-from workflows.metrics import NAMES, RunMetrics, log_event, log_failures
+from workflows.metrics import COUNTERS, GAUGES, RunMetrics, log_event, log_failures
 from workflows.patience import Patience
 
 DASHBOARD = Path(__file__).parents[2] / "cluster" / "grafana.json"
@@ -66,7 +66,7 @@ class IncompleteError(Exception):
 def complete_samples() -> dict[tuple[str, str], float]:
     """What a scrape says of the run. Raises IncompleteError as long as a metric is missing."""
     found = samples(scrape())
-    if missing := {f"ray_{name}" for name in NAMES} - {name for name, _ in found}:
+    if missing := {f"ray_{name}" for name in (*COUNTERS, *GAUGES)} - {name for name, _ in found}:
         raise IncompleteError(f"not served yet: {', '.join(sorted(missing))}")
     return found
 
@@ -77,7 +77,7 @@ def test_a_scrape_holds_every_metric_with_its_value(cluster: str) -> None:
     patience = Patience(attempts=1000, longest_pause_seconds=0.4)  # processes report to the agent once a second
     found = patience.keep_trying(complete_samples, lambda error: isinstance(error, IncompleteError))
     ray.kill(teller)
-    assert {name for name, _ in found} == {f"ray_{name}" for name in NAMES}
+    assert {name for name, _ in found} == {f"ray_{name}" for name in (*COUNTERS, *GAUGES)}
     assert found["ray_sam_engine_images_total", "ok"] == 1
     assert found["ray_sam_engine_images_total", "error"] == 1
     assert found["ray_sam_engine_errors_total", "Damaged"] == 1
@@ -127,7 +127,7 @@ def test_a_worker_is_busy_once_whatever_its_threads_do_side_by_side() -> None:
 
 def test_the_dashboard_asks_for_what_is_exported_and_for_all_of_it() -> None:
     asked = set(re.findall(r"ray_sam_engine_\w+", DASHBOARD.read_text()))
-    assert asked == {f"ray_{name}" for name in NAMES}
+    assert asked == {f"ray_{name}" for name in (*COUNTERS, *GAUGES)}
     panels = json.loads(DASHBOARD.read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels) >= 6
 
