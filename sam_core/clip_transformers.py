@@ -145,6 +145,20 @@ def load_clip(folder: str | Path, *, device: torch.device | str = "cpu") -> Tran
         raise ClipError(f"{folder}: a CLIP is read from disks; copy the folder to every machine that needs it")
     folder = Path(folder)
     weights = _weights(folder)
+    model, tokenizer = _model_and_tokenizer(folder)
+    pixels = _pixels(folder)
+    return TransformersClip(
+        model.to(device).eval(),
+        tokenizer,
+        name=folder.resolve().name,
+        sha256=clip_sha256(weights),
+        mean=pixels.get("image_mean", CLIP_MEAN),
+        std=pixels.get("image_std", CLIP_STD),
+    )
+
+
+def _model_and_tokenizer(folder: Path) -> tuple[CLIPModel, PreTrainedTokenizerBase]:
+    """What transformers reads in a folder, in float32. Raises ClipError when that is no whole CLIP."""
     try:
         from transformers import AutoTokenizer, CLIPModel
     except ModuleNotFoundError as error:
@@ -171,15 +185,7 @@ def load_clip(folder: str | Path, *, device: torch.device | str = "cpu") -> Tran
         raise ClipError(
             f"{folder}: the tokenizer knows {len(tokenizer):,} tokens, the CLIP {known:,}; fetch both again"
         )
-    pixels = _pixels(folder)
-    return TransformersClip(
-        model.to(device).eval(),
-        tokenizer,
-        name=folder.resolve().name,
-        sha256=clip_sha256(weights),
-        mean=pixels.get("image_mean", CLIP_MEAN),
-        std=pixels.get("image_std", CLIP_STD),
-    )
+    return model, tokenizer
 
 
 @contextmanager
