@@ -15,9 +15,8 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -62,6 +61,21 @@ RECORD = pa.schema(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protected:
+    """What became of one picture: a row of RECORD."""
+
+    source_uri: str
+    licence: str | None
+    blurred_by: str
+    uri: str | None = None
+    source_sha256: str | None = None
+    sha256: str | None = None
+    n_regions: int = 0
+    regions: str | None = None
+    error: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Blurrer:
     """Where regions come from, and how they are blurred. Safe to use from several threads."""
@@ -78,10 +92,9 @@ class Blurrer:
         parts = [self.detector and f"detector {self.detector.sha256}", self.table and f"table {self.table.name}"]
         return ", ".join(part for part in parts if part)
 
-    def protect(self, reference: ImageRef) -> dict[str, Any]:
-        """Write the new picture of one image; its row of RECORD. Raises OSError when a store or the machine fails."""
-        row: dict[str, Any] = {"source_uri": reference.uri, "licence": reference.licence or None, "n_regions": 0}
-        row["blurred_by"] = self.name
+    def protect(self, reference: ImageRef) -> Protected:
+        """Write the new picture of one image. Raises OSError when a store or the machine fails."""
+        row = Protected(source_uri=reference.uri, licence=reference.licence or None, blurred_by=self.name)
         try:
             data = self.reader.read(reference.uri)
             header = read_header(data, max_pixels=self.config.max_pixels)
@@ -90,10 +103,11 @@ class Blurrer:
         except (ImageError, OSError) as error:
             if is_of_the_machine(error):
                 raise
-            return row | {"error": one_line(error)}
+            return replace(row, error=one_line(error))
         regions = self._regions(reference.uri, pixels)
         if outside := next((region for region in regions if not region.touches(*pixels.shape[:2])), None):
-            return row | {"error": f"{outside} lies outside of the picture of {pixels.shape[1]}x{pixels.shape[0]} px"}
+            error_message = f"{outside} lies outside of the picture of {pixels.shape[1]}x{pixels.shape[0]} px"
+            return replace(row, error=error_message)
         # Of an animation, or a photograph with a film behind it, one picture was looked at, so only that one goes on.
         redrawn = bool(regions) or holds_more
         blurred = _encoded(blur(pixels, regions, margin=self.config.margin), header.format) if redrawn else data
@@ -101,10 +115,14 @@ class Blurrer:
         new = content_hash(blurred)
         key = f"images/{image_id_of_hash(new)}{suffix}"
         self.store.put(key, blurred)
-        uri = f"{self.store.root}/{key}" if self.store.root.startswith(S3_SCHEME) else key
-        said = json.dumps([asdict(region) for region in regions])
-        hashes = {"source_sha256": content_hash(data), "sha256": new}
-        return row | hashes | {"uri": uri, "n_regions": len(regions), "regions": said}
+        return replace(
+            row,
+            uri=f"{self.store.root}/{key}" if self.store.root.startswith(S3_SCHEME) else key,
+            source_sha256=content_hash(data),
+            sha256=new,
+            n_regions=len(regions),
+            regions=json.dumps([asdict(region) for region in regions]),
+        )
 
     def _regions(self, uri: str, pixels: NDArray[np.uint8]) -> list[Region]:
         drawn = self.table.regions(uri) if self.table else []
@@ -130,8 +148,8 @@ def protect(config: ProtectConfig) -> int:
     way = _way(blurrer)
     _settle(blurrer.store, way)
     keys = list(_write_pages(blurrer, references, way))
-    images, regions, errors = _write_manifest(blurrer.store, keys)
-    left_out = [f"{row['source_uri']}: {row['error']}" for row in errors] + (table.unused() if table else [])
+    images, regions, left_out = _write_manifest(blurrer.store, keys)
+    left_out += table.unused() if table else []
     tell_left_out(left_out)
     tell_denied(denied)
     print(
@@ -185,8 +203,9 @@ def _write_pages(blurrer: Blurrer, references: Iterable[ImageRef], way: dict[str
                 blurrer.table.note(page)
             if not _is_done(blurrer.store, key):
                 rows = list(workers.map(blurrer.protect, page))
-                errors = sum("error" in row for row in rows)
-                blurrer.store.put(key, to_plain_parquet(pa.Table.from_pylist(rows, schema=RECORD)))
+                errors = sum(row.error is not None for row in rows)
+                table = pa.Table.from_pylist([asdict(row) for row in rows], schema=RECORD)
+                blurrer.store.put(key, to_plain_parquet(table))
             progress.add(images=len(page), errors=errors)
             yield key
 
@@ -214,10 +233,10 @@ def _part_key(way: dict[str, object], page: list[ImageRef]) -> str:
     return f"record/part-{content_hash(canonical_json([way, listed]).encode())[:16]}.parquet"
 
 
-def _write_manifest(store: Store, keys: list[str]) -> tuple[int, int, list[dict[str, Any]]]:
-    """Join the parts of the record; how many pictures and regions there are, and the rows of what was left out."""
+def _write_manifest(store: Store, keys: list[str]) -> tuple[int, int, list[str]]:
+    """Join the parts of the record; how many pictures and regions there are, and a line for each that was left out."""
     images = regions = 0
-    errors: list[dict[str, Any]] = []
+    left_out: list[str] = []
     with scratch_folder() as scratch:
         path = scratch / MANIFEST_KEY
         with pq.ParquetWriter(path, RECORD, compression="zstd") as file:
@@ -226,9 +245,10 @@ def _write_manifest(store: Store, keys: list[str]) -> tuple[int, int, list[dict[
                 good = table.filter(pa.compute.is_valid(table["uri"]))
                 file.write_table(good.cast(RECORD))
                 images, regions = images + len(good), regions + sum(good["n_regions"].to_pylist())
-                errors += table.filter(pa.compute.is_null(table["uri"])).to_pylist()
+                bad = table.filter(pa.compute.is_null(table["uri"])).to_pylist()
+                left_out += [f"{row['source_uri']}: {row['error']}" for row in bad]
         store.put_file(MANIFEST_KEY, path)
-    return images, regions, errors
+    return images, regions, left_out
 
 
 def _blurred_suffix(kind: str) -> str:

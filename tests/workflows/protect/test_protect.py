@@ -279,7 +279,7 @@ def test_what_a_detector_sees_in_the_padding_costs_no_picture(pictures: Path, tm
     config = ProtectConfig(str(pictures), str(tmp_path / "out"), detector="padded.onnx")
     blurrer = Blurrer(config, Padded(), None, UriReader(), LocalStore(tmp_path / "out"))
     row = blurrer.protect(ImageRef(str(pictures / "plain.jpg")))
-    assert (row.get("error"), row["n_regions"]) == (None, 1)
+    assert (row.error, row.n_regions) == (None, 1)
 
 
 def test_a_machine_at_fault_leaves_no_picture_out(pictures: Path, tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_machine_at_fault_leaves_no_picture_out(pictures: Path, tmp_path: Path
     blurrer = Blurrer(config, None, None, UriReader(), LocalStore(tmp_path / "out"))
     with no_more_files(), pytest.raises(OSError, match="Too many open files"):
         blurrer.protect(ImageRef(str(pictures / "plain.jpg")))
-    assert blurrer.protect(ImageRef(str(pictures / "plain.jpg")))["uri"]
+    assert blurrer.protect(ImageRef(str(pictures / "plain.jpg"))).uri
 
 
 def test_places_are_compared_however_they_are_spelled(
