@@ -297,3 +297,11 @@ def _wait_for_words(words: str, log: Path, head: subprocess.Popen[bytes]) -> Non
         if head.poll() is not None:
             raise RuntimeError(f"the Ray head did not start: {log.read_text()}")
         time.sleep(0.1)
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """SIGINT as Python has it; tests that a script runs in the background would ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -42,14 +42,6 @@ def times(dataset: Path, folder: str) -> dict[Path, int]:
 
 
 @pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Ctrl-C is heard, also where a script runs the tests in its background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture
 def generate(cluster: str, engine: Engine, tiny_checkpoint: Path) -> Engine:
     """`sam-engine generate` with a tiny model and a quick recipe."""
     return lambda *arguments: engine("generate", *arguments, "--model", tiny_checkpoint, *QUICK)

@@ -174,14 +174,6 @@ def _main_stack() -> traceback.StackSummary:
     return traceback.extract_stack(sys._current_frames()[threading.main_thread().ident or 0])
 
 
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """SIGINT as Python has it; tests that a script runs in the background would ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_long_answer_can_be_broken_off(

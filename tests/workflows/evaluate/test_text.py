@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -22,6 +21,7 @@ from sam_core.predict import Prompts
 from sam_core.predict import encode as encode_image
 from tests.fake_clip import COLOURS, FakeClip
 from tests.workflows.conftest import Engine
+from tests.workflows.evaluate.measuring import rows_of
 from workflows.evaluate import text as module
 from workflows.evaluate.captions import captioned
 from workflows.evaluate.commands import TextConfig
@@ -110,11 +110,6 @@ def config(
         shard_size=2,
         draws=50,
     )
-
-
-def rows_of(config: TextConfig, done: Evaluated) -> list[dict[str, Any]]:
-    files = sorted(Path(config.out).glob(f"evaluation={done.evaluation}/rows/*.parquet"))
-    return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
 def value(done: Evaluated, row: str, figure: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +120,14 @@ def export(engine: Engine, masked: Masked, out: Path | str, kind: str, *more: st
     """The command, to a good end."""
     finished = engine("export", masked.root, out, "--format", kind, *more)
     assert finished.status == 0, finished.err
+
+
+def bitmap_of(row: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """The pixels [H, W] of a row of a mask."""
+    pixels: NDArray[np.bool_] = coco_mask.decode({"size": [row["height"], row["width"]], "counts": row["rle"]}).astype(
+        bool
+    )
+    return pixels
 
 
 def contents(folder: Path) -> dict[str, bytes]:

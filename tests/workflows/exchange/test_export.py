@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -28,7 +27,7 @@ from schemas.window import CommittedFiles
 from tests.schemas import rows as made
 from tests.schemas.rows import discs
 from tests.workflows.conftest import Engine
-from tests.workflows.exchange.conftest import SIZE, Masked, contents, export, replaced
+from tests.workflows.exchange.conftest import SIZE, Masked, bitmap_of, contents, export, replaced
 from tests.workflows.report.data_sets import DataSet, boxes, done, photos, run_record
 from workflows.exchange.commands import ExportConfig
 from workflows.exchange.selection import Selection
@@ -37,12 +36,7 @@ from workflows.exchange.writers import OWNED
 from workflows.relate import relate_shards
 from workflows.storage import LocalStore
 
-Mask = NDArray[np.bool_]
 Row = dict[str, Any]
-
-
-def decoded(row: dict[str, Any]) -> Mask:
-    return coco_mask.decode({"size": [row["height"], row["width"]], "counts": row["rle"]}).astype(bool)
 
 
 def by_id(masked: Masked) -> dict[str, dict[str, Any]]:
@@ -75,7 +69,7 @@ def test_sa1b_as_the_released_readme_reads_it(engine: Engine, masked: Masked, tm
         for annotation in document["annotations"]:
             row = rows[len(numbers)]
             assert row["image_id"] == image_id
-            assert np.array_equal(coco_mask.decode(annotation["segmentation"]), decoded(row))
+            assert np.array_equal(coco_mask.decode(annotation["segmentation"]), bitmap_of(row))
             assert annotation["bbox"] == [row[f"bbox_{side}"] for side in "xywh"]
             assert annotation["crop_box"] == [row[f"crop_{side}"] for side in "xywh"]
             assert annotation["point_coords"] == [[row["point_x"], row["point_y"]]]
@@ -93,7 +87,7 @@ def test_coco_by_pycocotools(engine: Engine, masked: Masked, tmp_path: Path) -> 
     assert len(read.imgs) == len(masked.images)
     for annotation in read.anns.values():
         row = rows[annotation["mask_id"]]
-        assert np.array_equal(read.annToMask(annotation), decoded(row))
+        assert np.array_equal(read.annToMask(annotation), bitmap_of(row))
         assert (annotation["area"], annotation["stage"]) == (row["area"], "automatic")
         assert annotation["bbox"] == coco_mask.toBbox(annotation["segmentation"]).tolist()
         assert annotation["crop_box"] == [row[f"crop_{side}"] for side in "xywh"]
@@ -120,7 +114,7 @@ def test_lvis_has_what_its_tools_ask_for(engine: Engine, masked: Masked, tmp_pat
     lvis = pytest.importorskip("lvis")
     read = lvis.LVIS(str(tmp_path / "out" / "lvis.json"))
     for annotation in read.anns.values():
-        assert np.array_equal(read.ann_to_mask(annotation), decoded(rows[annotation["mask_id"]]))
+        assert np.array_equal(read.ann_to_mask(annotation), bitmap_of(rows[annotation["mask_id"]]))
 
 
 def read_by_datasets(folder: Path, masked: Masked) -> Iterator[tuple[Row, Row, Row]]:
@@ -153,7 +147,7 @@ def test_huggingface_by_datasets(
     for entry, mask, row in read_by_datasets(tmp_path / "out", masked):
         assert entry["licence"] == stated[row["image_id"]]
         rle = {"size": [entry["height"], entry["width"]], "counts": mask["counts"]}
-        assert np.array_equal(coco_mask.decode(rle), decoded(row))
+        assert np.array_equal(coco_mask.decode(rle), bitmap_of(row))
         for name in ("area", "predicted_iou", "stability_score", "stage", "annotator", "run_id", "model_id"):
             assert mask[name] == row[name]
         for box in ("bbox", "crop"):
@@ -180,7 +174,7 @@ def test_webdataset_by_webdataset(engine: Engine, masked: Masked, tmp_path: Path
         assert np.array_equal(picture, masked.images[sample["__key__"]])
         for annotation in sample["json"]["annotations"]:
             row = rows.pop(annotation["mask_id"])
-            assert np.array_equal(coco_mask.decode(annotation["segmentation"]), decoded(row))
+            assert np.array_equal(coco_mask.decode(annotation["segmentation"]), bitmap_of(row))
             assert (annotation["category"], annotation["predicted_iou"]) == ("object", row["predicted_iou"])
     assert not rows
 
@@ -194,7 +188,7 @@ def test_label_pngs_hold_every_mask_in_some_layer(engine: Engine, masked: Masked
             for said in csv.DictReader(file):
                 folder = "labels" if said["layer"] == "1" else f"labels-{said['layer']}"
                 labels = cv2.imread(str(tmp_path / "out" / folder / f"{image_id}.png"), cv2.IMREAD_UNCHANGED)
-                assert np.array_equal(labels == int(said["label"]), decoded(rows.pop(said["mask_id"])))
+                assert np.array_equal(labels == int(said["label"]), bitmap_of(rows.pop(said["mask_id"])))
     assert not rows
 
 
@@ -376,9 +370,9 @@ def test_what_a_person_says_replaces_the_mask(engine: Engine, masked: Masked, tm
     bitmap = discs(1, height=SIZE[0], width=SIZE[1], seed=99)[0]
     common = {"image_id": first["image_id"]}
     said = [
-        made.annotation("mine", 1, decoded(first), source_mask_id=first["mask_id"], **common),
+        made.annotation("mine", 1, bitmap_of(first), source_mask_id=first["mask_id"], **common),
         made.annotation("mine", 2, bitmap, source_mask_id=first["mask_id"], **common),
-        made.annotation("gone", 1, decoded(second), source_mask_id=second["mask_id"], deleted=True, **common),
+        made.annotation("gone", 1, bitmap_of(second), source_mask_id=second["mask_id"], deleted=True, **common),
         made.annotation("checked", 1, bitmap, source_mask_id=third["mask_id"], **common, stage="audit"),
     ]
     made.put(root, annotations_key("s1", 1), pa.concat_tables(said))

@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from tests.workflows.conftest import Engine, save_photos
-from tests.workflows.exchange.conftest import BRUSHED, Masked, coco_document
+from tests.workflows.exchange.conftest import BRUSHED, Masked, bitmap_of, coco_document
 from workflows.sql import connect
 from workflows.storage import LocalStore
 
@@ -220,10 +219,6 @@ def test_the_picture_of_a_label_studio_task_is_found_among_texts(
     (tmp_path / "tasks.json").write_text(json.dumps([task]))
     refused = engine("import", tmp_path / "tasks.json", tmp_path / "other")
     assert (refused.status, "and no other that alone names a picture" in refused.err) == (2, True)
-
-
-def bitmap_of(row: dict[str, Any]) -> np.ndarray:
-    return coco_mask.decode({"size": [row["height"], row["width"]], "counts": row["rle"]}).astype(bool)
 
 
 @pytest.mark.parametrize(
