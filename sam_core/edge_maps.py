@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam_core.geometry import Frame, upscale_logits
+from sam_core.geometry import Frame
 from sam_core.masks import kernels, plain
 from sam_core.masks.crops import crop_plan
 from sam_core.masks.nms import nms
@@ -74,9 +74,7 @@ def masks_of_grid(sam: Sam, image: NDArray[np.uint8], recipe: Recipe) -> DrawnMa
 def strength(masks: DrawnMasks) -> Map:
     """The strongest slope of any mask's probabilities at that mask's border: float32 [H, W], largest value 1."""
     found = np.zeros(masks.frame.original_size, np.float32)
-    step = plain.masks_at_once(masks.frame)
-    for start in range(0, len(masks), step):
-        few = upscale_logits(masks.logits[start : start + step, None], masks.frame)[:, 0]
+    for few in plain.at_crop_size(masks.logits, masks.frame):
         for probability in few.sigmoid().cpu().numpy():
             np.maximum(found, border_slope(probability), out=found)
     return found / max(float(found.max()), 1e-12)

@@ -141,10 +141,6 @@ class StepSeconds:
     regions: float = 0.0
     rle: float = 0.0
 
-    @property
-    def total(self) -> float:
-        return self.encode + self.decode + self.select + self.nms + self.regions + self.rle
-
 
 @dataclass(frozen=True, slots=True)
 class Generation:

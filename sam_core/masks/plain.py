@@ -24,7 +24,7 @@ def masks_at_once(frame: Frame) -> int:
 
 def measure(logits: Tensor, frame: Frame, *, offset: float) -> Measures:
     """Measures of the masks above 0 of low-resolution logits [K, h, w]; stability for thresholds -offset and offset."""
-    parts = [_measure_full(full, frame, offset=offset) for full in _at_crop_size(logits, frame)]
+    parts = [_measure_full(full, frame, offset=offset) for full in at_crop_size(logits, frame)]
     return Measures(
         stability_score=np.concatenate([np.empty(0, np.float32), *(part.stability_score for part in parts)]),
         areas=np.concatenate([np.empty(0, np.int64), *(part.areas for part in parts)]),
@@ -33,7 +33,7 @@ def measure(logits: Tensor, frame: Frame, *, offset: float) -> Measures:
     )
 
 
-def _at_crop_size(logits: Tensor, frame: Frame) -> Iterator[Tensor]:
+def at_crop_size(logits: Tensor, frame: Frame) -> Iterator[Tensor]:
     """Logits [K, h, w] as float [k, crop height, crop width], a few masks at a time."""
     step = masks_at_once(frame)
     for start in range(0, len(logits), step):
