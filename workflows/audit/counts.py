@@ -77,7 +77,7 @@ def masks_per_image(subjects: list[Subject]) -> tuple[Bins, list[Counted]]:
     """Images by number of masks, in bins that suit all data sets; the last bin holds the few above as well."""
     asked = "SELECT quantile_disc(n_masks, 0.999) AS top FROM audit_images"
     tops = [subject.rows(asked)[0]["top"] for subject in subjects]
-    bins = whole_bins(0, max(1, *(int(str(top or 0)) for top in tops)))
+    bins = whole_bins(max(1, *(int(str(top or 0)) for top in tops)))
     return bins, [_counted(subject, bins.sql("n_masks"), bins.count, "audit_images") for subject in subjects]
 
 

@@ -49,10 +49,10 @@ class Bins:
         return f"least(greatest({number}, 0), {self.count - 1})"
 
 
-def whole_bins(low: int, high: int) -> Bins:
-    """Bins for whole numbers, each holding as many of them."""
-    width = max(1, round(nice_step(high - low + 1, _BINS)))
-    return Bins(low // width, high // width - low // width + 1, width, "whole")
+def whole_bins(high: int) -> Bins:
+    """Bins for whole numbers from 0 on, each holding as many of them."""
+    width = max(1, round(nice_step(high + 1, _BINS)))
+    return Bins(0, high // width + 1, width, "whole")
 
 
 def real_bins(low: float, high: float) -> Bins:

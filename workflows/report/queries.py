@@ -112,7 +112,7 @@ def masks_per_image_buckets(connection: duckdb.DuckDBPyConnection, run_ids: Sequ
 def masks_per_image_bins(connection: duckdb.DuckDBPyConnection, run_ids: Sequence[str]) -> tuple[Bins, Numbers]:
     """How many finished images have how many masks."""
     images = _finished(run_ids)
-    bins = whole_bins(0, _extent(connection, "n_masks", images)[1])
+    bins = whole_bins(_extent(connection, "n_masks", images)[1])
     return bins, _counted(connection, run_ids, bins.sql("n_masks"), bins.count, images)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 
-from workflows.rounds.engine import FINISHED, Engine, Round, Steps, require_same
+from workflows.rounds.engine import FINISHED, Engine, Round, require_same
 from workflows.rounds.outcomes import Annotated
-from workflows.rounds.steps import what_people_do
+from workflows.rounds.steps import STEPS, what_people_do
 
 
 def command_of(path: str) -> str:
@@ -19,24 +19,24 @@ def after_people(path: str) -> str:
     return f"when each is finished or skipped, {command_of(path)} goes on"
 
 
-def outlook(engine: Engine, steps: Steps, path: str) -> str:
+def outlook(engine: Engine, path: str) -> str:
     """What the first round that is not finished waits for. Raises OSError where its model is gone."""
     for number, settings in enumerate(engine.config.plan, start=1):
         record = engine.read(number)
         if record is None:
             return f"round {number} ({settings.stage}) comes next: {command_of(path)} begins it"
         if record.state != FINISHED:
-            return _within(Round(engine, settings, record), steps, path)
+            return _within(Round(engine, settings, record), path)
     return "all rounds are done"
 
 
-def _within(now: Round, steps: Steps, path: str) -> str:
+def _within(now: Round, path: str) -> str:
     """What comes next in a round that has begun."""
     try:
         require_same(now)
     except ValueError as error:
         return str(error)
-    left = [step for step in steps[now.settings.stage] if step.name not in now.record.details]
+    left = [step for step in STEPS[now.settings.stage] if step.name not in now.record.details]
     if left and left[0].kind is Annotated:
         if wanted := what_people_do(now):
             return f"{wanted}\n{after_people(path)}"

@@ -57,7 +57,7 @@ def _tell_status(config: RoundsConfig, described: EngineConfig) -> int:
     print()
     for number, reason in connection.execute(_REASONS).fetchall():
         print(f"round {number}: {reason}")
-    print(outlook(Engine(described, open_store(described.dataset), Means(train), simulate=False), STEPS, config.engine))
+    print(outlook(Engine(described, open_store(described.dataset), Means(train), simulate=False), config.engine))
     return 0
 
 

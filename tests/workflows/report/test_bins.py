@@ -57,11 +57,11 @@ def test_equal_values_make_one_bin(connection: duckdb.DuckDBPyConnection) -> Non
 
 
 def test_whole_bins_hold_equally_many_numbers(connection: duckdb.DuckDBPyConnection) -> None:
-    bins = whole_bins(0, 59)
+    bins = whole_bins(59)
 
     assert counted(connection, bins, list(range(60))) == [2] * 30
     assert bins.names[:2] == ["0 to 1", "2 to 3"]
-    assert whole_bins(0, 3).names == ["0", "1", "2", "3"]
+    assert whole_bins(3).names == ["0", "1", "2", "3"]
 
 
 def test_names_of_bins_say_their_edges() -> None:

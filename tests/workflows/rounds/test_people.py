@@ -64,11 +64,11 @@ def test_an_image_that_a_reviewer_sent_back_is_waited_for(waiting: Engine, do: D
     do(0, "send_back", "bob")
     with pytest.raises(WaitingError, match="waits for 1 of 2 images"):
         finish(waiting)
-    assert outlook(waiting, STEPS, "e").startswith("round 1 waits for 1 of 2 images")
+    assert outlook(waiting, "e").startswith("round 1 waits for 1 of 2 images")
     do(0, "finish")
     do(1, "accept", "bob")
     ready = "round 1: all images are finished or skipped, `sam-engine rounds run e` goes on"
-    assert outlook(waiting, STEPS, "e") == ready
+    assert outlook(waiting, "e") == ready
     assert run_rounds(waiting, STEPS, most=1, tell=lambda _: None) is False
 
 
