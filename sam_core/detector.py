@@ -85,7 +85,7 @@ class ObjectDetector(nn.Module):
         width: channels of the head.
     """
 
-    def __init__(self, embed_dim: int, fine_dims: tuple[int, ...] = (), *, width: int = 48) -> None:
+    def __init__(self, embed_dim: int, fine_dims: tuple[int, ...] = (), *, width: int) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(dim, width, 1) for dim in (embed_dim, *fine_dims))
         self.norms = nn.ModuleList(nn.GroupNorm(1, width) for _ in self.lateral)
@@ -112,7 +112,7 @@ class ObjectDetector(nn.Module):
         return Maps(self.centres(x)[:, 0], self.sides(x).exp().clamp(*_SIDES))
 
 
-def detector_for(config: SamConfig, *, width: int = 48) -> ObjectDetector:
+def detector_for(config: SamConfig, *, width: int) -> ObjectDetector:
     """An untrained head for the features of a model."""
     dim = config.image_encoder.out_chans
     return ObjectDetector(dim, (dim // 4, dim // 8) if config.image_encoder.stem == "conv" else (), width=width)

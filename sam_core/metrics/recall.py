@@ -83,8 +83,9 @@ def average_recall(images: Sequence[Overlaps], *, limit: int = 1000) -> AverageR
     return AverageRecall(**{name: found.average for name, found in counts.items()})
 
 
-def count_recall(image: Overlaps, wanted: Bools, *, limit: int = 1000) -> RecallCounts:
-    """Counts of one image over the true masks at `wanted`, bool [G]; the others are as if not there."""
+def count_recall(image: Overlaps, wanted: Bools, *, limit: int) -> RecallCounts:
+    """Counts of one image over the true masks at `wanted`, bool [G], as if the others were not there, and of its
+    `limit` best ranked proposals."""
     return RecallCounts(int(wanted.sum()), matched(image.iou[:limit, wanted]))
 
 
