@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from sam_core.geometry import uncrop
+from sam_core.honour import honour_clicks
 from sam_core.metrics.clicks import correction_clicks, first_clicks
 from sam_core.metrics.iou import mask_iou
 from sam_core.model.sam import Sam
@@ -201,7 +202,7 @@ def _draw_batch(sam: Sam, embedding: ImageEmbedding, whole: Masks, habits: Habit
             labels=torch.from_numpy(labels[active, : click + 1]),
             mask_logits=logits[active] if click else None,
         )
-        best = decode(sam, embedding, prompts, multimask=click == 0).best()
+        best = honour_clicks(decode(sam, embedding, prompts, multimask=click == 0).best(), prompts)
         found = best.masks()[:, 0].cpu()
         logits[active], masks[active], predicted[active] = (
             best.logits.cpu(),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sam_core.export_onnx import OnnxDecoder
 from sam_core.geometry import Frame, boxes_to_input, points_to_input, uncrop
+from sam_core.honour import levels_of
 from sam_core.masks.batch import MaskBatch
 from sam_core.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NOT_A_POINT
 from sam_core.predict import ImageEmbedding
@@ -78,7 +79,9 @@ class Decoder:
             asked: Tensors = {"points": points, "labels": labels}
             said = _run(decode, asked | shared)
         logits, iou = (np.asarray(said[name], np.float32) for name in ("logits", "iou"))
-        return Answer(logits, iou, prompt.single, frame)
+        places, kinds = torch.from_numpy(points), torch.from_numpy(labels)
+        levels = levels_of(torch.from_numpy(logits)[None], places, kinds, frame.image_size)[0].numpy()
+        return Answer(logits - levels[:, None, None], iou, prompt.single, frame)
 
 
 def require_inside(prompt: Prompt, mask: NDArray[np.bool_] | None, frame: Frame) -> None:

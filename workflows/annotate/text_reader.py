@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sam_core.answers import with_text_first
 from sam_core.clip import Clip
+from sam_core.honour import honour_clicks
 from sam_core.model.sam import Sam
 from sam_core.phrases import embed_phrases
 from sam_core.predict import ImageEmbedding, Prompts, decode
@@ -37,6 +38,7 @@ class TextReader:
         )
         asked = with_text_first(self._sam, embedding, asked)
         said = [decode(self._sam, embedding, asked, multimask=several) for several in (False, True)]
+        said = [honour_clicks(part, asked) for part in said]
         logits, iou = (torch.cat([getattr(part, name) for part in said], 1)[0] for name in ("logits", "iou"))
         note = cut_off(prompt.text, self._clip.context) if embedded.truncated[0] else None
         return Answer(logits.numpy(), iou.numpy(), prompt.single, frame, note)

@@ -21,6 +21,7 @@ from torch import Tensor
 from sam_core.answers import answer
 from sam_core.clip import Clip
 from sam_core.closer import look_closer
+from sam_core.honour import honour_clicks
 from sam_core.masks import rle
 from sam_core.masks.batch import MaskBatch, MaskRecords
 from sam_core.masks.candidates import Candidates, decoded, records
@@ -90,7 +91,7 @@ def segment(config: SegmentConfig) -> int:
         with clock.timed("text"):
             prompts = spots.prompts(_vector(config, clip))
         with clock.timed("masks"):
-            batch = _answer(model.sam, image, prompts, clock, closer=config.closer)
+            batch = honour_clicks(_answer(model.sam, image, prompts, clock, closer=config.closer), prompts)
             masks = ranked(batch, spots)
     found, best = (as_records(some, batch.frame.original_size) for some in (masks, masks[np.arange(1)]))
     _write(config, image, best, _document(config, model, clip, spots, found))

@@ -13,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pycocotools import mask as coco
 
+from sam_core.honour import honour_clicks
 from sam_core.masks.rle import encode
 from sam_core.model.checkpoint import load_model
 from sam_core.predict import Prompts, decode
@@ -175,7 +176,7 @@ def test_decoding_answers_as_the_model_does(client: TestClient, studio: Studio, 
     sam = load_model(tiny_checkpoint).sam
     embedding = encode_image(sam, [pixels])
     prompts = Prompts(points=torch.tensor([[[20.0, 30.0]]]), labels=torch.ones(1, 1, dtype=torch.int64))
-    expected = decode(sam, embedding, prompts, multimask=True)
+    expected = honour_clicks(decode(sam, embedding, prompts, multimask=True), prompts)
     best = int(expected.iou[0].argmax())
     mask = expected.masks()[0, best].numpy()
     found = coco.decode({"size": [48, 64], "counts": answer["candidates"][0]["rle"]})

@@ -11,6 +11,7 @@ import torch
 from pycocotools import mask as coco
 
 from sam_core.answers import answer
+from sam_core.honour import honour_clicks
 from sam_core.model.checkpoint import load_model
 from sam_core.predict import Prompts, encode
 from tests.fake_clip import FakeClip
@@ -41,7 +42,7 @@ def test_text_alone_and_beside_a_click(studio: Studio, text_checkpoint: Path) ->
     ):
         said = client.post("/api/decode", json={"image_id": image, "text": "a red wheel"} | request).json()
         assert said["note"] is None
-        best = answer(sam, embedding, prompts).best()
+        best = honour_clicks(answer(sam, embedding, prompts), prompts).best()
         first = said["candidates"][0]
         assert first["predicted_iou"] == pytest.approx(float(best.iou), abs=0.01)  # stored embeddings are float16
         found = coco.decode({"size": list(pixels.shape[:2]), "counts": first["rle"]}).astype(bool)

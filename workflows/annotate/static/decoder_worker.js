@@ -4,6 +4,7 @@
 import { cellsOf, gather, scatter } from "./cells.js";
 import { frameOf, tokens } from "./frame.js";
 import { readTensors } from "./half.js";
+import { honourClicks } from "./honour.js";
 import { Rehearsal } from "./rehearsal.js";
 import { release, run, startRuntime } from "./runtime.js";
 import { upscale } from "./upscale.js";
@@ -115,7 +116,7 @@ async function respond({ frame, points, labels, previous, single }, { features, 
   });
   if (previous) release(image);
   const logits = new Float32Array(filters.dims[0] * side * side).fill(UNSEEN);
-  const answer = { frame, logits, iou: Array.from(iou.data), single, started };
+  const answer = { frame, points, labels, logits, iou: Array.from(iou.data), single, started };
   const [first, rest] = parts;
   await draw(first, asked, filters, answer);
   const best = tellBest(answer, tell);
@@ -155,8 +156,10 @@ function order({ iou, single }) {
   return single ? ranked : [0, ...ranked.slice(0, 2)];
 }
 
-function logitsOf({ logits, frame: { side } }, output) {
-  return logits.slice(output * side * side, (output + 1) * side * side);
+/** Of logits that the server computed it has seen to the clicks. */
+function logitsOf({ logits, frame, points, labels = [] }, output) {
+  const cells = frame.side * frame.side;
+  return honourClicks(logits.slice(output * cells, (output + 1) * cells), frame, points, labels);
 }
 
 /** A click on an empty picture. */
