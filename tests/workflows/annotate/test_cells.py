@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load
 
 from sam_core.geometry import Frame, frame_of
+from sam_core.honour import honour_clicks
 from sam_core.model.checkpoint import load_model
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.sam import Sam
@@ -120,7 +121,8 @@ def _by_python(
     fine = tuple(tensors[level] for level in ("fine_0", "fine_1") if level in tensors)
     seen = ImageEmbedding(ImageFeatures(tensors["embedding"], fine), (frame,))
     with torch.no_grad():
-        batch = decode(sam, seen, Prompts(torch.tensor([[click]]), torch.ones(1, 1, dtype=torch.int64)), multimask=True)
+        prompts = Prompts(torch.tensor([[click]]), torch.ones(1, 1, dtype=torch.int64))
+        batch = honour_clicks(decode(sam, seen, prompts, multimask=True), prompts)
     ranked = batch.iou[0].argsort(descending=True).tolist()
     return [(float(batch.iou[0, output]), batch.logits[0, output].flatten().numpy()) for output in ranked]
 
