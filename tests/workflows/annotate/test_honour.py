@@ -1,22 +1,30 @@
-"""The level that has clicks on their sides: in real Chromium beside Python's."""
+"""The level of a mask, that of its clicks and that of people: in real Chromium beside Python's."""
 
 from __future__ import annotations
 
+import base64
+import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from sam_core.geometry import frame_of
 from sam_core.honour import levels_of
+from sam_core.masks.batch import MaskBatch
 
 pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
-from tests.workflows.annotate.browser import NEEDS_CHROMIUM, new_page
+from tests.workflows.annotate.browser import NEEDS_CHROMIUM, new_page, sit_down
 from tests.workflows.annotate.conftest import Running
 from workflows.annotate.commands import AnnotateConfig
+from workflows.sql import connect
 
 pytestmark = NEEDS_CHROMIUM
 SIDE, IMAGE_SIZE = 8, 32
@@ -39,3 +47,43 @@ def test_the_browser_finds_the_level_that_python_finds(
     assert (levels > 0).sum() > 20 < (levels < 0).sum()
     cases = [[a.tolist(), b.ravel().tolist(), c.tolist()] for a, b, c in zip(logits, points, labels, strict=True)]
     np.testing.assert_allclose(page.evaluate(_HONOURED, cases), logits - levels, atol=1e-5)
+
+
+def test_a_mask_is_drawn_wider_and_tighter_all_around(
+    browser: Browser, running: Callable[..., Running], config: AnnotateConfig
+) -> None:
+    """By half a logit for each press, as one step of undo each, which events tell."""
+    address = running(replace(config, model="vit_n")).address
+    ada = sit_down(browser, address, "Ada")
+    expect(ada.page.locator("#wider")).to_be_disabled()
+    ada.click(0.5, 0.5)
+    ada.answered()
+    asked = {"image_id": ada.page.evaluate("() => document.documentElement.dataset.image"), "output": "logits"}
+    asked |= ada.page.evaluate("() => ({ points: annotate.prompt.points })")
+    said = ada.page.request.post(f"{address}/api/decode", data=asked).json()
+    for key, by in ((".", 0.5), (".", 1.0), (",", 0.5), (",", 0.0), (",", -0.5), ("z", 0.0), ("z", 0.5)):
+        ada.press(key)
+        ada.answered()
+        assert iou(ada.seen(), drawn(said, by, ada.seen().shape)) > 0.999
+    ada.page.locator("#tighter").click()
+    ada.answered()
+    assert iou(ada.seen(), drawn(said, 0.0, ada.seen().shape)) > 0.999
+    ada.press("Enter")
+    ada.saved()
+    counted = connect(config.dataset).sql("SELECT action, count(*) FROM events GROUP BY ALL").fetchall()
+    assert {("widen", 2), ("tighten", 4), ("undo", 2)} <= set(counted)
+
+
+def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    assert 0 < b.sum() < b.size
+    return float((a & b).sum() / (a | b).sum())
+
+
+def drawn(said: dict[str, Any], by: float, size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The most confident of a click's masks, drawn at logits of `by` more, from what the server said."""
+    values = np.frombuffer(base64.b64decode(said["logits"]), "<f2").astype(np.float32)
+    side = round(math.sqrt(len(values) / 4))
+    logits = torch.from_numpy(values.reshape(1, 4, side, side)) + by
+    best = 1 + int(np.argmax(said["iou"][1:]))
+    frame = frame_of(size, image_size=4 * side)
+    return MaskBatch(logits[:, [best]], torch.ones(1, 1), frame).masks()[0, 0].numpy()

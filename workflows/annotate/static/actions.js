@@ -5,8 +5,8 @@ import { $, complain, showToggle, showTool } from "./panel.js";
 
 const BUTTONS = {
   "save-mask": "save", discard: "discard", undo: "undo", redo: "redo", "zoom-in": "zoom-in", "zoom-out": "zoom-out",
-  fit: "fit", "fill-holes": "holes", "keep-largest": "largest", "toggle-masks": "toggle", finish: "finish",
-  skip: "skip", accept: "accept", "send-back": "send-back", "open-queue": "queue", "open-help": "help",
+  fit: "fit", "fill-holes": "holes", "keep-largest": "largest", tighter: "tighter", wider: "wider", "toggle-masks": "toggle",
+  finish: "finish", skip: "skip", accept: "accept", "send-back": "send-back", "open-queue": "queue", "open-help": "help",
 };
 /** What is done to one image is not done to the next because a key was held down a moment longer. */
 const ONCE_A_PRESS = ["finish", "skip", "accept", "delete", "save", "discard"];
@@ -27,6 +27,8 @@ export class Actions {
       smaller: () => this.#resizeBrush(tools.brushSize / 1.25 - 0.5),
       larger: () => this.#resizeBrush(tools.brushSize * 1.25 + 0.5),
       candidate: (which) => prompts.candidate(which),
+      tighter: () => prompts.widen(-1),
+      wider: () => prompts.widen(1),
       ask: () => $("ask").hidden || $("phrase").select(),
       save: () => saved.save(),
       discard: () => saved.discard(),

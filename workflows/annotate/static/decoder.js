@@ -180,6 +180,13 @@ export class Decoder {
     return this.#ask("finish", { frame, logits: values, iou, single: isSingle(prompt) }, onFirst);
   }
 
+  /** A candidate drawn by so much (of its logits) wider or tighter all around, in the frame that it was seen in. */
+  async moved(candidate, by) {
+    const [x0, y0, x1, y1] = candidate.frame.split(",").map(Number);
+    const frame = frameOf(this.#model, this.#image, { x0, y0, x1, y1 });
+    return { ...candidate, ...(await this.#ask("move", { frame, logits: candidate.logits, by })) };
+  }
+
   #ask(call, args, first) {
     const id = ++this.#ids;
     return new Promise((resolve, reject) => {

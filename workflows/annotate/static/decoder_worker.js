@@ -16,7 +16,7 @@ const seen = new Map(); // key of a frame -> what is prepared of it
 let turns = Promise.resolve();
 let rehearsal = null;
 
-const handlers = { load, clear, add, drop, decode, finish };
+const handlers = { load, clear, add, drop, decode, finish, move };
 
 // One after the other: nothing is freed that a session still reads.
 const takeTurn = (work) => (turns = turns.then(work));
@@ -72,6 +72,12 @@ function decode(prompt, tell) {
 function finish({ started = performance.now(), ...given }, tell) {
   const answer = { ...given, started };
   return candidatesOf(answer, tellBest(answer, tell));
+}
+
+/** Logits and mask of a candidate, by so much wider (above 0) or tighter all around. */
+function move({ frame, logits, by }) {
+  const moved = logits.map((value) => value + by);
+  return { logits: moved, mask: upscale(moved, frame) };
 }
 
 /**

@@ -14,6 +14,8 @@ const KEYS = [
   ["", "", ["2"], "candidate:1"],
   ["", "", ["3"], "candidate:2"],
   ["C", "next candidate", ["c"], "candidate:next"],
+  [", .", "mask tighter, wider all around", [","], "tighter"],
+  ["", "", ["."], "wider"],
   ["Enter", "save the mask", ["enter"], "save"],
   ["Esc", "discard the mask", ["escape"], "discard"],
   ["Del", "delete the mask in work", ["delete", "backspace"], "delete"],

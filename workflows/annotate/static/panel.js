@@ -121,6 +121,8 @@ export function showWork(editor, busy) {
   for (const id of ["accept", "send-back"]) $(id).disabled = !editor;
   for (const id of ["finish", "skip"]) $(id).disabled = !editor || reviewing;
   for (const id of ["save-mask", "discard", "fill-holes", "keep-largest"]) $(id).disabled = !something;
+  const { candidates = [], chosen } = editor?.model ?? {};
+  for (const id of ["tighter", "wider"]) $(id).disabled = !candidates[chosen]?.logits;
   $("undo").disabled = !editor?.canUndo;
   $("redo").disabled = !editor?.canRedo;
   $("work-title").textContent = editor?.origin ? "Editing a mask" : "Mask in work";

@@ -3,6 +3,8 @@
 import { complain } from "./panel.js";
 
 const PARTS = ["points", "box", "text"];
+const LEVEL_STEP = 0.5; // of logits, by which a mask gets wider or tighter
+const NO_ANSWER = { candidates: [], chosen: 0 };
 
 /** The prompt that goes on from the mask in work: what a further click is added to. */
 export const goingOn = (model) => promptOf(model, model);
@@ -10,6 +12,7 @@ export const goingOn = (model) => promptOf(model, model);
 export class Prompts {
   #desk;
   #saved;
+  #moves = Promise.resolve();
   /** For measurements: milliseconds of the last click until its mask was on the screen. */
   lastClick = 0;
 
@@ -47,6 +50,28 @@ export class Prompts {
     if (!candidates.length) return;
     editor.choose(value === "next" ? (chosen + 1) % candidates.length : Number(value));
     this.#desk.note("choose_candidate", { details: { index: editor.model.chosen } });
+  }
+
+  /** Draws the chosen answer so many steps wider, or tighter, all around: how far an object goes is what clicks tell worst. */
+  widen(steps) {
+    this.#moves = this.#moves.then(() => this.#widen(steps)).catch(({ message }) => complain(message));
+  }
+
+  async #widen(steps) {
+    const desk = this.#desk;
+    const { editor } = desk;
+    const { candidates, chosen } = editor?.model ?? NO_ANSWER;
+    if (!candidates[chosen]?.logits) return;
+    const before = editor.model;
+    desk.setBusy(true);
+    try {
+      const moved = await desk.decoder.moved(candidates[chosen], steps * LEVEL_STEP);
+      if (desk.editor !== editor || editor.model !== before) return;
+      editor.setModel({ candidates: candidates.map((each, at) => (at === chosen ? moved : each)), mask: moved.mask });
+      desk.note(steps > 0 ? "widen" : "tighten");
+    } finally {
+      desk.setBusy(false);
+    }
   }
 
   #addPoint(x, y, label) {
