@@ -12,11 +12,11 @@ from types import ModuleType
 def leave_pandas_out() -> None:
     """Let pyarrow look for pandas once and find none. What asks for it later, as `to_pandas` and `to_numpy` do, still
     gets it; but arrays take no pandas objects from then on, so this is for processes that are ours: commands."""
-    from pyarrow.lib import _pandas_api  # here, as `--help` need not wait for it
+    import pyarrow as pa  # here, as `--help` need not wait for it
 
     sys.meta_path.insert(0, _NoPandas)
     try:
-        _pandas_api.have_pandas  # noqa: B018  # looks, and remembers
+        pa.array([])  # looks, and remembers
     finally:
         sys.meta_path.remove(_NoPandas)
 

@@ -123,6 +123,7 @@ export class Images {
     editor.onChange = () => desk.changed();
     desk.editor = editor;
     desk.view.onMove(); // by whom zoomed in while it opened
+    this.#failed = null;
     desk.clock.restart();
     desk.note("open");
     desk.outbox.save();
