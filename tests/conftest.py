@@ -1,7 +1,8 @@
 """What every test may use."""
 
 import os
-from collections.abc import Callable, Generator
+import secrets
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,34 @@ def photo() -> NDArray[np.uint8]:
     from skimage.data import chelsea
 
     return np.asarray(chelsea())
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """An S3 server that speaks HTTP; its address is in AWS_ENDPOINT_URL for every process started from here.
+
+    One for all tests: of two the later one would be in the environment of those that use the other.
+    """
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.delenv("AWS_PROFILE", raising=False)
+        yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str) -> str:
+    """The name of a new bucket."""
+    import boto3
+
+    name = f"test-{secrets.token_hex(6)}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return name

@@ -16,7 +16,6 @@ from tests.benchmarks.made_up import SIDE, image_bytes, write_manifest
 from tests.benchmarks.rates import document
 from tests.benchmarks.requests import measure
 from tests.benchmarks.soak import growth, memory_by_shard
-from tests.workflows.conftest import bucket, s3_server  # noqa: F401 - fixtures
 from workflows.images import decode
 from workflows.rates import load_rates
 from workflows.sources import list_images
@@ -56,7 +55,7 @@ def test_growth_is_the_slope_of_the_second_half() -> None:
 
 
 @pytest.mark.usefixtures("real_reader")
-def test_requests_do_not_grow_faster_than_shards(bucket: str, tmp_path: Path) -> None:  # noqa: F811
+def test_requests_do_not_grow_faster_than_shards(bucket: str, tmp_path: Path) -> None:
     phases = measure(64, 16, f"s3://{bucket}/data", tmp_path)
     assert phases["work"] == {"PutObject": 12, "DeleteObject": 4, "GetObject": 13}
     assert phases["list_outcomes"] == {"ListObjectsV2": 1}

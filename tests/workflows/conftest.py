@@ -1,4 +1,4 @@
-"""A folder of small photographs, an object store over HTTP, and one Ray cluster for all tests of this folder."""
+"""A folder of small photographs, and one Ray cluster for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -22,13 +22,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import numpy as np
 import pyarrow as pa
 import pytest
 import ray
 import torch
-from moto.server import ThreadedMotoServer
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -202,30 +200,6 @@ def engine_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.setattr(ray_session, "choose_pool", lambda **_: Pool(workers=1, threads=1, gpus=0))
     monkeypatch.setattr(ray_session, "run_shards", run_shards_here)
     return engine
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    """An S3 server that speaks HTTP; its address is in AWS_ENDPOINT_URL for every process started from here."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.delenv("AWS_PROFILE", raising=False)
-        yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(s3_server: str) -> str:
-    """The name of a new bucket."""
-    name = f"test-{secrets.token_hex(6)}"
-    boto3.client("s3").create_bucket(Bucket=name)
-    return name
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,7 @@ from workflows.failures import WorkerError
 from workflows.generate import _report
 from workflows.image_worker import ImageWorker, PlannedImage, ShardJob
 from workflows.isolation import IsolatedWorker
+from workflows.listing import Listing
 from workflows.models import GeneratorSpec, find_model
 from workflows.plans import ShardTask, pending_shards, settle_plan
 from workflows.processes import identity
@@ -223,7 +225,8 @@ def test_files_that_take_too_much_memory_or_time_are_quarantined(
         slow.image_id: ("crashed", "the image took longer than 2 s"),
         fine.image_id: ("ok", None),
     }
-    assert _report(GenerateConfig(str(tmp_path), store.root), "run", past=0) == 1
+    listing = Mock(Listing, count_others=lambda _: 0)
+    assert _report(GenerateConfig(str(tmp_path), store.root), "run", listing) == 1
     assert "3 images, 1 masks, 2 errors\n2 images took their process down" in capsys.readouterr().out
 
 

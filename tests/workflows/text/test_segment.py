@@ -20,6 +20,7 @@ from sam_core.clip import clip_metadata
 from sam_core.clip_transformers import load_clip
 from sam_core.closer import look_closer
 from sam_core.geometry import uncrop
+from sam_core.honour import honour_clicks
 from sam_core.model.checkpoint import load_model, save_model
 from sam_core.model.sam import Sam
 from sam_core.predict import Prompts, encode, look_at
@@ -49,7 +50,7 @@ def written(out: Path) -> dict[str, Any]:
 def expected(checkpoint: Path, picture: Path, prompts: Prompts) -> tuple[np.ndarray, list[float]]:
     """Masks and predicted IoU of a prompt, most confident first."""
     sam = load_model(checkpoint).sam
-    batch = answer(sam, encode(sam, [np.asarray(Image.open(picture).convert("RGB"))]), prompts)
+    batch = honour_clicks(answer(sam, encode(sam, [np.asarray(Image.open(picture).convert("RGB"))]), prompts), prompts)
     order = batch.iou[0].argsort(descending=True)
     return batch.masks()[0][order].numpy(), batch.iou[0][order].tolist()
 
@@ -97,7 +98,7 @@ def test_a_closer_look_says_through_which_window(engine: Engine, tiny_checkpoint
         assert re.search(r"image \d+ ms, masks \d+ ms", ran.out)
         assert "1  trust " in ran.out
         looks = look_at(sam, image), look_at(sam, image[:, ::-1])
-        found = look_closer(sam, *looks, (300, 400), prompts)
+        found = honour_clicks(look_closer(sam, *looks, (300, 400), prompts), prompts)
         document = json.loads(out.with_suffix(".json").read_text())
         x, y, w, h = document["window"]
         assert (x, y, x + w, y + h) == found.frame.crop_box
