@@ -223,7 +223,7 @@ def ray_head(s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     scratch = tempfile.mkdtemp(prefix="r", dir="/tmp")  # names of sockets may not be long
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
-        patch.setenv("RAY_metrics_report_interval_ms", "1000")
+        patch.setenv("RAY_metrics_report_interval_ms", "3000")
         patch.setenv("RAY_AUTH_MODE", os.environ.get("RAY_AUTH_MODE", "disabled"))
         patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # an actor less to start
         command = (

@@ -74,7 +74,7 @@ def complete_samples() -> dict[tuple[str, str], float]:
 def test_a_scrape_holds_every_metric_with_its_value(cluster: str) -> None:
     teller = Teller.remote()
     ray.get(teller.tell.remote())
-    patience = Patience(attempts=1000, longest_pause_seconds=0.4)  # processes report to the agent once a second
+    patience = Patience(attempts=1000, longest_pause_seconds=0.4)  # processes report to the agent every three seconds
     found = patience.keep_trying(complete_samples, lambda error: isinstance(error, IncompleteError))
     ray.kill(teller)
     assert {name for name, _ in found} == {f"ray_{name}" for name in (*COUNTERS, *GAUGES)}
