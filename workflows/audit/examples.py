@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from sam_core.masks.batch import MaskRecords
 from schemas.rle import parse_runs
 from workflows.audit.subject import Subject
-from workflows.failures import is_of_the_machine
-from workflows.images import ImageError, decode
+from workflows.images import decode
 from workflows.report.gallery import data_uri, resized, small_size
 from workflows.report.overlays import overlay
 from workflows.report.queries import BUCKET_SQL, BUCKETS, literal
@@ -43,7 +42,8 @@ class Group:
 
 
 def examples(subject: Subject, *, seed: int) -> list[Group]:
-    """Some images of every group, drawn at random; those whose files cannot be read are left out."""
+    """Some images of every group, drawn at random; those whose files cannot be read are left out. Raises
+    OSError where a store is at fault."""
     chosen = subject.rows(
         f"""
         SELECT image_id, uri, uris, n_masks, {BUCKET_SQL} AS bucket FROM audit_images
@@ -59,7 +59,7 @@ def examples(subject: Subject, *, seed: int) -> list[Group]:
 
 
 def _example(subject: Subject, reader: UriReader, row: dict[str, Any]) -> Example | None:
-    photo = _photo(reader, subject, row)
+    photo = subject.first(reader, row["image_id"], row["uris"], lambda _, data: decode(data))
     if photo is None:
         return None
     small = resized(photo, small_size(photo.shape[0], photo.shape[1], _SIDE))
@@ -68,21 +68,6 @@ def _example(subject: Subject, reader: UriReader, row: dict[str, Any]) -> Exampl
         return None  # the file is no longer the image that was segmented
     shown = overlay(small, records(masks), seed=row["n_masks"]) if len(masks) else small
     return Example(PurePosixPath(row["uri"]).name, row["n_masks"], data_uri(np.asarray(shown, np.uint8)))
-
-
-def _photo(reader: UriReader, subject: Subject, row: dict[str, Any]) -> NDArray[np.uint8] | None:
-    """None where no file is the picture, or can be read. Raises OSError where a store or machine is at fault."""
-    at_fault: Exception | None = None
-    for uri in row["uris"]:
-        try:
-            if subject.is_of(data := reader.read(uri), row["image_id"]):
-                return decode(data)
-        except (OSError, ImageError) as error:
-            if is_of_the_machine(error):
-                at_fault = error
-    if at_fault:
-        raise at_fault
-    return None
 
 
 def records(rows: pa.Table) -> MaskRecords:

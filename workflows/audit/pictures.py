@@ -6,7 +6,9 @@ import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,6 @@ from PIL import ExifTags, Image
 
 from workflows.audit.neighbours import pairs_until
 from workflows.audit.subject import Subject
-from workflows.failures import is_of_the_machine
 from workflows.image_limits import MAX_PIXELS, byte_limit
 from workflows.images import decode, orientation_left, read_header, to_rgb, upright
 from workflows.report.gallery import data_uri, resized, small_size
@@ -62,17 +63,17 @@ class Looked:
 
 
 def look(subject: Subject, *, images: int, seed: int) -> Looked:
-    """Open so many image files; twins among more of them may be missed."""
+    """Open so many image files; twins among more of them may be missed. Raises OSError where a store is at fault."""
     ids = subject.sample(images, seed)
     listed = ", ".join(map(literal, ids)) or "NULL"
     known = subject.rows(f"SELECT image_id, uris FROM audit_images WHERE image_id IN ({listed}) ORDER BY image_id")
     reader = UriReader(max_bytes=byte_limit(MAX_PIXELS))
+
+    def glance(row: dict[str, Any]) -> Glance | None:
+        return subject.first(reader, row["image_id"], row["uris"], partial(_glance, row["image_id"]))
+
     with ThreadPoolExecutor(_READERS) as readers:
-        glances = [
-            glance
-            for glance in readers.map(lambda row: _glance(reader, row["image_id"], row["uris"], subject), known)
-            if glance
-        ]
+        glances = [found for found in readers.map(glance, known) if found]
     hashed = [glance for glance in glances if glance.hash is not None]
     twins, bits = near_pairs(np.array([glance.hash for glance in hashed], np.uint64), NEAR_BITS)
     return Looked(
@@ -135,30 +136,20 @@ def _degrees(parts: Sequence[float], side: str, negative: str) -> float:
     return -value if str(side).upper().startswith(negative) else value
 
 
-def _glance(reader: UriReader, image_id: str, uris: Sequence[str], subject: Subject | None = None) -> Glance | None:
-    """The first of an image's files that can be read; None where none is the picture that the subject knows. Raises
-    OSError where a store or machine is at fault: what it keeps back is no damaged picture."""
-    at_fault: Exception | None = None
-    for uri in uris:
-        try:
-            data = reader.read(uri)
-            if subject and not subject.is_of(data, image_id):
-                continue
-            read_header(data)  # which refuses bombs before anything is unpacked
-            image = Image.open(io.BytesIO(data))
-            position = exif_position(image)
-            image.draft("L", (64, 64))  # a JPEG is then unpacked at an eighth of its size
-            image.load()
-            plain = image if image.mode in ("L", "RGB") else to_rgb(image)
-            return Glance(image_id, uri, difference_hash(upright(plain, orientation_left(image))), position)
-        except MemoryError:
-            raise
-        except Exception as error:  # decoders of hostile bytes raise nearly everything
-            if is_of_the_machine(error):
-                at_fault = error
-    if at_fault:
-        raise at_fault
-    return None
+def _glance(image_id: str, uri: str, data: bytes) -> Glance | None:
+    """What a file says; None for one that is damaged."""
+    try:
+        read_header(data)  # which refuses bombs before anything is unpacked
+        image = Image.open(io.BytesIO(data))
+        position = exif_position(image)
+        image.draft("L", (64, 64))  # a JPEG is then unpacked at an eighth of its size
+        image.load()
+        plain = image if image.mode in ("L", "RGB") else to_rgb(image)
+        return Glance(image_id, uri, difference_hash(upright(plain, orientation_left(image))), position)
+    except MemoryError:
+        raise
+    except Exception:  # decoders of hostile bytes raise nearly everything
+        return None
 
 
 def _equal_pairs(keys: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -12,8 +12,9 @@ that is how samples are taken.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -21,11 +22,15 @@ import pyarrow as pa
 from schemas.catalog import query
 from schemas.ids import image_id as id_of_bytes
 from workflows.exchange.selection import LOOKED_AT
+from workflows.failures import is_of_the_machine
+from workflows.images import ImageError
 from workflows.report.queries import licence_condition, literal, rows
 from workflows.sizes import tell_unread
 from workflows.sql import connect, newest_run, require_run
 from workflows.storage import split_place
+from workflows.uris import UriReader
 
+Taken = TypeVar("Taken")
 ANNOTATIONS = "annotations"
 _OF_RUN = "SELECT image_id, n_masks FROM outcomes WHERE status = 'ok' AND run_id = {run}"
 _OF_PEOPLE = f"""
@@ -65,9 +70,27 @@ class Subject:
     run_id: str | None = None
     scored: bool = True
 
-    def is_of(self, data: bytes, image_id: str) -> bool:
-        """Whether a file is the image that the masks were made for; of a COCO JSON nobody can tell."""
-        return self.place.endswith(".json") or id_of_bytes(data) == image_id
+    def first(
+        self, reader: UriReader, image_id: str, uris: Iterable[str], take: Callable[[str, bytes], Taken | None]
+    ) -> Taken | None:
+        """What `take` makes, of place and bytes, of the first of an image's files that it can make anything of.
+
+        None where no place has the image that the masks were made for (of a COCO JSON nobody can tell), or it is
+        damaged. Raises OSError where a store or the machine is at fault: what it keeps back is no damaged picture.
+        """
+        at_fault: Exception | None = None
+        for uri in uris:
+            try:
+                data = reader.read(uri)
+                is_it = self.place.endswith(".json") or id_of_bytes(data) == image_id
+                if is_it and (taken := take(uri, data)) is not None:
+                    return taken
+            except (OSError, ImageError) as error:
+                if is_of_the_machine(error):
+                    at_fault = error
+        if at_fault:
+            raise at_fault
+        return None
 
     def rows(self, sql: str) -> list[dict[str, object]]:
         """The answer to a query, one dict per row."""

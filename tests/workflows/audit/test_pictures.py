@@ -82,7 +82,7 @@ def test_turned_transparent_and_deep_pictures_have_twins(tmp_path: Path, photo: 
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.png", exif=exif)
     names = (*kinds, "turned.png")
-    glances = [_glance(UriReader(), name, [str(tmp_path / name)]) for name in names]
+    glances = [_glance(name, name, (tmp_path / name).read_bytes()) for name in names]
     hashes = {glance.hash for glance in glances if glance}
     assert (len(glances), len(hashes)) == (4, 1)
 
@@ -102,7 +102,7 @@ def test_odd_tags_of_a_turned_photograph_cost_nothing(tmp_path: Path, photo: np.
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + struct.pack("<I", 0)
     lying.save(tmp_path / "odd.jpg", exif=exif, quality=95)
     Image.fromarray(photo).save(tmp_path / "upright.jpg", quality=95)
-    odd, plain = (_glance(UriReader(), name, [str(tmp_path / f"{name}.jpg")]) for name in ("odd", "upright"))
+    odd, plain = (_glance(name, name, (tmp_path / f"{name}.jpg").read_bytes()) for name in ("odd", "upright"))
     assert odd is not None
     assert plain is not None
     assert odd.hash is not None
@@ -113,7 +113,7 @@ def test_odd_tags_of_a_turned_photograph_cost_nothing(tmp_path: Path, photo: np.
 def test_a_turned_tiff_is_the_same_picture_upright(tmp_path: Path, photo: np.ndarray) -> None:
     Image.fromarray(np.rot90(photo).copy()).save(tmp_path / "lying.tif", tiffinfo={0x112: 6})
     Image.fromarray(photo).save(tmp_path / "upright.tif")
-    lying, plain = (_glance(UriReader(), name, [str(tmp_path / f"{name}.tif")]) for name in ("lying", "upright"))
+    lying, plain = (_glance(name, name, (tmp_path / f"{name}.tif").read_bytes()) for name in ("lying", "upright"))
     assert lying is not None
     assert plain is not None
     assert lying.hash == plain.hash
