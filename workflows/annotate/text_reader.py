@@ -37,8 +37,8 @@ class TextReader:
             text=embedded.vectors,
         )
         asked = with_text_first(self._sam, embedding, asked)
-        said = [decode(self._sam, embedding, asked, multimask=several) for several in (False, True)]
-        said = [honour_clicks(part, asked) for part in said]
+        drawn = (decode(self._sam, embedding, asked, multimask=several) for several in (False, True))
+        said = [honour_clicks(masks, asked) for masks in drawn]
         logits, iou = (torch.cat([getattr(part, name) for part in said], 1)[0] for name in ("logits", "iou"))
         note = cut_off(prompt.text, self._clip.context) if embedded.truncated[0] else None
         return Answer(logits.numpy(), iou.numpy(), prompt.single, frame, note)

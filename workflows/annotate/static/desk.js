@@ -14,6 +14,7 @@ export class Desk {
   /** Whether the model has yet to answer. */
   busy = false;
   #draftTimer = 0;
+  #answersToCome = 0;
   /** Called when the mask in work, or the list of masks, is to be shown anew. */
   onWork = () => {};
   onMasks = () => {};
@@ -22,9 +23,11 @@ export class Desk {
     Object.assign(this, { project, annotator, outbox, clock, view, decoder });
   }
 
+  /** Says that an answer of the model is waited for, or one less: several may be at a time. */
   setBusy(busy) {
-    this.busy = busy;
-    document.documentElement.dataset.busy = busy;
+    this.#answersToCome += busy ? 1 : -1;
+    this.busy = this.#answersToCome > 0;
+    document.documentElement.dataset.busy = this.busy;
     this.onWork();
   }
 
