@@ -15,7 +15,7 @@ from tests.benchmarks.fault_findings import Findings, examine, reference_rows
 from tests.benchmarks.faults import ON_ONE_NODE, Bench, Options, Run, choose_kinds, disturb
 from tests.workflows import fakes
 from tests.workflows.fault_proxy import FaultProxy
-from tests.workflows.test_shard_worker import plan, planned
+from tests.workflows.planned import plan, planned
 from workflows.shard_worker import ShardWorker
 from workflows.storage import LocalStore
 

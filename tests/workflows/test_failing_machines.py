@@ -13,7 +13,7 @@ import pytest
 from schemas.layout import in_flight_key
 from tests.workflows import fakes
 from tests.workflows.conftest import no_more_files
-from tests.workflows.test_shard_worker import plan, planned
+from tests.workflows.planned import plan, planned
 from workflows.image_worker import ImageWorker
 from workflows.shard_worker import ShardWorker
 from workflows.storage import LocalStore, StoreError

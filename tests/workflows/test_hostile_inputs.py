@@ -21,7 +21,7 @@ from schemas import coco, sa1b
 from tests.benchmarks import hostile
 from tests.workflows import fakes
 from tests.workflows.conftest import Engine, save_photos
-from tests.workflows.test_shard_worker import plan, planned
+from tests.workflows.planned import plan, planned
 from workflows.labels import decode_labels
 from workflows.shard_worker import ShardWorker
 from workflows.sources import list_images

@@ -12,7 +12,7 @@ import pytest
 
 from tests.workflows import fakes
 from tests.workflows.conftest import save_photos
-from tests.workflows.test_shard_worker import outcomes, plan, planned
+from tests.workflows.planned import outcomes, plan, planned
 from workflows.embed import EmbedJob, EmbedWorker
 from workflows.image_worker import SeenFile
 from workflows.ingest import ingest, ingest_chunk

@@ -23,7 +23,7 @@ from ray._private import utils as ray_utils
 from schemas.catalog import connect, query
 from tests.workflows import fakes
 from tests.workflows.fault_proxy import closed_port
-from tests.workflows.test_shard_worker import plan, planned
+from tests.workflows.planned import plan, planned
 from workflows import actor_pool, ray_session
 from workflows.failures import WorkerError
 from workflows.ray_session import Pool, _folder_of_ray, choose_pool, map_chunks, run_shards, start_ray

@@ -10,7 +10,7 @@ import pytest
 
 from tests.workflows import fakes
 from tests.workflows.conftest import Engine
-from tests.workflows.test_shard_worker import plan, planned
+from tests.workflows.planned import plan, planned
 from workflows.commands import GenerateConfig
 from workflows.failures import one_line
 from workflows.manifests import describe

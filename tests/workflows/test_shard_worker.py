@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -22,11 +21,12 @@ from PIL import Image
 from sam_core.device_settings import DeviceSettings
 from sam_core.recipes import Recipe
 from schemas.catalog import connect, query
-from schemas.ids import image_id, unreadable_image_id
+from schemas.ids import unreadable_image_id
 from schemas.layout import images_key, in_flight_key, outcomes_key
 from tests.schemas import rows
 from tests.workflows import fakes
 from tests.workflows.killers import memory_bomb, slow_jpeg
+from tests.workflows.planned import outcomes, plan, planned
 from workflows.commands import GenerateConfig
 from workflows.convert import ImageResult
 from workflows.failures import WorkerError
@@ -35,28 +35,10 @@ from workflows.image_worker import ImageWorker, PlannedImage, ShardJob
 from workflows.isolation import IsolatedWorker
 from workflows.listing import Listing
 from workflows.models import GeneratorSpec, find_model
-from workflows.plans import ShardTask, pending_shards, settle_plan
+from workflows.plans import ShardTask
 from workflows.processes import identity
-from workflows.runs import open_dataset
 from workflows.shard_worker import ShardWorker, clear_markers
 from workflows.storage import LocalStore, StoreError
-
-
-def planned(path: Path) -> PlannedImage:
-    return PlannedImage(image_id(path.read_bytes()), str(path))
-
-
-def plan(store: LocalStore, images: Sequence[PlannedImage], *, shard_size: int) -> list:
-    open_dataset(store)
-    table = pa.table({"image_id": [image.image_id for image in images], "uri": [image.uri for image in images]})
-    parts = settle_plan(store, "run", table, shard_size=shard_size)
-    return pending_shards(store, "run", parts)
-
-
-def outcomes(store: LocalStore) -> dict[str, tuple]:
-    """By image id: status, error class, masks."""
-    rows = query(connect(store.root), "SELECT image_id, status, error_class, n_masks FROM outcomes").to_pylist()
-    return {row["image_id"]: (row["status"], row["error_class"], row["n_masks"]) for row in rows}
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from schemas import catalog
 from tests.workflows import fakes
 from tests.workflows.conftest import Engine
 from tests.workflows.fault_proxy import Fault, fault_proxy
-from tests.workflows.test_shard_worker import plan, planned
+from tests.workflows.planned import plan, planned
 from workflows import patience
 from workflows import sql as module
 from workflows.shard_worker import ShardWorker
@@ -30,7 +30,7 @@ from workflows.storage import LocalStore, Store, open_store
 
 
 def fill(store: Store, folder: Path) -> str:
-    (task,) = plan(store, [planned(fakes.save_flat(folder / "a.png", fakes.FINE))], shard_size=1)  # type: ignore[arg-type]
+    (task,) = plan(store, [planned(fakes.save_flat(folder / "a.png", fakes.FINE))], shard_size=1)
     ShardWorker(fakes.shard_job(store.root)).work(task)
     return store.root
 

@@ -20,8 +20,8 @@ from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.records import RunRecord, to_json
 from tests.workflows import fakes
 from tests.workflows.conftest import Engine
+from tests.workflows.planned import plan, planned
 from tests.workflows.report.data_sets import DataSet, boxes, done, photos, run_record
-from tests.workflows.test_shard_worker import plan, planned
 from workflows import status as module
 from workflows.cli import parse
 from workflows.plans import ShardTask

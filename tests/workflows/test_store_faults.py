@@ -18,8 +18,8 @@ from schemas.layout import in_flight_key
 from tests.workflows import fakes
 from tests.workflows.conftest import Engine, save_photos
 from tests.workflows.fault_proxy import Fault, FaultProxy, closed_port, deaf_port, fault_proxy
+from tests.workflows.planned import plan, planned
 from tests.workflows.store_troubles import HASTY_PATIENCE, QUICK_PATIENCE, QUICK_VARIABLE, TROUBLES, Trouble
-from tests.workflows.test_shard_worker import plan, planned
 from workflows import patience, s3
 from workflows.failures import one_line
 from workflows.image_worker import PlannedImage
