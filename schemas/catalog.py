@@ -40,7 +40,6 @@ _EMPTY_TABLES = {
 _CLOSE = f"""
 SET allowed_directories = ['{SCHEME}://'];
 SET allowed_configs = ['threads', 'memory_limit'];
-SET parquet_metadata_cache = true;
 SET python_enable_replacements = false;
 SET autoinstall_known_extensions = false;
 SET autoload_known_extensions = false;
@@ -76,6 +75,7 @@ def connect(
     _create(connection, "run_records", records_table(RunRecord, run_records(place)))
     _create(connection, "model_records", records_table(ModelRecord, model_records(place)))
     _create(connection, "round_records", records_table(RoundRecord, round_records(place)))
+    connection.execute("SET parquet_metadata_cache = true")  # views ask for the same footers again and again
     with _complaints():
         connection.execute(files("schemas").joinpath("views.sql").read_text(encoding="utf-8"))
     connection.execute(_CLOSE)
