@@ -23,7 +23,7 @@ from schemas.parquet import to_parquet_bytes
 from schemas.place_errors import without_traceback
 from schemas.records import ModelRecord, RoundRecord, RunRecord, records_table
 from schemas.tables import ANNOTATIONS, CROPS, EVENTS, IMAGES, MASKS, OUTCOMES, RELATIONS, TAGS
-from schemas.window import SCHEME, CommittedFiles
+from schemas.window import KEPT_BYTES, SCHEME, CommittedFiles
 
 _EMPTY_TABLES = {
     "images/empty.parquet": IMAGES,
@@ -70,7 +70,10 @@ def connect(
     limit = {} if memory is None else {"memory_limit": memory}
     connection = duckdb.connect(config={"temp_directory": spilled, **limit})
     sizes, merged = committed_files(place)
-    connection.register_filesystem(CommittedFiles(place.filesystem, place.path, sizes=sizes, built_in=_empty_files()))
+    keep = 0 if filesystem is None else KEPT_BYTES
+    connection.register_filesystem(
+        CommittedFiles(place.filesystem, place.path, sizes=sizes, built_in=_empty_files(), keep=keep)
+    )
     _create(connection, "merged_parts", _ranges_table(merged))
     _create(connection, "run_records", records_table(RunRecord, run_records(place)))
     _create(connection, "model_records", records_table(ModelRecord, model_records(place)))

@@ -31,6 +31,11 @@ OF_IMAGE = "#"
 TO_IMAGE = "-"
 """Between that and the beginning of the last one, where a row of images is meant."""
 
+KEPT_BYTES = 64 << 20
+"""Of small files, by one connection to an object store."""
+SMALL_BYTES = 256 << 10
+"""A file up to this size is sooner read whole than asked for again: the outcomes of a shard, what annotators saved."""
+
 _FOOTERS_AT_ONCE = 16
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -50,18 +55,29 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
         sizes: key of each committed file to its size in bytes.
         built_in: further files, key to content; listed first, so that they give a table its types when nothing
             else does.
+        keep: bytes of small files that are kept once they are read, the first ones that are. DuckDB opens a file twice
+            for the first query and once for each later one, and in an object store that is two requests every time.
     """
 
     protocol = SCHEME
     cachable = False
 
     def __init__(
-        self, filesystem: pafs.FileSystem, root: str, *, sizes: Mapping[str, int], built_in: Mapping[str, bytes]
+        self,
+        filesystem: pafs.FileSystem,
+        root: str,
+        *,
+        sizes: Mapping[str, int],
+        built_in: Mapping[str, bytes],
+        keep: int = 0,
     ) -> None:
         super().__init__()
         self._filesystem = filesystem
         self._root = root
         self._built_in = built_in
+        self._at_hand = dict(built_in)
+        self._room = keep
+        self._lock = threading.Lock()
         self._sizes = {key: len(data) for key, data in built_in.items()} | dict(sizes)
         self._spans: dict[str, ImageSpan] = {}  # filled when an image is first asked for
 
@@ -100,8 +116,6 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
         if mode != "rb":
             raise PermissionError(f"{key}: SQL only reads a data set, it does not write")
         self._size(key)
-        if key in self._built_in:
-            return _File(key, lambda: pa.BufferReader(self._built_in[key]))
         return _File(key, lambda: self._open_listed(key))
 
     def _open_listed(self, key: str) -> pa.NativeFile:
@@ -111,11 +125,24 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
         Raises:
             FileNotFoundError: another one has taken its place.
         """
+        if key in self._at_hand:
+            return pa.BufferReader(self._at_hand[key])
         file = self._filesystem.open_input_file(f"{self._root}/{key}")
         if file.size() != self._sizes[key]:
             file.close()
             raise FileNotFoundError(f"{key}: another command has written it anew just now; ask again")
-        return file
+        if not self._take_room(self._sizes[key]):
+            return file
+        with file:
+            self._at_hand[key] = file.read()
+        return pa.BufferReader(self._at_hand[key])
+
+    def _take_room(self, size: int) -> bool:
+        """Whether a file of this size is kept."""
+        with self._lock:
+            fits = size <= min(SMALL_BYTES, self._room)
+            self._room -= size if fits else 0
+        return fits
 
     def _read_spans(self, keys: list[str]) -> None:
         """Reads the footers that were not read yet, side by side: in an object store each is a request."""
@@ -126,7 +153,7 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
             self._spans.update(zip(new, pool.map(self._span, new), strict=True))
 
     def _span(self, key: str) -> ImageSpan:
-        with self._filesystem.open_input_file(f"{self._root}/{key}") as file:
+        with self._open_listed(key) as file:
             try:
                 return read_span(file)
             except pa.ArrowInvalid as error:

@@ -49,5 +49,7 @@ def test_a_data_set_in_a_bucket(endpoint: str, tmp_path: Path) -> None:
             assert query(remote, sql).equals(query(local, sql))
         with pytest.raises(QueryError, match="it does not write"):
             query(remote, "COPY (SELECT 1) TO 'dataset://x.csv' (USE_TMP_FILE false)")
+        client.delete_object(Bucket="bucket", Key=f"some/prefix/{layout.outcomes_key(rows.RUN, 0)}")
+        assert query(remote, "SELECT image_id, seconds FROM outcomes").num_rows == 2  # small files are kept once read
     with pytest.raises(ValueError, match="s3://bucket/other is not a data set"):
         connect("s3://bucket/other", filesystem=store)

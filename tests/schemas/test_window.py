@@ -1,6 +1,7 @@
 """DuckDB sees committed files of a data set, and can do nothing but read them."""
 
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,7 +12,19 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.window import CommittedFiles
+from schemas.window import KEPT_BYTES, SMALL_BYTES, CommittedFiles
+
+
+class _Counting(pafs.SubTreeFileSystem):  # type: ignore[misc]
+    """The local disk, which counts what is opened on it."""
+
+    def __init__(self) -> None:
+        super().__init__("/", pafs.LocalFileSystem())
+        self.opened = 0
+
+    def open_input_file(self, path: str) -> pa.NativeFile:
+        self.opened += 1
+        return super().open_input_file(path)
 
 
 @pytest.fixture
@@ -40,6 +53,41 @@ def test_files_are_read_from_any_position(window: CommittedFiles) -> None:
     assert late.read(1) == b"b"
     assert window.info("dataset://masks/a.txt") == {"name": "masks/a.txt", "size": 13, "type": "file"}
     assert window.open("masks/z.txt").read() == b"built in"
+
+
+@pytest.mark.parametrize(("keep", "opened"), [(0, 4), (13, 3), (26, 2)])
+def test_small_files_are_kept_as_far_as_there_is_room(tmp_path: Path, keep: int, opened: int) -> None:
+    for name in "ab":
+        (tmp_path / name).write_text(f"this is {name}.txt")
+    store = _Counting()
+    window = CommittedFiles(store, str(tmp_path), sizes={"a": 13, "b": 13}, built_in={}, keep=keep)
+    for name in "abab":
+        with closing(window.open(name)) as file:
+            file.seek(8)
+            assert file.read() == f"{name}.txt".encode()
+    assert store.opened == opened
+
+
+def test_large_files_are_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(SMALL_BYTES + 1))
+    store = _Counting()
+    window = CommittedFiles(store, str(tmp_path), sizes={"a": SMALL_BYTES + 1}, built_in={}, keep=KEPT_BYTES)
+    for _ in range(2):
+        with closing(window.open("a")) as file:
+            assert file.read(1) == b"\0"
+    assert store.opened == 2
+
+
+@pytest.mark.usefixtures("window")
+def test_what_is_kept_is_the_file_that_was_listed(tmp_path: Path) -> None:
+    sizes = {"masks/a.txt": 13, "masks/b.txt": 13}
+    keeping = CommittedFiles(pafs.LocalFileSystem(), str(tmp_path), sizes=sizes, built_in={}, keep=KEPT_BYTES)
+    assert keeping.open("masks/a.txt").read() == b"this is a.txt"
+    for name in "ab":
+        (tmp_path / "masks" / f"{name}.txt").write_text("this is another file")
+    assert keeping.open("masks/a.txt").read() == b"this is a.txt"
+    with pytest.raises(FileNotFoundError, match=r"masks/b\.txt: another command has written it anew"):
+        keeping.open("masks/b.txt").read()
 
 
 def test_a_file_that_is_never_read_is_never_opened(window: CommittedFiles, tmp_path: Path) -> None:
