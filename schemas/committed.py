@@ -59,13 +59,22 @@ def committed_files(place: Place) -> Committed:
     """Every table file that counts: all parts of images and crops, annotations and events each once, and what every
     shard has that is done, with outcomes and masks; masks without outcomes are still being written.
 
-    Outcomes are listed before masks and masks before images, so that what a later step of a running job needs is there.
+    Outcomes are listed before masks and masks before images, so that what a later step of a running job needs is there;
+    the rest beside these two.
 
     Raises:
         ValueError: an outcomes file has no masks file, which no interruption leaves behind; or a merger is damaged.
     """
     outcomes = _listing(place, layout.OUTCOMES_PREFIX, layout.parse_shard_key)
-    masks = _listing(place, layout.MASKS_PREFIX, layout.parse_shard_key)
+    with ThreadPoolExecutor() as pool:
+        saving = pool.submit(_saves, place)
+        crops = pool.submit(_listing, place, layout.CROPS_PREFIX, layout.parse_crops_key)
+        relations = pool.submit(_listing, place, layout.RELATIONS_PREFIX, layout.parse_shard_key)
+        tags = pool.submit(_listing, place, layout.TAGS_PREFIX, layout.parse_shard_key)
+        masks = _listing(place, layout.MASKS_PREFIX, layout.parse_shard_key)
+        images = _listing(place, layout.IMAGES_PREFIX, layout.parse_images_key)
+    saves, merged = saving.result()
+    derived = relations.result() | tags.result()
     done = [shard for shard in map(layout.parse_shard_key, outcomes) if shard is not None]
     finished = [layout.masks_key(shard.run_id, shard.shard) for shard in done]
     if lost := [key for key in finished if key not in masks]:
@@ -73,17 +82,14 @@ def committed_files(place: Place) -> Committed:
             f"{place.path} is damaged: {lost[0]} is gone although its outcomes are there; "
             "delete that outcomes file and run the same command again"
         )
-    derived = _listing(place, layout.RELATIONS_PREFIX, layout.parse_shard_key)
-    derived |= _listing(place, layout.TAGS_PREFIX, layout.parse_shard_key)
     wanted = [key(shard.run_id, shard.shard) for shard in done for key in (layout.relations_key, layout.tags_key)]
-    saves, merged = _saves(place)
     sizes = (
         outcomes
         | {key: masks[key] for key in finished}
         | {key: derived[key] for key in wanted if key in derived}
         | saves
-        | _listing(place, layout.IMAGES_PREFIX, layout.parse_images_key)
-        | _listing(place, layout.CROPS_PREFIX, layout.parse_crops_key)
+        | images
+        | crops.result()
     )
     return Committed(sizes, merged)
 

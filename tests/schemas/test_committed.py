@@ -3,6 +3,7 @@
 import json
 import threading
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,17 +35,17 @@ def test_a_shard_that_is_committed_while_files_are_listed_is_no_damage(
 ) -> None:
     """Whoever looks at a data set that is being made would be told to delete an outcomes file of it."""
     place = open_place(rows.new_dataset(tmp_path))
-    listing, listed = committed._listing, []
+    listing, numbers = committed._listing, count()
 
     def meanwhile(*what: object) -> dict[str, int]:
         found = listing(*what)  # type: ignore[arg-type]
-        listed.append(rows.put_shard(tmp_path, len(listed), {"a": 1}))
+        rows.put_shard(tmp_path, next(numbers), {"a": 1})
         return found
 
     monkeypatch.setattr(committed, "_listing", meanwhile)
     assert committed_files(place).sizes == {}
     monkeypatch.undo()
-    assert len(committed_files(place).sizes) == 2 * len(listed)
+    assert len(committed_files(place).sizes) == 2 * next(numbers)
 
 
 def test_every_kind_of_table_is_listed_and_strangers_are_not(tmp_path: Path) -> None:
