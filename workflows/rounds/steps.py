@@ -11,6 +11,7 @@ from sam_core.detector import ObjectDetector
 from sam_core.model.checkpoint import CheckpointError
 from sam_core.predict import look_at
 from sam_core.recipes import recipe
+from schemas.catalog import QueryError
 from schemas.ids import content_hash
 from schemas.layout import snapshot_key
 from schemas.parquet import to_parquet_bytes
@@ -196,7 +197,7 @@ def train(now: Round) -> Trained:
         _require_intact(now, frozen)
         model = now.engine.model(now.record.model_before)
         finished = now.engine.means.train(training_command(now.engine.config, settings, model, now.number))
-    except (NoRoomError, MachineError, CheckpointError):  # machines, disks and stores, not data: it is tried again
+    except (NoRoomError, MachineError, CheckpointError, QueryError):  # machines, disks, stores: it is tried again
         raise
     except ValueError as error:
         return Trained(failure=one_line(error))

@@ -20,7 +20,7 @@ from sam_core.model.sam import Sam
 from sam_core.presets import stage_three, vit_n, vit_test
 from sam_core.recipes import Recipe
 from sam_core.training.presets import train_preset
-from schemas.catalog import connect
+from schemas.catalog import QueryError, connect
 from schemas.layout import annotations_key, events_key, snapshot_key
 from schemas.parquet import from_parquet_bytes, to_parquet_bytes
 from schemas.tables import EVENTS, SNAPSHOT
@@ -313,6 +313,7 @@ def test_a_stage_may_begin_with_another_model(document: Document, opened: Opened
         NoRoomError("--workers 8 need 4 CPU cores, the cluster has 2"),
         MachineError("step 3: cannot read s3://bucket/1.png: EndpointConnectionError; there was no checkpoint yet"),
         CheckpointError("there is no checkpoint /data/models/m/model.safetensors"),
+        QueryError("masks/run=r/shard-00000000.parquet: AWS Error SLOW_DOWN during GetObject operation"),
     ],
 )
 def test_machines_stores_and_lost_weights_are_no_fault_of_the_data(
