@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import socket
 import sys
-import threading
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from queue import Empty
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -44,6 +41,7 @@ from workflows.storage import Store, open_store
 from workflows.torch_trainer import RayTrainer
 from workflows.train import checkpoints
 from workflows.train.first_model import require_same_model
+from workflows.train.listener import Listener
 from workflows.train.loop import MachineError, NoRoomError, TrainingError
 from workflows.train.progress import TrainingProgress
 from workflows.train.register import Finished, finished, open_validation, register
@@ -56,7 +54,6 @@ WORKER_CORES = 0.5
 """What a worker on the CPU books with Ray."""
 RESTARTS = 5
 """How often workers that die may begin again, one time after the other without a new checkpoint."""
-SECONDS_BETWEEN_LOOKS = 0.5
 NO_WEIGHTS = "0" * 64
 
 
@@ -306,7 +303,7 @@ def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
             ),
         )
         last = job.config.learning_rate.iterations
-        with TrainingProgress(last, job.config.images) as progress, _Listener(job.told, progress) as listener:
+        with TrainingProgress(last, job.config.images) as progress, Listener(job.told, progress) as listener:
             try:
                 trainer.fit()
             except Exception as error:  # Ray Train wraps whatever a worker died of in classes of its own
@@ -328,45 +325,6 @@ def _stopped(job: TrainJob, told: Told) -> TrainingError:
     known = checkpoints.steps(open_store(job.root), job.run_id)
     kept = f"the checkpoint of step {known[-1]} is kept" if known else "there was no checkpoint yet"
     return (MachineError if told.passing else TrainingError)(f"{told.failure}; {kept}")
-
-
-class _Listener:
-    """Hears what the workers tell while the main thread waits for them."""
-
-    def __init__(self, told: Queue, progress: TrainingProgress) -> None:
-        self._told, self._progress = told, progress
-        self._failure: Told | None = None
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-
-    def __enter__(self) -> _Listener:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.failure()
-
-    def failure(self) -> Told | None:
-        """Why training stopped, once everything that was told is heard; None when nothing was wrong."""
-        self._over.set()
-        self._thread.join()
-        return self._failure
-
-    def _listen(self) -> None:
-        while True:
-            over = self._over.is_set()
-            try:
-                said: Told = pickle.loads(self._told.get(timeout=SECONDS_BETWEEN_LOOKS))
-            except Empty:
-                if over:
-                    return
-                continue
-            if said.failure and not self._failure:
-                self._failure = said
-            if said.advice:
-                self._progress.say(said.advice)
-            if said.progress:
-                self._progress.step(said.progress)
 
 
 def _fair_share(workers: int, *, gpus: bool) -> int:
