@@ -153,7 +153,7 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
             self._spans.update(zip(new, pool.map(self._span, new), strict=True))
 
     def _span(self, key: str) -> ImageSpan:
-        with self._open_listed(key) as file:
+        with naming(key), self._open_listed(key) as file:
             try:
                 return read_span(file)
             except pa.ArrowInvalid as error:

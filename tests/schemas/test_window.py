@@ -118,6 +118,17 @@ def test_a_file_that_cannot_be_read_is_named(
         window.open("masks/a.txt").read()
 
 
+def test_a_file_whose_footer_cannot_be_read_is_named(window: CommittedFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store says only of what it opens what that is."""
+
+    def refuse(_: pa.NativeFile) -> NoReturn:
+        raise OSError("AWS Error SERVICE_UNAVAILABLE during GetObject operation")
+
+    monkeypatch.setattr("schemas.window.read_span", refuse)
+    with pytest.raises(OSError, match=r"^masks/a\.txt: AWS Error SERVICE_UNAVAILABLE"):
+        window.glob("masks/a.txt#0")
+
+
 @pytest.mark.parametrize("key", ["masks/unfinished.txt", "../secret", "/etc/passwd", "masks/../masks/a.txt", ""])
 def test_nothing_else_is_there(window: CommittedFiles, key: str) -> None:
     with pytest.raises(FileNotFoundError, match="not a committed file of this data set"):
