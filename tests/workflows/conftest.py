@@ -156,6 +156,9 @@ class TrainerHere:
     def __init__(self, worker: Callable[[Any], None], *, train_loop_config: Any, **_: object) -> None:
         self._worker, self._settings = worker, train_loop_config
 
+    def give_up(self) -> None:
+        raise AssertionError("there are no other workers")
+
     def fit(self) -> None:
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # as Ray's workers have
             self._worker(self._settings)

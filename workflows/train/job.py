@@ -303,7 +303,10 @@ def _fit(job: TrainJob, workers: int, *, gpus: bool) -> None:
             ),
         )
         last = job.config.learning_rate.iterations
-        with TrainingProgress(last, job.config.images) as progress, Listener(job.told, progress) as listener:
+        with (
+            TrainingProgress(last, job.config.images) as progress,
+            Listener(job.told, progress, trainer.give_up) as listener,
+        ):
             try:
                 trainer.fit()
             except Exception as error:  # Ray Train wraps whatever a worker died of in classes of its own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections.abc import Callable
 from queue import Empty
 from typing import Self
 
@@ -20,10 +21,13 @@ class Listener:
 
     Left by Ctrl-C or SIGTERM it hears no more: workers that know nothing of it go on telling, each step before the last
     one was listened to.
+
+    give_up: ends them where one has failed and the others wait for it. Ray Train would start all of them anew first,
+    some 20 s of CPU time for each to hear that it is over.
     """
 
-    def __init__(self, told: Queue, progress: TrainingProgress) -> None:
-        self._told, self._progress = told, progress
+    def __init__(self, told: Queue, progress: TrainingProgress, give_up: Callable[[], None]) -> None:
+        self._told, self._progress, self._give_up = told, progress, give_up
         self._failure: Told | None = None
         self._over, self._left = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -57,6 +61,8 @@ class Listener:
     def _note(self, said: Told) -> None:
         if said.failure and not self._failure:
             self._failure = said
+            if said.alone:
+                self._give_up()
         if said.advice:
             self._progress.say(said.advice)
         if said.progress:

@@ -74,13 +74,15 @@ class TrainJob:
 class Told:
     """A word from the first worker to the command: a step, what a person should know, or why training stopped.
 
-    passing: whether a disk, store or checkpoint is at fault, and not what is trained on what.
+    passing: whether a disk, store or checkpoint is at fault, and not what is trained on what. alone: whether other
+    workers wait for the one that failed.
     """
 
     progress: StepMetrics | None = None
     advice: str = ""
     failure: str = ""
     passing: bool = False
+    alone: bool = False
 
 
 def work(settings: dict[str, TrainJob]) -> None:
@@ -104,7 +106,8 @@ def work(settings: dict[str, TrainJob]) -> None:
     except (RuntimeError, MemoryError, ValueError, OSError) as error:
         if not (why := lasting(error, job, team)):
             raise
-        job.tell(Told(failure=why, passing=isinstance(error, OSError | CheckpointError)))
+        passing = isinstance(error, OSError | CheckpointError)
+        job.tell(Told(failure=why, passing=passing, alone=team.workers > 1))
         if team.workers > 1:
             job.over.put(True)
             raise

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import ray
 import ray.train
+from ray.exceptions import RayActorError
 
 from tests.workflows.train.conftest import small_config
 from workflows.storage import Store, open_store
@@ -43,8 +44,10 @@ def test_too_little_memory_for_one_worker_ends_all(tmp_path: Path, labelled: Pat
     told, over = _queue_here(), _queue_here()
     job = TrainJob(str(tmp_path), "run", config, None, [ray.put(sampler)], told, over, parts=1, every=100, threads=1)
     ctrl_c = signal.getsignal(signal.SIGINT)
-    with pytest.raises(TrainingError, match=r"too little memory for 2 images of 64 px .*there was no checkpoint yet"):
+    because = r"too little memory for 2 images of 64 px .*there was no checkpoint yet"
+    with pytest.raises(TrainingError, match=because) as stopped:
         _fit(job, 2, gpus=False)
+    assert isinstance(stopped.value.__cause__, RayActorError)  # given up, before both had begun anew in vain
     assert signal.getsignal(signal.SIGINT) is ctrl_c  # Ray's own handler would swallow it from now on
     has_torch = told.actor.__ray_call__.remote(lambda _: "torch" in __import__("sys").modules)
     assert not ray.get(has_torch)  # which takes seconds and 500 MB, to pass words on

@@ -27,17 +27,21 @@ class Talkative:
         return pickle.dumps(Told(advice=f"{self.left} left"))
 
 
+def _never() -> None:
+    raise AssertionError("no worker has failed")
+
+
 @pytest.mark.parametrize("signal", [SystemExit, KeyboardInterrupt])
 def test_who_is_ended_does_not_listen_to_the_end(signal: type[BaseException]) -> None:
     """Workers end with the command, which would wait for their last word."""
     told, heard = Talkative(WORDS), list[str]()
-    with pytest.raises(signal), Listener(told, SimpleNamespace(say=heard.append)):
+    with pytest.raises(signal), Listener(told, SimpleNamespace(say=heard.append), give_up=_never):
         raise signal
     assert told.left
 
 
 def test_all_is_heard_before_it_is_said_why_training_stopped() -> None:
     told, heard = Talkative(1_000), list[str]()
-    with Listener(told, SimpleNamespace(say=heard.append)) as listener:
+    with Listener(told, SimpleNamespace(say=heard.append), give_up=_never) as listener:
         assert listener.failure() is None
     assert len(heard) == 1_000
