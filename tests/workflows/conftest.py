@@ -190,6 +190,12 @@ def engine_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
 
     For what the command makes of its input; that Ray's workers do the same is for the tests that have a cluster.
     """
+    work_here(monkeypatch)
+    return engine
+
+
+def work_here(patch: pytest.MonkeyPatch) -> None:
+    """From now on `sam-engine generate` in this process needs no Ray."""
 
     def run_shards_here(job: ShardJob, tasks: Iterable[ShardTask], pool: Pool) -> Iterator[ShardSummary]:
         worker = ShardWorker(job)
@@ -199,10 +205,9 @@ def engine_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
                 raise WorkerError(answer["failure"])
             yield ShardSummary(**answer)
 
-    monkeypatch.setattr(ray_session, "start_ray", lambda: None)
-    monkeypatch.setattr(ray_session, "choose_pool", lambda **_: Pool(workers=1, threads=1, gpus=0))
-    monkeypatch.setattr(ray_session, "run_shards", run_shards_here)
-    return engine
+    patch.setattr(ray_session, "start_ray", lambda: None)
+    patch.setattr(ray_session, "choose_pool", lambda **_: Pool(workers=1, threads=1, gpus=0))
+    patch.setattr(ray_session, "run_shards", run_shards_here)
 
 
 @dataclass(frozen=True, slots=True)
