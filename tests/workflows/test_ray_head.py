@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -15,7 +18,17 @@ import pytest
 from tests.workflows.conftest import save_photos
 from tests.workflows.fault_proxy import closed_port
 from tests.workflows.test_kill import start
-from workflows.ray_head import answers, wait_until_silent
+from workflows.ray_head import answers, wait_until_silent, watch_head
+
+IMPATIENT = """
+import sys
+from workflows import ray_head
+from workflows.cli import main
+
+ray_head._SHARE = 0.25
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command, which gives its head up long before Ray does, on a busy machine too."""
 
 
 def test_only_a_head_that_does_not_come_back_is_gone() -> None:
@@ -41,6 +54,18 @@ def test_what_this_process_lacks_says_nothing_of_the_head(monkeypatch: pytest.Mo
     assert answers("127.0.0.1:6379", 1.0)
 
 
+def test_a_head_is_given_up_before_ray_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[tuple[str, float]] = []
+    monkeypatch.setattr("workflows.ray_head.Thread", lambda **how: Mock(start=lambda: begun.append(how["args"])))
+    monkeypatch.setattr("workflows.ray_head.answers", lambda *_: True)
+    monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.1:6379"))
+    monkeypatch.delenv("RAY_gcs_rpc_server_reconnect_timeout_s", raising=False)
+    watch_head()
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "16")
+    watch_head()
+    assert begun == [("10.0.0.1:6379", 45.0), ("10.0.0.1:6379", 12.0)]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_command_whose_head_is_gone_says_so(
@@ -49,7 +74,8 @@ def test_a_command_whose_head_is_gone_says_so(
     """Ray ended it after a minute, without a word and with the status of a run that is done but for error rows."""
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "16")
     save_photos(tmp_path / "photos", 1)
-    driver = start(tmp_path / "photos", tmp_path / "masks", tiny_checkpoint)
+    command = [sys.executable, "-c", IMPATIENT]
+    driver = start(tmp_path / "photos", tmp_path / "masks", tiny_checkpoint, command=command)
     others: list[psutil.Process] = []
     try:
         assert driver.stderr is not None
