@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from sam_core.masks.rle import encode
-from schemas.layout import ANNOTATIONS_PREFIX, annotations_key
+from schemas.layout import annotations_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import ANNOTATIONS, IMAGES
 from schemas.window import CommittedFiles
@@ -70,14 +70,15 @@ def test_masks_of_other_images_stay_closed(tmp_path: Path, monkeypatch: pytest.M
         rows = [annotation(f"mask-{name}", name, slice(0, 1))]
         store.put(annotations_key("s", part), to_parquet_bytes(pa.Table.from_pylist(rows, schema=ANNOTATIONS)))
     opened: list[str] = []
-    listed = CommittedFiles._open_listed
+    opening = CommittedFiles.open
 
-    def spied(files: CommittedFiles, key: str) -> pa.NativeFile:
-        opened.append(key)
-        return listed(files, key)
+    def spied(files: CommittedFiles, path: str, mode: str = "rb", **how: object) -> object:
+        opened.append(path)
+        return opening(files, path, mode, **how)
 
-    monkeypatch.setattr(CommittedFiles, "_open_listed", spied)
+    monkeypatch.setattr(CommittedFiles, "open", spied)
     shares = covered.covered_shares(connect(str(tmp_path)), names[2:])
     assert shares.tolist() == [0.25] * 10
-    assert len({key for key in opened if key.startswith(ANNOTATIONS_PREFIX)}) == 10
-    assert len(opened) <= 3 * 10  # DuckDB opens a file for each of its threads
+    saved = [path for path in opened if "session=" in path]
+    assert len(set(saved)) == 10
+    assert len(saved) <= 3 * 10  # DuckDB opens a file for each of its threads
