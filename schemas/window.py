@@ -131,18 +131,18 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
         if file.size() != self._sizes[key]:
             file.close()
             raise FileNotFoundError(f"{key}: another command has written it anew just now; ask again")
-        if not self._take_room(self._sizes[key]):
+        if self._sizes[key] > min(SMALL_BYTES, self._room):
             return file
         with file:
-            self._at_hand[key] = file.read()
-        return pa.BufferReader(self._at_hand[key])
+            return pa.BufferReader(self._kept(key, file.read()))
 
-    def _take_room(self, size: int) -> bool:
-        """Whether a file of this size is kept."""
+    def _kept(self, key: str, data: bytes) -> bytes:
+        """The bytes of a file, at hand from now on if there is room; threads may have read it side by side."""
         with self._lock:
-            fits = size <= min(SMALL_BYTES, self._room)
-            self._room -= size if fits else 0
-        return fits
+            if key not in self._at_hand and len(data) <= self._room:
+                self._at_hand[key] = data
+                self._room -= len(data)
+        return data
 
     def _read_spans(self, keys: list[str]) -> None:
         """Reads the footers that were not read yet, side by side: in an object store each is a request."""

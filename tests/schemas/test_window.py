@@ -1,6 +1,8 @@
 """DuckDB sees committed files of a data set, and can do nothing but read them."""
 
+import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +27,19 @@ class _Counting(pafs.SubTreeFileSystem):  # type: ignore[misc]
     def open_input_file(self, path: str) -> pa.NativeFile:
         self.opened += 1
         return super().open_input_file(path)
+
+
+class _Busy(io.BytesIO):
+    """A file of 13 bytes that a store keeps back."""
+
+    def __init__(self, _: str) -> None:
+        super().__init__()
+
+    def size(self) -> int:
+        return 13
+
+    def read(self, _: int | None = -1) -> bytes:
+        raise OSError("the store is busy")
 
 
 @pytest.fixture
@@ -66,6 +81,37 @@ def test_small_files_are_kept_as_far_as_there_is_room(tmp_path: Path, keep: int,
             file.seek(8)
             assert file.read() == f"{name}.txt".encode()
     assert store.opened == opened
+
+
+def test_what_two_threads_read_side_by_side_takes_room_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        (tmp_path / name).write_text("13 bytes each")
+    store, both = _Counting(), threading.Barrier(2, timeout=60)
+    window = CommittedFiles(store, str(tmp_path), sizes={"a": 13, "b": 13}, built_in={}, keep=26)
+
+    def together(path: str) -> pa.NativeFile:
+        both.wait()
+        return pafs.LocalFileSystem().open_input_file(path)
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(2) as threads:
+        patch.setattr(store, "open_input_file", together)
+        assert set(threads.map(lambda _: window.open("a").read(), range(2))) == {b"13 bytes each"}
+    for name in "bab":
+        assert window.open(name).read() == b"13 bytes each"
+    assert store.opened == 1
+
+
+def test_what_could_not_be_read_takes_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("13 bytes each")
+    store = _Counting()
+    window = CommittedFiles(store, str(tmp_path), sizes={"a": 13}, built_in={}, keep=13)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "open_input_file", _Busy)
+        with pytest.raises(OSError, match="a: the store is busy"):
+            window.open("a").read()
+    for _ in range(2):
+        assert window.open("a").read() == b"13 bytes each"
+    assert store.opened == 1
 
 
 def test_large_files_are_not_kept(tmp_path: Path) -> None:
