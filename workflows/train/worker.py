@@ -74,8 +74,8 @@ class TrainJob:
 class Told:
     """A word from the first worker to the command: a step, what a person should know, or why training stopped.
 
-    passing: whether a disk, store or checkpoint is at fault, and not what is trained on what. alone: whether other
-    workers wait for the one that failed.
+    passing: whether a disk, store or checkpoint is at fault, and not what is trained on what. alone: whether this
+    worker failed while others go on, who would wait for it.
     """
 
     progress: StepMetrics | None = None
