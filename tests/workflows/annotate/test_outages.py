@@ -32,6 +32,20 @@ _KEEPS_NOTHING = """() => {
 }"""
 
 
+_CLOSE_WITHOUT_AN_END = """() => {
+  const { transaction } = IDBDatabase.prototype;
+  IDBDatabase.prototype.transaction = function (name, mode) {
+    const begun = transaction.call(this, name, mode);
+    if (name !== "outbox" || mode !== "readwrite") return begun;
+    IDBDatabase.prototype.transaction = transaction;
+    for (const end of ["oncomplete", "onabort"]) Object.defineProperty(begun, end, { set() {} });
+    setTimeout(() => {
+      window.isClosed = true;
+      this.dispatchEvent(new Event("close"));
+    });
+    return begun;
+  };
+}"""
 _LOSE_THE_STORE = """() => {
   const lost = () => { throw new DOMException("Connection to Indexed Database server lost", "UnknownError"); };
   [IDBDatabase.prototype.transaction, IDBFactory.prototype.open] = [lost, lost];
@@ -164,6 +178,19 @@ def test_a_store_that_the_browser_closes_is_opened_anew(
     ada.page.reload()
     ada.ready()
     assert (ada.seen() == drawn).all()
+    assert connect(config.dataset).execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
+
+
+def test_a_save_goes_on_whose_end_the_browser_never_tells(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    """As Chromium leaves what was begun just before site data is cleared."""
+    ada = sit_down(browser, running(config).address, "Ada")
+    ada.saved()
+    ada.page.evaluate(_CLOSE_WITHOUT_AN_END)
+    ada.brush((0.2, 0.2), (0.6, 0.6))
+    ada.saved()
+    assert ada.page.evaluate("isClosed")
     assert connect(config.dataset).execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
 
 

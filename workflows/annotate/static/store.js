@@ -2,6 +2,7 @@
 // anew then, unless that fails, too: Safari may lose its store until the page is loaded again.
 
 const FULL = "QuotaExceededError";
+const OPENED = 3; // times, for one request
 
 function open() {
   return new Promise((resolve, reject) => {
@@ -17,18 +18,24 @@ function open() {
 /** What a request brought, once its transaction is on disk: a full disk shows only then. */
 function done(request) {
   const { transaction } = request;
-  return new Promise((resolve, reject) => {
+  const settled = new AbortController();
+  const outcome = new Promise((resolve, reject) => {
     transaction.oncomplete = () => resolve(request.result);
     transaction.onabort = () => reject(transaction.error ?? request.error);
+    // Chromium may neither complete nor abort what was begun just before it closed the store
+    const lose = () => reject(new DOMException("the browser closed its store", "AbortError"));
+    transaction.db.addEventListener("close", lose, { signal: settled.signal });
   });
+  return outcome.finally(() => settled.abort());
 }
 
 export class Store {
-  #database;
+  #database; // a promise
 
   static async open() {
     const store = new Store();
-    store.#database = await open();
+    store.#database = open();
+    await store.#database;
     return store;
   }
 
@@ -43,14 +50,21 @@ export class Store {
   }
 
   async #ask(name, mode, request) {
-    const ask = () => done(request(this.#database.transaction(name, mode).objectStore(name)));
-    try {
-      return await ask();
-    } catch (error) {
-      if (error.name === FULL) throw error;
+    for (let attempts = OPENED; ; attempts--) {
+      const database = this.#database;
+      try {
+        return await done(request((await database).transaction(name, mode).objectStore(name)));
+      } catch (error) {
+        if (error.name === FULL || !attempts) throw error;
+        this.#anew(database);
+      }
     }
-    this.#database.close();
-    this.#database = await open();
-    return ask();
+  }
+
+  /** The store opened once more, once for all that lost the same one. */
+  #anew(lost) {
+    if (this.#database !== lost) return;
+    lost.then((database) => database.close(), () => {});
+    this.#database = open();
   }
 }
