@@ -181,6 +181,22 @@ def test_a_store_that_the_browser_closes_is_opened_anew(
     assert connect(config.dataset).execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
 
 
+def test_what_waits_for_the_server_outlives_the_browsers_store(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    server = running(config)
+    ada = sit_down(browser, server.address, "Ada")
+    ada.saved()
+    ada.page.route("**/api/sessions/**", lambda route: route.abort())
+    ada.brush((0.2, 0.2), (0.6, 0.6))
+    expect(ada.page.locator("#saved")).to_have_text("server away: 1 saves kept here")
+    storage = ada.page.context.new_cdp_session(ada.page)
+    storage.send("Storage.clearDataForOrigin", {"origin": server.address, "storageTypes": "indexeddb"})
+    ada.page.unroute("**/api/sessions/**")
+    ada.saved()
+    assert connect(config.dataset).execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
+
+
 def test_a_save_goes_on_whose_end_the_browser_never_tells(
     browser: Browser, running: Start, config: AnnotateConfig
 ) -> None:

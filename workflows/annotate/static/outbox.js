@@ -1,7 +1,7 @@
 // Nothing drawn is lost: every save lies in this browser's IndexedDB until the server says it is on disk, and so does
 // the mask being drawn. Saves carry names made here (session and part), so sending one twice is harmless, and the task
-// that they were made for, so that a server of another round does not take them for its own. What a full disk does not
-// take stays in this page's memory, from which it is sent like the rest.
+// that they were made for, so that a server of another round does not take them for its own. This page sends its own saves
+// from memory, so that those are not lost which a full disk does not take, or which go when site data is cleared.
 
 import * as api from "./api.js";
 import { Store } from "./store.js";
@@ -39,7 +39,7 @@ export class Outbox {
   #timer = 0;
   #pause = RETRY.first;
   #storing = 0; // saves on their way into the browser's store
-  #unkept = []; // saves that it did not take
+  #unsent = new Map(); // part -> {save, isKept}: saves of this page that the server does not have, and whether the store does
   /** Called with {waiting, offline, why, refused, full} whenever that changes. */
   onChange = () => {};
   waiting = 0;
@@ -57,7 +57,7 @@ export class Outbox {
     outbox.#annotator = annotator;
     const slug = annotator.replace(/[^A-Za-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 30) || "annotator";
     outbox.#session = `${slug}-${Date.now().toString(36)}-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
-    outbox.waiting = (await outbox.#keys())?.length ?? 0;
+    outbox.waiting = (await outbox.#keysOfOthers())?.length ?? 0;
     addEventListener("online", () => outbox.flush());
     outbox.flush();
     return outbox;
@@ -91,7 +91,8 @@ export class Outbox {
     const save = { session: this.#session, part: ++this.#part, body };
     this.#storing++;
     this.#change({ waiting: this.waiting + 1 });
-    if (!(await this.#keep("outbox", save, [this.#task.dataset, save.session, save.part]))) this.#unkept.push(save);
+    const isKept = await this.#keep("outbox", save, this.#keyOf(save));
+    this.#unsent.set(save.part, { save, isKept });
     this.#storing--;
   }
 
@@ -99,7 +100,7 @@ export class Outbox {
   async #keep(name, value, key) {
     try {
       await this.#store.write(name, (store) => (value === null ? store.delete(key) : store.put(value, key)));
-      if (!this.#unkept.length) this.#change({ full: "" });
+      if ([...this.#unsent.values()].every(({ isKept }) => isKept)) this.#change({ full: "" });
       return true;
     } catch (error) {
       this.#change({ full: error.message || error.name });
@@ -126,11 +127,11 @@ export class Outbox {
   /** One pass over what waits; another one follows later while the server cannot be reached. */
   async #sendAll() {
     try {
-      for (const key of (await this.#keys()) ?? []) await this.#sendKept(key);
-      for (let save; (save = this.#unkept[0]); this.#unkept.shift()) await this.#send(save);
+      for (const key of (await this.#keysOfOthers()) ?? []) await this.#sendKept(key);
+      for (const own of this.#unsent.values()) await this.#sendOwn(own);
       this.#pause = RETRY.first;
-      const keys = await this.#keys();
-      const waiting = keys ? keys.length + this.#unkept.length + this.#storing : this.waiting;
+      const keys = await this.#keysOfOthers();
+      const waiting = keys ? keys.length + this.#unsent.size + this.#storing : this.waiting;
       this.#change({ offline: false, why: "", waiting });
     } catch (error) {
       const why = { [ELSEWHERE]: "this server has another data set", [OTHER_TOKEN]: "this server asks for another token" };
@@ -146,7 +147,8 @@ export class Outbox {
     const { dataset, stage, round } = this.#task;
     const isOfThis = ({ task }) => task?.dataset === dataset && task.stage === stage && task.round === round;
     const kept = await this.#read("outbox", (store) => store.getAll());
-    const bodies = [...(kept ?? []), ...this.#unkept].map(({ body }) => body);
+    const own = [...this.#unsent.values()].map(({ save }) => save);
+    const bodies = [...(kept ?? []).filter((save) => !this.#isUnsent(save)), ...own].map(({ body }) => body);
     return bodies.filter(isOfThis).flatMap(({ masks }) => masks).filter((mask) => mask.image_id === image);
   }
 
@@ -171,6 +173,12 @@ export class Outbox {
     await this.#store.write("outbox", (store) => store.delete(key));
   }
 
+  /** A save that stays in a store which is lost meanwhile is sent once more after a reload, which is harmless. */
+  async #sendOwn({ save, isKept }) {
+    if ((await this.#send(save)) && isKept) await this.#keep("outbox", null, this.#keyOf(save));
+    this.#unsent.delete(save.part);
+  }
+
   /** Sends a save. One that the server will never take is laid aside, and said; false where there is no room for it. */
   async #send({ session, part, body }) {
     try {
@@ -179,16 +187,25 @@ export class Outbox {
       if (!FINAL.includes(error.status)) throw error;
       this.#change({ refused: error.message });
       const refused = { session, part, body, reason: error.message };
-      if (!(await this.#keep("refused", refused, [this.#task.dataset, session, part]))) return false;
+      if (!(await this.#keep("refused", refused, this.#keyOf(refused)))) return false;
     }
     this.#change({ waiting: Math.max(0, this.waiting - 1), offline: false });
     return true;
   }
 
-  /** Names of the saves of this data set that are kept; null where the store cannot be read. */
-  async #keys() {
+  /** Names of the saves of this data set that are kept, but for those of `#unsent`; null where the store cannot be read. */
+  async #keysOfOthers() {
     const keys = await this.#read("outbox", (store) => store.getAllKeys());
-    return keys && keys.filter(([dataset]) => dataset === this.#task.dataset);
+    const isOthers = ([dataset, session, part]) => dataset === this.#task.dataset && !this.#isUnsent({ session, part });
+    return keys && keys.filter(isOthers);
+  }
+
+  #isUnsent({ session, part }) {
+    return session === this.#session && this.#unsent.has(part);
+  }
+
+  #keyOf({ session, part }) {
+    return [this.#task.dataset, session, part];
   }
 
   #change(values) {
