@@ -197,14 +197,14 @@ def test_files_that_take_too_much_memory_or_time_are_quarantined(
     fine = planned(fakes.save_flat(tmp_path / "fine.png", fakes.FINE))
     (task,) = plan(store, [bomb, slow, fine], shard_size=10)
     store.put(in_flight_key("run", 0), b"{}")
-    worker = ShardWorker(fakes.shard_job(store.root, timeout=2, memory=256 << 20))
+    worker = ShardWorker(fakes.shard_job(store.root, timeout=4, memory=256 << 20))
     assert worker.work(task).errors == 2
     worker._end_child()
     rows = query(connect(store.root), "SELECT image_id, status, error_message FROM outcomes").to_pylist()
     found = {row["image_id"]: (row["status"], row["error_message"]) for row in rows}
     assert found == {
         bomb.image_id: ("crashed", "the image needs more memory than one image may take"),
-        slow.image_id: ("crashed", "the image took longer than 2 s"),
+        slow.image_id: ("crashed", "the image took longer than 4 s"),
         fine.image_id: ("ok", None),
     }
     listing = Mock(Listing, count_others=lambda _: 0)
