@@ -10,7 +10,7 @@ pytest.importorskip("playwright", reason="needs playwright, which the extra `dev
 
 from playwright.sync_api import Browser, expect
 
-from tests.workflows.annotate.browser import NEEDS_CHROMIUM, held, sit_down
+from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, held, new_page, sit_down
 from tests.workflows.annotate.conftest import Running
 from workflows.annotate.commands import AnnotateConfig
 from workflows.sql import connect
@@ -18,6 +18,7 @@ from workflows.sql import connect
 pytestmark = NEEDS_CHROMIUM
 TWO = "SELECT image_id FROM images ORDER BY uri LIMIT 2"
 FIRST, SECOND = "photo-000.png", "photo-001.png"
+SAVES = "**/api/sessions/**"
 Start = Callable[..., Running]
 
 
@@ -84,3 +85,71 @@ def test_a_save_is_not_said_to_be_safe_before_it_is(browser: Browser, running: S
     assert ada.page.evaluate(said) == "saving 1"
     ada.saved()
     assert connect(config.dataset).execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
+
+
+def test_a_stroke_that_began_before_the_image_was_there_draws_nothing(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    faults: list[Exception] = []
+    ada.page.on("pageerror", lambda fault: faults.append(fault))
+    ada.saved()
+    ada.press("b")
+    ada.page.mouse.move(*ada.at(0.2, 0.2))
+    to = ada.at(0.6, 0.6)
+    with held(ada.page, "**/picture"):
+        ada.press("n")
+        ada.page.mouse.down()
+    ada.shows(SECOND)
+    ada.page.mouse.move(*to, steps=4)
+    ada.page.mouse.up()
+    ada.drag((0.2, 0.9), (0.6, 0.9))
+    assert (ada.seen()[:24].any(), ada.seen()[24:].any(), faults) == (False, True, [])
+    ada.press("Enter")
+    ada.saved()
+    assert actions(config, "Ada") == ["open", "finish", "open", "brush", "save_mask"]
+
+
+def test_what_is_chosen_while_no_image_is_there_is_nothing(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    faults: list[Exception] = []
+    ada.page.on("pageerror", lambda fault: faults.append(fault))
+    ada.press("v")
+    place = ada.at(0.5, 0.5)
+    with held(ada.page, "**/picture"):
+        ada.press("n")
+        ada.page.mouse.click(*place)
+    ada.shows(SECOND)
+    assert faults == []
+
+
+def test_nobody_is_reminded_of_a_mask_while_an_image_opens(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = Person(new_page(browser))
+    faults: list[Exception] = []
+    ada.page.on("pageerror", lambda fault: faults.append(fault))
+    ada.page.clock.install()
+    ada.page.goto(running(config, images=TWO, reminder_seconds=10).address)
+    ada.page.fill("#name", "Ada")
+    ada.page.press("#name", "Enter")
+    ada.ready().shows(FIRST)
+    with held(ada.page, "**/picture"):
+        ada.press("n")
+        expect(ada.page.locator("#image-name")).to_contain_text(SECOND)
+        ada.page.clock.fast_forward(20_000)
+    ada.shows(SECOND)
+    assert faults == []
+
+
+def test_a_deleted_mask_is_in_the_list_no_more(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    """Not even while the browser's store takes note of it: who hid it then would hide nothing."""
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    ada.brush((0.2, 0.2), (0.6, 0.6))
+    left = """() => {
+      document.querySelector("[aria-label='Delete mask']").click();
+      return document.querySelectorAll("#masks li").length;
+    }"""
+    assert ada.page.evaluate(left) == 0

@@ -60,7 +60,7 @@ class App {
     desk.outbox.onChange = showSaving;
     desk.decoder.onNote = (note) => (complain(note), showDecoder(desk.decoder));
     desk.clock.onReminder = () => {
-      if (!desk.item || desk.editor.isEmpty) return;
+      if (desk.editor?.isEmpty ?? true) return; // there is none while an image opens
       desk.note("reminder");
       showReminder(desk.clock.limit);
     };

@@ -121,6 +121,11 @@ export class Editor {
   /** Paints a round brush of a diameter (px) along a line of points in px; `adds` or erases. */
   stroke(x0, y0, x1, y1, diameter, adds) {
     const radius = diameter / 2;
+  /** Whether a stroke has begun here: one that goes on may have begun on the image before. */
+  get isInStroke() {
+    return this.#stroke !== null;
+  }
+
     const box = this.#clipped({
       x0: Math.floor(Math.min(x0, x1) - radius),
       y0: Math.floor(Math.min(y0, y1) - radius),

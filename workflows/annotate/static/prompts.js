@@ -28,13 +28,13 @@ export class Prompts {
       addPoint: (x, y, label) => this.#addPoint(x, y, label),
       setBox: (box) => desk.editor && this.#ask("box", { box: this.#inside(box) }),
       beginStroke: () => desk.editor?.beginStroke(),
-      stroke: (a, b, size, adds) => desk.editor?.stroke(a.x, a.y, b.x, b.y, size, adds),
+      stroke: (a, b, size, adds) => desk.editor?.isInStroke && desk.editor.stroke(a.x, a.y, b.x, b.y, size, adds),
       endStroke: (adds, size) => {
-        if (!desk.editor) return;
+        if (!desk.editor?.isInStroke) return;
         desk.editor.endStroke();
         desk.note(adds ? "brush" : "erase", { details: { size } });
       },
-      choose: (x, y) => this.#saved.editAt(x, y),
+      choose: (x, y) => desk.editor && this.#saved.editAt(x, y),
     };
   }
 

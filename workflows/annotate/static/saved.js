@@ -83,8 +83,8 @@ export class Saved {
     const [mask, source] = [this.#idOf(entry), entry.proposed ? id : entry.source];
     const work = { id: mask, revision: this.#revisionAfter(entry), source, deleted: true, seconds: desk.clock.takeMask() };
     desk.note("delete_mask", { mask });
-    await desk.outbox.save([desk.row(entry, work)]);
     desk.refresh();
+    await desk.outbox.save([desk.row(entry, work)]);
   }
 
   edit(id) {
