@@ -144,6 +144,22 @@ def test_nobody_is_reminded_of_a_mask_while_an_image_opens(
     assert faults == []
 
 
+def test_a_mask_that_was_saved_is_there_when_its_image_is_opened_again_meanwhile(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    ada.saved()
+    with held(ada.page, "**/picture"):
+        with held(ada.page, "**/api/sessions/**"):
+            ada.brush((0.2, 0.2), (0.6, 0.6))
+            ada.press("q")
+            with ada.page.expect_response("**/masks"):
+                ada.page.get_by_role("button", name=f"Open {FIRST}").click()
+        ada.saved()
+    ada.shows(FIRST)
+    expect(ada.page.locator("#masks li")).to_have_count(1)
+
+
 def test_a_deleted_mask_is_in_the_list_no_more(browser: Browser, running: Start, config: AnnotateConfig) -> None:
     """Not even while the browser's store takes note of it: who hid it then would hide nothing."""
     ada = sit_down(browser, running(config, images=TWO).address, "Ada")

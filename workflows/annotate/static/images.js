@@ -113,10 +113,11 @@ export class Images {
     showImage(item, reviewing);
     if (item.note) complain(`Sent back: ${item.note}`);
     const [blob, masks] = await Promise.all([api.picture(item.image_id), api.masks(item.image_id), desk.decoder.open(item)]);
+    const pending = await desk.outbox.pendingMasks(item.image_id); // asked first: what is sent meanwhile may be in no answer
     const editor = new Editor(item.width, item.height);
     await desk.view.open(blob, item.width, item.height, editor);
     desk.masks = masks.map(fromServer);
-    for (const mask of await desk.outbox.pendingMasks(item.image_id)) this.#merge(mask);
+    pending.forEach((mask) => this.#merge(mask));
     desk.view.setMasks(desk.masks);
     const draft = await desk.outbox.draft(item.image_id);
     if (draft) this.#takeUp(draft, editor);
