@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, held, new_page, sit_down
 from tests.workflows.annotate.conftest import Running
@@ -158,6 +158,32 @@ def test_a_mask_that_was_saved_is_there_when_its_image_is_opened_again_meanwhile
         ada.saved()
     ada.shows(FIRST)
     expect(ada.page.locator("#masks li")).to_have_count(1)
+
+
+def test_not_all_is_saved_when_that_of_another_tab_is(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    """Tabs of one browser send for each other."""
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    ada.saved()
+    other = Person(ada.page.context.new_page())
+    other.page.goto(ada.page.url)
+    other.ready().saved()
+    ada.page.route(SAVES, lambda route: route.abort())
+    with ada.page.expect_request(SAVES) as first:
+        ada.brush((0.2, 0.2), (0.6, 0.6))
+    others: list[Route] = []
+
+    def let_the_first_through(route: Route) -> None:
+        if route.request.url == first.value.url:
+            route.continue_()
+        else:
+            others.append(route)
+
+    other.page.route(SAVES, let_the_first_through)
+    with other.page.expect_request(lambda request: "/sessions/" in request.url and request.url != first.value.url):
+        other.brush((0.3, 0.3), (0.7, 0.7))
+    expect(other.page.locator("#saved")).to_have_text("saving 1")
+    others[0].continue_()
+    other.saved()
 
 
 def test_a_deleted_mask_is_in_the_list_no_more(browser: Browser, running: Start, config: AnnotateConfig) -> None:

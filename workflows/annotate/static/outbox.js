@@ -127,12 +127,11 @@ export class Outbox {
   /** One pass over what waits; another one follows later while the server cannot be reached. */
   async #sendAll() {
     try {
-      for (const key of (await this.#keysOfOthers()) ?? []) await this.#sendKept(key);
+      for (const key of await this.#count()) await this.#sendKept(key);
       for (const own of this.#unsent.values()) await this.#sendOwn(own);
       this.#pause = RETRY.first;
-      const keys = await this.#keysOfOthers();
-      const waiting = keys ? keys.length + this.#unsent.size + this.#storing : this.waiting;
-      this.#change({ offline: false, why: "", waiting });
+      await this.#count();
+      this.#change({ offline: false, why: "" });
     } catch (error) {
       const why = { [ELSEWHERE]: "this server has another data set", [OTHER_TOKEN]: "this server asks for another token" };
       this.#change({ offline: true, why: why[error.status] ?? "" });
@@ -140,6 +139,13 @@ export class Outbox {
       this.#timer = setTimeout(() => this.flush(), this.#pause);
       this.#pause = Math.min(RETRY.longest, this.#pause * 2);
     }
+  }
+
+  /** Counts what waits, that of other tabs, too: else all would seem to be saved once as many are. Names of the others'. */
+  async #count() {
+    const keys = await this.#keysOfOthers();
+    if (keys) this.#change({ waiting: keys.length + this.#unsent.size + this.#storing });
+    return keys ?? [];
   }
 
   /** Masks of an image, made for this task, that the server does not have yet. */
