@@ -160,6 +160,40 @@ def test_a_mask_that_was_saved_is_there_when_its_image_is_opened_again_meanwhile
     expect(ada.page.locator("#masks li")).to_have_count(1)
 
 
+def test_undo_shows_the_answer_to_a_click_that_the_next_one_overtook(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    ada.click(0.3, 0.4)
+    alone = ada.seen()
+    ada.press("Escape")
+    with held(ada.page, "**/api/decode"):
+        for x in (0.3, 0.7):
+            ada.page.mouse.click(*ada.at(x, 0.4))
+    ada.answered()
+    ada.press("z")
+    ada.answered()
+    assert alone.any()
+    assert (ada.seen() == alone).all()
+
+
+def test_a_reload_before_the_model_has_answered_asks_it_again(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    ada.click(0.3, 0.4)
+    alone = ada.seen()
+    ada.press("Escape")
+    ada.page.route("**/api/decode", lambda route: None)
+    ada.page.mouse.click(*ada.at(0.3, 0.4))
+    ada.kept()
+    ada.page.unroute("**/api/decode")
+    ada.page.reload()
+    ada.ready().answered()
+    assert alone.any()
+    assert (ada.seen() == alone).all()
+
+
 def test_not_all_is_saved_when_that_of_another_tab_is(browser: Browser, running: Start, config: AnnotateConfig) -> None:
     """Tabs of one browser send for each other."""
     ada = sit_down(browser, running(config, images=TWO).address, "Ada")

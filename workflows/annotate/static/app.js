@@ -30,7 +30,7 @@ class App {
     this.#saved = new Saved(this.#desk);
     this.#prompts = new Prompts(this.#desk, this.#saved);
     this.#tools = new Tools(this.#desk.view, $("viewport"), this.#prompts.hands());
-    const images = new Images(this.#desk, this.#saved);
+    const images = new Images(this.#desk, this.#saved, this.#prompts);
     this.#actions = new Actions({ desk: this.#desk, images, prompts: this.#prompts, saved: this.#saved, tools: this.#tools });
     this.#show();
     this.#actions.listen();

@@ -5,10 +5,13 @@ import { boxOf, decompress, compress, eachStrip, fromBitmap } from "./rle.js";
 import { countRegions, holePixels, strayPixels } from "./regions.js";
 
 const [UNTOUCHED, ADDED, ERASED] = [0, 1, 2];
-const NOTHING = Object.freeze({ points: [], box: null, text: null, candidates: [], chosen: 0, mask: null });
+const NOTHING = Object.freeze({ points: [], box: null, text: null, candidates: [], chosen: 0, mask: null, asked: null });
 
 export class Editor {
-  /** Model's part: {points: [[x, y, label]], box, text, candidates: [{iou, mask, logits}], chosen, mask}. Never mutated. */
+  /**
+   * Model's part: {points: [[x, y, label]], box, text, candidates: [{iou, mask, logits}], chosen, mask, asked: prompt that is
+   * not answered yet}. Never mutated.
+   */
   model = NOTHING;
   /** Whether an existing mask is edited: {mask_id, revision, source_mask_id, ...} or null. */
   origin = null;
@@ -118,14 +121,14 @@ export class Editor {
     this.#stroke = new Map(); // pixel -> value before
   }
 
-  /** Paints a round brush of a diameter (px) along a line of points in px; `adds` or erases. */
-  stroke(x0, y0, x1, y1, diameter, adds) {
-    const radius = diameter / 2;
   /** Whether a stroke has begun here: one that goes on may have begun on the image before. */
   get isInStroke() {
     return this.#stroke !== null;
   }
 
+  /** Paints a round brush of a diameter (px) along a line of points in px; `adds` or erases. */
+  stroke(x0, y0, x1, y1, diameter, adds) {
+    const radius = diameter / 2;
     const box = this.#clipped({
       x0: Math.floor(Math.min(x0, x1) - radius),
       y0: Math.floor(Math.min(y0, y1) - radius),
@@ -220,7 +223,7 @@ export class Editor {
     if (this.isEmpty) return null;
     const layer = (value) =>
       compress(fromBitmap(this.#brush.map((v) => (v === value ? 1 : 0)), this.width, this.height, this.#brushBox));
-    const { points, box, text, mask, candidates, chosen } = this.model;
+    const { points, box, text, mask, candidates, chosen, asked } = this.model;
     return {
       origin: this.origin,
       clicks: this.clicks,
@@ -229,16 +232,18 @@ export class Editor {
       text,
       mask: mask && compress(mask),
       iou: candidates[chosen]?.iou ?? null,
+      asked: asked && { ...asked, previous: null, base: asked.base && compress(asked.base) },
       brush: this.#brushBox && { added: layer(ADDED), erased: layer(ERASED) },
     };
   }
 
-  restore({ origin, clicks, points, box, text = null, mask: counts, iou = null, brush }) {
+  restore({ origin, clicks, points, box, text = null, mask: counts, iou = null, asked = null, brush }) {
     this.clear();
     [this.origin, this.clicks, this.#goesOn] = [origin, clicks, true];
     const mask = counts && decompress(counts);
     const candidates = iou === null ? [] : [{ iou, mask, logits: null, frame: null }];
-    this.#show({ ...NOTHING, points, box, text, candidates, mask });
+    const question = asked && { ...asked, base: asked.base && decompress(asked.base) };
+    this.#show({ ...NOTHING, points, box, text, candidates, mask, asked: question });
     for (const [text, value] of brush ? [[brush.added, ADDED], [brush.erased, ERASED]] : []) {
       const layer = decompress(text);
       eachStrip(layer, this.height, (x, top, bottom) => {

@@ -18,13 +18,14 @@ const OTHER_TASK = 412;
 export class Images {
   #desk;
   #saved;
+  #prompts;
   #turns = Promise.resolve();
   #resting = false; // whether nothing was left for this person
   #away = ""; // why there is no image now, where the server says so
   #failed = null; // the image at which the server failed last
 
-  constructor(desk, saved) {
-    [this.#desk, this.#saved] = [desk, saved];
+  constructor(desk, saved, prompts) {
+    [this.#desk, this.#saved, this.#prompts] = [desk, saved, prompts];
   }
 
   /** Opens the first image, as soon as the server can be reached. */
@@ -112,8 +113,8 @@ export class Images {
     desk.item = item;
     showImage(item, reviewing);
     if (item.note) complain(`Sent back: ${item.note}`);
-    const [blob, masks] = await Promise.all([api.picture(item.image_id), api.masks(item.image_id), desk.decoder.open(item)]);
     const pending = await desk.outbox.pendingMasks(item.image_id); // asked first: what is sent meanwhile may be in no answer
+    const [blob, masks] = await Promise.all([api.picture(item.image_id), api.masks(item.image_id), desk.decoder.open(item)]);
     const editor = new Editor(item.width, item.height);
     await desk.view.open(blob, item.width, item.height, editor);
     desk.masks = masks.map(fromServer);
@@ -129,6 +130,7 @@ export class Images {
     desk.note("open");
     desk.outbox.save();
     desk.refresh();
+    this.#prompts.askAgain();
     document.documentElement.dataset.image = item.image_id;
     say(`${item.name}, ${desk.masks.length} masks`);
   }

@@ -2,7 +2,6 @@
 
 import { complain } from "./panel.js";
 
-const PARTS = ["points", "box", "text"];
 const LEVEL_STEP = 0.5; // of logits, by which a mask gets wider or tighter
 const NO_ANSWER = { candidates: [], chosen: 0 };
 
@@ -86,26 +85,38 @@ export class Prompts {
     return [bound(x0, width), bound(y0, height), bound(x1, width), bound(y1, height)];
   }
 
-  /** Gives the model one more prompt and shows its answer as soon as it is there. */
-  async #ask(action, change, details) {
+  /** Gives the model one more prompt. */
+  #ask(action, change, details) {
     const desk = this.#desk;
     const { editor } = desk;
     if (!editor) return;
     const started = performance.now();
     const before = editor.model;
     editor.clicks++;
-    editor.setModel(change);
+    editor.setModel({ ...change, asked: promptOf({ ...before, ...change }, change.text ? null : before) });
     desk.note(action, details ? { details } : {});
-    const asked = editor.model;
-    const isCurrent = () => desk.editor === editor && PARTS.every((part) => editor.model[part] === asked[part]);
-    const show = (found) => isCurrent() && editor.answer({ candidates: found, chosen: 0, mask: found[0].mask });
+    this.#answer(started);
+  }
+
+  /** Asks once more where undo, redo or a reload shows a prompt whose answer came while another one was shown, or never. */
+  askAgain() {
+    if (this.#desk.editor.model.asked) this.#answer(performance.now());
+  }
+
+  /** Shows what the model says to the prompt in work as soon as it is there. */
+  async #answer(started) {
+    const desk = this.#desk;
+    const { editor } = desk;
+    const { asked } = editor.model;
+    const isCurrent = () => desk.editor === editor && editor.model.asked === asked;
+    const show = (found, change) => isCurrent() && editor.answer({ candidates: found, chosen: 0, mask: found[0].mask, ...change });
     desk.setBusy(true);
     try {
-      const answer = await desk.decoder.decode(promptOf(asked, change.text ? null : before), (first) => {
+      const answer = await desk.decoder.decode(asked, (first) => {
         show([first]);
         this.lastClick = performance.now() - started;
       });
-      if (answer) show(answer.candidates);
+      if (answer) show(answer.candidates, { asked: null });
     } catch (error) {
       complain(`The model did not answer: ${error.message}`);
     } finally {
