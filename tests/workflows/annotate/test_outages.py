@@ -34,9 +34,9 @@ _KEEPS_NOTHING = """() => {
 
 _CLOSE_WITHOUT_AN_END = """() => {
   const { transaction } = IDBDatabase.prototype;
-  IDBDatabase.prototype.transaction = function (name, mode) {
-    const begun = transaction.call(this, name, mode);
-    if (name !== "outbox" || mode !== "readwrite") return begun;
+  IDBDatabase.prototype.transaction = function (names, mode) {
+    const begun = transaction.call(this, names, mode);
+    if (!names.includes("outbox") || mode !== "readwrite") return begun;
     IDBDatabase.prototype.transaction = transaction;
     for (const end of ["oncomplete", "onabort"]) Object.defineProperty(begun, end, { set() {} });
     setTimeout(() => {
@@ -49,6 +49,19 @@ _CLOSE_WITHOUT_AN_END = """() => {
 _LOSE_THE_STORE = """() => {
   const lost = () => { throw new DOMException("Connection to Indexed Database server lost", "UnknownError"); };
   [IDBDatabase.prototype.transaction, IDBFactory.prototype.open] = [lost, lost];
+}"""
+
+
+_RELOAD_ONCE_KEPT = """() => {
+  const { transaction } = IDBDatabase.prototype;
+  IDBDatabase.prototype.transaction = function (names, mode) {
+    const begun = transaction.call(this, names, mode);
+    if (names.includes("outbox") && mode === "readwrite") {
+      Object.defineProperty(begun, "oncomplete", { set() {} });
+      begun.addEventListener("complete", () => location.reload());
+    }
+    return begun;
+  };
 }"""
 
 
@@ -208,6 +221,23 @@ def test_a_save_goes_on_whose_end_the_browser_never_tells(
     ada.saved()
     assert ada.page.evaluate("isClosed")
     assert connect(config.dataset).execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
+
+
+def test_a_page_that_ends_as_a_mask_is_kept_has_it_once(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    """As a saved mask, and no more as the mask in work, which would be saved once more."""
+    ada = sit_down(browser, running(config).address, "Ada")
+    ada.saved()
+    ada.press("b")
+    ada.drag((0.2, 0.2), (0.6, 0.6))
+    ada.kept()
+    ada.page.evaluate(_RELOAD_ONCE_KEPT)
+    with ada.page.expect_navigation():
+        ada.press("Enter")
+    ada.ready().saved()
+    expect(ada.page.locator("#masks li")).to_have_count(1)
+    assert not ada.seen().any()
 
 
 def test_a_store_that_is_lost_until_a_reload_stops_nothing(

@@ -20,6 +20,16 @@ TWO = "SELECT image_id FROM images ORDER BY uri LIMIT 2"
 FIRST, SECOND = "photo-000.png", "photo-001.png"
 SAVES = "**/api/sessions/**"
 Start = Callable[..., Running]
+_TELL_LATE = """() => {
+  const { transaction } = IDBDatabase.prototype;
+  IDBDatabase.prototype.transaction = function (names, mode) {
+    const begun = transaction.call(this, names, mode);
+    if (!names.includes("outbox") || mode !== "readwrite") return begun;
+    IDBDatabase.prototype.transaction = transaction;
+    Object.defineProperty(begun, "oncomplete", { set(told) { window.tell = told; } });
+    return begun;
+  };
+}"""
 
 
 def actions(config: AnnotateConfig, annotator: str) -> list[str]:
@@ -229,3 +239,21 @@ def test_a_deleted_mask_is_in_the_list_no_more(browser: Browser, running: Start,
       return document.querySelectorAll("#masks li").length;
     }"""
     assert ada.page.evaluate(left) == 0
+
+
+def test_what_is_drawn_while_the_mask_before_is_being_kept_is_not_forgotten(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    ada = sit_down(browser, running(config, images=TWO).address, "Ada")
+    ada.saved()
+    ada.page.evaluate(_TELL_LATE)
+    ada.brush((0.2, 0.2), (0.6, 0.2))
+    ada.drag((0.2, 0.8), (0.6, 0.8))
+    drawn = ada.seen()
+    ada.kept()
+    ada.page.evaluate("tell()")
+    ada.saved()
+    ada.page.reload()
+    ada.ready()
+    assert drawn.any()
+    assert (ada.seen() == drawn).all()

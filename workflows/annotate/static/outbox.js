@@ -76,30 +76,36 @@ export class Outbox {
     });
   }
 
-  /** Keeps masks and all events so far, here first, then on the server. Resolves when they are as safe as they can be here. */
-  async save(masks = []) {
+  /**
+   * Keeps masks and all events so far, here first, then on the server. Resolves when they are as safe as they can be here.
+   * A mask that was in work on the image `drawnOn` takes the place of its draft.
+   */
+  async save(masks = [], drawnOn = "") {
     if (!masks.length && !this.#events.length) return;
     const events = this.#events;
     this.#events = [];
-    const parts = inParts(masks).map((some, at, all) => this.#savePart(some, at < all.length - 1 ? [] : events));
+    const parts = inParts(masks).map((some, at, all) => this.#savePart(some, at < all.length - 1 ? [] : events, drawnOn));
     await Promise.all(parts);
     this.flush();
   }
 
-  async #savePart(masks, events) {
+  async #savePart(masks, events, drawnOn) {
     const body = { annotator: this.#annotator, task: this.#task, masks, events };
     const save = { session: this.#session, part: ++this.#part, body };
     this.#storing++;
     this.#change({ waiting: this.waiting + 1 });
-    const isKept = await this.#keep("outbox", save, this.#keyOf(save));
+    const key = this.#keyOf(save);
+    // both or neither, so that a reload finds the mask once; and the draft of what is drawn meanwhile waits for its turn
+    const change = (outbox, drafts) => (outbox.put(save, key), drafts.delete(this.#draftKey(drawnOn)));
+    const isKept = await this.#keep(["outbox", "drafts"], change);
     this.#unsent.set(save.part, { save, isKept });
     this.#storing--;
   }
 
-  /** Puts something into this browser's store, or takes it out (null); whether that worked. */
-  async #keep(name, value, key) {
+  /** Changes something in this browser's store; whether that worked. */
+  async #keep(names, change) {
     try {
-      await this.#store.write(name, (store) => (value === null ? store.delete(key) : store.put(value, key)));
+      await this.#store.write(names, change);
       if ([...this.#unsent.values()].every(({ isKept }) => isKept)) this.#change({ full: "" });
       return true;
     } catch (error) {
@@ -159,7 +165,8 @@ export class Outbox {
   }
 
   keepDraft(image, draft) {
-    return this.#keep("drafts", draft, this.#draftKey(image));
+    const key = this.#draftKey(image);
+    return this.#keep(["drafts"], (drafts) => (draft ? drafts.put(draft, key) : drafts.delete(key)));
   }
 
   draft(image) {
@@ -176,12 +183,12 @@ export class Outbox {
     const save = await this.#read("outbox", (store) => store.get(key));
     if (!save) return; // another tab has sent it
     if (!(await this.#send(save))) return;
-    await this.#store.write("outbox", (store) => store.delete(key));
+    await this.#store.write(["outbox"], (store) => store.delete(key));
   }
 
   /** A save that stays in a store which is lost meanwhile is sent once more after a reload, which is harmless. */
   async #sendOwn({ save, isKept }) {
-    if ((await this.#send(save)) && isKept) await this.#keep("outbox", null, this.#keyOf(save));
+    if ((await this.#send(save)) && isKept) await this.#keep(["outbox"], (store) => store.delete(this.#keyOf(save)));
     this.#unsent.delete(save.part);
   }
 
@@ -193,7 +200,7 @@ export class Outbox {
       if (!FINAL.includes(error.status)) throw error;
       this.#change({ refused: error.message });
       const refused = { session, part, body, reason: error.message };
-      if (!(await this.#keep("refused", refused, this.#keyOf(refused)))) return false;
+      if (!(await this.#keep(["refused"], (store) => store.put(refused, this.#keyOf(refused))))) return false;
     }
     this.#change({ waiting: Math.max(0, this.waiting - 1), offline: false });
     return true;

@@ -37,8 +37,7 @@ export class Saved {
     editor.clear();
     desk.view.setMask(entry);
     desk.onMasks();
-    await desk.outbox.save([desk.row(entry, { ...work, source: entry.source, revision: entry.revision })]);
-    await desk.outbox.keepDraft(item.image_id, null);
+    await desk.outbox.save([desk.row(entry, { ...work, source: entry.source, revision: entry.revision })], item.image_id);
     if (desk.item === item) say(`Mask saved, ${desk.masks.length} on this image`);
     return true;
   }

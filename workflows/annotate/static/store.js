@@ -41,19 +41,20 @@ export class Store {
 
   /** What a request of "outbox", "drafts" or "refused" brings: `request` makes it of the object store. */
   read(name, request) {
-    return this.#ask(name, "readonly", request);
+    return this.#ask([name], "readonly", request);
   }
 
-  /** The same for a request that changes something, once that is on disk. */
-  write(name, request) {
-    return this.#ask(name, "readwrite", request);
+  /** The same for a request that changes something, or several in as many stores, once all of it is on disk. */
+  write(names, request) {
+    return this.#ask(names, "readwrite", request);
   }
 
-  async #ask(name, mode, request) {
+  async #ask(names, mode, request) {
     for (let attempts = OPENED; ; attempts--) {
       const database = this.#database;
       try {
-        return await done(request((await database).transaction(name, mode).objectStore(name)));
+        const transaction = (await database).transaction(names, mode);
+        return await done(request(...names.map((name) => transaction.objectStore(name))));
       } catch (error) {
         if (error.name === FULL || !attempts) throw error;
         this.#anew(database);
