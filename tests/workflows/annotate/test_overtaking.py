@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
 
@@ -12,6 +14,7 @@ from playwright.sync_api import Browser, Route, expect
 
 from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, held, new_page, sit_down
 from tests.workflows.annotate.conftest import Running
+from workflows.annotate.assets import Runtime
 from workflows.annotate.commands import AnnotateConfig
 from workflows.sql import connect
 
@@ -257,3 +260,31 @@ def test_what_is_drawn_while_the_mask_before_is_being_kept_is_not_forgotten(
     ada.ready()
     assert drawn.any()
     assert (ada.seen() == drawn).all()
+
+
+def box_in_the_middle(person: Person) -> NDArray[np.bool_]:
+    """What the model finds there; it is not kept."""
+    person.drag((0.2, 0.2), (0.8, 0.8))
+    person.answered()
+    found = person.seen()
+    person.press("Escape")
+    return found
+
+
+def test_an_embedding_that_comes_late_is_not_taken_for_that_of_the_next_image(
+    browser: Browser, running: Start, config: AnnotateConfig, runtime: Runtime | None
+) -> None:
+    if runtime is None:
+        pytest.skip("needs ONNX Runtime Web: npm, or SAM_ENGINE_ORT_WEB")
+    ada = sit_down(browser, f"{running(config, runtime=runtime).address}/?decoder=wasm", "Ada")
+    late: list[Route] = []
+    ada.page.route("**/embedding", lambda route: route.continue_() if late else late.append(route))
+    ada.page.route("**/picture", lambda route: route.fulfill(status=422, json={"detail": "no picture"}), times=1)
+    ada.press("n")
+    ada.shows("photo-002.png")
+    ada.press("r")
+    drawn = box_in_the_middle(ada)
+    with ada.page.expect_event("requestfinished"):
+        late[0].continue_()
+    assert drawn.any()
+    assert (box_in_the_middle(ada) == drawn).all()

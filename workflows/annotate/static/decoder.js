@@ -59,7 +59,9 @@ export class Decoder {
     this.#windows.clear();
     this.#seen = this.#whole = frameOf(this.#model, image, { x0: 0, y0: 0, x1: image.width, y1: image.height });
     this.#ask("clear");
-    if (this.where === "browser") await this.#add(this.#whole, await api.embedding(image.image_id));
+    if (this.where !== "browser") return;
+    const embedding = await api.embedding(image.image_id);
+    if (image === this.#image) await this.#add(this.#whole, embedding); // else another image has been turned to since
   }
 
   async #add(frame, embedding) {
