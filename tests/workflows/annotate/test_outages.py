@@ -326,6 +326,20 @@ def test_the_server_decodes_when_the_gpu_is_lost(
     ada.shows(SECOND)
 
 
+def test_a_worker_that_could_not_be_loaded_is_begun_anew(
+    browser: Browser, running: Start, config: AnnotateConfig
+) -> None:
+    """As when the server went away while the page was loaded: it draws what the server answers, too."""
+    ada = Person(new_page(browser))
+    ada.page.route("**/decoder_worker.js", lambda route: route.abort(), times=1)
+    with ada.page.expect_event("requestfailed"):
+        ada.page.goto(running(config).address)
+        ada.page.fill("#name", "Ada")
+        ada.page.press("#name", "Enter")
+    ada.ready().click(0.5, 0.5)
+    assert ada.seen().any()
+
+
 def test_an_image_that_somebody_holds_does_not_cost_the_one_at_hand(
     browser: Browser, running: Start, config: AnnotateConfig
 ) -> None:

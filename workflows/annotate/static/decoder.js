@@ -10,7 +10,7 @@ import { compress } from "./rle.js";
 const WINDOWS_KEPT = 8;
 
 export class Decoder {
-  #worker = new Worker(new URL("./decoder_worker.js", import.meta.url), { type: "module" });
+  #worker = this.#begin();
   #waiting = new Map(); // id -> {resolve, reject, first}
   #ids = 0;
   #image = null;
@@ -29,7 +29,6 @@ export class Decoder {
 
   constructor(model) {
     this.#model = model;
-    this.#worker.onmessage = ({ data }) => this.#receive(data);
   }
 
   /**
@@ -58,7 +57,7 @@ export class Decoder {
     this.#image = image;
     this.#windows.clear();
     this.#seen = this.#whole = frameOf(this.#model, image, { x0: 0, y0: 0, x1: image.width, y1: image.height });
-    this.#ask("clear");
+    this.#tell("clear");
     if (this.where !== "browser") return;
     const embedding = await api.embedding(image.image_id);
     if (image === this.#image) await this.#add(this.#whole, embedding); // else another image has been turned to since
@@ -108,7 +107,7 @@ export class Decoder {
     this.#windows.set(frame.key, frame);
     for (const key of [...this.#windows.keys()].slice(0, -WINDOWS_KEPT)) {
       this.#windows.delete(key);
-      this.#ask("drop", { key });
+      this.#tell("drop", { key });
     }
   }
 
@@ -191,10 +190,29 @@ export class Decoder {
 
   #ask(call, args, first) {
     const id = ++this.#ids;
+    this.#worker ??= this.#begin();
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject, first });
       this.#worker.postMessage({ id, call, args });
     });
+  }
+
+  /** Has something forgotten, which a worker that is lost has done. */
+  #tell(call, args) {
+    this.#ask(call, args).catch(() => {});
+  }
+
+  /** A worker that cannot be loaded, as while the server is away, answers nobody: the next question begins another one. */
+  #begin() {
+    const worker = new Worker(new URL("./decoder_worker.js", import.meta.url), { type: "module" });
+    worker.onmessage = ({ data }) => this.#receive(data);
+    worker.onerror = () => {
+      worker.terminate();
+      this.#worker = null;
+      for (const { reject } of this.#waiting.values()) reject(new Error("its worker could not be loaded"));
+      this.#waiting.clear();
+    };
+    return worker;
   }
 
   #receive({ id, result, error, first, milliseconds }) {
