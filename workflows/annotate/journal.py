@@ -150,29 +150,25 @@ class Journal:
 
     def masks_of(self, image_id: str) -> list[dict[str, object]]:
         """Rows of ANNOTATIONS: the masks of an image that stand, in the order of their ids."""
-        return sorted(self._latest(image_id, self._shows), key=lambda row: str(row["mask_id"]))
+        return [row for row in self.decided(image_id) if not row["deleted"]]
 
-    def _latest(self, image_id: str, wanted: Callable[[MaskState], bool]) -> list[dict[str, object]]:
-        """Rows of ANNOTATIONS: the latest state of each mask of an image, where it is a wanted one."""
+    def decided(self, image_id: str) -> list[dict[str, object]]:
+        """Rows of ANNOTATIONS: the latest state of each mask of an image, deleted ones too, in order of their ids."""
         with self._lock:
-            states = {mask: state for mask, state in self._masks.get(image_id, {}).items() if wanted(state)}
+            states = {mask: state for mask, state in self._masks.get(image_id, {}).items() if self._counts(state)}
         keys = sorted({state.key for state in states.values()})
         with ThreadPoolExecutor(_READERS) as readers:
             tables = readers.map(lambda key: get_table(self._store, key), keys)
             rows = [row for table in tables for row in _of_image(table, image_id).to_pylist()]
         latest = {(mask, *state.rank) for mask, state in states.items()}
         ranked = [(row["mask_id"], row["revision"], row["created_at"], row["session"]) for row in rows]
-        return list({row["mask_id"]: row for row, rank in zip(rows, ranked, strict=True) if rank in latest}.values())
+        found = {str(row["mask_id"]): row for row, rank in zip(rows, ranked, strict=True) if rank in latest}
+        return [found[mask] for mask in sorted(found)]
 
     def count(self, image_id: str) -> int:
         """How many masks of an image stand."""
         with self._lock:
             return sum(self._shows(state) for state in self._masks.get(image_id, {}).values())
-
-    def sources_taken(self, image_id: str) -> set[str]:
-        """Automatic masks of an image that a person accepted, changed or deleted, in whichever stage they were at it
-        last."""
-        return {str(row["source_mask_id"]) for row in self._latest(image_id, self._counts) if row["source_mask_id"]}
 
     def past_events(self) -> Iterator[PastEvent]:
         """Events of this stage and round that are about an image, the oldest first. Annotators leave dozens of them on

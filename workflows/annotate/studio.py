@@ -85,10 +85,11 @@ class Studio:
 
     def masks(self, image_id: str) -> list[contract.ShownMask]:
         """Human masks of an image that stand, then what the run proposes and nobody has touched."""
-        drawn = [_drawn(row) for row in self.journal.masks_of(image_id)]
+        decided = self.journal.decided(image_id)  # looked at once: a save may come, and be known of in a half alone
+        drawn = [_drawn(row) for row in decided if not row["deleted"]]
         if self.task.run_id is None:
             return drawn
-        taken = self.journal.sources_taken(image_id)
+        taken = {row["source_mask_id"] for row in decided}
         rows = self.connection.cursor().execute(_PROPOSALS, [self.task.run_id, image_id]).fetchall()
         return drawn + [_proposed(row) for row in rows if row[0] not in taken]
 

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pytest
 
 from schemas.tables import Stage
-from tests.workflows.annotate.conftest import MOMENT, blob, body, client_of, event_row, mask_row
+from tests.workflows.annotate.conftest import MOMENT, add_run, blob, body, client_of, event_row, mask_row
 from workflows.annotate import journal as module
+from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.contract import Save
 from workflows.annotate.journal import Journal, PastEvent, Task
-from workflows.annotate.studio import Studio
+from workflows.annotate.studio import Studio, open_studio
 from workflows.storage import LocalStore
 from workflows.stored_tables import get_table
 
@@ -107,3 +108,23 @@ def test_what_is_shown_of_a_mask(studio: Studio) -> None:
         client.put("/api/sessions/s1/parts/1", json=body(masks=[mask_row(image, blob(48, 64), **said)]))
         (shown,) = client.get(f"/api/images/{image}/masks").json()
     assert {name: shown[name] for name in said} == said
+
+
+def test_a_save_that_comes_while_masks_are_read_hides_no_proposal(
+    config: AnnotateConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What became of it is shown with the next look; in between it is neither missing nor there twice."""
+    add_run(config)
+    studio = open_studio(replace(config, stage="semi-automatic"))
+    image = next(iter(studio.images))
+    (proposed,) = studio.masks(image)
+    studio.save("s", 1, save(masks=[mask_row(image, blob(48, 64))]))
+    changed = mask_row(image, blob(48, 64), mask_id="m2", source_mask_id=proposed.mask_id)
+
+    def overtaken(store: LocalStore, key: str) -> pa.Table:
+        studio.save("t", 1, save(masks=[changed]))
+        return get_table(store, key)
+
+    monkeypatch.setattr(module, "get_table", overtaken)
+    assert [shown.mask_id for shown in studio.masks(image)] == ["m1", proposed.mask_id]
+    assert [shown.mask_id for shown in studio.masks(image)] == ["m1", "m2"]

@@ -69,7 +69,7 @@ def seen(store: Store) -> dict[str, object]:
         reader = journal(store, task)
         found[f"{task.stage} events"] = list(reader.past_events())
         for image in IMAGES:
-            found[f"{task.stage} {image}"] = (reader.masks_of(image), reader.sources_taken(image), reader.count(image))
+            found[f"{task.stage} {image}"] = (reader.decided(image), reader.count(image))
     found["export"] = Selection(ExportConfig(store.root, "out", format="coco")).fingerprint()
     return found
 
