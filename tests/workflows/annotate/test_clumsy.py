@@ -204,6 +204,24 @@ def test_proposals_become_one_mask_each_in_two_tabs(browser: Browser, running: S
     assert told(config, "SELECT area FROM annotations") == [(changed.sum(),)]
 
 
+def test_a_mask_in_work_becomes_one_mask_in_two_tabs(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    """A second tab goes on with the draft of the first, which has it before its eyes still."""
+    ada = sit_down(browser, running(config, images=ONE).address, "Ada")
+    draw(ada)
+    ada.kept()
+    other = Person(ada.page.context.new_page())
+    other.page.goto(ada.page.url)
+    other.ready().shows(FIRST)
+    assert other.seen().any()
+    for tab in (other, ada):
+        tab.press("Enter")
+        tab.saved()
+        draw(tab, (0.2, 0.8), (0.6, 0.8))
+        tab.press("Enter")
+        tab.saved()
+    assert told(config, "SELECT count(*) FROM annotations") == [(3,)]
+
+
 def test_a_mask_bears_the_model_whose_answer_it_began_as(
     browser: Browser, running: Start, config: AnnotateConfig
 ) -> None:

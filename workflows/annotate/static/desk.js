@@ -1,6 +1,6 @@
 // What lies before the annotator: an image, its masks, the mask in work, and the notes about what is done to them.
 
-import { toServer } from "./masks.js";
+import { newId, toServer } from "./masks.js";
 
 const DRAFT_PAUSE = 120; // milliseconds
 
@@ -58,6 +58,7 @@ export class Desk {
     const [image, editor] = [this.item.image_id, this.editor];
     document.documentElement.dataset.kept = "false";
     const timer = setTimeout(async () => {
+      editor.id ??= newId();
       const isKept = await this.outbox.keepDraft(image, editor.draft());
       if (isKept && timer === this.#draftTimer) document.documentElement.dataset.kept = "true"; // nothing changed meanwhile
     }, DRAFT_PAUSE);

@@ -15,6 +15,8 @@ export class Editor {
   model = NOTHING;
   /** Whether an existing mask is edited: {mask_id, revision, source_mask_id, ...} or null. */
   origin = null;
+  /** What a new mask will be called by all tabs that go on with its draft, so that it becomes one; null before there is one. */
+  id = null;
   clicks = 0;
   final; // Uint8Array, row-major: the mask that will be saved
   #modelBitmap;
@@ -110,7 +112,8 @@ export class Editor {
     const box = this.box;
     this.#fillBrush(UNTOUCHED);
     this.#show(NOTHING);
-    [this.origin, this.clicks, this.#done, this.#undone, this.#brushBox, this.#goesOn] = [null, 0, [], [], null, false];
+    [this.origin, this.id, this.clicks] = [null, null, 0];
+    [this.#done, this.#undone, this.#brushBox, this.#goesOn] = [[], [], null, false];
     if (box) this.onPaint(box);
     this.onChange();
   }
@@ -226,6 +229,7 @@ export class Editor {
     const { points, box, text, mask, candidates, chosen, asked } = this.model;
     return {
       origin: this.origin,
+      id: this.id,
       clicks: this.clicks,
       points,
       box,
@@ -237,9 +241,9 @@ export class Editor {
     };
   }
 
-  restore({ origin, clicks, points, box, text = null, mask: counts, iou = null, asked = null, brush }) {
+  restore({ origin, id = null, clicks, points, box, text = null, mask: counts, iou = null, asked = null, brush }) {
     this.clear();
-    [this.origin, this.clicks, this.#goesOn] = [origin, clicks, true];
+    [this.origin, this.id, this.clicks, this.#goesOn] = [origin, id, clicks, true];
     const mask = counts && decompress(counts);
     const candidates = iou === null ? [] : [{ iou, mask, logits: null, frame: null }];
     const question = asked && { ...asked, base: asked.base && decompress(asked.base) };

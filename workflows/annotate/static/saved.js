@@ -43,8 +43,8 @@ export class Saved {
   }
 
   /** The mask in work as a saved one: a new mask, the next revision of one, or what a proposal became. */
-  #entryOf({ origin, model, clicks }, mask) {
-    const id = this.#idOf(origin);
+  #entryOf({ origin, id: given, model, clicks }, mask) {
+    const id = origin ? this.#idOf(origin) : (given ?? newId());
     return {
       ...(origin ?? {}),
       id,
@@ -63,7 +63,6 @@ export class Saved {
 
   /** What becomes of a proposal has one name, so that two people or tabs make one mask of it and not two. */
   #idOf(origin) {
-    if (!origin) return newId();
     return origin.proposed ? idOf(origin.id, this.#desk.project.task) : origin.id;
   }
 
