@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
-from schemas.image_spans import ImageSpan, read_span
+from schemas.image_spans import FilesByImage, ImageSpan, read_span
 from schemas.place_errors import naming
 
 SCHEME = "dataset"
@@ -79,7 +79,7 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
         self._room = keep
         self._lock = threading.Lock()
         self._sizes = {key: len(data) for key, data in built_in.items()} | dict(sizes)
-        self._spans: dict[str, ImageSpan] = {}  # filled when an image is first asked for
+        self._by_image: dict[str, FilesByImage] = {}  # by pattern, filled when an image is first asked for
 
     def glob(self, path: str, **_: Any) -> list[str]:
         """Keys that match PATTERN, PATTERN#IMAGE or PATTERN#FIRST-LAST, built-in ones first, the rest in order; `*`
@@ -89,11 +89,11 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
         that match, those that may hold rows of such images.
         """
         pattern, _hash, image = _key(path).partition(OF_IMAGE)
-        found = fnmatch.filter(self._sizes, pattern)
         if image:
-            self._read_spans(found)
             first, _to, last = image.partition(TO_IMAGE)
-            found = [key for key in found if key in self._built_in or self._spans[key].may_hold(first, last or first)]
+            found = fnmatch.filter(self._built_in, pattern) + self._matching(pattern).holding(first, last or first)
+        else:
+            found = fnmatch.filter(self._sizes, pattern)
         return sorted(found, key=lambda key: (key not in self._built_in, key))
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
@@ -144,13 +144,15 @@ class CommittedFiles(AbstractFileSystem):  # type: ignore[misc]
                 self._room -= len(data)
         return data
 
-    def _read_spans(self, keys: list[str]) -> None:
-        """Reads the footers that were not read yet, side by side: in an object store each is a request."""
-        new = [key for key in keys if key not in self._spans and key not in self._built_in]
-        if not new:
-            return
-        with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
-            self._spans.update(zip(new, pool.map(self._span, new), strict=True))
+    def _matching(self, pattern: str) -> FilesByImage:
+        """Those that match, but for built-in ones. Their footers are read once, side by side: in an object store each
+        is a request."""
+        if pattern not in self._by_image:
+            keys = [key for key in fnmatch.filter(self._sizes, pattern) if key not in self._built_in]
+            with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+                spans = dict(zip(keys, pool.map(self._span, keys), strict=True))
+            self._by_image[pattern] = FilesByImage(spans)
+        return self._by_image[pattern]
 
     def _span(self, key: str) -> ImageSpan:
         with naming(key), self._open_listed(key) as file:

@@ -1,5 +1,6 @@
 """DuckDB sees committed files of a data set, and can do nothing but read them."""
 
+import fnmatch
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -217,6 +218,24 @@ def test_of_an_image_only_files_that_may_hold_it_are_opened(tmp_path: Path) -> N
     (tmp_path / "masks" / "a.parquet").unlink()
     assert "masks/a.parquet" in window.glob("masks/*.parquet#7")  # footers are read once
     assert len(window.glob("masks/*.parquet#")) == 6
+
+
+def test_files_are_not_gone_through_for_each_row_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export asks for a page after the other: it would look at the square of the number of files."""
+    (tmp_path / "masks").mkdir()
+    sizes = {}
+    for number in range(40):
+        path = tmp_path / "masks" / f"{number:02d}.parquet"
+        pq.write_table(pa.table({"image_id": [f"{number:02x}"]}), path)
+        sizes[f"masks/{number:02d}.parquet"] = path.stat().st_size
+    window = CommittedFiles(pafs.LocalFileSystem(), str(tmp_path), sizes=sizes, built_in={"masks/none.parquet": b""})
+    looked_at: list[str] = []
+    filtered = fnmatch.filter
+    monkeypatch.setattr(fnmatch, "filter", lambda keys, how: looked_at.extend(keys) or filtered(keys, how))
+    for number in range(40):
+        found = window.glob(f"dataset://masks/*.parquet#{number:02x}-{number:02x}")
+        assert found == ["masks/none.parquet", f"masks/{number:02d}.parquet"]
+    assert len(looked_at) == 41 + 40  # all files once, and the built-in one every time
 
 
 def test_each_thread_reads_where_it_sought(window: CommittedFiles) -> None:
