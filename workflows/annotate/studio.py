@@ -23,6 +23,7 @@ from workflows.annotate.merging import merge_saves
 from workflows.annotate.queue import Queue
 from workflows.models import find_model, register_model
 from workflows.originals import StoredImage
+from workflows.report.queries import literal
 from workflows.runs import open_dataset
 from workflows.sizes import tell_unread
 from workflows.sql import connect, newest_run, require_run
@@ -33,9 +34,10 @@ LOOKED_AT = 20
 """Images all over a task that are looked for where one is not there: if none is, it is no matter of that one."""
 _IMAGES = "SELECT image_id, uris, height, width FROM images WHERE height > 0 AND width > 0 ORDER BY image_id"
 _SIZES = "SELECT image_id, height, width FROM images WHERE height > 0 AND width > 0"
+# The view would open the files of all shards for each image that somebody comes to.
 _PROPOSALS = """
-SELECT mask_id, model_id, rle, predicted_iou, stability_score, point_x, point_y FROM masks
-WHERE run_id = ? AND image_id = ? ORDER BY mask_id
+SELECT mask_id, model_id, rle, predicted_iou, stability_score, point_x, point_y FROM masks_of({image})
+WHERE run_id = $run ORDER BY mask_id
 """
 
 
@@ -90,7 +92,8 @@ class Studio:
         if self.task.run_id is None:
             return drawn
         taken = {row["source_mask_id"] for row in decided}
-        rows = self.connection.cursor().execute(_PROPOSALS, [self.task.run_id, image_id]).fetchall()
+        sql = _PROPOSALS.format(image=literal(image_id))
+        rows = self.connection.cursor().execute(sql, {"run": self.task.run_id}).fetchall()
         return drawn + [_proposed(row) for row in rows if row[0] not in taken]
 
 

@@ -206,12 +206,15 @@ def ingest_photo(folder: Path, name: str, pixels: np.ndarray) -> Path:
     return folder / name
 
 
-def add_run(config: AnnotateConfig) -> None:
+def add_run(config: AnnotateConfig, *, shards: int = 1) -> None:
     """A run that found the left half of every image."""
     store, run = open_store(config.dataset), run_record()
-    images = [image for (image,) in connect(config.dataset).sql("SELECT image_id FROM images").fetchall()]
+    images = [image for (image,) in connect(config.dataset).sql("SELECT image_id FROM images ORDER BY 1").fetchall()]
     moment = run.created_at
     results = [ImageResult(image, Status.OK, moment, moment, generation=half_mask((48, 64))) for image in images]
     store.put(run_key(run.run_id), to_json(run).encode())
-    store.put(masks_key(run.run_id, 0), to_parquet_bytes(mask_table(run, results)))
-    store.put(outcomes_key(run.run_id, 0), to_parquet_bytes(outcome_table(run.run_id, 0, results)))
+    size = -(-len(results) // shards)
+    for shard in range(shards):
+        done = results[shard * size : (shard + 1) * size]
+        store.put(masks_key(run.run_id, shard), to_parquet_bytes(mask_table(run, done)))
+        store.put(outcomes_key(run.run_id, shard), to_parquet_bytes(outcome_table(run.run_id, shard, done)))
