@@ -51,9 +51,12 @@ _NO_COPY = """
 AND mask_id NOT IN (
     SELECT mask_id FROM relations_in('dataset://relations/*.parquet{files}') WHERE {span} AND duplicate_of IS NOT NULL
 )"""
+# Asked once, as the files of all masks and outcomes are opened for it.
 _IMAGES = """
+CREATE TABLE chosen_images AS
 WITH counted AS (
-    SELECT image_id, count(*) AS masks, any_value(height) AS height, any_value(width) AS width
+    SELECT image_id, count(*) AS masks, count(*) FILTER (crop_x IS NULL) AS unscored,
+        any_value(height) AS height, any_value(width) AS width
     FROM ({masks}) WHERE {where} GROUP BY image_id
 ),
 finished AS (
@@ -62,14 +65,16 @@ finished AS (
 )
 SELECT image_id, uris, coalesce(images.height, counted.height) AS height,
     coalesce(images.width, counted.width) AS width, format, exif_orientation, licence,
-    coalesce(masks, 0) AS n_masks
+    coalesce(masks, 0) AS n_masks, coalesce(unscored, 0) AS unscored
 FROM images LEFT JOIN counted USING (image_id)
 WHERE (masks > 0 OR image_id IN (SELECT image_id FROM finished)) AND {licence}"""
-_PAGES = "FROM ({images}) WHERE height IS NOT NULL ORDER BY image_id"
+_PAGES = "SELECT * EXCLUDE (unscored) FROM chosen_images WHERE height IS NOT NULL ORDER BY image_id"
 # The place of all pictures begins as the first and the last of them do.
 _COUNTS = """
 SELECT count(*) FILTER (height IS NOT NULL) AS images, count(*) FILTER (height IS NULL) AS unsized,
-    list(DISTINCT licence) AS licences, min(uris[1]) AS first, max(uris[1]) AS last FROM ({images})"""
+    sum(n_masks)::BIGINT AS masks, sum(unscored)::BIGINT AS unscored, list(DISTINCT licence) AS licences,
+    min(uris[1]) AS first, max(uris[1]) AS last
+FROM chosen_images"""
 _SHARDS = """
 SELECT regexp_extract(file, 'run=([^/]+)/', 1) AS run_id, parse_filename(file) AS shard
 FROM glob('dataset://{table}/*.parquet')"""
@@ -175,6 +180,7 @@ class Selection:
         if config.distinct and _AUTOMATIC in self._tables:
             self._require_related()
             self._distinct = True
+        query(self._connection, self._images())
 
     def fingerprint(self) -> str:
         """Of the committed files that its masks and images come from, the names that imports gave, and which masks a
@@ -190,28 +196,23 @@ class Selection:
 
     def totals(self) -> Totals:
         """Counts over everything, and the names that occur in it. Raises ValueError when nothing is chosen."""
-        masks = self._masks(_EVERYTHING)
-        counted = self._rows(
-            f"SELECT count(*) AS masks, count(*) FILTER (crop_x IS NULL) AS unscored "
-            f"FROM ({masks}) WHERE {self._where(_EVERYTHING)} AND image_id IN (SELECT image_id FROM ({self._images()}))"
-        )[0]
-        images = self._rows(_COUNTS.format(images=self._images()))[0]
-        if not images["images"]:
+        counted = self._rows(_COUNTS)[0]
+        if not counted["images"]:
             raise ValueError(f"{self.dataset}: no image or mask is chosen; nothing to export")
         names = self._rows(f"SELECT DISTINCT category FROM ({_SAID.format(**_EVERYTHING._asdict())}) ORDER BY 1")
         return Totals(
-            images["images"],
-            images["unsized"],
+            counted["images"],
+            counted["unsized"],
             counted["masks"],
             counted["unscored"],
             tuple(row["category"] for row in names if row["category"]),
-            tuple(sorted(name for name in images["licences"] or [] if name)),
-            _common_folder(images["first"], images["last"]),
+            tuple(sorted(name for name in counted["licences"] or [] if name)),
+            _common_folder(counted["first"], counted["last"]),
         )
 
     def pages(self, size: int) -> Iterator[Page]:
         """All images, so many at once, without their masks."""
-        reader = self._connection.cursor().sql(_PAGES.format(images=self._images())).to_arrow_reader(size)
+        reader = self._connection.cursor().sql(_PAGES).to_arrow_reader(size)
         number = first_image = first_mask = 0
         waiting: list[dict[str, Any]] = []
         for batch in reader:
