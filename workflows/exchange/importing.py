@@ -181,13 +181,15 @@ def _unread(catalog: duckdb.DuckDBPyConnection, rules: Rules, run: RunRecord | N
 
 
 def _pending(destination: Destination) -> list[Shard]:
-    """The shards that are not committed yet, in the run or in the session, or lack a document."""
+    """The shards that are not committed yet, in the run or in the session, or lack a document. The session is listed,
+    as to look for each of its files is a request for every 256 images, one after the other."""
     store, session, unread = destination.store, destination.rules.session, destination.unread
+    written = {entry.key for entry in store.list(events_key(session, 1).rpartition("/")[0])}
     shards = _planned(destination) if destination.run else _chunks(destination.tables)
     return [
         shard
         for shard in shards
-        if shard.run_lacks or shard.number in unread or not store.exists(events_key(session, shard.number + 1))
+        if shard.run_lacks or shard.number in unread or events_key(session, shard.number + 1) not in written
     ]
 
 

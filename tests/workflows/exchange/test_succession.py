@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from schemas.layout import EVENTS_PREFIX
 from schemas.tables import Stage
 from tests.workflows.conftest import Engine, save_photos
 from tests.workflows.exchange.conftest import coco_document
@@ -18,7 +19,7 @@ from workflows.annotate.contract import Save, SavedMask
 from workflows.annotate.journal import Journal, Task
 from workflows.exchange import importing
 from workflows.sql import connect
-from workflows.storage import Store, open_store
+from workflows.storage import LocalStore, Store, open_store
 
 Document = dict[str, Any]
 
@@ -166,6 +167,20 @@ def test_the_data_set_is_asked_once_and_for_revisions_only_where_another_import_
     times = [sum("annotation_revisions" in statement for statement in one.statements) for one in asked]
     assert times == [0, 0, 1]
     assert [sum("FROM images" in statement for statement in one.statements) for one in asked] == [1, 1, 1]
+    assert source.stands() == source.holds()
+
+
+def test_what_is_done_is_listed_and_not_looked_for_shard_by_shard(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an object store each look is a request, and nothing is said meanwhile."""
+    monkeypatch.setattr(importing, "IMAGES_PER_SHARD", 1)
+    looked_for: list[str] = []
+    whole = LocalStore.exists
+    monkeypatch.setattr(LocalStore, "exists", lambda store, key: looked_for.append(key) or whole(store, key))
+    source.bring(source.document)
+    source.bring(source.document)
+    assert not [key for key in looked_for if key.startswith(EVENTS_PREFIX)]
     assert source.stands() == source.holds()
 
 
