@@ -101,7 +101,7 @@ def shard_tables(number: int, shards: int, drawn: pa.Table) -> tuple[pa.Table, p
     }
     same = {"run_id": run.run_id, "stage": Stage.AUTOMATIC, "model_id": run.model_id, "height": HEIGHT, "width": WIDTH}
     same |= {"crop_x": 0, "crop_y": 0, "crop_w": WIDTH, "crop_h": HEIGHT, "created_at": _BEGUN.replace(tzinfo=None)}
-    return _images(images), _table(MASKS, rows, columns, same), _outcomes(number, images, run.run_id)
+    return _images(images), table_of(MASKS, rows, columns, same), _outcomes(number, images, run.run_id)
 
 
 @cache
@@ -149,7 +149,7 @@ def _images(images: pa.Array) -> pa.Table:
         "content_sha256": pc.binary_join_element_wise(images, "0" * 32, ""),
     }
     same = {"bytes": 300_000, "format": "jpeg", "height": HEIGHT, "width": WIDTH, "exif_orientation": 1}
-    return _table(IMAGES, len(images), columns, same | {"ingested_at": _BEGUN.replace(tzinfo=None)})
+    return table_of(IMAGES, len(images), columns, same | {"ingested_at": _BEGUN.replace(tzinfo=None)})
 
 
 def _outcomes(number: int, images: pa.Array, run_id: str) -> pa.Table:
@@ -159,10 +159,10 @@ def _outcomes(number: int, images: pa.Array, run_id: str) -> pa.Table:
     same |= {"candidates": candidates, **rejected, **{f"seconds_{step}": 0.1 for step in STEPS}}
     moment = _BEGUN.replace(tzinfo=None)
     same |= {"host": "nowhere", "worker": "0", "started_at": moment, "finished_at": moment}
-    return _table(OUTCOMES, len(images), {"image_id": images}, same)
+    return table_of(OUTCOMES, len(images), {"image_id": images}, same)
 
 
-def _table(schema: pa.Schema, rows: int, columns: dict[str, object], same: dict[str, object]) -> pa.Table:
+def table_of(schema: pa.Schema, rows: int, columns: dict[str, object], same: dict[str, object]) -> pa.Table:
     """A table of columns, of values that are the same in every row, and of nulls."""
 
     def column(field: pa.Field) -> pa.Array:
