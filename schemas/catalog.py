@@ -20,7 +20,7 @@ import pyarrow.fs as pafs
 from schemas.committed import committed_files, model_records, open_place, round_records, run_records
 from schemas.mergers import PartRange
 from schemas.parquet import to_parquet_bytes
-from schemas.place_errors import without_traceback
+from schemas.place_errors import said_last, without_traceback
 from schemas.records import ModelRecord, RoundRecord, RunRecord, records_table
 from schemas.tables import ANNOTATIONS, CROPS, EVENTS, IMAGES, MASKS, OUTCOMES, RELATIONS, TAGS
 from schemas.window import KEPT_BYTES, SCHEME, CommittedFiles
@@ -163,7 +163,7 @@ def told_by_files(error: Exception) -> str | None:
     line = _one_line(str(error))
     if "Traceback" not in str(error):
         return line if f"{SCHEME}://" in line else None
-    kind = getattr(builtins, str(error).strip().splitlines()[-1].partition(":")[0], OSError)
+    kind = getattr(builtins, said_last(str(error)).partition(":")[0], OSError)
     return line if issubclass(kind, OSError | ValueError) else None  # what is not built in is a store's error
 
 

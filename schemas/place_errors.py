@@ -19,4 +19,9 @@ def naming(place: str) -> Iterator[None]:
 def without_traceback(message: str) -> str:
     """What was said in the end, where a message is a Python traceback or has one in it: DuckDB and Arrow hand on what a
     file system in Python raises so."""
-    return re.sub(r"^[\w.]+: ", "", message.strip().splitlines()[-1]) if "Traceback" in message else message
+    return re.sub(r"^[\w.]+: ", "", said_last(message)) if "Traceback" in message else message
+
+
+def said_last(message: str) -> str:
+    """The last line of a traceback, behind which DuckDB may quote the statement that it was at."""
+    return message.partition("\n\nLINE ")[0].strip().splitlines()[-1]

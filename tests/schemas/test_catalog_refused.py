@@ -121,8 +121,20 @@ def test_what_files_complain_of_is_told_apart_from_bugs(root: Path) -> None:
     asked = duckdb.Error("Traceback (most recent call last):\n  File 1\nworkflows.storage.StoreError: busy: wait")
     assert told_by_files(asked) == "busy: wait"
     wrong = duckdb.BinderException("no column\n\nLINE 1: FROM read_parquet('dataset://images/*')")
-    for other in (duckdb.Error("Traceback (most recent call last):\nKeyError: 1"), wrong, KeyError("dataset://")):
+    bug = "Traceback (most recent call last):\nKeyError: 1"
+    quoted = duckdb.Error(f"{bug}\n\nLINE 1: FROM masks_of('a')\n    ^^^^")
+    for other in (duckdb.Error(bug), quoted, wrong, KeyError("dataset://")):
         assert told_by_files(other) is None
+
+
+def test_a_file_that_is_gone_while_files_are_chosen_is_named(root: Path) -> None:
+    """DuckDB then quotes the statement behind the traceback."""
+    connection = connect(root)
+    (shard, *_) = sorted(root.glob("masks/run=*/*.parquet"))
+    shard.unlink()
+    with pytest.raises(duckdb.Error) as caught:
+        connection.execute("SELECT mask_id FROM masks_of('a')")
+    assert shard.name in (told_by_files(caught.value) or "")
 
 
 def test_complaints_are_one_line(connection: duckdb.DuckDBPyConnection) -> None:

@@ -23,6 +23,10 @@ def test_other_errors_stay_as_they_are() -> None:
             "IO Error: Traceback (most recent call last):\n  File a.py\n\nworkflows.storage.StoreError: no: bucket\n",
             "no: bucket",
         ),
+        (
+            "Traceback (most recent call last):\n  File a.py\nFileNotFoundError: gone: a\n\nLINE 1: FROM f()\n    ^^^",
+            "gone: a",
+        ),
         ("two\nlines", "two\nlines"),
     ],
 )
