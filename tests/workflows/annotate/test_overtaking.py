@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
 
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, held, new_page, sit_down
 from tests.workflows.annotate.conftest import Running
@@ -100,12 +100,18 @@ def test_a_save_is_not_said_to_be_safe_before_it_is(browser: Browser, running: S
     assert connect(config.dataset).execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
 
 
+def faults_of(page: Page) -> list[Exception]:
+    """Errors of a page that nothing caught, as they come."""
+    faults: list[Exception] = []
+    page.on("pageerror", lambda fault: faults.append(fault))
+    return faults
+
+
 def test_a_stroke_that_began_before_the_image_was_there_draws_nothing(
     browser: Browser, running: Start, config: AnnotateConfig
 ) -> None:
     ada = sit_down(browser, running(config, images=TWO).address, "Ada")
-    faults: list[Exception] = []
-    ada.page.on("pageerror", lambda fault: faults.append(fault))
+    faults = faults_of(ada.page)
     ada.saved()
     ada.press("b")
     ada.page.mouse.move(*ada.at(0.2, 0.2))
@@ -127,8 +133,7 @@ def test_what_is_chosen_while_no_image_is_there_is_nothing(
     browser: Browser, running: Start, config: AnnotateConfig
 ) -> None:
     ada = sit_down(browser, running(config, images=TWO).address, "Ada")
-    faults: list[Exception] = []
-    ada.page.on("pageerror", lambda fault: faults.append(fault))
+    faults = faults_of(ada.page)
     ada.press("v")
     place = ada.at(0.5, 0.5)
     with held(ada.page, "**/picture"):
@@ -142,8 +147,7 @@ def test_nobody_is_reminded_of_a_mask_while_an_image_opens(
     browser: Browser, running: Start, config: AnnotateConfig
 ) -> None:
     ada = Person(new_page(browser))
-    faults: list[Exception] = []
-    ada.page.on("pageerror", lambda fault: faults.append(fault))
+    faults = faults_of(ada.page)
     ada.page.clock.install()
     ada.page.goto(running(config, images=TWO, reminder_seconds=10).address)
     ada.page.fill("#name", "Ada")

@@ -20,7 +20,6 @@ from sam_core.predict import Prompts, decode
 from sam_core.predict import encode as encode_image
 from schemas.layout import run_key
 from schemas.records import to_json
-from schemas.window import CommittedFiles
 from tests.workflows.annotate.conftest import MOMENT, add_run, blob, body, client_of, event_row, mask_row
 from tests.workflows.fakes import half_mask, run_record
 from workflows.annotate.commands import AnnotateConfig
@@ -352,21 +351,6 @@ def test_an_audit_keeps_pairs_of_automatic_and_corrected_masks(config: AnnotateC
     assert pair == {"differ": True}
     with client_of(open_studio(replace(config, stage="semi-automatic"))) as client:
         assert [mask["revision"] for mask in client.get(f"/api/images/{image}/masks").json()] == [0]
-
-
-def test_proposals_of_an_image_open_the_files_of_its_own_shard_alone(
-    config: AnnotateConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else each image that somebody comes to takes the longer the more shards the run has."""
-    add_run(config, shards=4)
-    studio = open_studio(replace(config, stage="semi-automatic"))
-    opened: list[str] = []
-    whole = CommittedFiles.open
-    monkeypatch.setattr(CommittedFiles, "open", lambda self, path, *more, **_: opened.append(path) or whole(self, path))
-    for shard, image in enumerate(sorted(studio.images)):
-        opened.clear()
-        assert len(studio.masks(image)) == 1
-        assert {path[-9] for path in opened if "/shard-" in path} == {str(shard)}
 
 
 def test_a_proposal_whose_mask_was_changed_in_another_stage_is_not_made_again(config: AnnotateConfig) -> None:
