@@ -69,12 +69,17 @@ def outlines(count: int, seed: int = 0) -> pa.Table:
     rng = np.random.default_rng(seed)
     angles = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)
     counts = [_blob(rng, angles) for _ in range(count)]
+    found = measured(counts, HEIGHT)
+    return found.filter(pc.greater(found["area"], 0))
+
+
+def measured(counts: list[bytes], height: int) -> pa.Table:
+    """Compressed counts as the columns rle, area and box; height: of the images, in px."""
     column = pa.array(counts, pa.binary())
     runs = parse_runs(column)
-    boxes = runs.boxes(np.full(count, HEIGHT))
+    boxes = runs.boxes(np.full(len(counts), height))
     sides = {f"bbox_{side}": boxes[:, number].astype(np.int32) for number, side in enumerate("xywh")}
-    found = pa.table({"rle": column, "area": runs.areas, **sides})
-    return found.filter(pc.greater(found["area"], 0))
+    return pa.table({"rle": column, "area": runs.areas, **sides})
 
 
 def shard_tables(number: int, shards: int, drawn: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
@@ -101,7 +106,7 @@ def shard_tables(number: int, shards: int, drawn: pa.Table) -> tuple[pa.Table, p
     }
     same = {"run_id": run.run_id, "stage": Stage.AUTOMATIC, "model_id": run.model_id, "height": HEIGHT, "width": WIDTH}
     same |= {"crop_x": 0, "crop_y": 0, "crop_w": WIDTH, "crop_h": HEIGHT, "created_at": _BEGUN.replace(tzinfo=None)}
-    return _images(images), table_of(MASKS, rows, columns, same), _outcomes(number, images, run.run_id)
+    return _images(images), table_of(MASKS, rows, columns, same), outcomes(number, images, run.run_id, MASKS_PER_IMAGE)
 
 
 @cache
@@ -152,10 +157,11 @@ def _images(images: pa.Array) -> pa.Table:
     return table_of(IMAGES, len(images), columns, same | {"ingested_at": _BEGUN.replace(tzinfo=None)})
 
 
-def _outcomes(number: int, images: pa.Array, run_id: str) -> pa.Table:
+def outcomes(number: int, images: pa.Array, run_id: str, masks: int) -> pa.Table:
+    """Rows of a shard in which each image ended well, with so many masks."""
     rejected = {f"rejected_{reason}": 20 for reason in REJECTION_REASONS}
-    candidates = MASKS_PER_IMAGE + sum(rejected.values())
-    same = {"run_id": run_id, "shard": number, "status": Status.OK, "n_masks": MASKS_PER_IMAGE}
+    candidates = masks + sum(rejected.values())
+    same = {"run_id": run_id, "shard": number, "status": Status.OK, "n_masks": masks}
     same |= {"candidates": candidates, **rejected, **{f"seconds_{step}": 0.1 for step in STEPS}}
     moment = _BEGUN.replace(tzinfo=None)
     same |= {"host": "nowhere", "worker": "0", "started_at": moment, "finished_at": moment}

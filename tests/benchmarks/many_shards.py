@@ -22,9 +22,8 @@ from schemas import layout
 from schemas.ids import content_hash, image_id_of_hash
 from schemas.parquet import to_parquet_bytes
 from schemas.records import DatasetRecord, RunRecord, to_json
-from schemas.rle import parse_runs
-from schemas.tables import IMAGES, MASKS, OUTCOMES, REJECTION_REASONS, STEPS, Stage, Status
-from tests.benchmarks.many_masks import table_of
+from schemas.tables import IMAGES, MASKS, Stage
+from tests.benchmarks.many_masks import measured, outcomes, table_of
 from tests.workflows import fakes
 from workflows.plans import settle_plan
 from workflows.storage import LocalStore
@@ -49,7 +48,10 @@ def make(folder: Path, shards: int) -> Path:
     for number in range(shards):
         ids = images["image_id"].slice(number * IMAGES_PER_SHARD, IMAGES_PER_SHARD).combine_chunks()
         _put(folder / "data" / layout.masks_key(run.run_id, number), _masks(ids, number, run, drawn))
-        _put(folder / "data" / layout.outcomes_key(run.run_id, number), _outcomes(ids, number, run.run_id))
+        _put(
+            folder / "data" / layout.outcomes_key(run.run_id, number),
+            outcomes(number, ids, run.run_id, MASKS_PER_IMAGE),
+        )
     return folder / "data"
 
 
@@ -69,11 +71,7 @@ def outlines() -> pa.Table:
         mask = np.zeros((SIDE, SIDE), bool)
         mask[y : y + h, x : x + w] = True
         counts.append(encode(mask))
-    column = pa.array(counts, pa.binary())
-    runs = parse_runs(column)
-    boxes = runs.boxes(np.full(_OUTLINES, SIDE)).astype(np.int32)
-    sides = {f"bbox_{side}": boxes[:, at] for at, side in enumerate("xywh")}
-    return pa.table({"rle": column, "area": runs.areas, **sides})
+    return measured(counts, SIDE)
 
 
 def picture(number: int) -> bytes:
@@ -113,14 +111,6 @@ def _masks(ids: pa.Array, number: int, run: RunRecord, drawn: pa.Table) -> pa.Ta
     same = {"run_id": run.run_id, "stage": Stage.AUTOMATIC, "model_id": run.model_id, "height": SIDE, "width": SIDE}
     same |= {"point_x": 8.5, "point_y": 8.5, "crop_x": 0, "crop_y": 0, "crop_w": SIDE, "crop_h": SIDE}
     return table_of(MASKS, rows, columns, same | {"created_at": _NOW})
-
-
-def _outcomes(ids: pa.Array, number: int, run_id: str) -> pa.Table:
-    rejected = {f"rejected_{reason}": 1 for reason in REJECTION_REASONS}
-    same = {"run_id": run_id, "shard": number, "status": Status.OK, "n_masks": MASKS_PER_IMAGE}
-    same |= {"candidates": MASKS_PER_IMAGE + len(rejected), **rejected, **{f"seconds_{step}": 0.1 for step in STEPS}}
-    same |= {"host": "nowhere", "worker": "0", "started_at": _NOW, "finished_at": _NOW}
-    return table_of(OUTCOMES, len(ids), {"image_id": ids}, same)
 
 
 def _put(path: Path, table: pa.Table) -> None:

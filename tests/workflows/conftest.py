@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from schemas.tables import MASKS, deterministic_columns
+from schemas.window import CommittedFiles
 from workflows import ray_session
 from workflows.cli import main
 from workflows.failures import WorkerError
@@ -279,6 +280,20 @@ def _wait_for_words(words: str, log: Path, head: subprocess.Popen[bytes]) -> Non
         if head.poll() is not None:
             raise RuntimeError(f"the Ray head did not start: {log.read_text()}")
         time.sleep(0.1)
+
+
+@pytest.fixture
+def opened_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Places of committed files of data sets, in the order in which SQL opens them."""
+    opened: list[str] = []
+    whole = CommittedFiles.open
+
+    def spied(files: CommittedFiles, path: str, *how: Any, **more: Any) -> Any:
+        opened.append(path)
+        return whole(files, path, *how, **more)
+
+    monkeypatch.setattr(CommittedFiles, "open", spied)
+    return opened
 
 
 @pytest.fixture

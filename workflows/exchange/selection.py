@@ -52,7 +52,7 @@ AND mask_id NOT IN (
     SELECT mask_id FROM relations_in('dataset://relations/*.parquet{files}') WHERE {span} AND duplicate_of IS NOT NULL
 )"""
 # Asked once, as the files of all masks and outcomes are opened for it.
-_IMAGES = """
+_CHOOSE_IMAGES = """
 CREATE TABLE chosen_images AS
 WITH counted AS (
     SELECT image_id, count(*) AS masks, count(*) FILTER (crop_x IS NULL) AS unscored,
@@ -180,7 +180,7 @@ class Selection:
         if config.distinct and _AUTOMATIC in self._tables:
             self._require_related()
             self._distinct = True
-        query(self._connection, self._images())
+        self._choose_images()
 
     def fingerprint(self) -> str:
         """Of the committed files that its masks and images come from, the names that imports gave, and which masks a
@@ -284,10 +284,11 @@ class Selection:
         """The condition on masks of a row of images."""
         return self._condition + (_NO_COPY.format(**span._asdict()) if self._distinct else "")
 
-    def _images(self) -> str:
+    def _choose_images(self) -> None:
         automatic, human = (str(table in self._tables).lower() for table in (_AUTOMATIC, _HUMAN))
         asked = {"masks": self._masks(_EVERYTHING), "where": self._where(_EVERYTHING), "run": self._run}
-        return _IMAGES.format(**asked, licence=self._licence, automatic=automatic, human=human, empty=_EMPTY)
+        asked |= {"licence": self._licence, "automatic": automatic, "human": human, "empty": _EMPTY}
+        query(self._connection, _CHOOSE_IMAGES.format(**asked))
 
     def _rows(self, sql: str) -> list[dict[str, Any]]:
         return list(query(self._connection, sql).to_pylist())

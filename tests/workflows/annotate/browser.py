@@ -34,6 +34,16 @@ _PIXELS = """() => {
   for (let i = 3; i < data.length; i += 4) text += data[i] ? "1" : "0";
   return [canvas.height, canvas.width, btoa(text)];
 }"""
+_AT_NEXT_SAVE = """() => {
+  const { transaction } = IDBDatabase.prototype;
+  IDBDatabase.prototype.transaction = function (names, mode) {
+    const begun = transaction.call(this, names, mode);
+    if (!names.includes("outbox") || mode !== "readwrite") return begun;
+    IDBDatabase.prototype.transaction = transaction;
+    (%s)(begun, this);
+    return begun;
+  };
+}"""
 
 
 @contextmanager
@@ -44,6 +54,14 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(_FLAGS), timeout=PATIENCE)
         yield browser
         browser.close()
+
+
+def at_next_save(page: Page, then: str) -> None:
+    """Has JavaScript meddle with the next transaction by which the page keeps a save in the browser's store.
+
+    then: a function of the transaction and its database, called before the page asks how it ends.
+    """
+    page.evaluate(_AT_NEXT_SAVE % then)
 
 
 def new_page(browser: Browser, **options: Any) -> Page:

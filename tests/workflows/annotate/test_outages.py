@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("playwright", reason="needs playwright, which the extra `dev` brings")
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from schemas.layout import masks_key
-from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, held, new_page, sit_down
+from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, at_next_save, held, new_page, sit_down
 from tests.workflows.annotate.conftest import Running, add_run
 from workflows.annotate.assets import Runtime
 from workflows.annotate.commands import AnnotateConfig
@@ -30,38 +30,20 @@ _LOSE_THE_GPU = """async () => {
 _KEEPS_NOTHING = """() => {
   IDBObjectStore.prototype.put = () => { throw new DOMException("the disk is full", "QuotaExceededError"); };
 }"""
-
-
-_CLOSE_WITHOUT_AN_END = """() => {
-  const { transaction } = IDBDatabase.prototype;
-  IDBDatabase.prototype.transaction = function (names, mode) {
-    const begun = transaction.call(this, names, mode);
-    if (!names.includes("outbox") || mode !== "readwrite") return begun;
-    IDBDatabase.prototype.transaction = transaction;
-    for (const end of ["oncomplete", "onabort"]) Object.defineProperty(begun, end, { set() {} });
-    setTimeout(() => {
-      window.isClosed = true;
-      this.dispatchEvent(new Event("close"));
-    });
-    return begun;
-  };
+_CLOSE_WITHOUT_AN_END = """(begun, database) => {
+  for (const end of ["oncomplete", "onabort"]) Object.defineProperty(begun, end, { set() {} });
+  setTimeout(() => {
+    window.isClosed = true;
+    database.dispatchEvent(new Event("close"));
+  });
 }"""
 _LOSE_THE_STORE = """() => {
   const lost = () => { throw new DOMException("Connection to Indexed Database server lost", "UnknownError"); };
   [IDBDatabase.prototype.transaction, IDBFactory.prototype.open] = [lost, lost];
 }"""
-
-
-_RELOAD_ONCE_KEPT = """() => {
-  const { transaction } = IDBDatabase.prototype;
-  IDBDatabase.prototype.transaction = function (names, mode) {
-    const begun = transaction.call(this, names, mode);
-    if (names.includes("outbox") && mode === "readwrite") {
-      Object.defineProperty(begun, "oncomplete", { set() {} });
-      begun.addEventListener("complete", () => location.reload());
-    }
-    return begun;
-  };
+_RELOAD_ONCE_KEPT = """(begun) => {
+  Object.defineProperty(begun, "oncomplete", { set() {} });
+  begun.addEventListener("complete", () => location.reload());
 }"""
 
 
@@ -72,6 +54,12 @@ _COUNT_KEPT = """() => new Promise((resolve) => {
     count.onsuccess = () => resolve(count.result);
   };
 })"""
+
+
+def clear_site_data(page: Page) -> None:
+    """As from the browser's settings, while the page is open."""
+    about = {"origin": page.evaluate("origin"), "storageTypes": "indexeddb"}
+    page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", about)
 
 
 def test_pictures_that_are_away_for_a_while_are_waited_for(
@@ -181,8 +169,7 @@ def test_a_store_that_the_browser_closes_is_opened_anew(
     server = running(config)
     ada = sit_down(browser, server.address, "Ada")
     ada.saved()
-    storage = ada.page.context.new_cdp_session(ada.page)
-    storage.send("Storage.clearDataForOrigin", {"origin": server.address, "storageTypes": "indexeddb"})
+    clear_site_data(ada.page)
     ada.brush((0.2, 0.2), (0.6, 0.6))
     ada.drag((0.3, 0.7), (0.7, 0.7))
     drawn = ada.seen()
@@ -203,8 +190,7 @@ def test_what_waits_for_the_server_outlives_the_browsers_store(
     ada.page.route("**/api/sessions/**", lambda route: route.abort())
     ada.brush((0.2, 0.2), (0.6, 0.6))
     expect(ada.page.locator("#saved")).to_have_text("server away: 1 saves kept here")
-    storage = ada.page.context.new_cdp_session(ada.page)
-    storage.send("Storage.clearDataForOrigin", {"origin": server.address, "storageTypes": "indexeddb"})
+    clear_site_data(ada.page)
     ada.page.unroute("**/api/sessions/**")
     ada.saved()
     assert connect(config.dataset).execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]
@@ -216,7 +202,7 @@ def test_a_save_goes_on_whose_end_the_browser_never_tells(
     """As Chromium leaves what was begun just before site data is cleared."""
     ada = sit_down(browser, running(config).address, "Ada")
     ada.saved()
-    ada.page.evaluate(_CLOSE_WITHOUT_AN_END)
+    at_next_save(ada.page, _CLOSE_WITHOUT_AN_END)
     ada.brush((0.2, 0.2), (0.6, 0.6))
     ada.saved()
     assert ada.page.evaluate("isClosed")
@@ -232,7 +218,7 @@ def test_a_page_that_ends_as_a_mask_is_kept_has_it_once(
     ada.press("b")
     ada.drag((0.2, 0.2), (0.6, 0.6))
     ada.kept()
-    ada.page.evaluate(_RELOAD_ONCE_KEPT)
+    at_next_save(ada.page, _RELOAD_ONCE_KEPT)
     with ada.page.expect_navigation():
         ada.press("Enter")
     ada.ready().saved()

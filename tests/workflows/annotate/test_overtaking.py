@@ -12,7 +12,7 @@ pytest.importorskip("playwright", reason="needs playwright, which the extra `dev
 
 from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, held, new_page, sit_down
+from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, at_next_save, held, new_page, sit_down
 from tests.workflows.annotate.conftest import Running
 from workflows.annotate.assets import Runtime
 from workflows.annotate.commands import AnnotateConfig
@@ -23,16 +23,7 @@ TWO = "SELECT image_id FROM images ORDER BY uri LIMIT 2"
 FIRST, SECOND = "photo-000.png", "photo-001.png"
 SAVES = "**/api/sessions/**"
 Start = Callable[..., Running]
-_TELL_LATE = """() => {
-  const { transaction } = IDBDatabase.prototype;
-  IDBDatabase.prototype.transaction = function (names, mode) {
-    const begun = transaction.call(this, names, mode);
-    if (!names.includes("outbox") || mode !== "readwrite") return begun;
-    IDBDatabase.prototype.transaction = transaction;
-    Object.defineProperty(begun, "oncomplete", { set(told) { window.tell = told; } });
-    return begun;
-  };
-}"""
+_TELL_LATE = """(begun) => Object.defineProperty(begun, "oncomplete", { set(told) { window.tell = told; } })"""
 
 
 def actions(config: AnnotateConfig, annotator: str) -> list[str]:
@@ -253,7 +244,7 @@ def test_what_is_drawn_while_the_mask_before_is_being_kept_is_not_forgotten(
 ) -> None:
     ada = sit_down(browser, running(config, images=TWO).address, "Ada")
     ada.saved()
-    ada.page.evaluate(_TELL_LATE)
+    at_next_save(ada.page, _TELL_LATE)
     ada.brush((0.2, 0.2), (0.6, 0.2))
     ada.drag((0.2, 0.8), (0.6, 0.8))
     drawn = ada.seen()

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
-from schemas.window import CommittedFiles
 from tests.workflows.annotate.conftest import add_run
 from workflows.annotate.commands import AnnotateConfig
 from workflows.annotate.studio import open_studio
 
 
 def test_proposals_of_an_image_open_the_files_of_its_own_shard_alone(
-    config: AnnotateConfig, monkeypatch: pytest.MonkeyPatch
+    config: AnnotateConfig, opened_files: list[str]
 ) -> None:
     """Else each image that somebody comes to takes the longer the more shards the run has."""
     add_run(config, shards=4)
     studio = open_studio(replace(config, stage="semi-automatic"))
-    opened: list[str] = []
-    whole = CommittedFiles.open
-    monkeypatch.setattr(CommittedFiles, "open", lambda self, path, *more, **_: opened.append(path) or whole(self, path))
     for shard, image in enumerate(sorted(studio.images)):
-        opened.clear()
+        opened_files.clear()
         assert len(studio.masks(image)) == 1
-        assert {path[-9] for path in opened if "/shard-" in path} == {str(shard)}
+        assert {path[-9] for path in opened_files if "/shard-" in path} == {str(shard)}

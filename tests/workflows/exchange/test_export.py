@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,6 @@ from schemas.catalog import connect
 from schemas.layout import annotations_key, images_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import IMAGES
-from schemas.window import CommittedFiles
 from tests.schemas import rows as made
 from tests.schemas.rows import discs
 from tests.workflows.conftest import Engine
@@ -242,7 +240,7 @@ def test_an_export_that_was_broken_off_goes_on(
 
 @pytest.mark.parametrize("distinct", [False, True])
 def test_a_page_opens_the_files_of_its_own_images_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distinct: bool
+    tmp_path: Path, opened_files: list[str], distinct: bool
 ) -> None:
     """If each page opened all, time would grow with the square of the data set."""
     rng = np.random.default_rng(0)
@@ -254,30 +252,10 @@ def test_a_page_opens_the_files_of_its_own_images_alone(
                 str(data.root), 0.9, 0.999, pa.table({"run_id": [run_record("one").run_id], "shard": [shard]})
             )
     selection = Selection(ExportConfig(str(data.root), "out", "coco", distinct=distinct))
-    opened: list[str] = []
-    whole = CommittedFiles.open
-    monkeypatch.setattr(CommittedFiles, "open", lambda self, path, *more, **_: opened.append(path) or whole(self, path))
     for number, page in enumerate(selection.pages(1)):
-        opened.clear()
+        opened_files.clear()
         assert [len(image.masks) for image in selection.load(page)] == [2]
-        assert {path[-9] for path in opened if "/shard-" in path} == {str(number)}
-
-
-def test_masks_are_looked_through_once_before_the_first_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of thousands of shards each look takes many seconds, in which nothing is said."""
-    rng = np.random.default_rng(0)
-    data = DataSet(tmp_path / "data")
-    for shard, image_id in enumerate(sorted(data.add_images(photos(tmp_path / "photos", 3, rng=rng)))):
-        data.add_run([done(image_id, boxes((24, 36), 2, rng=rng), rng=rng)], run_record("one"), shard)
-    opened: list[str] = []
-    whole = CommittedFiles.open
-    monkeypatch.setattr(CommittedFiles, "open", lambda self, path, *more, **_: opened.append(path) or whole(self, path))
-    selection = Selection(ExportConfig(str(data.root), "out", "coco"))
-    assert (selection.totals().masks, selection.totals().unscored) == (6, 0)
-    assert [len(page.rows) for page in selection.pages(2)] == [2, 1]
-    shards = Counter(path for path in opened if "/shard-" in path)
-    assert len(shards) == 6
-    assert max(shards.values()) <= 2  # for its footer and for its columns
+        assert {path[-9] for path in opened_files if "/shard-" in path} == {str(number)}
 
 
 def test_conditions_that_are_none_are_refused_in_one_line(engine: Engine, masked: Masked, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from sam_core.masks.rle import encode
 from schemas.layout import ANNOTATIONS_PREFIX, annotations_key
 from schemas.parquet import to_parquet_bytes
 from schemas.tables import ANNOTATIONS, IMAGES
-from schemas.window import CommittedFiles
 from workflows.rounds import covered
 from workflows.rounds.candidates import _known
 from workflows.runs import open_dataset
@@ -58,7 +57,9 @@ def test_pixels_in_several_masks_count_once(tmp_path: Path, monkeypatch: pytest.
     assert known.covered.tolist() == [0.75, 0.0, 0.5]
 
 
-def test_masks_of_other_images_stay_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_of_other_images_stay_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened_files: list[str]
+) -> None:
     """Or the time would grow with the square of what is annotated: each few images would look through all of it."""
     monkeypatch.setattr(covered, "IMAGES_AT_ONCE", 1)
     store = open_store(tmp_path)
@@ -69,16 +70,8 @@ def test_masks_of_other_images_stay_closed(tmp_path: Path, monkeypatch: pytest.M
     for part, name in enumerate(names, start=1):
         rows = [annotation(f"mask-{name}", name, slice(0, 1))]
         store.put(annotations_key("s", part), to_parquet_bytes(pa.Table.from_pylist(rows, schema=ANNOTATIONS)))
-    opened: list[str] = []
-    opening = CommittedFiles.open
-
-    def spied(files: CommittedFiles, path: str, mode: str = "rb", **how: object) -> object:
-        opened.append(path)
-        return opening(files, path, mode, **how)
-
-    monkeypatch.setattr(CommittedFiles, "open", spied)
     shares = covered.covered_shares(connect(str(tmp_path)), names[2:])
     assert shares.tolist() == [0.25] * 10
-    listed = [path for path in opened if "empty" not in path]
+    listed = [path for path in opened_files if "empty" not in path]
     assert len({path for path in listed if ANNOTATIONS_PREFIX in path}) == 10
     assert len(listed) <= 3 * 10  # DuckDB opens a file for each of its threads
