@@ -80,7 +80,7 @@ export class Outbox {
    * Keeps masks and all events so far, here first, then on the server. Resolves when they are as safe as they can be here.
    * A mask that was in work on the image `drawnOn` takes the place of its draft.
    */
-  async save(masks = [], drawnOn = "") {
+  async save(masks = [], drawnOn = null) {
     if (!masks.length && !this.#events.length) return;
     const events = this.#events;
     this.#events = [];
@@ -96,7 +96,7 @@ export class Outbox {
     this.#change({ waiting: this.waiting + 1 });
     const key = this.#keyOf(save);
     // both or neither, so that a reload finds the mask once; and the draft of what is drawn meanwhile waits for its turn
-    const change = (outbox, drafts) => (outbox.put(save, key), drafts.delete(this.#draftKey(drawnOn)));
+    const change = (outbox, drafts) => (drawnOn && drafts.delete(this.#draftKey(drawnOn)), outbox.put(save, key));
     const isKept = await this.#keep(["outbox", "drafts"], change);
     this.#unsent.set(save.part, { save, isKept });
     this.#storing--;
