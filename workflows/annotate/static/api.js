@@ -20,16 +20,30 @@ export class Refusal extends Error {
 
 let taskKey = null; // of the task that this page was opened for
 
-/** A request that is for the task of this page alone: a server that has another one by now refuses it (412). */
-const ask = (method, path, body) => call(method, path, body, taskKey ? { "X-Task": taskKey } : {});
+/** Milliseconds that an answer may take. Of a computer that is gone or stands still a browser hears nothing for many minutes. */
+const PATIENCE = { note: 120_000, work: 600_000, character: 0.1 }; // what is sent, at 10 KB/s at least
 
-async function call(method, path, body, headers = {}) {
+/** A request that is for the task of this page alone: a server that has another one by now refuses it (412). */
+const ask = (method, path, body, patience = PATIENCE.work) =>
+  call(method, path, body, patience, taskKey ? { "X-Task": taskKey } : {});
+
+async function call(method, path, content, patience, headers = {}) {
   const token = sessionStorage.getItem("token");
   if (token) headers.Authorization = `Bearer ${token}`;
-  if (body !== undefined) headers["Content-Type"] = "application/json";
-  const response = await fetch(`/api/${path}`, { method, headers, body: body && JSON.stringify(body) });
+  if (content !== undefined) headers["Content-Type"] = "application/json";
+  const body = content && JSON.stringify(content);
+  const signal = endOf(patience + PATIENCE.character * (body?.length ?? 0));
+  const response = await fetch(`/api/${path}`, { method, headers, body, signal });
   if (!response.ok) throw new Refusal(response.status, await reason(response));
   return response;
+}
+
+/** A signal that ends a request, and the reading of its answer, after that time. */
+function endOf(milliseconds) {
+  const end = new AbortController();
+  const late = new Error(`the server has not answered for ${Math.round(milliseconds / 1000)} s`);
+  setTimeout(() => end.abort(late), milliseconds);
+  return end.signal;
 }
 
 async function reason(response) {
@@ -41,7 +55,7 @@ async function reason(response) {
   }
 }
 
-const json = async (method, path, body) => keepTime(await ask(method, path, body)).json();
+const json = async (...asked) => keepTime(await ask(...asked)).json();
 const embeddingPath = (image, window) => `images/${image}/embedding${window ? `?window=${window}` : ""}`;
 const bytes = async (path) => (await ask("GET", path)).arrayBuffer();
 
@@ -65,9 +79,9 @@ export async function project() {
 /** The server's time. What several people did has an order, which their own clocks do not tell. */
 export const moment = () => new Date(Date.now() + ahead).toISOString();
 export const queue = () => json("GET", "queue");
-export const nextImage = (annotator) => json("POST", "queue/next", { annotator });
-export const hold = (image, annotator) => json("PUT", `queue/${image}/lease`, { annotator });
-export const release = (image, annotator) => ask("POST", `queue/${image}/release`, { annotator });
+export const nextImage = (annotator) => json("POST", "queue/next", { annotator }, PATIENCE.note);
+export const hold = (image, annotator) => json("PUT", `queue/${image}/lease`, { annotator }, PATIENCE.note);
+export const release = (image, annotator) => ask("POST", `queue/${image}/release`, { annotator }, PATIENCE.note);
 export const picture = async (image) => (await ask("GET", `images/${image}/picture`)).blob();
 export const embedding = (image, window) => bytes(embeddingPath(image, window));
 /** Has an embedding computed, and does not wait for its bytes. */
@@ -76,4 +90,5 @@ export const masks = (image) => json("GET", `images/${image}/masks`);
 export const decode = (prompt) => json("POST", "decode", prompt);
 export const graph = (name) => bytes(`model/${name}.onnx`);
 /** A save says itself what it was made for, and any server of the data set takes it. */
-export const save = async (session, part, body) => keepTime(await call("PUT", `sessions/${session}/parts/${part}`, body));
+export const save = async (session, part, body) =>
+  keepTime(await call("PUT", `sessions/${session}/parts/${part}`, body, PATIENCE.note));
