@@ -155,11 +155,19 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def one_chromium() -> Iterator[Browser]:
     from tests.workflows.annotate.browser import chromium
 
     with chromium() as opened:
         yield opened
+
+
+@pytest.fixture
+def browser(one_chromium: Browser) -> Iterator[Browser]:
+    """A browser whose pages end with the test: they would go on asking for a server that has ended."""
+    yield one_chromium
+    for context in one_chromium.contexts:
+        context.close()
 
 
 @pytest.fixture(scope="module")
