@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 Indices = NDArray[np.int64]
 
@@ -59,18 +60,12 @@ def farthest_first(features: NDArray[np.float32], done: NDArray[np.float32], cou
         return np.zeros(0, np.int64)
     if len(done):
         chosen: list[int] = []
-        distance = _distances(features, done).min(1)
+        distance = cdist(features, done).min(1)
     else:
-        chosen = [int(_distances(features, features.mean(0, keepdims=True))[:, 0].argmax())]
-        distance = _distances(features, features[chosen])[:, 0]
+        chosen = [int(cdist(features, features.mean(0, keepdims=True))[:, 0].argmax())]
+        distance = cdist(features, features[chosen])[:, 0]
     while len(chosen) < min(count, len(features)):
         distance[chosen] = -1.0
         chosen.append(int(distance.argmax()))
-        distance = np.minimum(distance, _distances(features, features[chosen[-1:]])[:, 0])
+        distance = np.minimum(distance, cdist(features, features[chosen[-1:]])[:, 0])
     return np.array(chosen, np.int64)
-
-
-def _distances(points: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Euclidean distances [N, M]."""
-    distances: NDArray[np.float64] = np.linalg.norm(points[:, None] - others[None], axis=2).astype(np.float64)
-    return distances
