@@ -5,11 +5,13 @@ Two empty masks have IoU 0, as in pycocotools: nothing was there and nothing was
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 from torch import Tensor
-
-EXACT_FLOAT32 = 2**24  # above this many pixels a float32 sum of ones may round
 
 
 def mask_iou(masks: Tensor, truth: Tensor) -> Tensor:
@@ -37,25 +39,22 @@ def mask_areas(masks: Tensor) -> Tensor:
     return masks.sum((-2, -1))
 
 
-def iou_matrix(masks: Tensor, truth: Tensor) -> Tensor:
-    """IoU of every mask with every true mask, by one matrix product.
+def iou_matrix(
+    masks: Sequence[bytes], truth: Sequence[bytes], size: tuple[int, int], *, crowd: Sequence[bool] | None = None
+) -> NDArray[np.float64]:
+    """IoU of every mask with every true mask, from run lengths alone: of many large masks pixels would fill the memory.
 
     Args:
-        masks: bool [N, H, W].
-        truth: bool [M, H, W], same frame.
+        masks, truth: COCO compressed counts of N and M sound masks of one image.
+        size: its height and width, px.
+        crowd: which true masks are crowds, of which a mask covers what share of itself lies in them; none if not given.
 
     Returns:
         float64 [N, M], in 0..1.
-
-    Raises:
-        ValueError: masks of different heights or widths, or not bool.
     """
-    _check(masks, truth)
-    dtype = torch.float32 if truth.shape[-2] * truth.shape[-1] <= EXACT_FLOAT32 else torch.float64
-    ones, others = masks.flatten(1).to(dtype), truth.flatten(1).to(dtype)
-    overlap = (ones @ others.T).double()
-    union = ones.sum(1, dtype=torch.float64)[:, None] + others.sum(1, dtype=torch.float64) - overlap
-    return overlap / union.clamp(min=1)
+    found, true = ([{"size": list(size), "counts": counts} for counts in rles] for rles in (masks, truth))
+    crowds = [int(each) for each in crowd] if crowd is not None else [0] * len(true)
+    return np.asarray(coco_mask.iou(found, true, crowds), np.float64).reshape(len(found), len(true))
 
 
 def _check(masks: Tensor, truth: Tensor) -> None:

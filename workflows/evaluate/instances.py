@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from sam_core.masks import rle
 from sam_core.metrics.average_precision import Detections, Matches, average_precision, match_detections
+from sam_core.metrics.iou import iou_matrix
 from sam_core.metrics.recall import SIZES, THRESHOLDS, of_size
 from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, Prompts, decode, encode
@@ -166,11 +166,9 @@ def _rows(
 
 def detections(scores: NDArray[np.float64], counts: list[bytes], masks: TrueMasks) -> Detections:
     """Scored masks of one category against the true masks of that category."""
-    found = [{"size": list(masks.size), "counts": each} for each in counts]
-    true = [{"size": list(masks.size), "counts": each} for each in masks.rles]
-    iou = np.asarray(coco_mask.iou(found, true, masks.crowd.astype(int).tolist()), np.float64)
+    iou = iou_matrix(counts, masks.rles, masks.size, crowd=masks.crowd.tolist())
     areas = np.array([rle.area(each) for each in counts], np.float64)
-    return Detections(scores, areas, iou.reshape(len(found), len(true)), masks.areas, masks.crowd)
+    return Detections(scores, areas, iou, masks.areas, masks.crowd)
 
 
 def _categories(rows: pa.Table, plan: pa.Table) -> dict[int, dict[str, Matches]]:

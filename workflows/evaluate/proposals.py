@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from sam_core.generator import MaskGenerator
 from sam_core.masks.batch import MaskRecords
+from sam_core.metrics.iou import iou_matrix
 from sam_core.metrics.recall import NOTHING, SIZES, Overlaps, RecallCounts, count_recall, of_size
 from sam_core.recipes import proposals
 from schemas.evaluation import RECALL_ROWS
@@ -88,10 +88,7 @@ def proposal_overlaps(
 ) -> Overlaps:
     """Generated masks, ranked as in the paper, against true ones: COCO compressed counts, and areas [G] px."""
     rank = np.argsort(-rank_scores(found), kind="stable")[:limit]
-    ranked = [{"size": list(found.size), "counts": found.rle[index]} for index in rank]
-    true = [{"size": list(found.size), "counts": counts} for counts in rles]
-    iou = np.asarray(coco_mask.iou(ranked, true, [0] * len(true)), np.float64).reshape(len(ranked), len(true))
-    return Overlaps(iou, areas)
+    return Overlaps(iou_matrix([found.rle[index] for index in rank], rles, found.size), areas)
 
 
 def rank_scores(found: MaskRecords) -> NDArray[np.float32]:

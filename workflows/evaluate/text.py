@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from sam_core.clip_masks import embed_masks, nearness
 from sam_core.generator import MaskGenerator
 from sam_core.masks import rle
 from sam_core.metrics.bootstrap import mean_interval
 from sam_core.metrics.clicks import Clicks, DeepestClicks, RandomClicks
+from sam_core.metrics.iou import iou_matrix
 from sam_core.metrics.text_prompts import Phrases, Way, WayScores, score_clicks, score_phrases
 from sam_core.phrases import embed_phrases
 from sam_core.predict import encode
@@ -159,9 +159,7 @@ def _rivals(image: NDArray[np.uint8], masks: TrueMasks, asked: _Asked, bench: Be
     sam = bench.rival or bench.model
     generator = MaskGenerator(sam, recipe(recommended_recipe(sam.config.name)), threads=bench.threads)
     found = generator.generate(image).masks
-    truth = [{"size": list(masks.size), "counts": masks.rles[place]} for place in asked.places]
-    offered = [{"size": list(found.size), "counts": counts} for counts in found.rle]
-    iou = np.asarray(coco_mask.iou(truth, offered, [0] * len(offered)), np.float64).reshape(len(truth), len(offered))
+    iou = iou_matrix([masks.rles[place] for place in asked.places], found.rle, found.size)
     near = nearness(embed_masks(bench.words, image, found.rle), asked.phrases.text).numpy()
     x, y = asked.phrases.click.numpy().astype(np.int64).T
     holds = np.array([rle.decode(counts, found.size)[y, x] for counts in found.rle], np.bool_).reshape(-1, len(x)).T

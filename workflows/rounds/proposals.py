@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from sam_core.detector import Found, ObjectDetector, detect
 from sam_core.geometry import Frame
-from sam_core.masks import rle
-from sam_core.masks.batch import Generation, MaskRecords, Reason, Rejections, StepSeconds
-from sam_core.masks.boxes import tight_boxes, to_xywh
-from sam_core.metrics.iou import iou_matrix, mask_areas
+from sam_core.masks import kernels, rle
+from sam_core.masks.batch import Generation, Reason, StepSeconds
+from sam_core.masks.candidates import KEPT, Candidates, Ledger, concatenate, decoded, records
+from sam_core.metrics.iou import iou_matrix
 from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, Look, Prompts, decode
 from sam_core.windows import Box, by_window, outline
@@ -23,18 +23,16 @@ from sam_core.windows import Box, by_window, outline
 Floats = NDArray[np.float64]
 _DUPLICATE = 0.7  # mask IoU from which the less confident of two is dropped
 _PROMPTS = 64
+_OFFSET = 1.0  # of the logits between whose masks stability is the IoU
 
 
 @dataclass(frozen=True, slots=True)
 class Proposals:
-    """Masks of one image, the most confident first. masks: bool [K, H, W]. boxes: float32 [K, 4] xyxy px, original
-    frame. confidence: float64 [K], predicted IoU times stability. predicted_iou, stability: [K]."""
+    """Masks of one image, the most confident first. masks: K encoded candidates, whose points are the middles of the
+    boxes that they were drawn for. confidence: float64 [K], predicted IoU times stability."""
 
-    masks: NDArray[np.bool_]
-    boxes: NDArray[np.float32]
+    masks: Candidates
     confidence: Floats
-    predicted_iou: NDArray[np.float32]
-    stability: NDArray[np.float32]
 
 
 @torch.inference_mode()
@@ -46,16 +44,14 @@ def propose(
     whole = look((0, 0, size[1], size[0]))
     frame = whole.frames[0]
     found = detect(detector, whole.features, frame.input_size, limit=most, least=least)
-    boxes = boxes_to_original(found, frame)
-    if not len(boxes):
-        return _none(frame)
-    masks, iou, stability = _draw_all(sam, look, size, boxes)
-    confidence = (iou.clamp(0, 1) * stability).double().numpy()
+    drawn = _draw_all(sam, look, size, boxes_to_original(found, frame))
+    confidence = (drawn.predicted_iou.clip(0, 1) * drawn.stability_score).astype(np.float64)
     order = np.argsort(-confidence, kind="stable")
-    order = order[masks[order].any(-1).any(-1).numpy()]
-    kept = order[_distinct(masks[order])]
-    scores = (iou[kept].float().numpy(), stability[kept].float().numpy())
-    return Proposals(masks[kept].numpy(), boxes[kept], confidence[kept], *scores)
+    order = order[drawn.areas[order] > 0]
+    masks = drawn[order].encoded()
+    rles = masks.rle.tolist()
+    kept = _distinct(iou_matrix(rles, rles, size))
+    return Proposals(masks[kept], confidence[order[kept]])
 
 
 def boxes_to_original(found: Found, frame: Frame) -> NDArray[np.float32]:
@@ -84,8 +80,8 @@ class Judged:
 def judge(found: Proposals, truth: NDArray[np.bool_]) -> Judged:
     """Match proposals, the most confident first, each to the free true mask it overlaps most."""
     real = np.zeros(len(found.masks))
-    if len(truth) and len(real):
-        overlap = iou_matrix(torch.from_numpy(found.masks), torch.from_numpy(truth)).numpy()
+    if len(truth):
+        overlap = iou_matrix(found.masks.rle.tolist(), [rle.encode(mask) for mask in truth], truth.shape[1:])
         for row in range(len(overlap)):
             best = int(overlap[row].argmax())
             real[row] = overlap[row, best]
@@ -113,53 +109,33 @@ def choose_threshold(judged: Judged, *, precision: float, iou: float) -> float |
 
 def as_generation(found: Proposals, threshold: float | None, size: tuple[int, int]) -> Generation:
     """Proposals as a generator's masks: those below the threshold are rejections for their predicted IoU."""
-    keep = found.confidence >= (np.inf if threshold is None else threshold)
-    masks = found.masks[keep]
-    middles = ((found.boxes[:, :2] + found.boxes[:, 2:]) / 2).astype(np.float32)
-    crop = np.array([[0, 0, size[1], size[0]]], np.int32)
-    records = MaskRecords(
-        size=size,
-        rle=tuple(rle.encode(mask) for mask in masks),
-        boxes=to_xywh(tight_boxes(torch.from_numpy(masks)).numpy()),
-        areas=np.count_nonzero(masks, axis=(1, 2)).astype(np.int64),
-        predicted_iou=found.predicted_iou[keep],
-        stability_score=found.stability[keep],
-        points=middles[keep],
-        crop_boxes=crop.repeat(len(masks), 0),
-    )
-    dropped = int((~keep).sum())
-    rejections = Rejections(
-        reason=np.full(dropped, Reason.IOU.code, np.int8),
-        points=middles[~keep],
-        output=np.zeros(dropped, np.int8),
-        predicted_iou=found.predicted_iou[~keep],
-        stability_score=found.stability[~keep],
-        crop_boxes=crop.repeat(dropped, 0),
-    )
-    return Generation(records, rejections, StepSeconds())
+    is_sure = found.confidence >= (np.inf if threshold is None else threshold)
+    ledger = Ledger()
+    kept = ledger.settle(found.masks, np.where(is_sure, KEPT, Reason.IOU.code).astype(np.int8))
+    return Generation(records(kept, size), ledger.rejections, StepSeconds())
 
 
-def _draw_all(
-    sam: Sam, look: Look, size: tuple[int, int], boxes: NDArray[np.float32]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The most confident of three masks for each box: bool [N, H, W], predicted IoU [N], stability [N]."""
-    masks = torch.zeros(len(boxes), *size, dtype=torch.bool)
-    iou, stability = torch.zeros(len(boxes)), torch.zeros(len(boxes))
+def _draw_all(sam: Sam, look: Look, size: tuple[int, int], boxes: NDArray[np.float32]) -> Candidates:
+    """The most confident of three masks for each box [N, 4], as run lengths."""
+    places, drawn = [np.zeros(0, np.int64)], [_no_candidates(size)]
     for seen in by_window(size, (_outline(box, size) for box in boxes)):
-        embedding, (x0, y0, x1, y1) = look(seen.window), seen.window
+        embedding = look(seen.window)
         for at in range(0, len(seen.indices), _PROMPTS):
-            some = seen.indices[at : at + _PROMPTS]
-            masks[some, y0:y1, x0:x1], iou[some], stability[some] = _draw(sam, embedding, boxes[some])
-    return masks, iou, stability
+            places.append(seen.indices[at : at + _PROMPTS])
+            drawn.append(_draw(sam, embedding, boxes[places[-1]]))
+    return concatenate(drawn)[np.argsort(np.concatenate(places))]
 
 
-def _draw(
-    sam: Sam, embedding: ImageEmbedding, boxes: NDArray[np.float32]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """As `_draw_all`, for boxes that lie in the one window of the embedding; masks in its frame."""
+def _draw(sam: Sam, embedding: ImageEmbedding, boxes: NDArray[np.float32]) -> Candidates:
+    """As `_draw_all`, for boxes that lie in the one window of the embedding."""
     best = decode(sam, embedding, Prompts(boxes=torch.from_numpy(boxes)), multimask=True).best()
-    tight, masks, loose = (best.masks(threshold)[:, 0].cpu() for threshold in (1.0, 0.0, -1.0))
-    return masks, best.iou[:, 0].cpu(), mask_areas(tight) / mask_areas(loose).clamp(min=1)
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    drawn = decoded(middles.astype(np.float64), best.iou.cpu().numpy(), best.frame.crop_box)
+    return drawn.measured(kernels.measure(best.logits[:, 0], best.frame, offset=_OFFSET))
+
+
+def _no_candidates(size: tuple[int, int]) -> Candidates:
+    return decoded(np.zeros((0, 2)), np.zeros((0, 1), np.float32), (0, 0, size[1], size[0]))
 
 
 def _outline(box: NDArray[np.float32], size: tuple[int, int]) -> Box:
@@ -169,18 +145,10 @@ def _outline(box: NDArray[np.float32], size: tuple[int, int]) -> Box:
     return left, top, max(left + 1, min(size[1], x1)), max(top + 1, min(size[0], y1))
 
 
-def _distinct(masks: torch.Tensor) -> list[int]:
-    """Indices of the masks that no earlier kept one overlaps too much."""
-    overlap = iou_matrix(masks, masks).numpy()
+def _distinct(overlap: Floats) -> NDArray[np.int64]:
+    """Of masks with these IoUs [N, N] the positions of those that no earlier kept one overlaps too much."""
     kept: list[int] = []
-    for index in range(len(masks)):
+    for index in range(len(overlap)):
         if not kept or overlap[index, kept].max() < _DUPLICATE:
             kept.append(index)
-    return kept
-
-
-def _none(frame: Frame) -> Proposals:
-    empty = np.zeros(0, np.float32)
-    return Proposals(
-        np.zeros((0, *frame.original_size), np.bool_), empty.reshape(0, 4), empty.astype(np.float64), empty, empty
-    )
+    return np.array(kept, np.int64)

@@ -267,7 +267,8 @@ def _unmatched(objects: Masks, others: Sequence[Masks], iou: float) -> NDArray[n
 
 
 def _overlaps(objects: Masks, others: Sequence[Masks]) -> NDArray[np.float64]:
-    return np.asarray(iou_matrix(torch.from_numpy(objects), torch.from_numpy(np.stack(others))).numpy())
+    mine, theirs = ([rle.encode(mask) for mask in masks] for masks in (objects, others))
+    return iou_matrix(mine, theirs, objects.shape[1:])
 
 
 def _decoded(row: dict[str, object]) -> Masks:

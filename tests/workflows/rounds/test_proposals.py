@@ -10,6 +10,10 @@ from pycocotools import mask as coco_mask
 
 from sam_core.detector import Found, ObjectDetector
 from sam_core.geometry import frame_of
+from sam_core.masks.boxes import tight_boxes
+from sam_core.masks.candidates import Candidates, Measures, decoded, object_column
+from sam_core.masks.rle import decode as decode_rle
+from sam_core.masks.rle import run_lengths
 from sam_core.model.sam import Sam
 from sam_core.predict import Prompts, decode, encode, look_at
 from sam_core.presets import vit_test
@@ -28,11 +32,28 @@ from workflows.rounds.proposals import (
 )
 
 
+def candidates(
+    masks: NDArray[np.bool_], predicted_iou: list[float], stability: list[float], *, point: tuple[float, float] = (6, 7)
+) -> Candidates:
+    """Masks [K, H, W] of one whole image."""
+    crop = (0, 0, masks.shape[2], masks.shape[1])
+    drawn = decoded(np.tile(np.array(point), (len(masks), 1)), np.array(predicted_iou, np.float32)[:, None], crop)
+    measures = Measures(
+        np.array(stability, np.float32),
+        masks.sum((1, 2)),
+        tight_boxes(torch.from_numpy(masks)).numpy(),
+        object_column([run_lengths(mask) for mask in masks]),
+    )
+    return drawn.measured(measures)
+
+
 def proposals(masks: np.ndarray, confidence: list[float]) -> Proposals:
-    count = len(masks)
-    boxes = np.tile(np.array([[2, 4, 10, 10]], np.float32), (count, 1))
-    scores = np.linspace(0.9, 0.5, count, dtype=np.float32)
-    return Proposals(masks, boxes, np.array(confidence), scores, scores)
+    scores = np.linspace(0.9, 0.5, len(masks)).tolist()
+    return Proposals(candidates(masks, scores, scores).encoded(), np.array(confidence))
+
+
+def pixels(found: Proposals, size: tuple[int, int]) -> list[NDArray[np.bool_]]:
+    return [decode_rle(counts, size) for counts in found.masks.rle]
 
 
 def bars(*spans: tuple[int, int]) -> np.ndarray:
@@ -79,8 +100,8 @@ def test_they_become_a_generators_masks() -> None:
     made = as_generation(proposals(masks, [0.9, 0.7, 0.2]), 0.7, (20, 30))  # thresholds are confidences of masks
     assert made.masks.boxes.tolist() == [[0, 0, 10, 20], [20, 0, 5, 20]]
     assert made.masks.areas.tolist() == [200, 100]
-    decoded = [coco_mask.decode({"size": [20, 30], "counts": counts}).astype(bool) for counts in made.masks.rle]
-    assert (np.array(decoded) == masks[:2]).all()
+    shown = [coco_mask.decode({"size": [20, 30], "counts": counts}).astype(bool) for counts in made.masks.rle]
+    assert (np.array(shown) == masks[:2]).all()
     assert made.candidates == 3
     assert made.masks.points.tolist() == [[6, 7]] * 2
     assert made.masks.crop_boxes.tolist() == [[0, 0, 30, 20]] * 2
@@ -96,12 +117,17 @@ def random_sam() -> Sam:
     return Sam(vit_test()).eval()
 
 
+def detected(sam: Sam, photo: NDArray[np.uint8], boxes: list[list[float]]) -> Found:
+    """What a detector says that finds three boxes, xyxy in px of the photograph."""
+    scale = sam.config.image_size / max(photo.shape[:2])
+    return Found(np.array(boxes, np.float32) * scale, np.array([0.9, 0.8, 0.7], np.float32))
+
+
 def proposed(
     monkeypatch: pytest.MonkeyPatch, sam: Sam, photo: NDArray[np.uint8], boxes: list[list[float]]
 ) -> Proposals:
     """What a model proposes where a detector finds three boxes, xyxy in px of the photograph."""
-    size, scores = photo.shape[:2], np.array([0.9, 0.8, 0.7], np.float32)
-    found = Found(np.array(boxes, np.float32) * (sam.config.image_size / max(size)), scores)
+    size, found = photo.shape[:2], detected(sam, photo, boxes)
     monkeypatch.setattr(module, "detect", lambda *_, **__: found)
     return propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), size, most=9, least=0.1)
 
@@ -109,9 +135,13 @@ def proposed(
 def test_every_box_is_drawn_in_its_own_window(monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]) -> None:
     """Small boxes as in an image that is their window alone; a large one in the whole image."""
     sam, size = random_sam(), photo.shape[:2]
-    found = proposed(monkeypatch, sam, photo, [[20, 30, 380, 280], [200.5, 100.2, 212, 111], [440.4, 288, 451, 300]])
+    boxes = [[20, 30, 380, 280], [200.5, 100.2, 212, 111], [440.4, 288, 451, 300]]
+    found = proposed(monkeypatch, sam, photo, boxes)
     assert len(found.masks) >= 2
-    for mask, box, score in zip(found.masks, found.boxes, found.predicted_iou, strict=True):
+    drawn = boxes_to_original(detected(sam, photo, boxes), frame_of(size, image_size=sam.config.image_size))
+    middles = (drawn[:, :2] + drawn[:, 2:]) / 2
+    for mask, middle, score in zip(pixels(found, size), found.masks.points, found.masks.predicted_iou, strict=True):
+        (box,) = drawn[(middles == middle).all(1)]
         low, high = np.floor(box[:2] + 1e-3), np.ceil(box[2:] - 1e-3)
         x0, y0, x1, y1 = window = window_around(size, tuple(np.concatenate([low, high]).astype(int).tolist()))
         assert (window == (0, 0, *size[::-1])) == (box[2] - box[0] > 100)
@@ -144,25 +174,24 @@ def test_the_most_confident_come_first_and_stand_for_those_like_them(
 ) -> None:
     """Confidence is IoU times stability: 0.4, 0.72 and 0.45; the first two are one object."""
     sam, size = Sam(vit_test()).eval(), photo.shape[:2]
-    masks = torch.zeros(3, *size, dtype=torch.bool)
+    masks = np.zeros((4, *size), np.bool_)
     masks[:2, 10:50, 10:50], masks[1, 10, 10], masks[2, 60:90, 60:90] = True, False, True
-    drawn = masks, torch.tensor([0.8, 0.9, 0.5]), torch.tensor([0.5, 0.8, 0.9])
+    drawn = candidates(masks, [0.8, 0.9, 0.5, 1.0], [0.5, 0.8, 0.9, 1.0])  # the last one has no pixels
     monkeypatch.setattr(module, "_draw_all", lambda *_: drawn)
     boxes = np.array([[1, 1, 5, 5], [1, 1, 5, 5], [6, 6, 9, 9]], np.float32)
     monkeypatch.setattr(module, "detect", lambda *_, **__: Found(boxes, np.ones(3, np.float32)))
     found = propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), size, most=9, least=0.1)
     np.testing.assert_allclose(found.confidence, [0.72, 0.45])
-    np.testing.assert_allclose(found.predicted_iou, [0.9, 0.5])
-    np.testing.assert_allclose(found.stability, [0.8, 0.9])
-    assert np.array_equal(found.masks, masks[1:].numpy())
-    assert found.boxes[0, 0] < found.boxes[1, 0]
+    np.testing.assert_allclose(found.masks.predicted_iou, [0.9, 0.5])
+    np.testing.assert_allclose(found.masks.stability_score, [0.8, 0.9])
+    assert np.array_equal(pixels(found, size), masks[1:3])
 
 
 def test_a_box_that_comes_twice_is_one_mask(monkeypatch: pytest.MonkeyPatch, photo: NDArray[np.uint8]) -> None:
     boxes = [[20, 30, 380, 280], [20, 30, 380, 280], [200.5, 100.2, 212, 111]]
     found = proposed(monkeypatch, random_sam(), photo, boxes)
     assert len(found.masks) == 2
-    assert sorted(found.boxes[:, 0].tolist()) == pytest.approx([20, 200.5], abs=0.1)
+    assert sorted(found.masks.points[:, 0].tolist()) == pytest.approx([200, 206.25], abs=0.1)
 
 
 def test_a_detector_that_finds_nothing_proposes_nothing(
@@ -171,7 +200,8 @@ def test_a_detector_that_finds_nothing_proposes_nothing(
     sam, nothing = Sam(vit_test()).eval(), Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     monkeypatch.setattr(module, "detect", lambda *_, **__: nothing)
     found = propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), photo.shape[:2], most=9, least=0.1)
-    assert found.masks.shape == (0, *photo.shape[:2])
+    assert (len(found.masks), len(found.confidence)) == (0, 0)
+    assert len(as_generation(found, 0.5, photo.shape[:2]).masks) == 0
 
 
 def test_confidence_is_of_the_mask_and_unlikely_boxes_are_not_drawn(
@@ -189,5 +219,6 @@ def test_confidence_is_of_the_mask_and_unlikely_boxes_are_not_drawn(
     monkeypatch.setattr(module, "detect", detect)
     found = propose(sam, ObjectDetector(32, width=8), look_at(sam, photo), size, most=30, least=0.5)
     assert 1 < len(found.masks) <= (scores >= 0.5).sum()
-    np.testing.assert_allclose(found.confidence, found.predicted_iou.clip(0, 1) * found.stability, rtol=1e-6)
+    scores = found.masks.predicted_iou.clip(0, 1) * found.masks.stability_score
+    np.testing.assert_allclose(found.confidence, scores, rtol=1e-6)
     assert (np.diff(found.confidence) <= 0).all()
