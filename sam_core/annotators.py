@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sam_core.geometry import uncrop
+from sam_core.geometry import masks_at_once, uncrop
 from sam_core.honour import honour_clicks
 from sam_core.metrics.clicks import correction_clicks, first_clicks
 from sam_core.metrics.iou import mask_iou
@@ -115,7 +115,7 @@ def draw(sam: Sam, look: Look, truth: Masks, habits: Habits | None = None, *, pr
         look: embeddings of windows of the one image, by this model.
         truth: bool [N, H, W], none empty.
         habits: the defaults when not given.
-        prompts_per_batch: prompts decoded together, a bound on memory only.
+        prompts_per_batch: prompts decoded together, in large windows fewer; a bound on memory only.
 
     Raises:
         ValueError: an empty mask.
@@ -124,8 +124,9 @@ def draw(sam: Sam, look: Look, truth: Masks, habits: Habits | None = None, *, pr
     order, parts = [], []
     for seen in habits.windows(truth):
         embedding = look(seen.window)
-        for start in range(0, len(seen.indices), prompts_per_batch):
-            some = seen.indices[start : start + prompts_per_batch]
+        at_once = masks_at_once(embedding.frames[0].crop_size, prompts_per_batch)
+        for start in range(0, len(seen.indices), at_once):
+            some = seen.indices[start : start + at_once]
             order.append(some)
             parts.append(_draw_batch(sam, embedding, truth[some], habits))
     return join(parts).take(np.argsort(np.concatenate(order))) if parts else nothing(truth.shape[1:])

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+PIXELS_AT_ONCE = 2**26
+"""Of masks that are held at full size at any time: a quarter of a gigabyte of logits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -105,6 +108,11 @@ def upscale_logits(low_res: Tensor, frame: Frame) -> Tensor:
     height, width = frame.input_size
     at_input = F.interpolate(low_res, side, mode="bilinear", align_corners=False)[..., :height, :width]
     return F.interpolate(at_input, frame.crop_size, mode="bilinear", align_corners=False)
+
+
+def masks_at_once(size: tuple[int, int], most: int) -> int:
+    """How many masks of (height, width) px are held at that size at any time: `most`, of large pictures fewer."""
+    return max(1, min(most, PIXELS_AT_ONCE // (size[0] * size[1])))
 
 
 def uncrop(masks: NDArray[np.bool_], frame: Frame) -> NDArray[np.bool_]:

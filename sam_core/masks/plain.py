@@ -6,20 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam_core.geometry import Frame, uncrop, upscale_logits
+from sam_core.geometry import Frame, masks_at_once, uncrop, upscale_logits
 from sam_core.masks import rle
 from sam_core.masks.boxes import tight_boxes
 from sam_core.masks.candidates import Measures, object_column
 from sam_core.masks.stability import stability_scores
 
-_MASKS_AT_ONCE, _PIXELS_AT_ONCE = 16, 2**26
+MASKS_AT_ONCE = 16
 """Masks held at full size at any time, of large pictures fewer; the released code holds a whole batch of 192."""
-
-
-def masks_at_once(frame: Frame) -> int:
-    """How many masks of a crop are held at its own size at any time."""
-    x0, y0, x1, y1 = frame.crop_box
-    return max(1, min(_MASKS_AT_ONCE, _PIXELS_AT_ONCE // ((x1 - x0) * (y1 - y0))))
 
 
 def measure(logits: Tensor, frame: Frame, *, offset: float) -> Measures:
@@ -35,7 +29,7 @@ def measure(logits: Tensor, frame: Frame, *, offset: float) -> Measures:
 
 def at_crop_size(logits: Tensor, frame: Frame) -> Iterator[Tensor]:
     """Logits [K, h, w] as float [k, crop height, crop width], a few masks at a time."""
-    step = masks_at_once(frame)
+    step = masks_at_once(frame.crop_size, MASKS_AT_ONCE)
     for start in range(0, len(logits), step):
         yield upscale_logits(logits[start : start + step, None], frame)[:, 0]
 

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam_core.geometry import Frame, upscale_logits
+from sam_core.geometry import Frame, masks_at_once, upscale_logits
 from sam_core.machine_code import entry
 from sam_core.masks.boxes import tight_boxes
 from sam_core.masks.candidates import Measures
-from sam_core.masks.plain import masks_at_once
+from sam_core.masks.plain import MASKS_AT_ONCE
 from sam_core.masks.rle import Runs
 
 INNER, OUTER, AREA, X0, Y0, X1, Y1, CHANGED = range(8)
@@ -70,7 +70,7 @@ class TorchTracer:
         for crop, count in zip(*(x.tolist() for x in torch.unique_consecutive(crops, return_counts=True)), strict=True):
             few, logits = logits[:count], logits[count:]
             frame = self._frames[crop]
-            for part in few.split(masks_at_once(frame)):
+            for part in few.split(masks_at_once(frame.crop_size, MASKS_AT_ONCE)):
                 yield upscale_logits(part[:, None], frame)[:, 0], frame
 
     def _notes(self, full: Tensor, frame: Frame) -> Tensor:

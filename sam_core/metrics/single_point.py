@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sam_core.geometry import masks_at_once
 from sam_core.masks.boxes import tight_boxes
 from sam_core.metrics.calibration import iou_correlation
 from sam_core.metrics.clicks import Clicker, Clicks, DeepestClicks
@@ -113,17 +114,18 @@ def score_sample(
 ) -> MaskScores:
     """Scores of every mask of one image; arguments and errors as for `evaluate_clicks`.
 
-    prompts_per_batch: prompts decoded together, a bound on memory only.
+    prompts_per_batch: prompts decoded together, on large pictures fewer; a bound on memory only.
     clicker: where the clicks fall; as deep inside as possible when not given.
     """
     if list(clicks) != sorted(set(clicks)) or not clicks or clicks[0] < 1:
         raise ValueError(f"click counts must increase from at least 1, got {tuple(clicks)}")
+    at_once = masks_at_once(sample.masks.shape[1:], prompts_per_batch)
     with _evaluating(sam):
         embedding = encode(sam, [sample.image])
         return join(
             [
                 _score_masks(sam, embedding, torch.from_numpy(masks), clicks, clicker or DeepestClicks())
-                for masks in np.split(sample.masks, range(prompts_per_batch, len(sample.masks), prompts_per_batch))
+                for masks in np.split(sample.masks, range(at_once, len(sample.masks), at_once))
             ]
         )
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sam_core.answers import answer
+from sam_core.geometry import masks_at_once
 from sam_core.metrics.iou import mask_iou
 from sam_core.model.prompt_encoder import FOREGROUND
 from sam_core.model.sam import Sam
@@ -94,8 +95,10 @@ def score_clicks(sam: Sam, embedding: ImageEmbedding, phrases: Phrases) -> WaySc
 
 
 def _parts(phrases: Phrases) -> Iterator[Phrases]:
-    for start in range(0, len(phrases), PROMPTS_AT_ONCE):
-        yield phrases.part(start, start + PROMPTS_AT_ONCE)
+    height, width = phrases.truth.shape[1:]
+    at_once = masks_at_once((height, width), PROMPTS_AT_ONCE)
+    for start in range(0, len(phrases), at_once):
+        yield phrases.part(start, start + at_once)
 
 
 def _labels(phrases: Phrases) -> Tensor:

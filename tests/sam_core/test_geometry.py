@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from sam_core.geometry import Frame, boxes_to_input, frame_of, model_input, points_to_input, upscale_logits
+from sam_core.geometry import (
+    Frame,
+    boxes_to_input,
+    frame_of,
+    masks_at_once,
+    model_input,
+    points_to_input,
+    upscale_logits,
+)
 from sam_core.presets import vit_test
 from tests.released import import_released, released_architecture
 
@@ -112,3 +120,9 @@ def test_upscaled_logits_are_bit_identical_to_the_released_postprocessing(size):
     logits, frame = torch.randn(2, 3, 16, 16), frame_of(size, image_size=64)
     expected = released_architecture(vit_test()).postprocess_masks(logits, frame.input_size, size)
     assert torch.equal(upscale_logits(logits, frame), expected)
+
+
+def test_few_masks_of_large_pictures_are_held_at_once():
+    sizes = (480, 640), (3000, 4000), (6000, 8000), (9000, 12000)
+    assert [masks_at_once(size, 16) for size in sizes] == [16, 5, 1, 1]
+    assert masks_at_once((480, 640), 3) == 3

@@ -17,6 +17,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from sam_core.geometry import masks_at_once
 from sam_core.masks import rle
 from sam_core.metrics.average_precision import Detections, Matches, average_precision, match_detections
 from sam_core.metrics.iou import iou_matrix
@@ -128,8 +129,9 @@ def masks_of_boxes(sam: Sam, image: NDArray[np.uint8], xyxy: NDArray[np.float32]
     """One mask for each box, float32 [N, 4] px of the image."""
     with torch.inference_mode():
         embedding = encode(sam, [image])
-        for start in range(0, len(xyxy), BOXES_AT_ONCE):
-            yield from _refined(sam, embedding, torch.from_numpy(xyxy[start : start + BOXES_AT_ONCE]))
+        at_once = masks_at_once(image.shape[:2], BOXES_AT_ONCE)
+        for start in range(0, len(xyxy), at_once):
+            yield from _refined(sam, embedding, torch.from_numpy(xyxy[start : start + at_once]))
 
 
 def _refined(sam: Sam, embedding: ImageEmbedding, boxes: torch.Tensor) -> Iterator[Drawn]:

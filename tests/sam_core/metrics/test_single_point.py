@@ -8,6 +8,7 @@ import pytest
 import torch
 from pycocotools import mask as coco
 
+from sam_core import geometry
 from sam_core.masks.batch import MaskBatch
 from sam_core.metrics import single_point
 from sam_core.metrics.single_point import Sample, evaluate_clicks, join, score_sample, summarise
@@ -153,3 +154,17 @@ def test_refusals(sam: Sam) -> None:
         Sample(example.image, example.masks.transpose(0, 2, 1))
     with pytest.raises(ValueError, match="not uint8"):
         Sample(example.image, example.masks.astype(np.uint8))
+
+
+def test_of_a_large_picture_fewer_masks_are_held_at_full_size(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def decoded(*about: object, multimask: bool) -> MaskBatch:
+        batch = decode(*about, multimask=multimask)  # type: ignore[arg-type]
+        asked.append(len(batch))
+        return batch
+
+    monkeypatch.setattr(single_point, "decode", decoded)
+    monkeypatch.setattr(geometry, "PIXELS_AT_ONCE", 2 * 22 * 30)
+    score_sample(sam, sample(0), clicks=(1,))
+    assert asked == [2, 2, 1, 1]  # boxes and clicks of two masks, then of the third
