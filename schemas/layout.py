@@ -31,7 +31,7 @@ _NAME = re.compile(_NAME_RULE)
 _SHARD_KEY = re.compile(rf"(masks|outcomes|relations|tags)/run=({_NAME_RULE})/shard-(\d{{8,}})\.parquet")
 _PLAN_KEY = re.compile(rf"plans/run=({_NAME_RULE})/part-(\d{{4,}})\.parquet")
 _RUN_KEY = re.compile(rf"runs/({_NAME_RULE})\.json")
-_CHECKPOINT_KEY = re.compile(rf"training/run=({_NAME_RULE})/checkpoint-(\d{{8,}})/whole\.json")
+_CHECKPOINT_KEY = re.compile(rf"training/run=({_NAME_RULE})/checkpoint-(\d{{8,}})/(whole\.json|part-\d{{4,}})")
 _ROUND_KEY = re.compile(r"rounds/(\d+)\.json")
 _MODEL_KEY = re.compile(rf"models/({_NAME_RULE})/model\.json")
 _IMAGES_KEY = re.compile(rf"images/part-({_NAME_RULE})\.parquet")
@@ -305,7 +305,7 @@ def parse_round_key(key: str) -> int | None:
 
 
 def parse_checkpoint_key(key: str) -> int | None:
-    """The step of a `checkpoint_key`; None for any other key."""
+    """The step of a `checkpoint_key` or `checkpoint_part_key`; None for any other key."""
     match = _CHECKPOINT_KEY.fullmatch(key)
     return int(match[2]) if match else None
 

@@ -31,15 +31,12 @@ def save(store: Store, run_id: str, tensors: dict[str, Any]) -> None:
         store.put(checkpoint_part_key(run_id, step, number), data[start : start + PART_BYTES])
     whole = {"step": step, "parts": len(starts), "bytes": len(data), "sha256": content_hash(data)}
     store.put(checkpoint_key(run_id, step), json.dumps(whole).encode())
-    for old in steps(store, run_id)[:-KEPT]:
-        remove(store, run_id, old)
+    _remove_before(store, run_id, steps(store, run_id)[-KEPT:][0])
 
 
 def steps(store: Store, run_id: str) -> list[int]:
     """The steps of all whole checkpoints, in order."""
-    folder = checkpoint_key(run_id, 0).partition("/checkpoint-")[0]
-    found = (parse_checkpoint_key(entry.key) for entry in store.list(folder))
-    return sorted(step for step in found if step is not None)
+    return sorted(step for step, key in _files(store, run_id) if key == checkpoint_key(run_id, step))
 
 
 def load_latest(store: Store, run_id: str) -> dict[str, Any] | None:
@@ -58,12 +55,16 @@ def load_latest(store: Store, run_id: str) -> dict[str, Any] | None:
     return from_bytes(data)
 
 
-def remove(store: Store, run_id: str, step: int) -> None:
-    """Delete a checkpoint, its commit first; nothing where another command of the same run has done so."""
-    try:
-        parts = json.loads(store.get(checkpoint_key(run_id, step)))["parts"]
-    except FileNotFoundError:
-        return
-    store.delete(checkpoint_key(run_id, step))
-    for part in range(parts):
-        store.delete(checkpoint_part_key(run_id, step, part))
+def _files(store: Store, run_id: str) -> list[tuple[int, str]]:
+    """Step and key of every file of a checkpoint, whole or not."""
+    folder = checkpoint_key(run_id, 0).partition("/checkpoint-")[0]
+    found = ((parse_checkpoint_key(entry.key), entry.key) for entry in store.list(folder))
+    return [(step, key) for step, key in found if step is not None]
+
+
+def _remove_before(store: Store, run_id: str, first: int) -> None:
+    """Delete older checkpoints, their commits first; also what is left of one where a command was killed between its
+    pieces, of ViT-H ten gigabytes that nothing names any more."""
+    old = [(key != checkpoint_key(run_id, step), key) for step, key in _files(store, run_id) if step < first]
+    for _, key in sorted(old):
+        store.delete(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,7 +148,6 @@ def test_checkpoints_are_whole_or_absent_and_the_last_two_are_kept(
     for step in (1, 2, 3):
         checkpoints.save(store, "run", {"step": step, "model": {"w": torch.full((900,), float(step))}})
     assert checkpoints.steps(store, "run") == [2, 3]
-    checkpoints.remove(store, "run", 1)  # which another command has removed
     found = checkpoints.load_latest(store, "run")
     assert found is not None
     assert torch.equal(found["model"]["w"], torch.full((900,), 3.0))
@@ -161,6 +160,41 @@ def test_checkpoints_are_whole_or_absent_and_the_last_two_are_kept(
         checkpoints.load_latest(store, "run")
     (part.parent / "whole.json").unlink()
     assert checkpoints.steps(store, "run") == [2]
+
+
+@pytest.mark.parametrize("writes", [2, 6])
+def test_nothing_is_left_of_checkpoints_that_were_half_written_or_half_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Killed with so many pieces, or deletions, done of what the third checkpoint takes."""
+    monkeypatch.setattr(checkpoints, "PART_BYTES", 1000)
+    store, done = LocalStore(tmp_path), list[str]()
+
+    def save(step: int) -> None:
+        checkpoints.save(store, "run", {"step": step, "model": {"w": torch.full((500,), float(step))}})
+
+    def killed(write: Callable[..., None]) -> Callable[..., None]:
+        def attempt(self: LocalStore, key: str, *data: bytes) -> None:
+            if len(done) == writes:
+                raise KeyboardInterrupt
+            done.append(key)
+            write(self, key, *data)
+
+        return attempt
+
+    save(1)
+    save(2)
+    with monkeypatch.context() as patch:
+        for name in ("put", "delete"):
+            patch.setattr(LocalStore, name, killed(getattr(LocalStore, name)))
+        with pytest.raises(KeyboardInterrupt):
+            save(3)
+    save(4)
+    save(5)
+    assert {path.parent.name for path in tmp_path.rglob("*") if path.is_file()} == {
+        "checkpoint-00000004",
+        "checkpoint-00000005",
+    }
 
 
 def test_metrics_are_read_back_once_per_step_and_tensorboard_has_them(tmp_path: Path) -> None:
