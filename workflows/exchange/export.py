@@ -48,7 +48,8 @@ def export(config: ExportConfig) -> int:
         target = open_target(config.out, scratch, asked, OWNED, overwrite=config.overwrite)
         pages = -(-totals.images // config.images_per_file)
         reader = UriReader(max_bytes=byte_limit(config.max_pixels))
-        job = Job(target, totals, pages, config.pictures or config.format in _WITH_PICTURES, config.max_pixels, reader)
+        pictures = config.pictures or config.format in _WITH_PICTURES
+        job = Job(target, totals, pages, pictures, config.max_pixels, reader, anew=config.overwrite)
         writer = _WRITERS[config.format](job)
         _write(selection, writer, config, totals.images)
     if totals.unsized:

@@ -18,7 +18,9 @@ from tests.schemas.rows import discs
 from tests.workflows.conftest import Engine
 from tests.workflows.exchange.conftest import Masked, contents, export
 from tests.workflows.report.data_sets import DataSet, done, run_record
+from workflows.exchange.pictures import Picture
 from workflows.exchange.selection import ExportImage, Page, Selection
+from workflows.exchange.writers import Job
 from workflows.sql import connect
 from workflows.storage import LocalStore
 
@@ -60,6 +62,47 @@ def test_an_export_stops_when_another_is_begun_in_its_place(
     stopped = engine(*command, tmp_path / "out")
     assert stopped.status == 2
     assert "out was begun anew by another command meanwhile; this export stops\n" in stopped.err
+    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("kind", ["sa1b", "coco", "imagefolder", "labels"])
+def test_no_picture_comes_late_either(
+    engine: Engine, masked: Masked, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that was at a picture of its second page meanwhile would have put it beside those of fewer images."""
+    command = ("export", masked.root, "--format", kind, "--images-per-file", "1")
+    chosen = ("--licences", "CC0*")
+    assert engine(*command, tmp_path / "alone", *chosen).status == 0
+    picture, read = Job.picture, list[str]()
+
+    def meanwhile(self: Job, image: ExportImage) -> Picture:
+        read.append(image.image_id)
+        if len(read) == 2:
+            assert engine(*command, tmp_path / "out", *chosen, "--overwrite").status == 0
+        return picture(self, image)
+
+    monkeypatch.setattr(Job, "picture", meanwhile)
+    stopped = engine(*command, tmp_path / "out")
+    assert stopped.status == 2
+    assert "out was begun anew by another command meanwhile; this export stops\n" in stopped.err
+    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+
+
+def test_a_picture_that_came_late_is_not_taken_for_this_export_s_own(
+    engine: Engine, masked: Masked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SA-1B numbers pictures: the same name is another picture where other images are chosen."""
+    command, chosen = ("export", masked.root, "--format", "sa1b"), ("--licences", "CC BY*")
+    assert engine(*command, tmp_path / "alone", *chosen).status == 0
+    assert engine(*command, tmp_path / "out").status == 0
+    load = Selection.load
+
+    def late(self: Selection, page: Page) -> list[ExportImage]:
+        (tmp_path / "out" / "sa_1.jpg").write_bytes(b"of the other export")
+        return load(self, page)
+
+    monkeypatch.setattr(Selection, "load", late)
+    assert engine(*command, tmp_path / "out", *chosen, "--overwrite").status == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "alone")
 
 

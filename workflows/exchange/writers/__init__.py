@@ -43,7 +43,8 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What all writers are told. `pages` is how many there will be."""
+    """What all writers are told. `pages` is how many there will be. `anew`: nothing that lies there counts as done, as
+    where an earlier export was deleted all."""
 
     target: Target
     totals: Totals
@@ -51,6 +52,7 @@ class Job:
     pictures: bool
     max_pixels: int
     reader: UriReader
+    anew: bool
 
     def picture(self, image: ExportImage) -> Picture:
         """The picture of an image. Raises ValueError (one line)."""
@@ -73,9 +75,9 @@ class Job:
         return names
 
     def put_picture(self, key: str, image: ExportImage) -> None:
-        """Write one picture unless it is there: its name says what it holds."""
-        if not self.target.store.exists(key):
-            self.target.store.put(key, self.picture(image).data)
+        """Write one picture unless it is there: in an export that goes on its name says what it holds."""
+        if self.anew or not self.target.store.exists(key):
+            self.target.put(key, self.picture(image).data)
 
     def suffix(self, image: ExportImage) -> str:
         """The ending of the picture's name."""
