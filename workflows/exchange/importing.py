@@ -51,6 +51,7 @@ from workflows.runs import open_dataset, settle_run
 from workflows.scratch import open_scratch
 from workflows.sql import connect
 from workflows.storage import Store, open_store
+from workflows.stored_tables import get_table
 from workflows.uris import ImageRef
 
 IMAGES_PER_SHARD = 256
@@ -274,8 +275,9 @@ def _write(destination: Destination, shard: Shard, loaded: Loaded) -> Written:
     rows = pa.concat_tables([ANNOTATIONS.empty_table(), *human])
     removed = pc.sum(rows["deleted"]).as_py() or 0
     part, written = shard.number + 1, len(rows) - removed
+    key = annotations_key(rules.session, part)
     if len(rows):
-        store.put(annotations_key(rules.session, part), to_parquet_bytes(rows))
+        store.put(key, to_parquet_bytes(pa.concat_tables([rows, _overtaken(store, key, rows)])))
     events = event_rows(taken, rules, run.run_id if run else None, shard.number, unread=loaded.unread)
     store.put(events_key(rules.session, part), to_parquet_bytes(events))
     if run is not None and shard.run_lacks:
@@ -289,6 +291,16 @@ def _write(destination: Destination, shard: Shard, loaded: Loaded) -> Written:
         store.put(outcomes_key(run.run_id, shard.number), to_parquet_bytes(outcomes))
         written += len(made)
     return Written(written, removed, lines)
+
+
+def _overtaken(store: Store, key: str, rows: pa.Table) -> pa.Table:
+    """What an attempt before this one, that was killed or could not read a document, wrote there of masks that people
+    have changed since: their revisions follow those, and no revision is taken back."""
+    try:
+        before = get_table(store, key)
+    except FileNotFoundError:
+        return ANNOTATIONS.empty_table()
+    return before.filter(pc.invert(pc.is_in(before["mask_id"], rows["mask_id"].combine_chunks())))
 
 
 def _annotations(image: Taken, rules: Rules, before: Sequence[Row], lines: list[str]) -> pa.Table:

@@ -240,6 +240,22 @@ def test_a_correction_that_was_killed_before_its_events_is_turned_back(
     assert len(COCO(str(tmp_path / "out" / "instances.json")).anns) == 4
 
 
+def test_no_revision_of_a_correction_that_was_killed_is_taken_back(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person went on from what it had written; the same command again writes nothing more of that mask."""
+    source.bring(source.document)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(open_store(str(source.data))), "put", _dying("events", part=1))
+        source.path.write_text(json.dumps(source.corrected(12, corner=44.0)))
+        assert source.engine("import", source.path, source.data).status == 130
+    _edit(source, "10", revision=3, rle=_counts(source, "13"))
+    sql = "SELECT mask_id, revision, rle, deleted, annotator FROM annotation_revisions ORDER BY mask_id, revision"
+    before = connect(str(source.data)).execute(sql).fetchall()
+    source.bring(source.corrected(12, corner=44.0))
+    assert connect(str(source.data)).execute(sql).fetchall() == before
+
+
 def _dying(table: str, *, part: int = 2) -> Any:
     """A `put` that dies at a part of a table of annotations."""
     put = type(open_store("/")).put
