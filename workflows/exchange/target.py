@@ -58,11 +58,13 @@ def open_target(
     """
     store = open_store(out)
     text = json.dumps(dict(asked), indent=2, sort_keys=True) + "\n"
-    if not store.exists(RECORD_KEY):
-        if next(iter(store.list()), None) is not None:
+    begun = store.exists(RECORD_KEY)
+    if not begun and next(iter(store.list()), None) is not None:
+        begun = store.exists(RECORD_KEY)  # what is there may be of a command that began just now, its record first
+        if not begun:
             instead = "nothing there is overwritten" if overwrite else "choose another place"
             raise ValueError(f"{store.root} is not empty and holds no export; {instead}")
-    elif overwrite:
+    if begun and overwrite:
         _clear(store, owned)
         store.put(RECORD_KEY, text.encode())
     held = store.put_if_absent(RECORD_KEY, text.encode())

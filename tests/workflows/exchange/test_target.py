@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from workflows.exchange.pictures import Picture
 from workflows.exchange.selection import ExportImage, Page, Selection
 from workflows.exchange.writers import Job
 from workflows.sql import connect
-from workflows.storage import LocalStore
+from workflows.storage import Entry, LocalStore
 
 
 def test_another_export_is_not_mixed_in(engine: Engine, masked: Masked, tmp_path: Path) -> None:
@@ -137,6 +138,24 @@ def test_an_overwrite_that_ended_before_its_first_file_goes_on(
         assert engine("export", masked.root, out, "--format", "sa1b", "--overwrite").status == 130
     export(engine, masked, out, "sa1b")
     assert sorted(path.name for path in out.glob("sa_*.json")) == ["sa_1.json", "sa_2.json", "sa_3.json", "sa_4.json"]
+
+
+def test_the_same_export_that_begins_at_the_same_moment_is_gone_on_with(
+    engine: Engine, masked: Masked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files came between two looks at the folder: they were taken for somebody else's, beside no record."""
+    command, look = ("export", masked.root, tmp_path / "out", "--format", "coco"), LocalStore.list
+    root, met = str(tmp_path / "out"), list[int]()
+
+    def meanwhile(self: LocalStore, folder: str = "", **more: Any) -> Iterator[Entry]:
+        if self.root == root and not met:
+            met.append(1)
+            assert engine(*command).status == 0
+        return look(self, folder, **more)
+
+    monkeypatch.setattr(LocalStore, "list", meanwhile)
+    assert engine(*command).status == 0
+    assert met
 
 
 def test_what_an_export_is_not_of_may_grow(engine: Engine, masked: Masked, tmp_path: Path) -> None:
