@@ -31,7 +31,7 @@ def save(store: Store, run_id: str, tensors: dict[str, Any]) -> None:
         store.put(checkpoint_part_key(run_id, step, number), data[start : start + PART_BYTES])
     whole = {"step": step, "parts": len(starts), "bytes": len(data), "sha256": content_hash(data)}
     store.put(checkpoint_key(run_id, step), json.dumps(whole).encode())
-    _remove_before(store, run_id, steps(store, run_id)[-KEPT:][0])
+    remove_old(store, run_id)
 
 
 def steps(store: Store, run_id: str) -> list[int]:
@@ -55,16 +55,17 @@ def load_latest(store: Store, run_id: str) -> dict[str, Any] | None:
     return from_bytes(data)
 
 
+def remove_old(store: Store, run_id: str) -> None:
+    """Delete all before the last checkpoints, their commits first; also what is left of one where a command was killed
+    between its pieces, of ViT-H ten gigabytes that nothing names any more."""
+    first = steps(store, run_id)[-KEPT:][0]
+    old = [(key != checkpoint_key(run_id, step), key) for step, key in _files(store, run_id) if step < first]
+    for _, key in sorted(old):
+        store.delete(key)
+
+
 def _files(store: Store, run_id: str) -> list[tuple[int, str]]:
     """Step and key of every file of a checkpoint, whole or not."""
     folder = checkpoint_key(run_id, 0).partition("/checkpoint-")[0]
     found = ((parse_checkpoint_key(entry.key), entry.key) for entry in store.list(folder))
     return [(step, key) for step, key in found if step is not None]
-
-
-def _remove_before(store: Store, run_id: str, first: int) -> None:
-    """Delete older checkpoints, their commits first; also what is left of one where a command was killed between its
-    pieces, of ViT-H ten gigabytes that nothing names any more."""
-    old = [(key != checkpoint_key(run_id, step), key) for step, key in _files(store, run_id) if step < first]
-    for _, key in sorted(old):
-        store.delete(key)

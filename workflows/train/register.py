@@ -96,6 +96,7 @@ def register(
     store.put(model_weights_key(model_id), data)
     store.put(model_text_key(model_id), card(model).encode())
     store.put(model_card_key(model_id), to_json(model).encode())
+    checkpoints.remove_old(store, record.run_id)  # which a command may have been killed at that had taken the last step
     ended = Finished(record.run_id, model_id, model.name, sha256, saved["step"], _place(store, model_id), metrics)
     held = store.put_if_absent(training_end_key(record.run_id), json.dumps(asdict(ended)).encode())
     return Finished(**json.loads(held))

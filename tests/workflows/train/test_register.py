@@ -12,7 +12,7 @@ import torch
 
 from sam_core.model.checkpoint import load_model
 from schemas.catalog import connect
-from schemas.layout import model_text_key, training_end_key
+from schemas.layout import checkpoint_part_key, model_text_key, training_end_key
 from schemas.records import TrainingRecord
 from tests.workflows.train.conftest import small_config
 from workflows.runs import open_dataset
@@ -42,6 +42,21 @@ def record() -> TrainingRecord:
 
 def row(step: int, iou: float) -> StepMetrics:
     return StepMetrics(step, {"last_iou": iou}, 8, 1e-3, 1.0, 0.1, 0.25)
+
+
+def test_nothing_is_left_of_what_was_being_removed_after_the_last_step(tmp_path: Path) -> None:
+    """No further checkpoint would have removed it."""
+    store, config = LocalStore(tmp_path / "data"), small_config()
+    state = TrainState.fresh(first_model(config, None), config)
+    for step in (5, 6, 7):
+        state.step = step
+        checkpoints.save(store, "night-1", state.tensors())
+    save_metrics(store, "night-1", [row(7, 0.5)])
+    left = checkpoint_part_key("night-1", 5, 1)
+    store.put(left, b"a piece whose commit was deleted")
+    register(store, record(), config, validate=None)
+    assert not store.exists(left)
+    assert checkpoints.steps(store, "night-1") == [6, 7]
 
 
 def test_weights_record_and_card(tmp_path: Path, labelled: Path) -> None:
