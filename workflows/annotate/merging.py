@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -118,47 +118,32 @@ def _some(read: Iterator[_Part], most: int) -> list[_Part]:
 
 def _merge(store: Store, number: int, some: Sequence[_Part]) -> bool:
     """Write the merger of that number; False where somebody else has, and then that one counts."""
-    masks, events = _joined("masks", some), _joined("events", some)
     record = MergerRecord(
         created_at=datetime.now(UTC),
-        masks=next(iter(masks), None),
-        events=next(iter(events), None),
+        masks=_joined(store, "masks", some),
+        events=_joined(store, "events", some),
         parts=as_document(ranges_of(part for part, _ in some)),
     )
     mine = to_json(record).encode()
-    held = _put(store, masks | events, merger_key(number), mine)
+    held = store.put_if_absent(merger_key(number), mine)
     if held == mine:
         return True
     theirs = from_json(MergerRecord, held, where=merger_key(number))
-    _take_back(store, (masks | events).keys() - {theirs.masks, theirs.events})
+    for key in (record.masks, record.events):
+        if key and key not in (theirs.masks, theirs.events):
+            store.delete(key)
     return False
 
 
-def _put(store: Store, files: Mapping[str, bytes], key: str, record: bytes) -> bytes:
-    """Put merged files, then their record if there is none; the record that is there. What fails leaves none of them:
-    the next attempt has other saves in it, under other names, so that a full disk would fill with these."""
-    try:
-        for name, data in files.items():
-            store.put(name, data)
-        return store.put_if_absent(key, record)
-    except OSError:
-        with suppress(OSError):  # of a store that is away: what failed first is told
-            _take_back(store, files)
-        raise
-
-
-def _take_back(store: Store, keys: Iterable[str]) -> None:
-    for key in keys:
-        store.delete(key)
-
-
-def _joined(table: SavesTable, some: Sequence[_Part]) -> dict[str, bytes]:
-    """The one file, by its key, in the place of many of a table; none where there are no such parts."""
+def _joined(store: Store, table: SavesTable, some: Sequence[_Part]) -> str | None:
+    """Put one file in the place of many of a table; its key, and none where there are no such parts."""
     tables = [rows for part, rows in some if part.table == table]
     if not tables:
-        return {}
+        return None
     data = to_parquet_bytes(pa.concat_tables(tables))
-    return {merged_key(table, content_hash(data)): data}
+    key = merged_key(table, content_hash(data))
+    store.put(key, data)
+    return key
 
 
 def _mergers(store: Store, listed: Sequence[str]) -> dict[str, MergerRecord]:

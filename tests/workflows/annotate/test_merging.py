@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -158,28 +156,6 @@ def test_killed_at_any_write(store: LocalStore, writes: int) -> None:
     merge_saves(store, fewest=1)
     assert all(map(parse_merged_key, saved_keys(store)))
     assert seen(store) == before
-
-
-@pytest.mark.parametrize("name", ["annotations/masks/merged-", "annotations/events/merged-", "annotations/mergers/"])
-def test_what_fails_leaves_no_file_behind(store: LocalStore, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each hour there are other saves, so that the files would have had other names: a full disk never got free."""
-    before = [entry.key for entry in store.list("annotations")]
-
-    def full(write: Callable[..., Any]) -> Callable[..., Any]:
-        def attempt(self: LocalStore, key: str, data: bytes) -> Any:
-            if key.startswith(name):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), key)
-            return write(self, key, data)
-
-        return attempt
-
-    with monkeypatch.context() as patch:
-        for write in ("put", "put_if_absent"):
-            patch.setattr(LocalStore, write, full(getattr(LocalStore, write)))
-        with pytest.raises(OSError, match="No space left"):
-            merge_saves(store, fewest=1)
-    assert [entry.key for entry in store.list("annotations")] == before
-    assert merge_saves(store, fewest=1) == len(before)
 
 
 class Overtaken:
