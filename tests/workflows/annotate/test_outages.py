@@ -243,11 +243,12 @@ def test_a_store_that_is_lost_until_a_reload_stops_nothing(
     assert connection.execute("SELECT count(*) FROM events WHERE action = 'finish'").fetchall() == [(1,)]
 
 
-@pytest.mark.parametrize("status", [403, 404, 429])
+@pytest.mark.parametrize("status", [200, 403, 404, 429])
 def test_saves_wait_where_another_program_answers_for_the_server(
     browser: Browser, running: Start, config: AnnotateConfig, status: int
 ) -> None:
-    """A proxy, or what took the port of a server that has ended. Saves that count as refused are never sent again."""
+    """A proxy, what took the port of a server that has ended, or a network that asks to log in (200). Saves that count
+    as refused or as kept are never sent again."""
     ada = sit_down(browser, running(config).address, "Ada")
     ada.saved()
     ada.page.route("**/api/**", lambda route: route.fulfill(status=status, body="not here"))

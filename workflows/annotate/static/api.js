@@ -89,6 +89,14 @@ export const embed = async (image, window) => (await ask("GET", embeddingPath(im
 export const masks = (image) => json("GET", `images/${image}/masks`);
 export const decode = (prompt) => json("POST", "decode", prompt);
 export const graph = (name) => bytes(`model/${name}.onnx`);
-/** A save says itself what it was made for, and any server of the data set takes it. */
-export const save = async (session, part, body) =>
-  keepTime(await call("PUT", `sessions/${session}/parts/${part}`, body, PATIENCE.note));
+
+/**
+ * A save says itself what it was made for, and any server of the data set takes it. It is kept where the answer names it:
+ * a network that asks to log in answers all requests by 200, too.
+ */
+export async function save(session, part, body) {
+  const response = await call("PUT", `sessions/${session}/parts/${part}`, body, PATIENCE.note);
+  const kept = await response.json();
+  if (kept.session !== session || kept.part !== part) throw new Error("another program answers for the server");
+  keepTime(response);
+}
