@@ -327,6 +327,25 @@ def test_a_worker_that_could_not_be_loaded_is_begun_anew(
     assert ada.seen().any()
 
 
+def test_a_decoder_that_never_starts_is_not_waited_for(
+    browser: Browser, running: Start, config: AnnotateConfig, runtime: Runtime | None
+) -> None:
+    """As of a browser that never says whether it has a GPU: without the decoder no image would open."""
+    if runtime is None:
+        pytest.skip("needs ONNX Runtime Web: npm, or SAM_ENGINE_ORT_WEB")
+    ada = Person(new_page(browser))
+    ada.page.clock.install()
+    ada.page.route("**/runtime/**", lambda _route: None)
+    with ada.page.expect_request("**/runtime/**"):
+        ada.page.goto(running(config, runtime=runtime).address)
+        ada.page.fill("#name", "Ada")
+        ada.page.press("#name", "Enter")
+    ada.page.clock.fast_forward(30_000)
+    ada.ready().click(0.5, 0.5)
+    expect(ada.page.locator("#decoder")).to_have_text("decoding on the server")
+    assert ada.seen().any()
+
+
 def test_an_image_that_somebody_holds_does_not_cost_the_one_at_hand(
     browser: Browser, running: Start, config: AnnotateConfig
 ) -> None:

@@ -8,6 +8,7 @@ import { fromHalf } from "./half.js";
 import { compress } from "./rle.js";
 
 const WINDOWS_KEPT = 8;
+const PATIENCE = 30_000; // milliseconds that the runtime has to start
 
 export class Decoder {
   #worker = this.#begin();
@@ -32,21 +33,26 @@ export class Decoder {
   }
 
   /**
-   * Fetches the graphs and starts the runtime; without it, or when it fails, the server decodes. `?decoder=wasm` or
-   * `?decoder=webgpu` behind the page's address asks for one of the two.
+   * Fetches the graphs and starts the runtime; without it, or when it fails or does not start, the server decodes.
+   * `?decoder=wasm` or `?decoder=webgpu` behind the page's address asks for one of the two.
    */
   async load() {
     if (!this.#model.browser_decoder) return;
+    let late = 0;
     try {
       const names = ["prepare", "prepare_with_mask", "ask", "draw"];
       const files = await Promise.all(names.map(api.graph));
       const graphBytes = Object.fromEntries(names.map((name, i) => [name, files[i]]));
       const threads = Math.min(4, navigator.hardwareConcurrency ?? 1);
       const wanted = new URLSearchParams(location.search).get("decoder");
-      ({ provider: this.provider, threads: this.threads } = await this.#ask("load", { graphBytes, threads, wanted }));
+      const started = this.#ask("load", { graphBytes, threads, wanted });
+      late = setTimeout(() => this.#lose(this.#worker, "it did not start"), PATIENCE);
+      ({ provider: this.provider, threads: this.threads } = await started);
       this.where = "browser";
     } catch (error) {
       console.warn(`decoding on the server: ${error.message}`);
+    } finally {
+      clearTimeout(late);
     }
   }
 
@@ -206,13 +212,16 @@ export class Decoder {
   #begin() {
     const worker = new Worker(new URL("./decoder_worker.js", import.meta.url), { type: "module" });
     worker.onmessage = ({ data }) => this.#receive(data);
-    worker.onerror = () => {
-      worker.terminate();
-      this.#worker = null;
-      for (const { reject } of this.#waiting.values()) reject(new Error("its worker could not be loaded"));
-      this.#waiting.clear();
-    };
+    worker.onerror = () => this.#lose(worker, "its worker could not be loaded");
     return worker;
+  }
+
+  #lose(worker, why) {
+    worker.terminate();
+    if (worker !== this.#worker) return;
+    this.#worker = null;
+    for (const { reject } of this.#waiting.values()) reject(new Error(why));
+    this.#waiting.clear();
   }
 
   #receive({ id, result, error, first, milliseconds }) {
