@@ -29,6 +29,10 @@ _FINGER = """([kind, id, x, y]) => document.getElementById("viewport").dispatchE
   pointerId: id, pointerType: "touch", clientX: x, clientY: y, button: 0, buttons: 1, bubbles: true,
 }))"""
 
+_MAY_KEEP_NOTHING = """() => {
+  const get = () => { throw new DOMException("The operation is insecure.", "SecurityError"); };
+  for (const storage of ["localStorage", "sessionStorage"]) Object.defineProperty(window, storage, { get });
+}"""
 _SHOWN_BELOW = """() => {
   const canvas = document.getElementById("saved-layer");
   return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean);
@@ -310,6 +314,19 @@ def test_a_new_token_counts_in_a_tab_that_is_open_already(
     ada.page.goto(f"{address}#token=second")
     ada.saved()
     assert told(config, "SELECT count(*) FROM annotations") == [(1,)]
+
+
+@pytest.mark.parametrize("fragment", ["", "#token=secret"])
+def test_a_browser_that_may_keep_nothing_is_told_what_to_allow(
+    browser: Browser, running: Start, config: AnnotateConfig, fragment: str
+) -> None:
+    """Cookies that are blocked block all else that a page keeps, and no reload changes that."""
+    page = new_page(browser)
+    page.add_init_script(f"({_MAY_KEEP_NOTHING})()")
+    page.goto(f"{running(config).address}/{fragment}")
+    expect(page.locator("#message")).to_have_text(
+        "This page could not start: the browser blocks cookies and site data here. Allow them, then reload it."
+    )
 
 
 def test_a_window_of_another_size_still_shows_the_whole_picture(

@@ -7,7 +7,6 @@ function takeToken() {
   history.replaceState(null, "", location.pathname + location.search);
 }
 
-takeToken();
 addEventListener("hashchange", takeToken); // of an address put into this tab, for which a browser loads nothing anew
 
 /** An answer of the server that is no success. */
@@ -70,6 +69,7 @@ function keepTime(response) {
 }
 
 export async function project() {
+  takeToken();
   const answer = await json("GET", "project");
   taskKey = answer.task_key;
   ahead = Date.parse(answer.now) - Date.now();

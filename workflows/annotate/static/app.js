@@ -100,7 +100,9 @@ async function sitDown() {
 }
 
 globalThis.annotate = new App();
-globalThis.annotate.start().catch(({ message }) => {
-  complain(`This page could not start: ${message}. Reload it to try again.`, 0);
+globalThis.annotate.start().catch(({ name, message }) => {
+  const isBlocked = name === "SecurityError"; // in each browser's own words, none of which says what to do
+  const blocked = "the browser blocks cookies and site data here. Allow them, then reload it.";
+  complain(`This page could not start: ${isBlocked ? blocked : `${message}. Reload it to try again.`}`, 0);
   addEventListener("hashchange", () => location.reload()); // with the token that was missing
 });
