@@ -8,7 +8,7 @@ import { fromHalf } from "./half.js";
 import { compress } from "./rle.js";
 
 const WINDOWS_KEPT = 8;
-const PATIENCE = 30_000; // milliseconds that the runtime has to start
+const PATIENCE = 120_000; // milliseconds that the runtime has to come and to start, on a slow network, too
 
 export class Decoder {
   #worker = this.#begin();
