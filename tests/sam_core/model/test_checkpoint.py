@@ -236,14 +236,23 @@ def test_weights_of_a_wrong_kind(tmp_path, dtype):
         load_model(path)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("values", [[float("nan")], [float("inf")], [float("-inf")], [float("inf"), float("-inf")]])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_weights_that_are_no_numbers(tmp_path, value, dtype):
+def test_weights_that_are_no_numbers(tmp_path, values, dtype):
     sam, path = Sam(vit_test()), tmp_path / "model.safetensors"
-    sam.mask_decoder.iou_token.weight.data[0, 3] = value
+    sam.mask_decoder.iou_token.weight.data[0, 3 : 3 + len(values)] = torch.tensor(values)
     save_model(sam, path, dtype=dtype)
     with pytest.raises(CheckpointError, match=r"holds NaN or infinity in mask_decoder\.iou_token\.weight, 1 of"):
         load_model(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_weights_that_are_large_are_numbers(tmp_path, dtype):
+    sam, path = Sam(vit_test()), tmp_path / "model.safetensors"
+    largest = torch.finfo(dtype).max
+    sam.mask_decoder.iou_token.weight.data[0, :3] = largest  # their sum is infinite
+    save_model(sam, path, dtype=dtype)
+    assert (load_model(path).sam.mask_decoder.iou_token.weight[0, :3] == largest).all()
 
 
 @pytest.mark.parametrize(
