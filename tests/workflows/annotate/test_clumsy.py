@@ -14,6 +14,7 @@ pytest.importorskip("playwright", reason="needs playwright, which the extra `dev
 
 from playwright.sync_api import Browser, Route, expect
 
+from sam_core.masks.rle import encode
 from tests.workflows.annotate.browser import NEEDS_CHROMIUM, Person, held, new_page, sit_down
 from tests.workflows.annotate.conftest import Running, add_run, blob, body, ingest_photo, mask_row
 from workflows.annotate.commands import AnnotateConfig
@@ -250,14 +251,12 @@ def test_a_mask_bears_the_model_whose_answer_it_began_as(
     assert found == [(False, 0, False, "fake-1"), (False, 1, False, assisting), (True, 0, True, "other-1")]
 
 
-def test_more_masks_than_a_save_may_hold(browser: Browser, running: Start, config: AnnotateConfig) -> None:
-    """Copies of one proposal, as many as the server takes at once and some more."""
-    add_run(config)
-    ada = sit_down(browser, running(config, stage="semi-automatic", images=ONE).address, "Ada")
+def finish_many(ada: Person, config: AnnotateConfig, count: int, **other: Any) -> None:
+    """Accept so many copies of one proposal."""
 
     def multiply(route: Any) -> None:
         (mask,) = route.fetch().json()
-        route.fulfill(json=[mask | {"mask_id": f"{mask['mask_id']}.{n}"} for n in range(5_100)])
+        route.fulfill(json=[mask | other | {"mask_id": f"{mask['mask_id']}.{n}"} for n in range(count)])
 
     ada.page.route("**/masks", multiply)
     ada.page.reload()
@@ -265,8 +264,25 @@ def test_more_masks_than_a_save_may_hold(browser: Browser, running: Start, confi
     ada.press("n")
     expect(ada.page.locator("#image-name")).to_have_text("Nothing left to do")
     ada.saved()
-    assert told(config, "SELECT count(*) FROM annotations") == [(5_100,)]
+    assert told(config, "SELECT count(*) FROM annotations") == [(count,)]
     assert told(config, "SELECT count(*) FROM events WHERE action = 'finish'") == [(1,)]
+
+
+def test_more_masks_than_a_save_may_hold(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    add_run(config)
+    ada = sit_down(browser, running(config, stage="semi-automatic", images=ONE).address, "Ada")
+    finish_many(ada, config, 5_100)
+
+
+def test_no_save_is_larger_than_what_proxies_take(browser: Browser, running: Start, config: AnnotateConfig) -> None:
+    """Some 3 KB each, so that the masks of one save would be 1.8 MB."""
+    add_run(config)
+    ada = sit_down(browser, running(config, stage="semi-automatic", images=ONE).address, "Ada")
+    sizes: list[int] = []
+    ada.page.on("request", lambda request: sizes.append(len(request.post_data_buffer or b"")))
+    finish_many(ada, config, 600, rle=encode(np.indices((48, 64)).sum(0) % 2 == 0).decode())
+    assert sum(sizes) > 1_700_000
+    assert max(sizes) < 1_000_000
 
 
 def test_another_token_is_said_and_the_saves_wait_for_it(

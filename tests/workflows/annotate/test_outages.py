@@ -243,9 +243,13 @@ def test_a_store_that_is_lost_until_a_reload_stops_nothing(
     assert connection.execute("SELECT count(*) FROM events WHERE action = 'finish'").fetchall() == [(1,)]
 
 
-@pytest.mark.parametrize("status", [200, 403, 404, 429])
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [(413, "a proxy takes no save of this size")]
+    + [(status, "server away") for status in (200, 400, 403, 404, 409, 422, 429)],
+)
 def test_saves_wait_where_another_program_answers_for_the_server(
-    browser: Browser, running: Start, config: AnnotateConfig, status: int
+    browser: Browser, running: Start, config: AnnotateConfig, status: int, why: str
 ) -> None:
     """A proxy, what took the port of a server that has ended, or a network that asks to log in (200). Saves that count
     as refused or as kept are never sent again."""
@@ -253,7 +257,7 @@ def test_saves_wait_where_another_program_answers_for_the_server(
     ada.saved()
     ada.page.route("**/api/**", lambda route: route.fulfill(status=status, body="not here"))
     ada.brush((0.2, 0.2), (0.6, 0.6))
-    expect(ada.page.locator("#saved")).to_have_text("server away: 1 saves kept here")
+    expect(ada.page.locator("#saved")).to_have_text(f"{why}: 1 saves kept here")
     ada.page.unroute("**/api/**")
     ada.saved()
     assert connect(config.dataset).execute("SELECT count(*) FROM annotations").fetchall() == [(1,)]

@@ -9,11 +9,11 @@ function takeToken() {
 
 addEventListener("hashchange", takeToken); // of an address put into this tab, for which a browser loads nothing anew
 
-/** An answer of the server that is no success. */
+/** An answer that is no success; `isOurs` where it is the server's own, and not that of a proxy before it. */
 export class Refusal extends Error {
-  constructor(status, message) {
+  constructor(status, message, isOurs) {
     super(message);
-    this.status = status;
+    [this.status, this.isOurs] = [status, isOurs];
   }
 }
 
@@ -33,7 +33,7 @@ async function call(method, path, content, patience, headers = {}) {
   const body = content && JSON.stringify(content);
   const signal = endOf(patience + PATIENCE.character * (body?.length ?? 0));
   const response = await fetch(`/api/${path}`, { method, headers, body, signal });
-  if (!response.ok) throw new Refusal(response.status, await reason(response));
+  if (!response.ok) throw await refusal(response);
   return response;
 }
 
@@ -45,12 +45,14 @@ function endOf(milliseconds) {
   return end.signal;
 }
 
-async function reason(response) {
+async function refusal(response) {
+  const { status } = response;
   try {
     const { detail } = await response.json();
-    return typeof detail === "string" ? detail : detail.map(({ loc, msg }) => `${loc.join(".")}: ${msg}`).join("; ");
+    const reason = typeof detail === "string" ? detail : detail.map(({ loc, msg }) => `${loc.join(".")}: ${msg}`).join("; ");
+    return new Refusal(status, reason, true);
   } catch {
-    return `the server answered ${response.status}`;
+    return new Refusal(status, `the server answered ${status}`, false);
   }
 }
 

@@ -6,10 +6,15 @@
 import * as api from "./api.js";
 import { Store } from "./store.js";
 
-const [OTHER_TOKEN, ELSEWHERE] = [401, 421]; // a server of another data set: the save waits for its own
-/** How the server says that it will never take a save. All else, as of a proxy or another program, passes. */
-const FINAL = [400, 409, 413, 422];
-const MOST = { masks: 1000, characters: 16e6 }; // in one part
+const [OTHER_TOKEN, ELSEWHERE, TOO_LARGE] = [401, 421, 413]; // a server of another data set: the save waits for its own
+/** How the server itself says that it will never take a save. All else, as of a proxy or another program, passes. */
+const FINAL = [400, 409, TOO_LARGE, 422];
+const MOST = { masks: 1000, characters: 9e5 }; // in one part: proxies take 1 MB where nobody says otherwise
+const WHY = {
+  [ELSEWHERE]: "this server has another data set",
+  [OTHER_TOKEN]: "this server asks for another token",
+  [TOO_LARGE]: "a proxy takes no save of this size",
+};
 const RETRY = { first: 1000, longest: 15000 };
 
 /** Masks as the server takes them at once; one empty part where there are none. */
@@ -17,10 +22,11 @@ function inParts(masks) {
   const parts = [[]];
   let characters = 0;
   for (const mask of masks) {
-    characters += mask.rle.length;
+    const own = JSON.stringify(mask).length;
+    characters += own;
     if (parts.at(-1).length === MOST.masks || characters > MOST.characters) {
       parts.push([]);
-      characters = mask.rle.length;
+      characters = own;
     }
     parts.at(-1).push(mask);
   }
@@ -139,8 +145,7 @@ export class Outbox {
       await this.#count();
       this.#change({ offline: false, why: "" });
     } catch (error) {
-      const why = { [ELSEWHERE]: "this server has another data set", [OTHER_TOKEN]: "this server asks for another token" };
-      this.#change({ offline: true, why: why[error.status] ?? "" });
+      this.#change({ offline: true, why: WHY[error.status] ?? "" });
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.flush(), this.#pause);
       this.#pause = Math.min(RETRY.longest, this.#pause * 2);
@@ -197,7 +202,7 @@ export class Outbox {
     try {
       await api.save(session, part, body);
     } catch (error) {
-      if (!FINAL.includes(error.status)) throw error;
+      if (!error.isOurs || !FINAL.includes(error.status)) throw error;
       this.#change({ refused: error.message });
       const refused = { session, part, body, reason: error.message };
       if (!(await this.#keep(["refused"], (store) => store.put(refused, this.#keyOf(refused))))) return false;
