@@ -1,8 +1,9 @@
 """Who may speak to the server: the same machine and the same site, or whoever knows the token.
 
 A page of another site can send requests to a server on this machine, and a name can be made to point here; so the Host
-must be one of ours, the Origin that Host, and nothing rests on cookies. Links to the page may stand anywhere. Data
-needs the token where one is set.
+must be one of ours, the Origin that Host, and nothing rests on cookies. Behind a proxy the Host may be another one;
+there a browser's own word counts that a request is of this site, which no page can make it say. Links to the page may
+stand anywhere. Data needs the token where one is set.
 """
 
 from __future__ import annotations
@@ -57,13 +58,12 @@ class Guard:
 
     def _refusal(self, path: str, headers: Headers) -> tuple[int, str] | None:
         """Status and one line, when a request may not pass."""
-        host, origin = headers.get("host", ""), headers.get("origin")
+        host, origin, site = (headers.get(name, "") for name in ("host", "origin", "sec-fetch-site"))
         if not self._is_ours(host):
             return 421, f"this server does not answer for the host {host!r}"
-        if origin is not None and _split(origin).netloc != host:
-            return 403, "requests from other sites are refused"
-        is_foreign = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-        if is_foreign and not _is_followed_link(path, headers):
+        if origin and _split(origin).netloc != host and site != "same-origin":
+            return 403, f"requests from other sites are refused, such as of {origin}; a proxy has to pass on its Host"
+        if site not in ("", "none", "same-origin") and not _is_followed_link(path, headers):
             return 403, "requests from other sites are refused"
         if path.startswith("/api/") and not self._has_token(headers):
             return 401, "a token is needed: open the address that `sam-engine annotate` printed"

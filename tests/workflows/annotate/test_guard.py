@@ -21,6 +21,9 @@ from workflows.annotate.studio import Studio
         ({"host": "["}, 421),
         ({"sec-fetch-site": "cross-site"}, 403),
         ({"sec-fetch-site": "same-site"}, 403),
+        ({"origin": "https://masks.example", "sec-fetch-site": "same-origin"}, 200),  # behind a proxy
+        ({"origin": "https://masks.example", "sec-fetch-site": "cross-site"}, 403),
+        ({"host": "evil.example", "origin": "http://evil.example", "sec-fetch-site": "same-origin"}, 421),
     ],
 )
 def test_only_this_site_on_this_machine_is_answered(client: TestClient, headers: dict[str, str], status: int) -> None:
