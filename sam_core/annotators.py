@@ -20,6 +20,9 @@ import torch
 
 from sam_core.geometry import masks_at_once, uncrop
 from sam_core.honour import honour_clicks
+from sam_core.masks import rle
+from sam_core.masks.candidates import object_column
+from sam_core.masks.packed import PackedMasks
 from sam_core.metrics.clicks import correction_clicks, first_clicks
 from sam_core.metrics.iou import mask_iou
 from sam_core.model.sam import Sam
@@ -48,11 +51,11 @@ class Habits:
         if self.zoom < 0 or self.zoom == 1:
             raise ValueError(f"zoom is 0, or 2 or more times the object's size, not {self.zoom}")
 
-    def windows(self, masks: Masks) -> list[Windowed]:
-        """What they look at to draw these masks [N, H, W]."""
-        height, width = masks.shape[1:]
+    def windows(self, masks: PackedMasks) -> list[Windowed]:
+        """What they look at to draw these masks."""
+        height, width = masks.size
         if self.zoom:
-            return by_window((height, width), map(box_of, masks), zoom=self.zoom)
+            return by_window(masks.size, map(box_of, masks), zoom=self.zoom)
         return [Windowed((0, 0, width, height), np.arange(len(masks)))] if len(masks) else []
 
 
@@ -86,12 +89,13 @@ class Costs:
 class Drawn:
     """N finished masks, in the order of the objects.
 
-    masks: bool [N, H, W] as saved. clicks: [N]. brushed: [N] px that the brush changed, 0 where clicks were enough.
+    rle: objects [N], COCO compressed counts as saved. clicks: [N]. brushed: [N] px that the brush changed, 0 where
+    clicks were enough.
     points: float32 [N, 2], xy px, the first click. predicted_iou: float32 [N], the model's word after the last click.
     first_iou: [N], real IoU after the first click.
     """
 
-    masks: Masks
+    rle: npt.NDArray[np.object_]
     clicks: Ints
     brushed: Ints
     points: npt.NDArray[np.float32]
@@ -99,7 +103,7 @@ class Drawn:
     first_iou: Floats
 
     def __len__(self) -> int:
-        return len(self.masks)
+        return len(self.rle)
 
     def take(self, indices: Ints) -> Drawn:
         """Those at these places, in this order."""
@@ -107,13 +111,15 @@ class Drawn:
 
 
 @torch.inference_mode()
-def draw(sam: Sam, look: Look, truth: Masks, habits: Habits | None = None, *, prompts_per_batch: int = 32) -> Drawn:
+def draw(
+    sam: Sam, look: Look, truth: PackedMasks, habits: Habits | None = None, *, prompts_per_batch: int = 32
+) -> Drawn:
     """Draw every object of an image.
 
     Args:
         sam: a model in eval mode.
         look: embeddings of windows of the one image, by this model.
-        truth: bool [N, H, W], none empty.
+        truth: the objects' masks, none empty.
         habits: the defaults when not given.
         prompts_per_batch: prompts decoded together, in large windows fewer; a bound on memory only.
 
@@ -128,14 +134,14 @@ def draw(sam: Sam, look: Look, truth: Masks, habits: Habits | None = None, *, pr
         for start in range(0, len(seen.indices), at_once):
             some = seen.indices[start : start + at_once]
             order.append(some)
-            parts.append(_draw_batch(sam, embedding, truth[some], habits))
-    return join(parts).take(np.argsort(np.concatenate(order))) if parts else nothing(truth.shape[1:])
+            parts.append(_draw_batch(sam, embedding, truth.at(some), habits))
+    return join(parts).take(np.argsort(np.concatenate(order))) if parts else nothing()
 
 
 def work_through(
     sam: Sam,
     look: Look,
-    truth: Masks,
+    truth: PackedMasks,
     costs: Costs,
     *,
     seconds: float,
@@ -146,7 +152,7 @@ def work_through(
 
     Args:
         look: as for `draw`.
-        truth: bool [N, H, W] in the order of work, such as most prominent first; none empty.
+        truth: masks in the order of work, such as most prominent first; none empty.
         costs: the cost model.
         seconds: working time; a mask that was begun in time is finished.
         at_once: objects decoded together, which changes nothing but speed.
@@ -164,7 +170,7 @@ def work_through(
         spent = float(begun[-1])
         if spent >= seconds:
             break
-    return join(done) if done else nothing(truth.shape[1:])
+    return join(done) if done else nothing()
 
 
 def join(parts: Sequence[Drawn]) -> Drawn:
@@ -172,23 +178,26 @@ def join(parts: Sequence[Drawn]) -> Drawn:
     return Drawn(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Drawn)))
 
 
-def nothing(size: tuple[int, ...]) -> Drawn:
-    """No masks of an image of [H, W] px."""
+def nothing() -> Drawn:
+    """No masks."""
     none = np.zeros(0, np.int64)
     points = np.zeros((0, 2), np.float32)
-    return Drawn(np.zeros((0, *size), np.bool_), none, none, points, points[:, 0], none.astype(np.float64))
+    return Drawn(object_column([]), none, none, points, points[:, 0], none.astype(np.float64))
 
 
-def prominence(masks: Masks) -> Ints:
+def prominence(masks: PackedMasks) -> Ints:
     """The order of work, indices [N]: the largest first, as people go by prominence (paper, section 4); ties stay."""
-    order: Ints = np.argsort(-np.count_nonzero(masks, axis=(1, 2)), kind="stable")
+    order: Ints = np.argsort(-np.array([rle.area(counts) for counts in masks.rles], np.int64), kind="stable")
     return order
 
 
-def _draw_batch(sam: Sam, embedding: ImageEmbedding, whole: Masks, habits: Habits) -> Drawn:
-    """Draw objects [N, H, W] that lie in the one window of the embedding."""
-    window = embedding.frames[0].crop_box
-    truth, corner = np.stack([inside(mask, window) for mask in whole]), np.array(window[:2], np.float32)
+def _draw_batch(sam: Sam, embedding: ImageEmbedding, whole: PackedMasks, habits: Habits) -> Drawn:
+    """Draw objects that lie in the one window of the embedding."""
+    frame = embedding.frames[0]
+    corner = np.array(frame.crop_box[:2], np.float32)
+    truth = np.empty((len(whole), *frame.crop_size), np.bool_)
+    for place, mask in enumerate(whole):
+        truth[place] = inside(mask, frame.crop_box)
     count, side = len(truth), sam.config.low_res_size
     masks, clicks = np.zeros_like(truth), np.zeros(count, np.int64)
     real, first_iou, predicted = np.zeros(count), np.zeros(count), np.zeros(count, np.float32)
@@ -220,4 +229,5 @@ def _draw_batch(sam: Sam, embedding: ImageEmbedding, whole: Masks, habits: Habit
     brushed = np.zeros(count, np.int64)
     brushed[active] = np.count_nonzero(masks[active] ^ truth[active], axis=(1, 2))
     masks[active] = truth[active]
-    return Drawn(uncrop(masks, embedding.frames[0]), clicks, brushed, xy[:, 0], predicted, first_iou)
+    saved = object_column([rle.encode(uncrop(mask, frame)) for mask in masks])
+    return Drawn(saved, clicks, brushed, xy[:, 0], predicted, first_iou)

@@ -17,7 +17,7 @@ Points are (x, y) pixel indices in the frame of the masks, labels 1 foreground, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -46,8 +46,8 @@ class Clicks(NamedTuple):
 class Clicker(Protocol):
     """Somebody who clicks."""
 
-    def first(self, truth: Masks) -> Clicks:
-        """One click in each mask, bool [N, H, W]. Raises ValueError for an empty mask."""
+    def first(self, truth: Iterable[Masks]) -> Clicks:
+        """One click in each mask, bool [H, W]. Raises ValueError for an empty mask."""
 
     def correction(self, prediction: Masks, truth: Masks) -> Clicks:
         """The next click for each mask, both bool [N, H, W]."""
@@ -56,7 +56,7 @@ class Clicker(Protocol):
 class DeepestClicks:
     """Clicks as deep inside as possible, the protocol's own."""
 
-    def first(self, truth: Masks) -> Clicks:
+    def first(self, truth: Iterable[Masks]) -> Clicks:
         return first_clicks(truth)
 
     def correction(self, prediction: Masks, truth: Masks) -> Clicks:
@@ -69,14 +69,14 @@ class RandomClicks:
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
 
-    def first(self, truth: Masks) -> Clicks:
+    def first(self, truth: Iterable[Masks]) -> Clicks:
         _refuse_empty([bool(mask.any()) for mask in truth])
         return self._draw(truth, truth)
 
     def correction(self, prediction: Masks, truth: Masks) -> Clicks:
         return self._draw(prediction ^ truth, truth)
 
-    def _draw(self, regions: Masks, truth: Masks) -> Clicks:
+    def _draw(self, regions: Iterable[Masks], truth: Iterable[Masks]) -> Clicks:
         places, labels = [], []
         for region, true in zip(regions, truth, strict=True):
             pixels = np.flatnonzero(region)
@@ -96,11 +96,11 @@ def deepest_pixel(region: Masks) -> Depth:
     return Depth(left + x, top + y, math.sqrt(squared[y, x]))
 
 
-def first_clicks(truth: Masks) -> Clicks:
+def first_clicks(truth: Iterable[Masks]) -> Clicks:
     """The protocol's first click in each mask.
 
     Args:
-        truth: bool [N, H, W], none empty.
+        truth: bool [H, W] each, none empty.
 
     Raises:
         ValueError: an empty mask.

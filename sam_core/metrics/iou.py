@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from sam_core.masks.rle import decompress_all
+
 
 def mask_iou(masks: Tensor, truth: Tensor) -> Tensor:
     """IoU of aligned masks.
@@ -45,13 +47,17 @@ def iou_matrix(
     """IoU of every mask with every true mask, from run lengths alone: of many large masks pixels would fill the memory.
 
     Args:
-        masks, truth: COCO compressed counts of N and M sound masks of one image.
+        masks, truth: COCO compressed counts of N and M masks of one image.
         size: its height and width, px.
         crowd: which true masks are crowds, of which a mask covers what share of itself lies in them; none if not given.
 
     Returns:
         float64 [N, M], in 0..1.
+
+    Raises:
+        ValueError: counts of no mask of that size.
     """
+    decompress_all([*masks, *truth], size)  # else pycocotools never ends, or writes where it may not
     found, true = ([{"size": list(size), "counts": counts} for counts in rles] for rles in (masks, truth))
     crowds = [int(each) for each in crowd] if crowd is not None else [0] * len(true)
     return np.asarray(coco_mask.iou(found, true, crowds), np.float64).reshape(len(found), len(true))

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sam_core.geometry import masks_at_once
 from sam_core.masks.boxes import tight_boxes
+from sam_core.masks.packed import PackedMasks
 from sam_core.metrics.calibration import iou_correlation
 from sam_core.metrics.clicks import Clicker, Clicks, DeepestClicks
 from sam_core.metrics.iou import mask_iou
@@ -33,17 +34,14 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An image uint8 RGB [H, W, 3] and its true masks bool [N, H, W], none empty."""
+    """An image uint8 RGB [H, W, 3] and its true masks, none empty."""
 
     image: npt.NDArray[np.uint8]
-    masks: npt.NDArray[np.bool_]
+    masks: PackedMasks
 
     def __post_init__(self) -> None:
-        if self.masks.ndim != 3 or self.masks.dtype != np.bool_ or self.masks.shape[1:] != self.image.shape[:2]:
-            found = f"{self.masks.dtype} {list(self.masks.shape)}"
-            raise ValueError(
-                f"masks of an image of {self.image.shape[:2]} px (h, w) must be bool [N, h, w], not {found}"
-            )
+        if self.masks.size != self.image.shape[:2]:
+            raise ValueError(f"masks of {self.masks.size} px (h, w) for an image of {self.image.shape[:2]} px")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +117,13 @@ def score_sample(
     """
     if list(clicks) != sorted(set(clicks)) or not clicks or clicks[0] < 1:
         raise ValueError(f"click counts must increase from at least 1, got {tuple(clicks)}")
-    at_once = masks_at_once(sample.masks.shape[1:], prompts_per_batch)
+    at_once = masks_at_once(sample.masks.size, prompts_per_batch)
     with _evaluating(sam):
         embedding = encode(sam, [sample.image])
         return join(
             [
-                _score_masks(sam, embedding, torch.from_numpy(masks), clicks, clicker or DeepestClicks())
-                for masks in np.split(sample.masks, range(at_once, len(sample.masks), at_once))
+                _score_masks(sam, embedding, sample.masks[start : start + at_once], clicks, clicker or DeepestClicks())
+                for start in range(0, len(sample.masks), at_once)
             ]
         )
 
@@ -161,9 +159,9 @@ class _Answer(NamedTuple):
 
 
 def _score_masks(
-    sam: Sam, embedding: ImageEmbedding, truth: Tensor, clicks: Sequence[int], clicker: Clicker
+    sam: Sam, embedding: ImageEmbedding, masks: PackedMasks, clicks: Sequence[int], clicker: Clicker
 ) -> MaskScores:
-    truth = truth.to(sam.device)
+    truth = torch.from_numpy(masks.dense()).to(sam.device)
     box = _answer(sam, embedding, Prompts(boxes=box_prompts(truth)), truth, multimask=True)
     # Only the scores of each answer are kept: nine answers with their masks would not fit beside a large image.
     steps = [

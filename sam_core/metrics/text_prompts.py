@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sam_core.answers import answer
 from sam_core.geometry import masks_at_once
+from sam_core.masks.packed import PackedMasks
 from sam_core.metrics.iou import mask_iou
 from sam_core.model.prompt_encoder import FOREGROUND
 from sam_core.model.sam import Sam
@@ -50,7 +51,7 @@ class Way(StrEnum):
 class Phrases:
     """N phrases about one image, the mask that each means, and what else is asked.
 
-    truth    bool [N, H, W]
+    truth    their masks
     text     float32 [N, C], CLIP's embedding of each phrase
     other    float32 [N, C], of a phrase that means something else
     crop     float32 [N, C], CLIP's embedding of the crop of the true mask
@@ -58,7 +59,7 @@ class Phrases:
     random   float32 [N, 2] xy px, anywhere
     """
 
-    truth: Tensor
+    truth: PackedMasks
     text: Tensor
     other: Tensor
     crop: Tensor
@@ -90,15 +91,18 @@ def score_phrases(sam: Sam, embedding: ImageEmbedding, phrases: Phrases) -> list
 def score_clicks(sam: Sam, embedding: ImageEmbedding, phrases: Phrases) -> WayScores:
     """What the clicks alone bring with another model, which may know nothing of text."""
     prompts = ((part, Prompts(part.click[:, None], _labels(part))) for part in _parts(phrases))
-    iou = [_scores(sam, embedding, clicks, part.truth)[0] for part, clicks in prompts]
+    iou = [_scores(sam, embedding, clicks, _pixels(part))[0] for part, clicks in prompts]
     return WayScores(Way.RIVAL_POINT, np.concatenate(iou))
 
 
 def _parts(phrases: Phrases) -> Iterator[Phrases]:
-    height, width = phrases.truth.shape[1:]
-    at_once = masks_at_once((height, width), PROMPTS_AT_ONCE)
+    at_once = masks_at_once(phrases.truth.size, PROMPTS_AT_ONCE)
     for start in range(0, len(phrases), at_once):
         yield phrases.part(start, start + at_once)
+
+
+def _pixels(phrases: Phrases) -> Tensor:
+    return torch.from_numpy(phrases.truth.dense())
 
 
 def _labels(phrases: Phrases) -> Tensor:
@@ -107,7 +111,8 @@ def _labels(phrases: Phrases) -> Tensor:
 
 def _ways(sam: Sam, embedding: ImageEmbedding, phrases: Phrases) -> Iterator[tuple[Way, npt.NDArray[np.float64]]]:
     click, somewhere, label = phrases.click[:, None], phrases.random[:, None], _labels(phrases)
-    text, best = _scores(sam, embedding, Prompts(text=phrases.text), phrases.truth)
+    truth = _pixels(phrases)
+    text, best = _scores(sam, embedding, Prompts(text=phrases.text), truth)
     yield Way.TEXT, text
     yield Way.TEXT_BEST, best
     for way, prompts in (
@@ -118,7 +123,7 @@ def _ways(sam: Sam, embedding: ImageEmbedding, phrases: Phrases) -> Iterator[tup
         (Way.OTHER_TEXT_POINT, Prompts(click, label, text=phrases.other)),
         (Way.RANDOM_POINT, Prompts(somewhere, label)),
     ):
-        yield way, _scores(sam, embedding, prompts, phrases.truth)[0]
+        yield way, _scores(sam, embedding, prompts, truth)[0]
 
 
 def _scores(

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_core.masks import rle
+from sam_core.masks.packed import PackedMasks
 from sam_core.metrics.single_point import Sample
 from workflows.evaluate.truth import open_set, read_image, read_masks
 from workflows.uris import UriReader
@@ -39,7 +40,7 @@ class TrueImage:
 
     @property
     def sample(self) -> Sample:
-        return Sample(self.image, self.masks)
+        return Sample(self.image, PackedMasks.of(self.masks))
 
     def at(self, kept: npt.NDArray[np.int64]) -> TrueImage:
         """With the masks at these indices only."""
@@ -105,6 +106,6 @@ def _set(folder: Path, *, least_area: float, masks_per_image: int | None = None)
         masks = read_masks(rows[name], reader)
         seen = np.array([rle.area(counts) > 0 for counts in masks.rles], np.bool_)
         masks = masks.at(np.flatnonzero(seen & ~masks.crowd))
-        return TrueImage(name, read_image(rows[name], reader), masks.dense(), masks.areas)
+        return TrueImage(name, read_image(rows[name], reader), masks.packed.dense(), masks.areas)
 
     return GroundTruth(folder.resolve().name, least_area, masks_per_image, tuple(sorted(rows)), read)

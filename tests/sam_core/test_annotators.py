@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from sam_core import annotators
-from sam_core.annotators import Costs, Habits, draw, nothing, prominence, work_through
+from sam_core.annotators import Costs, Drawn, Habits, draw, nothing, prominence, work_through
 from sam_core.geometry import frame_of
 from sam_core.masks.batch import MaskBatch
+from sam_core.masks.packed import PackedMasks
 from sam_core.model.image_encoder import ImageFeatures
 from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, Prompts, look_at
@@ -28,6 +29,11 @@ def blocks(count: int) -> NDArray[np.bool_]:
         y, x = divmod(index, 3)
         masks[index, 4 + 20 * y : 20 + 20 * y, 4 + 20 * x : 20 + 20 * x] = True
     return masks
+
+
+def pixels(found: Drawn, truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What was drawn of objects of that shape, bool [N, H, W]."""
+    return PackedMasks(truth.shape[1:], tuple(found.rle)).dense()
 
 
 @pytest.fixture
@@ -65,10 +71,10 @@ def answers_after(monkeypatch: pytest.MonkeyPatch, truth: NDArray[np.bool_], cli
 def test_clicks_stop_when_the_mask_is_good(monkeypatch: pytest.MonkeyPatch, sam: Sam, needed: int) -> None:
     truth = blocks(4)
     asked = answers_after(monkeypatch, truth, needed)
-    found = draw(sam, look, truth)
+    found = draw(sam, look, PackedMasks.of(truth))
     assert found.clicks.tolist() == [needed] * 4
     assert found.brushed.tolist() == [0] * 4
-    assert (found.masks & truth).sum() > 0.9 * truth.sum()
+    assert (pixels(found, truth) & truth).sum() > 0.9 * truth.sum()
     assert (found.first_iou > 0.9).all() == (needed == 1)
     assert len(asked) == needed
     assert asked[0].mask_logits is None
@@ -79,20 +85,20 @@ def test_clicks_stop_when_the_mask_is_good(monkeypatch: pytest.MonkeyPatch, sam:
 def test_what_clicks_do_not_reach_is_brushed(monkeypatch: pytest.MonkeyPatch, sam: Sam) -> None:
     truth = blocks(2)
     answers_after(monkeypatch, truth, 99)
-    found = draw(sam, look, truth, Habits(clicks=3))
+    found = draw(sam, look, PackedMasks.of(truth), Habits(clicks=3))
     assert found.clicks.tolist() == [3, 3]
     assert found.brushed.tolist() == [256, 256]  # nothing was found, so all of it
-    assert (found.masks == truth).all()
+    assert (pixels(found, truth) == truth).all()
 
 
 def test_a_real_model_and_batches_that_change_nothing(photo: NDArray[np.uint8], sam: Sam) -> None:
     truth = np.zeros((5, *photo.shape[:2]), np.bool_)
     for index in range(5):
         truth[index, 20 * index + 5 : 20 * index + 100, 40 * index + 5 : 40 * index + 120] = True
-    whole, cut = (draw(sam, look_at(sam, photo), truth, prompts_per_batch=size) for size in (32, 2))
+    whole, cut = (draw(sam, look_at(sam, photo), PackedMasks.of(truth), prompts_per_batch=size) for size in (32, 2))
     assert whole.clicks.tolist() == cut.clicks.tolist()
     np.testing.assert_allclose(whole.first_iou, cut.first_iou, atol=1e-3)
-    assert (whole.masks[whole.brushed > 0] == truth[whole.brushed > 0]).all()
+    assert (pixels(whole, truth)[whole.brushed > 0] == truth[whole.brushed > 0]).all()
 
 
 def test_small_objects_are_drawn_in_their_window_as_in_an_image_of_its_own(photo: NDArray[np.uint8], sam: Sam) -> None:
@@ -106,7 +112,7 @@ def test_small_objects_are_drawn_in_their_window_as_in_an_image_of_its_own(photo
         looked.append(window)
         return look_at(sam, photo)(window)
 
-    found = draw(sam, look_and_note, truth, Habits(clicks=2))
+    found = draw(sam, look_and_note, PackedMasks.of(truth), Habits(clicks=2))
     assert looked[0] == (0, 0, photo.shape[1], photo.shape[0])
     for index, box in ((1, (200, 100, 212, 110)), (2, (photo.shape[1] - 9, photo.shape[0] - 12, *photo.shape[1::-1]))):
         x0, y0, x1, y1 = window = window_around(photo.shape[:2], box)
@@ -115,31 +121,33 @@ def test_small_objects_are_drawn_in_their_window_as_in_an_image_of_its_own(photo
         alone = draw(
             sam,
             look_at(sam, np.ascontiguousarray(photo[y0:y1, x0:x1])),
-            truth[index : index + 1, y0:y1, x0:x1],
+            PackedMasks.of(cut := truth[index : index + 1, y0:y1, x0:x1]),
             Habits(clicks=2, zoom=0),
         )
         np.testing.assert_allclose(found.first_iou[index], alone.first_iou[0], atol=1e-3)
         assert np.abs(found.points[index] - alone.points[0] - (x0, y0)).max() == 0
-        assert (found.masks[index, y0:y1, x0:x1] == alone.masks[0]).all()
-        assert found.masks[index].sum() == alone.masks[0].sum()
+        drawn, again = pixels(found, truth)[index], pixels(alone, cut)[0]
+        assert (drawn[y0:y1, x0:x1] == again).all()
+        assert drawn.sum() == again.sum()
 
 
 def test_work_stops_when_the_time_is_used_up(monkeypatch: pytest.MonkeyPatch, sam: Sam) -> None:
-    truth, costs = blocks(6), Costs(find=4, click=2, brush=10)
-    answers_after(monkeypatch, truth, 1)  # 6 s each
+    costs = Costs(find=4, click=2, brush=10)
+    answers_after(monkeypatch, blocks(6), 1)  # 6 s each
+    truth = PackedMasks.of(blocks(6))
     for at_once in (1, 4, 16):
         found = work_through(sam, look, truth, costs, seconds=20, at_once=at_once)
         assert len(found) == 4  # the fourth is begun at 18 s and finished
     assert len(work_through(sam, look, truth, costs, seconds=1000)) == 6
     assert len(work_through(sam, look, truth[:0], costs, seconds=1000)) == 0
     assert len(work_through(sam, look, truth, costs, seconds=0)) == 0
-    assert nothing((3, 4)).masks.shape == (0, 3, 4)
+    assert len(nothing()) == 0
 
 
 def test_the_cost_model_is_the_stated_one() -> None:
     costs = Costs(find=4, click=2, brush=10, stroke=0.1)
     assert costs.drawing(np.array([1, 9]), np.array([0, 400])).tolist() == [6.0, 4 + 18 + 10 + 2]
-    assert prominence(blocks(3)[[0, 1, 2]] & (np.arange(SIZE) > 10)).tolist()[-1] == 0
+    assert prominence(PackedMasks.of(blocks(3)[[0, 1, 2]] & (np.arange(SIZE) > 10))).tolist()[-1] == 0
     with pytest.raises(ValueError, match="working times are 0 or more"):
         Costs(find=-1)
     for bad in ({"iou": 0.0}, {"iou": 1.5}, {"clicks": 0}):

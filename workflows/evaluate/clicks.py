@@ -104,7 +104,7 @@ def _measure(
     clicker: Clicker = DeepestClicks()
     if config.first_click == "random":
         clicker = RandomClicks(rng_of(config.seed, row["set"], row["name"], "clicks"))
-    scores = score_sample(bench.model, Sample(image, kept.dense()), clicks=config.clicks, clicker=clicker)
+    scores = score_sample(bench.model, Sample(image, kept.packed), clicks=config.clicks, clicker=clicker)
     return _rows(row, kept, scores, config.clicks)
 
 

@@ -123,7 +123,7 @@ def _ask(
     config: TextConfig,
 ) -> _Asked:
     places = np.array([phrase["annotation"] for phrase in named], np.int64)
-    truth = masks.at(places).dense()
+    truth = masks.at(places).packed
     rng = rng_of(config.seed, row["set"], row["name"], "clicks")
     clicker = RandomClicks(rng) if config.first_click == "random" else DeepestClicks()
     clicks = clicker.first(truth)
@@ -131,7 +131,7 @@ def _ask(
     others = [phrase["other"] or phrase["text"] for phrase in named]
     height, width = masks.size
     phrases = Phrases(
-        truth=torch.from_numpy(truth),
+        truth=truth,
         text=embedded.vectors,
         other=embed_phrases(bench.words, others, config.templates).vectors,
         crop=embed_masks(bench.words, image, [masks.rles[place] for place in places]),

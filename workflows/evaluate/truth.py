@@ -24,6 +24,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from sam_core.masks import rle
+from sam_core.masks.packed import PackedMasks
 from schemas import coco, sa1b
 from schemas.evaluation import PLAN
 from workflows.image_limits import MAX_PIXELS
@@ -70,9 +71,10 @@ class TrueMasks:
             tuple(self.groups[place] for place in kept),
         )
 
-    def dense(self) -> NDArray[np.bool_]:
-        """bool [N, H, W]."""
-        return np.array([rle.decode(counts, self.size) for counts in self.rles], np.bool_).reshape(-1, *self.size)
+    @property
+    def packed(self) -> PackedMasks:
+        """Their pixels alone."""
+        return PackedMasks(self.size, self.rles)
 
 
 @dataclass(frozen=True, slots=True)

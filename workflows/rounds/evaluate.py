@@ -78,11 +78,11 @@ def measure(
     sam = model.load().sam
     drawn, fitting = [], []
     for image in truth.first(settings.images):
-        some = image.masks[_some(image, settings.masks_per_image, seed)]
+        some = image.masks.at(_some(image, settings.masks_per_image, seed))
         if not len(some):
             continue
         mine = draw(sam, look_at(sam, image.image), some, pace.habits)
-        drawn.append(replace(mine, masks=mine.masks[:, :0, :0]))  # only the figures are kept
+        drawn.append(mine)
         fitting.append(min(len(image.masks), pace.seconds_per_image / _seconds(mine, pace).mean()))
     if not drawn:
         raise ValueError("no held-out image has a mask to measure with")
@@ -127,8 +127,8 @@ def _some(image: TrueImage, count: int, seed: int) -> NDArray[np.int64]:
 
 
 def _overlaps(found: Generation, image: TrueImage) -> Overlaps:
-    areas = np.count_nonzero(image.masks, axis=(1, 2)).astype(np.float64)
-    return proposal_overlaps(found.masks, [rle.encode(mask) for mask in image.masks], areas)
+    areas = np.array([rle.area(counts) for counts in image.masks.rles], np.float64)
+    return proposal_overlaps(found.masks, image.masks.rles, areas)
 
 
 def _figures(drawn: Drawn, fitting: Sequence[float], overlaps: Sequence[Overlaps], pace: Pace) -> Figures:

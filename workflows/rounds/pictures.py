@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from sam_core.masks import rle
+from sam_core.masks.packed import PackedMasks
 from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, encode
 from sam_core.windows import Box
@@ -27,18 +29,17 @@ from workflows.storage import Store
 from workflows.uris import UriReader
 
 Pixels = NDArray[np.uint8]
-Masks = NDArray[np.bool_]
 _WINDOWS_KEPT = 64
 _SIZES = "SELECT image_id, uris, height, width FROM images WHERE height IS NOT NULL"
 
 
 @dataclass(frozen=True, slots=True)
 class TrueImage:
-    """An image, uint8 RGB [H, W, 3], with its true masks bool [N, H, W], none empty."""
+    """An image, uint8 RGB [H, W, 3], with its true masks, none empty."""
 
     image_id: str
     image: Pixels
-    masks: Masks
+    masks: PackedMasks
 
 
 class Truth:
@@ -94,8 +95,8 @@ class Truth:
             require_size(image, masks)
         except ValueError as error:
             raise ValueError(f"{planned['uris'][0]}: {error}") from error
-        dense = masks.dense()[~masks.crowd]
-        return TrueImage(id_of_bytes(data), image, dense[dense.any((1, 2))])
+        seen = [place for place, counts in enumerate(masks.rles) if rle.area(counts) and not masks.crowd[place]]
+        return TrueImage(id_of_bytes(data), image, masks.packed.at(seen))
 
     def _uris(self, row: int) -> list[str]:
         uris: list[str] = self._rows["uris"][row].as_py()

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from sam_core.detector import Found, ObjectDetector, detect
 from sam_core.geometry import Frame
-from sam_core.masks import kernels, rle
+from sam_core.masks import kernels
 from sam_core.masks.batch import Generation, Reason, StepSeconds
 from sam_core.masks.candidates import KEPT, Candidates, Ledger, concatenate, decoded, records
+from sam_core.masks.packed import PackedMasks
 from sam_core.metrics.iou import iou_matrix
 from sam_core.model.sam import Sam
 from sam_core.predict import ImageEmbedding, Look, Prompts, decode
@@ -77,11 +78,11 @@ class Judged:
         return right / max(1, len(taken)), right / max(1, self.objects)
 
 
-def judge(found: Proposals, truth: NDArray[np.bool_]) -> Judged:
+def judge(found: Proposals, truth: PackedMasks) -> Judged:
     """Match proposals, the most confident first, each to the free true mask it overlaps most."""
     real = np.zeros(len(found.masks))
     if len(truth):
-        overlap = iou_matrix(found.masks.rle.tolist(), [rle.encode(mask) for mask in truth], truth.shape[1:])
+        overlap = iou_matrix(found.masks.rle.tolist(), truth.rles, truth.size)
         for row in range(len(overlap)):
             best = int(overlap[row].argmax())
             real[row] = overlap[row, best]

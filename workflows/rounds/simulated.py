@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_core.annotators import Drawn, prominence, work_through
-from sam_core.masks import rle
+from sam_core.masks.packed import PackedMasks
 from sam_core.metrics.iou import iou_matrix
 from schemas.layout import events_key
 from workflows.annotate.contract import Event, Save, SavedMask
@@ -33,14 +33,13 @@ from workflows.sql import connect
 from workflows.storage import Store, open_store
 
 SIMULATED = "simulated"
-Masks = NDArray[np.bool_]
 _DRAWN_ALREADY = 0.5  # IoU from which an object counts as drawn
 _EVENTS_PER_PART = 1_000_000
 _PROPOSED = """
 WITH decided AS (
     FROM annotation_revisions WHERE image_id = $image AND round = $round AND stage = $stage AND session <> $session
 )
-SELECT mask_id, rle, height, width FROM masks
+SELECT mask_id, rle FROM masks
 ANTI JOIN decided ON decided.source_mask_id = masks.mask_id
 WHERE masks.run_id = $run AND masks.image_id = $image ORDER BY mask_id
 """
@@ -123,7 +122,8 @@ class SimulatedAnnotator:
         proposed = _proposed(self._connection, job, image_id)
         begun = job.work.begun + place * timedelta(seconds=2 * settings.seconds_per_image)
         sitting = _Sitting(self._desk, self._truth.read(row).masks, settings, image_id, begun, job.work.number)
-        save = sitting.save([_decoded(other) for other in found], proposed, first=place * _EVENTS_PER_PART + 1)
+        standing = [counts for other in found if isinstance(counts := other["rle"], bytes)]
+        save = sitting.save(standing, proposed, first=place * _EVENTS_PER_PART + 1)
         self._journal.save(job.session, _part(place), save)
 
 
@@ -138,28 +138,28 @@ def _part(place: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A prefilled mask, bool [H, W]."""
+    """A prefilled mask: COCO compressed counts."""
 
     mask_id: str
-    mask: Masks
+    rle: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class _Sitting:
-    """A simulated person in front of one image. objects: its true masks, bool [N, H, W]."""
+    """A simulated person in front of one image. objects: its true masks."""
 
     desk: Desk
-    objects: Masks
+    objects: PackedMasks
     settings: SimulationSettings
     image_id: str
     begun: datetime
     number: int
 
-    def save(self, standing: Sequence[Masks], proposed: Sequence[Proposal], *, first: int) -> Save:
+    def save(self, standing: Sequence[bytes], proposed: Sequence[Proposal], *, first: int) -> Save:
         """Review what is proposed, then draw what is missing while there is time."""
-        objects = self.objects[_unmatched(self.objects, standing, _DRAWN_ALREADY)]
-        kept, objects = _reviewed(objects, proposed, self.settings.keep_iou)
-        objects = objects[prominence(objects)]
+        missing = np.flatnonzero(_unmatched(self.objects, standing, _DRAWN_ALREADY))
+        kept, objects = _reviewed(self.objects.at(missing), proposed, self.settings.keep_iou)
+        objects = objects.at(prominence(objects))
         review = self.settings.costs.review * len(proposed)
         left = max(0.0, self.settings.seconds_per_image - review)
         drawn = work_through(
@@ -181,7 +181,7 @@ class _Sitting:
                 deleted=not good,
                 image_id=self.image_id,
                 source_mask_id=proposal.mask_id,
-                rle=rle.encode(proposal.mask).decode(),
+                rle=proposal.rle.decode(),
                 model_id=self.desk.model.model_id,
                 seconds=self.settings.costs.review,
                 created_at=self.begun + timedelta(seconds=self.settings.costs.review * (index + 1)),
@@ -195,7 +195,7 @@ class _Sitting:
                 mask_id=self._name("d", index),
                 revision=1,
                 image_id=self.image_id,
-                rle=rle.encode(drawn.masks[index]).decode(),
+                rle=drawn.rle[index].decode(),
                 model_id=self.desk.model.model_id,
                 predicted_iou=float(drawn.predicted_iou[index]),
                 point=(float(drawn.points[index, 0]) + 0.5, float(drawn.points[index, 1]) + 0.5),
@@ -240,15 +240,15 @@ def _proposed(connection: duckdb.DuckDBPyConnection, job: SimulationJob, image_i
         return []
     asked = {"run": work.run_id, "image": image_id, "round": work.number, "stage": str(work.stage)}
     rows = connection.execute(_PROPOSED, asked | {"session": job.session}).fetchall()
-    return [Proposal(mask_id, rle.decode(counts, (height, width))) for mask_id, counts, height, width in rows]
+    return [Proposal(mask_id, counts) for mask_id, counts in rows]
 
 
-def _reviewed(objects: Masks, proposed: Sequence[Proposal], keep_iou: float) -> tuple[list[bool], Masks]:
+def _reviewed(objects: PackedMasks, proposed: Sequence[Proposal], keep_iou: float) -> tuple[list[bool], PackedMasks]:
     """Which proposals a person keeps, best fit first and one for each object, and the objects still missing."""
     kept = [False] * len(proposed)
     if not proposed or not len(objects):
         return kept, objects
-    overlap = _overlaps(objects, [proposal.mask for proposal in proposed])
+    overlap = iou_matrix(objects.rles, [proposal.rle for proposal in proposed], objects.size)
     missing = np.ones(len(objects), np.bool_)
     for flat in np.argsort(-overlap, axis=None, kind="stable"):
         which, number = np.unravel_index(flat, overlap.shape)
@@ -256,22 +256,11 @@ def _reviewed(objects: Masks, proposed: Sequence[Proposal], keep_iou: float) -> 
             break
         if missing[which] and not kept[number]:
             missing[which], kept[number] = False, True
-    return kept, objects[missing]
+    return kept, objects.at(np.flatnonzero(missing))
 
 
-def _unmatched(objects: Masks, others: Sequence[Masks], iou: float) -> NDArray[np.bool_]:
-    """Objects [N] that none of the other masks covers with at least this IoU."""
+def _unmatched(objects: PackedMasks, others: Sequence[bytes], iou: float) -> NDArray[np.bool_]:
+    """Objects, bool [N], that none of the other masks covers with at least this IoU."""
     if not len(objects) or not others:
         return np.ones(len(objects), np.bool_)
-    return np.asarray(_overlaps(objects, others).max(1) < iou)
-
-
-def _overlaps(objects: Masks, others: Sequence[Masks]) -> NDArray[np.float64]:
-    mine, theirs = ([rle.encode(mask) for mask in masks] for masks in (objects, others))
-    return iou_matrix(mine, theirs, objects.shape[1:])
-
-
-def _decoded(row: dict[str, object]) -> Masks:
-    counts, height, width = row["rle"], row["height"], row["width"]
-    assert isinstance(counts, bytes) and isinstance(height, int) and isinstance(width, int)  # noqa: PT018
-    return rle.decode(counts, (height, width))
+    return np.asarray(iou_matrix(objects.rles, others, objects.size).max(1) < iou)

@@ -270,7 +270,7 @@ def _judged(now: Round, desk: Desk, detector: ObjectDetector) -> tuple[Judged, J
     config = now.engine.config
     halves: list[list[Judged]] = [[], []]
     for place, image in enumerate(now.engine.held_out.first(2 * config.evaluation.images)):
-        look, size = look_at(desk.sam, image.image), image.masks.shape[1:]
+        look, size = look_at(desk.sam, image.image), image.masks.size
         found = propose(desk.sam, detector, look, size, most=config.detector.most, least=config.detector.least)
         halves[place % 2].append(judge(found, image.masks))
     return together(halves[0]), together(halves[1])

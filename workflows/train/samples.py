@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sam_core.masks import rle
+from sam_core.masks.packed import PackedMasks
 from sam_core.scenes.textures import BANKS_KEPT
 from sam_core.training.config import TrainConfig
 from sam_core.training.framing import draw_framing, frame_image, photo_batch
@@ -26,7 +28,7 @@ from workflows.uris import UriReader
 
 TRIES = 50
 """Images drawn until one can be read and has a mask that can be used."""
-Photograph = tuple[NDArray[np.uint8], NDArray[np.bool_]]
+Photograph = tuple[NDArray[np.uint8], PackedMasks]
 """An image and all of its masks."""
 Tell = Callable[[UnreadableError], None]
 """Hears what cannot be read."""
@@ -118,7 +120,7 @@ class Sampler:
 
 
 def photographs(source: Source, tell: Tell) -> Iterator[Photograph]:
-    """Every image of a source with all its masks, uint8 [H, W, 3] and bool [N, H, W], in order; what cannot be read is
+    """Every image of a source, uint8 [H, W, 3], with all its masks, in order; what cannot be read is
     told and left out. Raises OSError where its store fails."""
     if source.procedural or source.index is None:
         raise ValueError(f"{source.name}: procedural scenes have no end; validate on images")
@@ -127,12 +129,12 @@ def photographs(source: Source, tell: Tell) -> Iterator[Photograph]:
         entry = source.index.slice(row, 1).to_pylist()[0]
         try:
             image = reader.picture(entry)
-            masks = [mask for read in reader.masks(entry, image) if (mask := read()).any()]
+            masks = [rle.encode(mask) for read in reader.masks(entry, image) if (mask := read()).any()]
         except UnreadableError as error:
             tell(error)
             continue
         if masks:
-            yield image, np.stack(masks)
+            yield image, PackedMasks((image.shape[0], image.shape[1]), tuple(masks))
 
 
 def numbers_of(step: int, images: int, *, rank: int, workers: int, part: int, parts: int) -> range:

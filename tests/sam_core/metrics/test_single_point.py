@@ -10,6 +10,7 @@ from pycocotools import mask as coco
 
 from sam_core import geometry
 from sam_core.masks.batch import MaskBatch
+from sam_core.masks.packed import PackedMasks
 from sam_core.metrics import single_point
 from sam_core.metrics.single_point import Sample, evaluate_clicks, join, score_sample, summarise
 from sam_core.model.sam import Sam
@@ -33,7 +34,7 @@ def sample(seed: int, masks: int = 3) -> Sample:
     for mask in truth:
         top, left, height, width = rng.integers(0, 10), rng.integers(0, 15), rng.integers(5, 12), rng.integers(5, 15)
         mask[top : top + height, left : left + width] = True
-    return Sample(image, truth)
+    return Sample(image, PackedMasks.of(truth))
 
 
 def coco_iou(one: Mask, other: Mask) -> float:
@@ -78,10 +79,10 @@ def test_agrees_with_one_mask_at_a_time(sam: Sam, seed: int) -> None:
 
 def test_box_scores_are_those_of_tight_boxes(sam: Sam) -> None:
     example = sample(5, masks=1)
-    rows, columns = np.nonzero(example.masks[0])
+    rows, columns = np.nonzero(example.masks.dense()[0])
     box = torch.tensor([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]], dtype=torch.float32)
     batch = decode(sam, encode(sam, [example.image]), Prompts(boxes=box))
-    ious = [coco_iou(mask, example.masks[0]) for mask in batch.masks()[0].numpy()]
+    ious = [coco_iou(mask, example.masks.dense()[0]) for mask in batch.masks()[0].numpy()]
     found = score_sample(sam, example, clicks=(1,))
     assert found.box[0] == pytest.approx(ious[int(batch.iou.argmax())])
     assert found.box_oracle[0] == pytest.approx(max(ious))
@@ -145,15 +146,16 @@ def test_refusals(sam: Sam) -> None:
     nothing = Sample(example.image, example.masks[:0])
     with pytest.raises(ValueError, match="no masks to evaluate"):
         evaluate_clicks(sam, [nothing])
+    empty = np.stack([example.masks.dense()[0], ~np.ones((22, 30), np.bool_)])
     with pytest.raises(ValueError, match="mask 1 of 2 is empty"):
-        evaluate_clicks(sam, [Sample(example.image, np.stack([example.masks[0], ~np.ones((22, 30), np.bool_)]))])
+        evaluate_clicks(sam, [Sample(example.image, PackedMasks.of(empty))])
     for counts in ((), (0, 1), (3, 1), (1, 1)):
         with pytest.raises(ValueError, match="increase from at least 1"):
             evaluate_clicks(sam, [example], clicks=counts)
-    with pytest.raises(ValueError, match=r"must be bool \[N, h, w\], not bool \[3, 30, 22\]"):
-        Sample(example.image, example.masks.transpose(0, 2, 1))
+    with pytest.raises(ValueError, match=r"masks of \(30, 22\) px \(h, w\) for an image of \(22, 30\) px"):
+        Sample(example.image, PackedMasks.of(example.masks.dense().transpose(0, 2, 1)))
     with pytest.raises(ValueError, match="not uint8"):
-        Sample(example.image, example.masks.astype(np.uint8))
+        Sample(example.image, PackedMasks.of(example.masks.dense().astype(np.uint8)))
 
 
 def test_of_a_large_picture_fewer_masks_are_held_at_full_size(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:

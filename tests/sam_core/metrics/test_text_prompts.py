@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_core.answers import answer
+from sam_core.masks.packed import PackedMasks
 from sam_core.metrics import text_prompts
 from sam_core.metrics.text_prompts import Phrases, Way, score_clicks, score_phrases
 from sam_core.model.checkpoint import load_model
@@ -29,7 +30,7 @@ def test_each_way_equals_its_prompt(
         clip.embed_texts(words).vectors for words in (("a", "b", "c"), ("b", "c", "a"), ("d", "e", "f"))
     )
     click = torch.tensor([[100.0, 100.0], [350.0, 200.0], [250.0, 150.0]])
-    phrases = Phrases(truth, text, other, crop, click, click.flip(0))
+    phrases = Phrases(PackedMasks.of(truth.numpy()), text, other, crop, click, click.flip(0))
     found = {score.way: score.iou for score in score_phrases(sam, embedding, phrases)}
     automatic = {Way.LARGEST, Way.RANKED, Way.RANKED_POINT, Way.AUTOMATIC_BEST}
     assert set(found) == set(Way) - automatic - {Way.RIVAL_POINT}

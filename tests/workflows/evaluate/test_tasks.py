@@ -48,7 +48,7 @@ def samples(place: Path) -> Iterator[Sample]:
     reader = UriReader()
     for row in open_set(str(place)).rows.to_pylist():
         masks = read_masks(row, reader)
-        yield Sample(read_image(row, reader), masks.at(np.flatnonzero(~masks.crowd)).dense())
+        yield Sample(read_image(row, reader), masks.at(np.flatnonzero(~masks.crowd)).packed)
 
 
 def test_single_point_is_the_mean_over_masks_and_then_over_sets(

@@ -33,7 +33,7 @@ def test_label_pngs_have_a_mask_per_id(labelled: Path) -> None:
     image, labels = picture(0)
     masks = read_masks(first(truth), READER)
     assert masks.ids.tolist() == [1, 2, 3]
-    np.testing.assert_array_equal(masks.dense(), [labels == value for value in (1, 2, 3)])
+    np.testing.assert_array_equal(masks.packed.dense(), [labels == value for value in (1, 2, 3)])
     np.testing.assert_array_equal(read_image(first(truth), READER), image)
     assert masks.at(np.array([2])).areas.tolist() == [float((labels == 3).sum())]
 
@@ -55,7 +55,7 @@ def test_coco_has_crowds_categories_and_areas_as_annotated(coco: Path) -> None:
     assert masks.crowd.tolist() == [False, False, False, True]
     assert masks.categories.tolist() == [1, 2, 3, 1]
     assert set(masks.groups) == {None}
-    np.testing.assert_array_equal(masks.dense()[1], picture(0)[1] == 2)
+    np.testing.assert_array_equal(masks.packed.dense()[1], picture(0)[1] == 2)
     assert open_set(str(coco.parent)).rows["name"].to_pylist() == ["0.png", "1.png", "2.png"]
 
 
@@ -139,7 +139,7 @@ def test_sa1b_json(tmp_path: Path) -> None:
     mask = _sa1b(tmp_path / "sa1b")
     for place_of_set in (tmp_path / "sa1b", tmp_path / "sa1b" / "sa_1.json"):
         masks = read_masks(first(open_set(str(place_of_set))), READER)
-        np.testing.assert_array_equal(masks.dense(), [mask])
+        np.testing.assert_array_equal(masks.packed.dense(), [mask])
 
 
 def test_counts_of_another_size_are_refused(tmp_path: Path) -> None:
@@ -160,7 +160,9 @@ def test_bsds_has_the_first_persons_regions_and_everybodys_boundaries(bsds: Path
     truth = open_set(str(bsds), split="val")
     assert [Path(uri).parent.name for uris in truth.rows["uris"].to_pylist() for uri in uris] == ["val", "val"]
     row = first(truth)
-    np.testing.assert_array_equal(read_masks(row, READER).dense()[1:], [picture(0)[1] == value for value in (1, 2, 3)])
+    np.testing.assert_array_equal(
+        read_masks(row, READER).packed.dense()[1:], [picture(0)[1] == value for value in (1, 2, 3)]
+    )
     people = read_boundaries(row, READER)
     assert [person.shape for person in people] == [(HEIGHT, WIDTH)] * 3
     assert people[2].sum() < people[0].sum()
@@ -220,4 +222,4 @@ def test_the_sample_photographs_as_pycocotools_reads_them(sample_data: Callable[
         expected = reference.imgToAnns[row["image_id"]]
         masks = read_masks(row, READER)
         assert masks.areas.tolist() == [entry["area"] for entry in expected]
-        np.testing.assert_array_equal(masks.dense(), [reference.annToMask(entry) == 1 for entry in expected])
+        np.testing.assert_array_equal(masks.packed.dense(), [reference.annToMask(entry) == 1 for entry in expected])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sam_core.annotators import Costs, Drawn, Habits
+from sam_core.masks.candidates import object_column
 from sam_core.metrics.recall import Overlaps
 from tests.workflows.rounds.conftest import save_pictures
 from workflows.models import find_model
@@ -22,7 +23,7 @@ COSTS = Costs(find=4, click=2, brush=10, stroke=0.1)
 def drawn(clicks: list[int], brushed: list[int], first_iou: list[float]) -> Drawn:
     count = len(clicks)
     return Drawn(
-        masks=np.zeros((count, 0, 0), bool),
+        rle=object_column([b""] * count),
         clicks=np.array(clicks),
         brushed=np.array(brushed),
         points=np.zeros((count, 2), np.float32),

@@ -31,7 +31,7 @@ def test_images_with_their_masks_in_order(pool: Path) -> None:
         file, labels = pool / "images" / f"{number}.png", np.array(Image.open(pool / "labels" / f"{number}.png"))
         assert true.image_id == image_id(file.read_bytes())
         np.testing.assert_array_equal(true.image, np.array(Image.open(file)))
-        np.testing.assert_array_equal(true.masks, [labels == value for value in np.unique(labels) if value])
+        np.testing.assert_array_equal(true.masks.dense(), [labels == value for value in np.unique(labels) if value])
 
 
 def test_only_files_of_the_size_of_a_wanted_one_are_read(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,9 +55,9 @@ def test_crowds_and_images_without_masks_are_left_out(pool: Path) -> None:
     truth = Truth(str(pool / "images" / "instances.json"))
     (found,) = truth.first(3)
     assert truth.uris(3) == [str(pool / "images" / "2.png")]
-    assert found.masks.sum((1, 2)).tolist() == [9]
+    assert found.masks.dense().sum((1, 2)).tolist() == [9]
     nothing = Truth(str(pool / "images" / "instances.json"), empty=True).read(0)  # as people look at it, too
-    assert nothing.masks.shape == (0, height, width)
+    assert (len(nothing.masks), nothing.masks.size) == (0, (height, width))
 
 
 def test_a_desk_does_not_take_another_checkpoint_at_the_same_place(tmp_path: Path, replaced_model: Model) -> None:

@@ -12,6 +12,7 @@ from sam_core.detector import Found, ObjectDetector
 from sam_core.geometry import frame_of
 from sam_core.masks.boxes import tight_boxes
 from sam_core.masks.candidates import Candidates, Measures, decoded, object_column
+from sam_core.masks.packed import PackedMasks
 from sam_core.masks.rle import decode as decode_rle
 from sam_core.masks.rle import run_lengths
 from sam_core.model.sam import Sam
@@ -66,13 +67,13 @@ def bars(*spans: tuple[int, int]) -> np.ndarray:
 
 def test_each_true_mask_is_matched_once_by_the_most_confident() -> None:
     found = proposals(bars((0, 10), (0, 9), (20, 25), (12, 14)), [0.9, 0.8, 0.7, 0.6])
-    judged = judge(found, bars((0, 10), (20, 30)))
+    judged = judge(found, PackedMasks.of(bars((0, 10), (20, 30))))
     np.testing.assert_allclose(judged.real_iou, [1.0, 0.0, 0.5, 0.0])
     assert judged.precision_recall(0.65, 0.4) == (pytest.approx(2 / 3), 1.0)
     assert judged.precision_recall(0.85, 0.75) == (1.0, 0.5)
     assert judged.precision_recall(None, 0.75) == (0.0, 0.0)
-    assert judge(found, bars()).real_iou.tolist() == [0.0] * 4
-    both = together([judged, judge(found, bars((0, 10)))])
+    assert judge(found, PackedMasks.of(bars())).real_iou.tolist() == [0.0] * 4
+    both = together([judged, judge(found, PackedMasks.of(bars((0, 10))))])
     assert (len(both.confidence), both.objects) == (8, 3)
     assert together([]).objects == 0
 

@@ -6,9 +6,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from sam_core.masks.packed import PackedMasks
 from schemas.layout import EVENTS_PREFIX
 from tests.workflows.rounds.conftest import Document, Opened
 from tests.workflows.rounds.test_proposals import bars
@@ -23,19 +23,20 @@ from workflows.sql import connect
 
 def test_people_keep_one_proposal_for_each_object_the_best_first() -> None:
     """IoU with the first object 8/10 and 9/10, with the second 5/10; the fourth lies on nothing."""
-    objects = bars((0, 10), (20, 30))
-    proposed = [Proposal(str(n), mask) for n, mask in enumerate(bars((0, 8), (0, 9), (20, 25), (12, 14)))]
+    objects = PackedMasks.of(bars((0, 10), (20, 30)))
+    marked = PackedMasks.of(bars((0, 8), (0, 9), (20, 25), (12, 14)))
+    proposed = [Proposal(str(n), counts) for n, counts in enumerate(marked.rles)]
     kept, missing = _reviewed(objects, proposed, 0.75)
     assert kept == [False, True, False, False]
-    assert np.array_equal(missing, objects[1:])
+    assert missing == objects[1:]
     kept, missing = _reviewed(objects, proposed, 0.5)
     assert (kept, len(missing)) == ([False, True, True, False], 0)
     assert _reviewed(objects[:0], proposed, 0.5)[0] == [False] * 4
 
 
 def test_an_object_counts_as_drawn_from_half_of_it_on() -> None:
-    objects = bars((0, 10), (20, 30))
-    assert _unmatched(objects, list(bars((0, 5), (20, 24))), 0.5).tolist() == [False, True]
+    objects = PackedMasks.of(bars((0, 10), (20, 30)))
+    assert _unmatched(objects, PackedMasks.of(bars((0, 5), (20, 24))).rles, 0.5).tolist() == [False, True]
     assert _unmatched(objects, [], 0.5).tolist() == [True, True]
 
 

@@ -29,7 +29,7 @@ from workflows.uris import UriReader
 
 def masks_of(source: str | Path) -> list[np.ndarray]:
     (opened,) = open_sources((str(source),), need_masks=True)
-    return [masks for _, masks in photographs(opened, refuse)]
+    return [masks.dense() for _, masks in photographs(opened, refuse)]
 
 
 def refuse(failure: UnreadableError) -> None:
