@@ -122,9 +122,8 @@ def read_masks(row: Mapping[str, Any], reader: UriReader) -> TrueMasks:
         size = (document.image.height, document.image.width)
         return _plain(size, sa1b.rles_of(document, where=row["truth_uri"]))
     labels = _first_regions(data) if row["truth_uri"].endswith(".mat") else decode_labels(data, row["truth_uri"])
-    values = np.unique(labels[labels != 0])
-    masks = _plain(labels.shape, [rle.encode(labels == value) for value in values])
-    return replace(masks, ids=values.astype(np.int64))
+    regions = rle.encode_labels(labels)
+    return replace(_plain(labels.shape, list(regions.values())), ids=np.array(list(regions), np.int64))
 
 
 def read_boundaries(row: Mapping[str, Any], reader: UriReader) -> list[NDArray[np.bool_]]:

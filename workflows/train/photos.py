@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_core.masks import rle
+from sam_core.masks.packed import PackedMasks
 from sam_core.training.framing import Mask
 from schemas import sa1b
 from workflows.images import decode
@@ -34,20 +35,34 @@ class PhotoReader:
         """Each gives one mask, bool [H, W], of the image uint8 [H, W, 3]; what they raise is as above."""
         uri = entry["uris"][0]
         with blamed_on(uri):
-            return self._masks(entry, image.shape[:2], uri)
+            found = self._found(entry, image.shape[:2])
+            if isinstance(found, list):
+                return [_reader_of(counts, image.shape[:2], uri) for counts in found]
+            return [_label_of(found, value) for value in np.unique(found) if value]
 
-    def _masks(self, entry: dict[str, Any], size: tuple[int, ...], uri: str) -> list[Callable[[], Mask]]:
+    def packed(self, entry: dict[str, Any], image: NDArray[np.uint8]) -> PackedMasks:
+        """All masks with pixels; what it raises is as above."""
+        size = (image.shape[0], image.shape[1])
+        with blamed_on(entry["uris"][0]):
+            found = self._found(entry, size)
+            rles = found if isinstance(found, list) else list(rle.encode_labels(found).values())
+            rle.decompress_all(rles, size)
+            return PackedMasks(size, tuple(counts for counts in rles if rle.area(counts)))
+
+    def _found(self, entry: dict[str, Any], size: tuple[int, ...]) -> list[bytes] | NDArray[np.integer]:
+        """COCO compressed counts, or labels [H, W]."""
         if entry["masks_uri"] is None:
             _require_size(size, (entry["height"], entry["width"]))
-            return [_reader_of(counts, size, uri) for counts in entry["rles"]]
+            rles: list[bytes] = entry["rles"]
+            return rles
         data = self.uris.read(entry["masks_uri"])
         if entry["masks_uri"].endswith(".json"):
             document = sa1b.from_json(data, where=entry["masks_uri"])
             _require_size(size, (document.image.height, document.image.width))
-            return [_reader_of(counts, size, uri) for counts in sa1b.rles_of(document, where=entry["masks_uri"])]
+            return sa1b.rles_of(document, where=entry["masks_uri"])
         labels = decode_labels(data, entry["masks_uri"])
         _require_size(size, labels.shape)
-        return [_label_of(labels, value) for value in np.unique(labels) if value]
+        return labels
 
 
 def _require_size(image: tuple[int, ...], masks: tuple[int, ...]) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sam_core.masks import rle
 from sam_core.masks.packed import PackedMasks
 from sam_core.scenes.textures import BANKS_KEPT
 from sam_core.training.config import TrainConfig
@@ -129,12 +128,12 @@ def photographs(source: Source, tell: Tell) -> Iterator[Photograph]:
         entry = source.index.slice(row, 1).to_pylist()[0]
         try:
             image = reader.picture(entry)
-            masks = [rle.encode(mask) for read in reader.masks(entry, image) if (mask := read()).any()]
+            masks = reader.packed(entry, image)
         except UnreadableError as error:
             tell(error)
             continue
-        if masks:
-            yield image, PackedMasks((image.shape[0], image.shape[1]), tuple(masks))
+        if len(masks):
+            yield image, masks
 
 
 def numbers_of(step: int, images: int, *, rank: int, workers: int, part: int, parts: int) -> range:

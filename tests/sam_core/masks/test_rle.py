@@ -125,3 +125,14 @@ def test_any_bytes_are_a_mask_or_refused(text: bytes) -> None:
     except ValueError:
         return
     assert mask.shape == (3, 4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (0, 4)])
+def test_labels_are_encoded_in_one_sweep_as_one_by_one(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(3)
+    for most in (1, 2, 4, 300):
+        labels = rng.integers(0, most, size).astype(np.uint16)
+        one_by_one = {int(value): rle.encode(labels == value) for value in np.unique(labels) if value}
+        assert list(rle.encode_labels(labels).items()) == list(one_by_one.items())
+    whole = np.full((3, 2), 9)
+    assert rle.encode_labels(whole) == {9: rle.encode(whole == 9)}
