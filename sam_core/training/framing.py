@@ -149,7 +149,7 @@ def _admitted(
     kept: list[tuple[int, Mask]] = []
     for place in order.tolist():
         mask = masks[place]()
-        if mask.mean() <= config.max_mask_share:
+        if np.count_nonzero(mask) / mask.size <= config.max_mask_share:
             framed = frame_mask(mask, framing, config.image_size)
             if framed.sum() >= max(1, config.min_area) and is_seen(framed):
                 kept.append((place, framed))

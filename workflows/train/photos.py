@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,7 +76,10 @@ def _require_size(image: tuple[int, ...], masks: tuple[int, ...]) -> None:
 def _reader_of(counts: bytes, size: tuple[int, ...], uri: str) -> Callable[[], Mask]:
     def read() -> Mask:
         with blamed_on(uri):
-            return rle.decode(counts, (size[0], size[1]))
+            columns = rle.decode(counts, (size[0], size[1])).T
+        # By rows, as OpenCV wants them: numpy takes seven times as long for that, at every resize.
+        rows: Mask = cv2.transpose(columns.view(np.uint8)).view(np.bool_)
+        return rows
 
     return read
 

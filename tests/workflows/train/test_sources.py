@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from sam_core.masks.rle import encode
 from sam_core.scenes.textures import texture_bank
 from schemas.layout import DATASET_KEY, annotations_key
 from tests.schemas import rows
@@ -22,6 +23,7 @@ from workflows.originals import MOVED
 from workflows.sql import connect
 from workflows.storage import open_store
 from workflows.train.left_out import UnreadableError
+from workflows.train.photos import PhotoReader
 from workflows.train.samples import Sampler, numbers_of, photographs
 from workflows.train.sources import is_data_set, open_sources
 from workflows.uris import UriReader
@@ -376,3 +378,14 @@ def test_workers_and_parts_share_out_a_steps_numbers() -> None:
         for part, rank in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     ]
     assert [number for piece in cut for number in piece] == list(range(60, 72))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (30, 41)])
+def test_masks_of_run_lengths_lie_by_rows(size: tuple[int, int]) -> None:
+    mask = np.random.default_rng(0).random(size) < 0.5
+    entry = {"uris": ["a.jpg"], "masks_uri": None, "height": size[0], "width": size[1], "rles": [encode(mask)]}
+    (read,) = PhotoReader(UriReader()).masks(entry, np.zeros((*size, 3), np.uint8))
+    found = read()
+    assert found.flags.c_contiguous
+    assert found.dtype == np.bool_
+    np.testing.assert_array_equal(found, mask)
