@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import numpy as np
@@ -122,7 +122,7 @@ class SimulatedAnnotator:
         proposed = _proposed(self._connection, job, image_id)
         begun = job.work.begun + place * timedelta(seconds=2 * settings.seconds_per_image)
         sitting = _Sitting(self._desk, self._truth.read(row).masks, settings, image_id, begun, job.work.number)
-        standing = [counts for other in found if isinstance(counts := other["rle"], bytes)]
+        standing = [cast(bytes, other["rle"]) for other in found]
         save = sitting.save(standing, proposed, first=place * _EVENTS_PER_PART + 1)
         self._journal.save(job.session, _part(place), save)
 

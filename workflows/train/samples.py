@@ -119,8 +119,8 @@ class Sampler:
 
 
 def photographs(source: Source, tell: Tell) -> Iterator[Photograph]:
-    """Every image of a source, uint8 [H, W, 3], with all its masks, in order; what cannot be read is
-    told and left out. Raises OSError where its store fails."""
+    """Every image of a source, uint8 [H, W, 3], with all its masks, in order; what cannot be read is told and left
+    out. Raises OSError where its store fails."""
     if source.procedural or source.index is None:
         raise ValueError(f"{source.name}: procedural scenes have no end; validate on images")
     reader = PhotoReader(UriReader())
