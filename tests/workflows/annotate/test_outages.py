@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,14 +63,14 @@ def clear_site_data(page: Page) -> None:
     page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", about)
 
 
+@pytest.mark.parametrize("away", [{"status": 503, "json": {"detail": "no bucket"}}, {"status": 404, "body": "proxy"}])
 def test_pictures_that_are_away_for_a_while_are_waited_for(
-    browser: Browser, running: Start, config: AnnotateConfig
+    browser: Browser, running: Start, config: AnnotateConfig, away: dict[str, Any]
 ) -> None:
     """A skipped image would never be offered to this person again."""
     ada = sit_down(browser, running(config, images=TWO).address, "Ada")
     ada.shows(FIRST)
-    away = {"detail": "the bucket does not answer"}
-    ada.page.route("**/picture", lambda route: route.fulfill(status=503, json=away))
+    ada.page.route("**/picture", lambda route: route.fulfill(**away))
     with ada.page.expect_response("**/picture"):
         ada.press("n")
     expect(ada.page.locator("#image-name")).to_have_text("Waiting for the server")

@@ -9,7 +9,7 @@ const HEARTBEAT = 60_000; // milliseconds
 const LOOK_AGAIN = 10_000;
 const NOTHING = "Nothing left to do";
 const RETRY = 3000;
-/** What the server answers where an image cannot be opened; while a store is away (503) one only has to wait. */
+/** What the server itself answers where an image cannot be opened; while a store is away (503) one only has to wait. */
 const NOT_AN_IMAGE = [400, 404, 422];
 /** Of a bug, which may be this image's, or of the moment: whether it goes on, only a second request tells. */
 const FAILED = 500;
@@ -189,7 +189,7 @@ export class Images {
     if (error.status === OTHER_TASK) return this.#beginAnew();
     const { item } = this.#desk;
     const again = error.status === FAILED && item?.image_id === this.#failed;
-    if (item && (NOT_AN_IMAGE.includes(error.status) || again)) return this.#passOver(error, action);
+    if (item && ((error.isOurs && NOT_AN_IMAGE.includes(error.status)) || again)) return this.#passOver(error, action);
     if (error.status === FAILED) this.#failed = item?.image_id ?? null;
     this.#desk.clear();
     this.#away = error.status ? error.message : "";
