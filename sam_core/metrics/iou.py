@@ -28,7 +28,10 @@ def mask_iou(masks: Tensor, truth: Tensor) -> Tensor:
     Raises:
         ValueError: masks of different heights or widths, or not bool.
     """
-    _check(masks, truth)
+    if masks.shape[-2:] != truth.shape[-2:]:
+        raise ValueError(f"masks of {tuple(masks.shape[-2:])} px (h, w) against truth of {tuple(truth.shape[-2:])} px")
+    if masks.dtype != torch.bool or truth.dtype != torch.bool:
+        raise ValueError(f"masks must be bool, got {masks.dtype} and {truth.dtype}; threshold logits first")
     overlap = mask_areas(masks & truth)
     union = mask_areas(masks) + mask_areas(truth) - overlap
     return overlap.double() / union.clamp(min=1)
@@ -61,10 +64,3 @@ def iou_matrix(
     found, true = ([{"size": list(size), "counts": counts} for counts in rles] for rles in (masks, truth))
     crowds = [int(each) for each in crowd] if crowd is not None else [0] * len(true)
     return np.asarray(coco_mask.iou(found, true, crowds), np.float64).reshape(len(found), len(true))
-
-
-def _check(masks: Tensor, truth: Tensor) -> None:
-    if masks.shape[-2:] != truth.shape[-2:]:
-        raise ValueError(f"masks of {tuple(masks.shape[-2:])} px (h, w) against truth of {tuple(truth.shape[-2:])} px")
-    if masks.dtype != torch.bool or truth.dtype != torch.bool:
-        raise ValueError(f"masks must be bool, got {masks.dtype} and {truth.dtype}; threshold logits first")

@@ -7,6 +7,7 @@ written last and is the commit.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from schemas.ids import content_hash
@@ -36,7 +37,7 @@ def save(store: Store, run_id: str, tensors: dict[str, Any]) -> None:
 
 def steps(store: Store, run_id: str) -> list[int]:
     """The steps of all whole checkpoints, in order."""
-    return sorted(step for step, key in _files(store, run_id) if key == checkpoint_key(run_id, step))
+    return _whole(run_id, _files(store, run_id))
 
 
 def load_latest(store: Store, run_id: str) -> dict[str, Any] | None:
@@ -58,10 +59,16 @@ def load_latest(store: Store, run_id: str) -> dict[str, Any] | None:
 def remove_old(store: Store, run_id: str) -> None:
     """Delete all before the last checkpoints, their commits first; also what is left of one where a command was killed
     between its pieces, of ViT-H ten gigabytes that nothing names any more."""
-    first = steps(store, run_id)[-KEPT:][0]
-    old = [(key != checkpoint_key(run_id, step), key) for step, key in _files(store, run_id) if step < first]
+    files = _files(store, run_id)
+    first = _whole(run_id, files)[-KEPT:][0]
+    old = [(key != checkpoint_key(run_id, step), key) for step, key in files if step < first]
     for _, key in sorted(old):
         store.delete(key)
+
+
+def _whole(run_id: str, files: Iterable[tuple[int, str]]) -> list[int]:
+    """The steps whose commit is among the files, in order."""
+    return sorted(step for step, key in files if key == checkpoint_key(run_id, step))
 
 
 def _files(store: Store, run_id: str) -> list[tuple[int, str]]:
