@@ -73,7 +73,7 @@ class TrueMasks:
 
     @property
     def packed(self) -> PackedMasks:
-        """Their pixels alone."""
+        """The masks alone, without what is said of them."""
         return PackedMasks(self.size, self.rles)
 
 

@@ -77,6 +77,12 @@ class Person:
 
     page: Page
 
+    def sign_in(self, name: str = "Ada") -> Person:
+        """Say who sits there, on a page that asks for it."""
+        self.page.fill("#name", name)
+        self.page.press("#name", "Enter")
+        return self
+
     def ready(self) -> Person:
         """Wait until an image is open (or nothing is left)."""
         self.page.wait_for_selector("html[data-ready=true]", state="attached")
@@ -145,9 +151,7 @@ def sit_down(browser: Browser, address: str, name: str) -> Person:
     """Open the app in a browser profile of its own and sign in."""
     page = new_page(browser, viewport={"width": 1100, "height": 720})
     page.goto(address)
-    page.fill("#name", name)
-    page.press("#name", "Enter")
-    return Person(page).ready()
+    return Person(page).sign_in(name).ready()
 
 
 @contextmanager

@@ -320,8 +320,7 @@ def test_a_new_token_counts_in_a_tab_that_is_open_already(
     ada.page.goto(address)
     expect(ada.page.locator("#message")).to_contain_text("This page could not start: a token is needed")
     ada.page.goto(f"{address}#token=first")
-    ada.page.fill("#name", "Ada")
-    ada.page.press("#name", "Enter")
+    ada.sign_in()
     ada.ready().saved()
     assert ada.page.url == address
     token = "second"

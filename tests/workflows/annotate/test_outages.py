@@ -326,8 +326,7 @@ def test_a_worker_that_could_not_be_loaded_is_begun_anew(
     ada.page.route("**/decoder_worker.js", lambda route: route.abort(), times=1)
     with ada.page.expect_event("requestfailed"):
         ada.page.goto(running(config).address)
-        ada.page.fill("#name", "Ada")
-        ada.page.press("#name", "Enter")
+        ada.sign_in()
     ada.ready().click(0.5, 0.5)
     assert ada.seen().any()
 
@@ -343,8 +342,7 @@ def test_a_decoder_that_never_starts_is_not_waited_for(
     ada.page.route("**/runtime/**", lambda _route: None)
     with ada.page.expect_request("**/runtime/**"):
         ada.page.goto(running(config, runtime=runtime).address)
-        ada.page.fill("#name", "Ada")
-        ada.page.press("#name", "Enter")
+        ada.sign_in()
     ada.page.clock.fast_forward(120_000)
     ada.ready().click(0.5, 0.5)
     expect(ada.page.locator("#decoder")).to_have_text("decoding on the server")

@@ -141,8 +141,7 @@ def test_nobody_is_reminded_of_a_mask_while_an_image_opens(
     faults = faults_of(ada.page)
     ada.page.clock.install()
     ada.page.goto(running(config, images=TWO, reminder_seconds=10).address)
-    ada.page.fill("#name", "Ada")
-    ada.page.press("#name", "Enter")
+    ada.sign_in()
     ada.ready().shows(FIRST)
     with held(ada.page, "**/picture"):
         ada.press("n")

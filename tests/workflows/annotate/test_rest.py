@@ -61,9 +61,7 @@ def test_a_page_that_was_left_open_does_not_hold_its_image_for_ever(
     page = new_page(browser)
     page.clock.install()
     page.goto(running(config, images=ONE).address)
-    page.fill("#name", "Ada")
-    page.press("#name", "Enter")
-    ada = Person(page).ready()
+    ada = Person(page).sign_in().ready()
     holds: list[str] = []
     page.on("request", lambda request: holds.append(request.url) if request.url.endswith("/lease") else None)
     for works in (True, False, True):

@@ -30,9 +30,7 @@ def ada(browser: Browser, running: Start, config: AnnotateConfig) -> Person:
     page = new_page(browser)
     page.clock.install()
     page.goto(running(config, images=TWO).address)
-    page.fill("#name", "Ada")
-    page.press("#name", "Enter")
-    ada = Person(page).ready()
+    ada = Person(page).sign_in().ready()
     ada.shows(FIRST)
     ada.saved()
     return ada

@@ -42,6 +42,14 @@ def test_another_export_is_not_mixed_in(engine: Engine, masked: Masked, tmp_path
     assert (out / "sa_1.json").exists()
 
 
+def stops(engine: Engine, command: tuple[object, ...], folder: Path) -> None:
+    """An export into `out` says that another was begun there, and leaves what that one writes into `alone`."""
+    stopped = engine(*command, folder / "out")
+    assert stopped.status == 2
+    assert "out was begun anew by another command meanwhile; this export stops\n" in stopped.err
+    assert contents(folder / "out") == contents(folder / "alone")
+
+
 @pytest.mark.parametrize("kind", ["huggingface", "labels", "coco", "webdataset"])
 def test_an_export_stops_when_another_is_begun_in_its_place(
     engine: Engine, masked: Masked, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -60,10 +68,7 @@ def test_an_export_stops_when_another_is_begun_in_its_place(
         return found
 
     monkeypatch.setattr(Selection, "load", meanwhile)
-    stopped = engine(*command, tmp_path / "out")
-    assert stopped.status == 2
-    assert "out was begun anew by another command meanwhile; this export stops\n" in stopped.err
-    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+    stops(engine, command, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["sa1b", "coco", "imagefolder", "labels"])
@@ -83,10 +88,7 @@ def test_no_picture_comes_late_either(
         return picture(self, image)
 
     monkeypatch.setattr(Job, "picture", meanwhile)
-    stopped = engine(*command, tmp_path / "out")
-    assert stopped.status == 2
-    assert "out was begun anew by another command meanwhile; this export stops\n" in stopped.err
-    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+    stops(engine, command, tmp_path)
 
 
 def test_a_picture_that_came_late_is_not_taken_for_this_export_s_own(
