@@ -1,4 +1,5 @@
-// The server's endpoints. The token stands behind the # of the address, goes into this tab's memory, and out of sight.
+// The server's endpoints, beside this file: a proxy may put a path before all of them. The token stands behind the # of
+// the address, goes into this tab's memory, and out of sight.
 
 function takeToken() {
   const fragment = new URLSearchParams(location.hash.slice(1));
@@ -32,7 +33,7 @@ async function call(method, path, content, patience, headers = {}) {
   if (content !== undefined) headers["Content-Type"] = "application/json";
   const body = content && JSON.stringify(content);
   const signal = endOf(patience + PATIENCE.character * (body?.length ?? 0));
-  const response = await fetch(`/api/${path}`, { method, headers, body, signal });
+  const response = await fetch(new URL(`api/${path}`, import.meta.url), { method, headers, body, signal });
   if (!response.ok) throw await refusal(response);
   return response;
 }

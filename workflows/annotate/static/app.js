@@ -99,6 +99,7 @@ async function sitDown() {
   });
 }
 
+$("not-loaded").remove();
 globalThis.annotate = new App();
 globalThis.annotate.start().catch(({ name, message }) => {
   const isBlocked = name === "SecurityError"; // in each browser's own words, none of which says what to do

@@ -1,8 +1,9 @@
 // ONNX Runtime Web on the GPU where there is one, else on the CPU (WASM with SIMD, and threads where the browser allows).
 
+const file = (name) => new URL(`runtime/${name}`, import.meta.url).href;
 const PROVIDERS = {
-  webgpu: { module: "/runtime/ort.webgpu.bundle.min.mjs", wasm: "/runtime/ort-wasm-simd-threaded.asyncify.wasm" },
-  wasm: { module: "/runtime/ort.wasm.bundle.min.mjs", wasm: "/runtime/ort-wasm-simd-threaded.wasm" },
+  webgpu: { module: file("ort.webgpu.bundle.min.mjs"), wasm: file("ort-wasm-simd-threaded.asyncify.wasm") },
+  wasm: { module: file("ort.wasm.bundle.min.mjs"), wasm: file("ort-wasm-simd-threaded.wasm") },
 };
 
 /**
