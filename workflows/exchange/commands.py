@@ -36,7 +36,7 @@ class ExportConfig:
     overwrite: bool = False
     """Delete what an earlier export wrote there and begin anew."""
     max_pixels: int = MAX_PIXELS
-    """An image of more is refused."""
+    """Larger images are left out."""
 
     def __post_init__(self) -> None:
         require_positive(self, "images_per_file", "max_pixels")

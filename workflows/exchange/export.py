@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from workflows.exchange.commands import ExportConfig, Format
+from workflows.exchange.left_out import LeftOut, noted_in
 from workflows.exchange.selection import Selection
 from workflows.exchange.target import open_target
 from workflows.exchange.writers import OWNED, Job, Writer
@@ -50,22 +51,32 @@ def export(config: ExportConfig) -> int:
         reader = UriReader(max_bytes=byte_limit(config.max_pixels))
         pictures = config.pictures or config.format in _WITH_PICTURES
         job = Job(target, totals, pages, pictures, config.max_pixels, reader, anew=config.overwrite)
-        writer = _WRITERS[config.format](job)
-        _write(selection, writer, config, totals.images)
+        left_out = _write(selection, config.images_per_file, _WRITERS[config.format](job), job)
+    lines = left_out.lines
     if totals.unsized:
         unread = f"{totals.unsized:,} images without masks, of which nobody knows the size"
-        tell_left_out([f"{unread}; `sam-engine ingest SOURCE {shlex.quote(selection.dataset)}` reads them"])
-    print(f"{target.store.root}: {totals.images:,} images, {totals.masks:,} masks as {config.format}")
-    return 1 if totals.unsized else 0
+        lines.append(f"{unread}; `sam-engine ingest SOURCE {shlex.quote(selection.dataset)}` reads them")
+    tell_left_out(lines)
+    images, masks = totals.images - left_out.images, totals.masks - left_out.masks
+    print(f"{target.store.root}: {images:,} images, {masks:,} masks as {config.format}")
+    return 1 if lines else 0
 
 
-def _write(selection: Selection, writer: Writer, config: ExportConfig, images: int) -> None:
-    """Every page that is not done; where an earlier export was deleted all, as a command that still writes that one may
-    put a last file of it before it stops."""
-    with Progress("exporting", images) as progress:
-        for page in selection.pages(config.images_per_file):
+def _write(selection: Selection, images_at_once: int, writer: Writer, job: Job) -> LeftOut:
+    """Every page that is not done, and those that lacked pictures, which may be back; what is left out. Where an
+    earlier export was deleted all, as a command that still writes that one may put a last file of it before it stops.
+
+    Raises ValueError where no picture at all can be read, as of a disk that is not mounted.
+    """
+    totals, left_out = job.totals, noted_in(job.target)
+    with Progress("exporting", totals.images) as progress:
+        for page in selection.pages(images_at_once):
             masks = sum(row["n_masks"] for row in page.rows)
-            if config.overwrite or not writer.is_done(page):
-                writer.write(page, selection.load(page))
-            progress.add(images=len(page.rows), masks=masks)
-        writer.finish()
+            errors = 0
+            if job.anew or page.number in left_out.noted or not writer.is_done(page):
+                errors = left_out.write(writer, job, page, selection.load(page))
+            progress.add(images=len(page.rows), masks=masks, errors=errors)
+        if left_out.images == totals.images:
+            raise ValueError(f"no picture can be read: {left_out.lines[0]}")
+        writer.finish(totals.images - left_out.images, totals.masks - left_out.masks)
+    return left_out

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from workflows.exchange.selection import ExportImage
-from workflows.images import decode, read_header
+from workflows.images import ImageError, decode, read_header
 from workflows.originals import read_original
 from workflows.uris import UriReader
 
@@ -36,21 +36,22 @@ def suffix_of(image: ExportImage, reader: UriReader, *, max_pixels: int) -> str:
 def read_picture(image: ExportImage, reader: UriReader, *, max_pixels: int) -> Picture:
     """The picture from the first of its places that still has it.
 
-    Raises ValueError (one line) when it is at none of them any more, has changed, or cannot be decoded, and StoreError.
+    Raises ImageError (one line) when it is at none of them any more, has changed, or cannot be decoded, and StoreError.
     """
     data = read_original(reader, image.uris, image.image_id)
     try:
         header = read_header(data, max_pixels=max_pixels)
         if (header.height, header.width) != (image.height, image.width):
-            raise ValueError(f"is {header.width}x{header.height} px, its masks {image.width}x{image.height} px")
+            sizes = f"is {header.width}x{header.height} px, its masks {image.width}x{image.height} px"
+            raise ImageError("Changed", sizes)
         suffix = _suffix(header.format, header.orientation)
         if header.orientation == 1 and header.format in _AS_THEY_ARE:
             return Picture(data, suffix)
         buffer = io.BytesIO()
         Image.fromarray(decode(data, max_pixels=max_pixels)).save(buffer, "png", compress_level=1)
         return Picture(buffer.getvalue(), suffix)
-    except ValueError as error:
-        raise ValueError(f"{image.uris[0]}: {error}") from error
+    except ImageError as error:
+        raise ImageError(error.kind, f"{image.uris[0]}: {error}") from error
 
 
 def plain_name(image: ExportImage, folder: str) -> str:

@@ -24,6 +24,7 @@ from workflows.cli import main
 from workflows.sql import connect
 
 SIZE = (40, 60)
+KINDS = ("sa1b", "coco", "lvis", "huggingface", "imagefolder", "webdataset", "labels")
 BRUSHED = json.loads((Path(__file__).parent / "label_studio_brush.json").read_text())
 MASKS_PER_IMAGE = 5
 

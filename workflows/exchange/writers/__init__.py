@@ -12,6 +12,7 @@ from sam_core.ahead import ahead
 from workflows.exchange.pictures import Picture, plain_name, read_picture, suffix_of
 from workflows.exchange.selection import ExportImage, Page, Totals
 from workflows.exchange.target import Target
+from workflows.images import ImageError
 from workflows.uris import UriReader
 
 AT_ONCE = 16
@@ -24,8 +25,9 @@ OWNED = re.compile(
     r"|labels(-\d+)?/[0-9a-f]{32}\.png|masks/[0-9a-f]{32}\.csv"
     r"|data/train-\d{5,}-of-\d{5,}\.parquet|README\.md"
     r"|train-\d{6,}\.tar"
+    r"|left_out/\d{6,}\.record"
 )
-"""Every key that a writer may write."""
+"""Every key that an export may write, but for its record."""
 
 
 class Writer(Protocol):
@@ -35,10 +37,11 @@ class Writer(Protocol):
         """Whether an earlier command has written everything of this page."""
 
     def write(self, page: Page, images: list[ExportImage]) -> None:
-        """Write a page. Raises ValueError or OSError, one line each."""
+        """Write a page, or images of it. Raises ImageError where a picture cannot be read, which leaves the page to be
+        written anew without it; else ValueError or OSError, one line each."""
 
-    def finish(self) -> None:
-        """Write what holds all pages together."""
+    def finish(self, images: int, masks: int) -> None:
+        """Write what holds all pages together, of so many images and masks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,22 @@ class Job:
     anew: bool
 
     def picture(self, image: ExportImage) -> Picture:
-        """The picture of an image. Raises ValueError (one line)."""
+        """The picture of an image. Raises ImageError (one line)."""
         return read_picture(image, self.reader, max_pixels=self.max_pixels)
+
+    def unread(self, images: list[ExportImage]) -> dict[str, str]:
+        """Why the pictures of some images cannot be read, by image_id."""
+
+        def problem(image: ExportImage) -> str:
+            try:
+                self.picture(image)
+            except ImageError as error:
+                return str(error)
+            return ""
+
+        with ThreadPoolExecutor(AT_ONCE) as workers:
+            problems = ahead(workers, problem, images, AT_ONCE)
+            return {image.image_id: why for image, why in zip(images, problems, strict=True) if why}
 
     def each_picture(self, images: list[ExportImage], work: Callable[[ExportImage], None]) -> None:
         """Do something about the picture of each image, several at the same time."""

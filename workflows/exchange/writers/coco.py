@@ -43,7 +43,7 @@ class CocoWriter:
                 self._counts[name][0] += 1
                 self._counts[name][1] += masks
 
-    def finish(self) -> None:
+    def finish(self, images: int, masks: int) -> None:
         whole = self._job.target.scratch / "whole"
         ends = {"info": {"description": "exported by sam-engine"}, "licenses": self._stated_licences()}
         parts = {"images": self._images.close(), "annotations": self._annotations.close()}

@@ -90,9 +90,8 @@ class HuggingFaceWriter:
                     waiting = []
         self.job.target.put_file(self._key(page), path)
 
-    def finish(self) -> None:
-        totals = self.job.totals
-        self.job.target.put("README.md", _CARD.format(images=totals.images, masks=totals.masks).encode())
+    def finish(self, images: int, masks: int) -> None:
+        self.job.target.put("README.md", _CARD.format(images=images, masks=masks).encode())
 
     def _key(self, page: Page) -> str:
         return f"data/train-{page.number:05d}-of-{self.job.pages:05d}.parquet"

@@ -33,6 +33,6 @@ class ImageFolderWriter:
             line = {"file_name": names[image.image_id], **said, "masks": masks}
             self._file.write(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n")
 
-    def finish(self) -> None:
+    def finish(self, images: int, masks: int) -> None:
         self._file.close()
         self._job.target.put_file(_KEY, self._path)

@@ -39,7 +39,7 @@ class LabelsWriter:
         self.job.each_picture(images[:-1], self._put)
         self._put(images[-1])
 
-    def finish(self) -> None:
+    def finish(self, images: int, masks: int) -> None:
         pass
 
     def _put(self, image: ExportImage) -> None:

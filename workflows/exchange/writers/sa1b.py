@@ -31,7 +31,7 @@ class Sa1bWriter:
         self.job.each_picture(images[:-1], self._put)
         self._put(images[-1])
 
-    def finish(self) -> None:
+    def finish(self, images: int, masks: int) -> None:
         pass
 
     def _put(self, image: ExportImage) -> None:

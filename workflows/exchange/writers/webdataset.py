@@ -39,7 +39,7 @@ class WebDatasetWriter:
                 _add(tar, f"{image.image_id}.json", _document(image, picture, categories, names))
         self.job.target.put_file(_key(page), path)
 
-    def finish(self) -> None:
+    def finish(self, images: int, masks: int) -> None:
         pass
 
 
