@@ -25,6 +25,8 @@ class ExportConfig:
     """sa1b (one JSON per image), coco, lvis, huggingface (Parquet), imagefolder, webdataset (tar) or labels (PNG)."""
     where: str = "true"
     """SQL condition on the columns of `masks`, such as "predicted_iou > 0.9 AND area > 100"."""
+    images: str | None = None
+    """SQL that returns the `image_id`s to export; those of all images if not given."""
     licences: Several = ()
     """Only images under these licences; * stands for anything, case does not count. All images when not given."""
     distinct: bool = False
@@ -42,6 +44,8 @@ class ExportConfig:
         require_positive(self, "images_per_file", "max_pixels")
         if not self.where.strip():
             raise ValueError('--where is empty; it must be a condition, such as "area > 100"')
+        if self.images is not None and not self.images.strip():
+            raise ValueError('--images is empty; it must be SQL, such as "SELECT image_id FROM images"')
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ _WRITERS: Mapping[Format, Callable[[Job], Writer]] = {
     "labels": LabelsWriter,
 }
 _WITH_PICTURES = ("huggingface", "imagefolder", "webdataset")
-_DECIDES = ("dataset", "format", "where", "licences", "distinct", "pictures", "images_per_file")
+_DECIDES = ("dataset", "format", "where", "images", "licences", "distinct", "pictures", "images_per_file")
 """Flags that decide about the content; the others may change when an export goes on."""
 
 
@@ -43,7 +43,7 @@ def export(config: ExportConfig) -> int:
     totals = selection.totals()
     if config.format == "sa1b":
         require_scores(totals)
-    asked = {name: value for name, value in asdict(config).items() if name in _DECIDES}
+    asked = {name: value for name, value in asdict(config).items() if name in _DECIDES and value is not None}
     asked |= {"dataset": selection.name, "licences": list(config.licences), "committed": selection.fingerprint()}
     with scratch_folder() as scratch:
         target = open_target(config.out, scratch, asked, OWNED, overwrite=config.overwrite)

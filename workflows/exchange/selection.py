@@ -51,6 +51,8 @@ _NO_COPY = """
 AND mask_id NOT IN (
     SELECT mask_id FROM relations_in('dataset://relations/*.parquet{files}') WHERE {span} AND duplicate_of IS NOT NULL
 )"""
+# By itself first: a column that it does not return would else be that of the question around it.
+_ASKED_IMAGES = "CREATE TABLE asked_images AS SELECT DISTINCT image_id FROM ({sql}\n)"
 # Asked once, as the files of all masks and outcomes are opened for it.
 _CHOOSE_IMAGES = """
 CREATE TABLE chosen_images AS
@@ -67,7 +69,7 @@ SELECT image_id, uris, coalesce(images.height, counted.height) AS height,
     coalesce(images.width, counted.width) AS width, format, exif_orientation, licence,
     coalesce(masks, 0) AS n_masks, coalesce(unscored, 0) AS unscored
 FROM images LEFT JOIN counted USING (image_id)
-WHERE (masks > 0 OR image_id IN (SELECT image_id FROM finished)) AND {licence}"""
+WHERE (masks > 0 OR image_id IN (SELECT image_id FROM finished)) AND {licence} AND {asked}"""
 _PAGES = "SELECT * EXCLUDE (unscored) FROM chosen_images WHERE height IS NOT NULL ORDER BY image_id"
 # The place of all pictures begins as the first and the last of them do.
 _COUNTS = """
@@ -91,6 +93,7 @@ WHERE image_id IS NOT NULL AND stage NOT IN ('{Stage.AUDIT}', '{Stage.AUTOMATIC}
 _EMPTY = f"FROM ({LOOKED_AT}) ANTI JOIN (FROM annotations WHERE stage <> '{Stage.AUDIT}') USING (image_id)"
 _SEEN = "SELECT count(*) AS images, bit_xor(md5_number_lower(image_id)) AS which FROM ({empty}) HAVING count(*) > 0"
 _CHOSEN = "SELECT count(*) AS masks, bit_xor(md5_number_lower(mask_id)) AS which FROM ({masks}) WHERE {where}"
+_WHICH = "SELECT bit_xor(md5_number_lower(image_id)) AS images FROM chosen_images"
 _NAMED = "SELECT count(*) AS masks, bit_xor(md5_number_lower(concat(mask_id, category, crowd))) AS names FROM ({said})"
 # The newest word as a whole: of single fields one that is not said any more would stay.
 _SAID = f"""
@@ -162,7 +165,7 @@ class Totals:
 class Selection:
     """The masks that an export was asked for, as they were committed when it began.
 
-    Raises ValueError (one line): no data set, no such run, a condition that DuckDB refuses, nothing chosen, or copies
+    Raises ValueError (one line): no data set, no such run, SQL that DuckDB refuses, nothing chosen, or copies
     to be left out that nobody has looked for.
     """
 
@@ -176,6 +179,9 @@ class Selection:
         self._of_run = "" if run_id is None else f"run={run_id}/"
         self._tables = _tables(table)
         self._settled = "true" if len(self._tables) == 2 else "false"
+        self._asked = "true" if config.images is None else "image_id IN (FROM asked_images)"
+        if config.images is not None:
+            query(self._connection, _ASKED_IMAGES.format(sql=config.images))
         self._licence = licence_condition(self._connection, config.licences, "image_licences")
         if config.distinct and _AUTOMATIC in self._tables:
             self._require_related()
@@ -183,8 +189,8 @@ class Selection:
         self._choose_images()
 
     def fingerprint(self) -> str:
-        """Of the committed files that its masks and images come from, the names that imports gave, and which masks a
-        condition chooses: another one means that the data set has changed, in what is asked for."""
+        """Of the committed files that its masks and images come from, the names that imports gave, and which masks or
+        images a condition chooses: another one means that the data set has changed, in what is asked for."""
         listed = query(self._connection, _FILES)["file"].to_pylist()
         read = filter(self._reads, (file.removeprefix(f"{SCHEME}://") for file in listed))
         found = self._rows(_NAMED.format(said=_SAID.format(**_EVERYTHING._asdict())))
@@ -192,6 +198,8 @@ class Selection:
             found += self._rows(_SEEN.format(empty=_EMPTY))
         if (where := self._where(_EVERYTHING)) != _ALL:
             found += self._rows(_CHOSEN.format(masks=self._masks(_EVERYTHING), where=where))
+        if self._asked != "true":
+            found += self._rows(_WHICH)
         return content_hash("\0".join([*read, *map(repr, found)]).encode())
 
     def totals(self) -> Totals:
@@ -287,7 +295,8 @@ class Selection:
     def _choose_images(self) -> None:
         automatic, human = (str(table in self._tables).lower() for table in (_AUTOMATIC, _HUMAN))
         asked = {"masks": self._masks(_EVERYTHING), "where": self._where(_EVERYTHING), "run": self._run}
-        asked |= {"licence": self._licence, "automatic": automatic, "human": human, "empty": _EMPTY}
+        asked |= {"licence": self._licence, "asked": self._asked, "empty": _EMPTY}
+        asked |= {"automatic": automatic, "human": human}
         query(self._connection, _CHOOSE_IMAGES.format(**asked))
 
     def _rows(self, sql: str) -> list[dict[str, Any]]:
