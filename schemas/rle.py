@@ -6,7 +6,8 @@ of five bits, lowest first, one character of 48 to 111 per group; bit 5 says tha
 group is the sign.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,8 @@ _FIRST_CHARACTER = 48
 _MORE = 0x20
 _SIGN = 0x10
 _MOST_GROUPS = 7  # 35 bits: pycocotools holds run lengths in 32
+_BYTES_AT_ONCE = 1 << 20
+"""Of text that is taken apart at a time, or one mask: on the way to run lengths each byte takes 80."""
 
 
 class RleError(ValueError):
@@ -80,13 +83,58 @@ class Runs:
         return odd
 
 
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What the runs of N masks say of each, as `Runs` has it: pixels and areas int64 [N], boxes int64 [N, 4]."""
+
+    pixels: Ints
+    areas: Ints
+    boxes: Ints
+
+
+def measure(column: pa.Array | pa.ChunkedArray, heights: Ints) -> Measures:
+    """Of a binary column of compressed counts, no nulls, whose run lengths are never in memory all at once.
+
+    Args:
+        heights: int64 [N], px, of each mask's image.
+
+    Raises:
+        RleError: as `parse_runs`.
+    """
+    parts = [Measures(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4), np.int64))]
+    for start, runs in _in_parts(column):
+        parts.append(Measures(runs.pixels, runs.areas, runs.boxes(heights[start : start + len(runs)])))
+    return Measures(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Measures)))
+
+
 def parse_runs(column: pa.Array | pa.ChunkedArray) -> Runs:
     """The run lengths of a binary column of compressed counts, no nulls.
 
     Raises:
         RleError: a row is empty, cut off, holds a character outside the alphabet, or a negative run.
     """
+    parts = [runs for _, runs in _in_parts(column)]
+    runs_of_each = np.concatenate([np.zeros(1, np.int64), *(np.diff(runs.first) for runs in parts)])
+    return Runs(np.concatenate([np.zeros(0, np.int64), *(runs.lengths for runs in parts)]), np.cumsum(runs_of_each))
+
+
+def _in_parts(column: pa.Array | pa.ChunkedArray) -> Iterator[tuple[int, Runs]]:
+    """Some rows after the other: the first of them, and their runs."""
     data, offsets = _bytes_of(column)
+    start = 0
+    while start < len(offsets) - 1:
+        fitting = int(np.searchsorted(offsets, offsets[start] + _BYTES_AT_ONCE, side="right")) - 1
+        stop = max(start + 1, fitting)
+        text = data[offsets[start] : offsets[stop]]
+        try:
+            runs = _parsed(text, offsets[start : stop + 1] - offsets[start])
+        except RleError as error:
+            raise RleError(start + error.row, error.message) from None
+        yield start, runs
+        start = stop
+
+
+def _parsed(data: NDArray[np.uint8], offsets: Ints) -> Runs:
     if (empty := np.flatnonzero(np.diff(offsets) == 0)).size:
         raise RleError(int(empty[0]), "is empty")
     groups = (data - np.uint8(_FIRST_CHARACTER)).astype(np.int64)
@@ -104,8 +152,8 @@ def parse_runs(column: pa.Array | pa.ChunkedArray) -> Runs:
 
 def _bytes_of(column: pa.Array | pa.ChunkedArray) -> tuple[NDArray[np.uint8], Ints]:
     """All bytes of a binary column, and int64 [N + 1] where each row begins."""
-    chunk = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    chunk = chunk.cast(pa.large_binary())
+    chunk = column.cast(pa.large_binary())  # whose rows may have more than 2 GB together
+    chunk = chunk.combine_chunks() if isinstance(chunk, pa.ChunkedArray) else chunk
     _, offsets_buffer, data_buffer = chunk.buffers()
     if len(chunk) == 0:
         return np.zeros(0, np.uint8), np.zeros(1, np.int64)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from schemas.rle import Ints, RleError, parse_runs
+from schemas.rle import Ints, RleError, measure
 from schemas.tables import REJECTION_REASONS, STEPS, Stage, Status
 
 Flags = NDArray[np.bool_]
@@ -89,15 +89,15 @@ def _check_shapes(table: pa.Table) -> None:
     _require_enum(table, "stage", Stage)
     _require_positive(table, ["height", "width", "area"])
     _require_box_inside(table, "bbox", what="box")
+    heights = _ints(table, "height")
     try:
-        runs = parse_runs(table["rle"])
+        found = measure(table["rle"], heights)
     except RleError as error:
         raise RowError(f"{_row_name(table, error.row)} has an rle that {error.message}") from error
-    heights = _ints(table, "height")
-    _refuse(table, runs.pixels != heights * _ints(table, "width"), "has an rle that does not cover its image")
-    _refuse(table, runs.areas != _ints(table, "area"), "has an area other than its rle's")
+    _refuse(table, found.pixels != heights * _ints(table, "width"), "has an rle that does not cover its image")
+    _refuse(table, found.areas != _ints(table, "area"), "has an area other than its rle's")
     boxes = np.stack([_ints(table, f"bbox_{side}") for side in "xywh"], axis=1)
-    _refuse(table, (runs.boxes(heights) != boxes).any(axis=1), "has a box other than its rle's")
+    _refuse(table, (found.boxes != boxes).any(axis=1), "has a box other than its rle's")
 
 
 def _check_scores_and_points(table: pa.Table) -> None:

@@ -1,6 +1,7 @@
 """Whole columns of RLEs against pycocotools, one mask at a time."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from schemas.rle import RleError, parse_runs
+from schemas.rle import RleError, measure, parse_runs
 from tests.schemas import rows
 
 BITMAPS = st.tuples(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**32 - 1), st.floats(0, 1))
@@ -75,6 +76,34 @@ def test_slices_and_chunks_of_a_column() -> None:
     assert parse_runs(column[:0]).boxes(np.zeros(0, np.int64)).shape == (0, 4)
 
 
+@pytest.mark.parametrize("at_once", [1, 64, 1 << 20])
+def test_measures_of_a_column_in_parts(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    rles = [encode(bitmap) for bitmap in [*rows.discs(20), *rows.discs(9, height=7, width=500), np.zeros((3, 4), bool)]]
+    column, heights = pa.array([rle["counts"] for rle in rles]), np.array([rle["size"][0] for rle in rles])
+    whole = parse_runs(column)
+    monkeypatch.setattr("schemas.rle._BYTES_AT_ONCE", at_once)
+    found, runs = measure(column, heights), parse_runs(column)
+    np.testing.assert_array_equal(found.pixels, [np.prod(rle["size"]) for rle in rles])
+    np.testing.assert_array_equal(found.areas, [coco_mask.area(rle) for rle in rles])
+    np.testing.assert_array_equal(found.boxes, [coco_mask.toBbox(rle) for rle in rles])
+    np.testing.assert_array_equal(runs.lengths, whole.lengths)
+    np.testing.assert_array_equal(runs.first, whole.first)
+    assert measure(column[:0], heights[:0]).boxes.shape == (0, 4)
+
+
+def test_memory_does_not_grow_with_the_masks_that_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shard may have 512 photographs with 20 KB of run lengths each, or with 5 MB."""
+    monkeypatch.setattr("schemas.rle._BYTES_AT_ONCE", 1 << 14)
+    column, peaks = pa.array([encode(bitmap)["counts"] for bitmap in rows.discs(9, height=90, width=90)] * 1000), []
+    for some in (column[:3000], column):
+        tracemalloc.start()
+        measure(some, np.full(len(some), 90))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0]
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 20])
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -86,7 +115,10 @@ def test_slices_and_chunks_of_a_column() -> None:
         (b"O", "negative run length"),
     ],
 )
-def test_what_is_no_rle_is_refused_with_its_row(text: bytes, message: str) -> None:
+def test_what_is_no_rle_is_refused_with_its_row(
+    monkeypatch: pytest.MonkeyPatch, text: bytes, message: str, at_once: int
+) -> None:
+    monkeypatch.setattr("schemas.rle._BYTES_AT_ONCE", at_once)
     with pytest.raises(RleError, match=f"rle of row 1 .*{message}") as caught:
         parse_runs(pa.array([b"52203", text, b"52203"]))
     assert caught.value.row == 1

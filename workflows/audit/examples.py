@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sam_core.masks.batch import MaskRecords
-from schemas.rle import parse_runs
+from schemas.rle import measure
 from workflows.audit.subject import Subject
 from workflows.images import decode
 from workflows.report.gallery import data_uri, resized, small_size
@@ -73,13 +73,13 @@ def _example(subject: Subject, reader: UriReader, row: dict[str, Any]) -> Exampl
 def records(rows: pa.Table) -> MaskRecords:
     """What painting needs of rows height, width and rle of one image; the rest is left at zero."""
     heights: NDArray[np.int64] = rows["height"].to_numpy().astype(np.int64)
-    runs = parse_runs(rows["rle"])
+    measured = measure(rows["rle"], heights)
     count = len(rows)
     return MaskRecords(
         size=(int(heights[0]), int(rows["width"][0].as_py())),
         rle=tuple(rows["rle"].to_pylist()),
-        boxes=runs.boxes(heights),
-        areas=runs.areas,
+        boxes=measured.boxes,
+        areas=measured.areas,
         predicted_iou=np.zeros(count, np.float32),
         stability_score=np.zeros(count, np.float32),
         points=np.zeros((count, 2), np.float32),

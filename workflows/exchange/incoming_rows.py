@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sam_core.masks.batch import Generation, MaskRecords, Rejections, StepSeconds
 from schemas.ids import content_hash, mask_id
-from schemas.rle import Runs, parse_runs
+from schemas.rle import measure
 from schemas.tables import ANNOTATIONS, EVENTS, Stage, Status, as_stored
 from schemas.validate import check_annotations
 from workflows.convert import ImageResult
@@ -85,27 +85,25 @@ class Taken:
 
 def take(image_id: str, place: str, found: IncomingImage, rules: Rules) -> Taken:
     """Sort out what can be rows. `place` is where the picture lies."""
-    refused = list(found.refused)
-    masks: list[IncomingMask] = []
-    stages: list[Stage] = []
-    runs = parse_runs(pa.array([mask.rle for mask in found.masks], pa.binary()))
+    refused, kept, stages = list(found.refused), list[int](), list[Stage]()
+    size, count = (found.height, found.width), len(found.masks)
+    measured = measure(pa.array([mask.rle for mask in found.masks], pa.binary()), np.full(count, size[0], np.int64))
     named = set[str]()
-    for mask, area in zip(found.masks, runs.areas.tolist(), strict=True):
+    for index, mask in enumerate(found.masks):
         try:
             stage = rules.stage_of(mask)
-            _require(mask, area, stage)
+            _require(mask, int(measured.areas[index]), stage)
             if stage != Stage.AUTOMATIC and mask.key in named:
                 raise ValueError("has the id of one before it on the same picture")
         except ValueError as error:
             refused.append(f"{place}: mask {mask.key}: {error}")
             continue
         named.add(mask.key)
-        masks.append(mask)
+        kept.append(index)
         stages.append(stage)
-    size = (found.height, found.width)
-    kept: Runs = parse_runs(pa.array([mask.rle for mask in masks], pa.binary()))
-    boxes = kept.boxes(np.full(len(masks), size[0], np.int64))
-    return Taken(image_id, size, tuple(masks), tuple(stages), kept.areas, boxes, tuple(refused), found.is_all)
+    masks = tuple(found.masks[index] for index in kept)
+    areas, boxes = measured.areas[kept], measured.boxes[kept]
+    return Taken(image_id, size, masks, tuple(stages), areas, boxes, tuple(refused), found.is_all)
 
 
 def automatic_result(taken: Taken, now: datetime) -> ImageResult:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.layout import snapshot_key
-from schemas.rle import parse_runs
+from schemas.rle import measure
 from workflows.failures import tell_left_out
 from workflows.sizes import tell_unread
 from workflows.sql import BESIDE_OTHERS, connect, require_run
@@ -84,7 +84,8 @@ def mask_rows(place: str, table: str, crops: WantedCrops | None) -> Iterator[pa.
             raise ValueError(f"{place}@{table}: no engine round of that number has frozen masks there")
         rows = get_table(store, key)
         if crops:
-            rows = rows.append_column("area", pa.array(parse_runs(rows["rle"]).areas))
+            heights = rows["height"].to_numpy().astype(np.int64)
+            rows = rows.append_column("area", pa.array(measure(rows["rle"], heights).areas))
         connection.register("snapshot", rows)
     chosen = _chosen(connection, place, table)
     connection.execute(_PLACES)
