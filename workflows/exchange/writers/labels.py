@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from sam_core.masks.rle import decode
+from sam_core.masks.layers import Labels, label_layers
 from workflows.exchange.selection import ExportImage, Page
 from workflows.exchange.writers import Job
 
-_MOST_LABELS = 65_535
 _SAID = ("mask_id", "predicted_iou", "stability_score", "category", "stage", "annotator", "run_id", "model_id")
 
 
@@ -44,48 +41,18 @@ class LabelsWriter:
 
     def _put(self, image: ExportImage) -> None:
         rows = image.masks.to_pylist()
-        layers = [_Layer(np.zeros((image.height, image.width), np.uint16))]
-        places = [_place(layers, row) for row in rows]
-        for number, layer in enumerate(layers, start=1):
-            self.job.target.put(f"{layer_folder(number)}/{image.image_id}.png", _png(layer.labels))
-        table = _table(rows, places)
-        self.job.target.put(f"masks/{image.image_id}.csv", table)
+        places = [(0, 0)] * len(rows)
+        layers = label_layers([row["rle"] for row in rows], (image.height, image.width))
+        for number, (labels, drawn) in enumerate(layers, start=1):
+            self.job.target.put(f"{layer_folder(number)}/{image.image_id}.png", _png(labels))
+            for row in np.flatnonzero(drawn).tolist():
+                places[row] = (number, int(drawn[row]))
+        self.job.target.put(f"masks/{image.image_id}.csv", _table(rows, places))
 
 
 def layer_folder(number: int) -> str:
     """The folder of a layer, from 1."""
     return "labels" if number == 1 else f"labels-{number}"
-
-
-@dataclass(slots=True)
-class _Layer:
-    """Labels of an image, uint16 [H, W], and how many masks they are."""
-
-    labels: NDArray[np.uint16]
-    masks: int = 0
-
-
-def _place(layers: list[_Layer], row: dict[str, Any]) -> tuple[int, int]:
-    """Draw a mask into the first layer in which its pixels are free, or into a new one; layer and label, from 1.
-
-    Only the mask's box is looked at: over whole layers, an image of many masks would take minutes.
-    """
-    x, y, w, h = (row[f"bbox_{side}"] for side in "xywh")
-    box = np.s_[y : y + h, x : x + w]
-    inside = decode(row["rle"], layers[0].labels.shape)[box]
-    for number, layer in enumerate(_and_one_more(layers), start=1):
-        labels = layer.labels[box]
-        if layer.masks < _MOST_LABELS and not labels[inside].any():
-            layer.masks += 1
-            labels[inside] = layer.masks
-            return number, layer.masks
-    raise AssertionError("a new layer has room")
-
-
-def _and_one_more(layers: list[_Layer]) -> Iterator[_Layer]:
-    yield from list(layers)
-    layers.append(_Layer(np.zeros_like(layers[0].labels)))
-    yield layers[-1]
 
 
 def _table(rows: list[dict[str, Any]], places: list[tuple[int, int]]) -> bytes:
@@ -97,7 +64,7 @@ def _table(rows: list[dict[str, Any]], places: list[tuple[int, int]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _png(labels: NDArray[np.uint16]) -> bytes:
-    done, data = cv2.imencode(".png", labels)
+def _png(labels: Labels) -> bytes:
+    done, data = cv2.imencode(".png", np.ascontiguousarray(labels))
     assert done
     return data.tobytes()
