@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from sam_core.geometry import masks_at_once
-from sam_core.masks import rle
+from sam_core.masks import kernels, rle
 from sam_core.metrics.average_precision import Detections, Matches, average_precision, match_detections
 from sam_core.metrics.iou import iou_matrix
 from sam_core.metrics.recall import SIZES, THRESHOLDS, of_size
@@ -129,7 +129,7 @@ def masks_of_boxes(sam: Sam, image: NDArray[np.uint8], xyxy: NDArray[np.float32]
     """One mask for each box, float32 [N, 4] px of the image."""
     with torch.inference_mode():
         embedding = encode(sam, [image])
-        at_once = masks_at_once(image.shape[:2], BOXES_AT_ONCE)
+        at_once = masks_at_once(image.shape[:2], BOXES_AT_ONCE)  # how many there are moves the last bits of logits
         for start in range(0, len(xyxy), at_once):
             yield from _refined(sam, embedding, torch.from_numpy(xyxy[start : start + at_once]))
 
@@ -137,8 +137,8 @@ def masks_of_boxes(sam: Sam, image: NDArray[np.uint8], xyxy: NDArray[np.float32]
 def _refined(sam: Sam, embedding: ImageEmbedding, boxes: torch.Tensor) -> Iterator[Drawn]:
     first = decode(sam, embedding, Prompts(boxes=boxes), multimask=True)
     second = decode(sam, embedding, Prompts(boxes=boxes, mask_logits=first.best().logits), multimask=False)
-    for mask, iou in zip(second.masks()[:, 0].cpu().numpy(), second.iou[:, 0].tolist(), strict=True):
-        yield Drawn(rle.encode(mask), iou)
+    runs = kernels.measure(second.logits[:, 0], second.frame, offset=0.0).runs
+    return map(Drawn, rle.compress_all(*rle.joined(list(runs))), second.iou[:, 0].tolist())
 
 
 def _rows(
