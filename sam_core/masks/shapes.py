@@ -8,6 +8,8 @@ Runs go down the columns and begin with background. All masks of a call lie one 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,10 +53,12 @@ def pair_ious(lengths: Ints, first: Ints, pairs: Ints) -> Floats:
     return ious
 
 
+@_compiled
 def mask_areas(lengths: Ints, first: Ints) -> Ints:
     """int64 [N]: pixels of each mask."""
-    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.where(_is_mask(lengths, first), lengths, 0))])
-    areas: Ints = before[first[1:]] - before[first[:-1]]
+    areas = np.zeros(len(first) - 1, np.int64)
+    for mask in range(len(areas)):
+        areas[mask] = lengths[first[mask] + 1 : first[mask + 1] : 2].sum()
     return areas
 
 
@@ -67,24 +71,33 @@ def union_areas(lengths: Ints, first: Ints, image: Ints, images: int) -> Ints:
     Returns:
         int64 [images], px.
     """
-    ends = np.cumsum(lengths)
-    begun = np.concatenate([np.zeros(1, np.int64), ends])[first[:-1]]
-    owner = np.repeat(np.arange(len(first) - 1), np.diff(first))
-    runs = np.flatnonzero(_is_mask(lengths, first) & (lengths > 0))
-    stop = ends[runs] - begun[owner[runs]]
-    start = stop - lengths[runs]
-    of = image[owner[runs]]
-    apart = of * (int(stop.max(initial=0)) + 1)  # images one behind the other, so that one sweep does for all
-    order = np.argsort(start + apart, kind="stable")
-    start, stop, of = (start + apart)[order], (stop + apart)[order], of[order]
-    reached = np.concatenate([np.zeros(1, np.int64), np.maximum.accumulate(stop)])[:-1]
-    covered = np.maximum(stop - np.maximum(start, reached), 0)
-    return np.bincount(of, weights=covered, minlength=images).astype(np.int64)
+    order = np.argsort(image, kind="stable")
+    begins = np.searchsorted(image[order], np.arange(images + 1))
+    each = (_mask_runs(lengths, first, order[begin:end]) for begin, end in pairwise(begins))
+    return np.fromiter((_union_area(starts, stops) for starts, stops in each), np.int64, images)
 
 
-def _is_mask(lengths: Ints, first: Ints) -> NDArray[np.bool_]:
-    odd: NDArray[np.bool_] = (np.arange(len(lengths)) - np.repeat(first[:-1], np.diff(first))) % 2 == 1
-    return odd
+def _union_area(starts: Ints, stops: Ints) -> int:
+    """Pixels that at least one of these runs covers."""
+    order = np.argsort(starts, kind="stable")
+    starts, stops = starts[order], stops[order]
+    reached = np.concatenate([np.zeros(1, np.int64), np.maximum.accumulate(stops)])[:-1]
+    return int(np.maximum(stops - np.maximum(starts, reached), 0).sum())
+
+
+@_compiled
+def _mask_runs(lengths: Ints, first: Ints, masks: Ints) -> tuple[Ints, Ints]:
+    """Where each run of pixels of these masks begins and ends, counted by columns: int64 [M] twice."""
+    most = (first[masks + 1] - first[masks]).sum() // 2
+    starts, stops, count = np.empty(most, np.int64), np.empty(most, np.int64), 0
+    for mask in masks:
+        position = 0
+        for run in range(first[mask], first[mask + 1]):
+            if (run - first[mask]) % 2 == 1:
+                starts[count], stops[count] = position, position + lengths[run]
+                count += 1
+            position += lengths[run]
+    return starts[:count], stops[:count]
 
 
 @_compiled

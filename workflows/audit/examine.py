@@ -112,7 +112,7 @@ def _examined(chunk: _Chunk, table: pa.Table, duplicate_iou: float) -> Examined:
     runs = parse_runs(table["rle"])
     heights, widths = (table[name].to_numpy().astype(np.int64) for name in ("height", "width"))
     image = np.searchsorted(np.array(chunk.ids), np.array(table["image_id"].to_pylist(), f"<U{len(chunk.ids[0])}"))
-    areas = runs.areas
+    areas = shapes.mask_areas(runs.lengths, runs.first)
     concavity = shapes.concavity(runs.lengths, runs.first, heights)
     stratum = np.clip(
         np.searchsorted(SIZE_EDGES, np.sqrt(areas / (heights * widths)), side="right") - 1, 0, _STRATA - 1
