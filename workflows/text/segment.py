@@ -25,7 +25,7 @@ from sam_core.honour import honour_clicks
 from sam_core.masks import rle
 from sam_core.masks.batch import MaskBatch, MaskRecords
 from sam_core.masks.candidates import Candidates, decoded, records
-from sam_core.masks.plain import measure
+from sam_core.masks.kernels import measure
 from sam_core.model.checkpoint import LoadedModel, load_model
 from sam_core.model.prompt_encoder import BACKGROUND, FOREGROUND
 from sam_core.model.sam import Sam
