@@ -54,6 +54,11 @@ def read_picture(image: ExportImage, reader: UriReader, *, max_pixels: int) -> P
         raise ImageError(error.kind, f"{image.uris[0]}: {error}") from error
 
 
+def is_redrawn(image: ExportImage) -> bool:
+    """Whether the picture is unpacked and written anew, as far as the data set knows."""
+    return image.format not in _AS_THEY_ARE or (image.orientation or 1) != 1
+
+
 def plain_name(image: ExportImage, folder: str) -> str:
     """The name of the file where the picture was found, below the folder that all pictures lie in."""
     return image.uris[0].removeprefix(f"{folder}/")

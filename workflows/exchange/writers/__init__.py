@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sam_core.ahead import ahead
-from workflows.exchange.pictures import Picture, plain_name, read_picture, suffix_of
+from workflows.exchange.pictures import Picture, is_redrawn, plain_name, read_picture, suffix_of
 from workflows.exchange.selection import ExportImage, Page, Totals
 from workflows.exchange.target import Target
 from workflows.images import ImageError
 from workflows.uris import UriReader
 
+Done = TypeVar("Done")
 AT_ONCE = 16
 """Pictures that are read or written at the same time."""
+PIXELS_AT_ONCE = 2**27
+"""Of pictures that are unpacked at the same time: with what is made of it, a pixel takes some 17 bytes."""
 
 OWNED = re.compile(
     r"sa_\d+\.(json|jpg|png)"
@@ -71,15 +74,19 @@ class Job:
                 return str(error)
             return ""
 
-        with ThreadPoolExecutor(AT_ONCE) as workers:
-            problems = ahead(workers, problem, images, AT_ONCE)
-            return {image.image_id: why for image, why in zip(images, problems, strict=True) if why}
+        problems = zip(images, self.each_picture(images, problem), strict=True)
+        return {image.image_id: why for image, why in problems if why}
 
-    def each_picture(self, images: list[ExportImage], work: Callable[[ExportImage], None]) -> None:
-        """Do something about the picture of each image, several at the same time."""
-        with ThreadPoolExecutor(AT_ONCE) as workers:
-            for _ in ahead(workers, work, images, AT_ONCE):
-                pass
+    def each_picture(
+        self, images: list[ExportImage], work: Callable[[ExportImage], Done], *, unpacked: bool = False
+    ) -> Iterator[Done]:
+        """What comes of work on the picture of each image, in order; several are worked on at the same time.
+
+        unpacked: whether the work unpacks all of them, rather than those alone that do not keep their bytes.
+        """
+        count = at_once(image.height * image.width for image in images if unpacked or is_redrawn(image))
+        with ThreadPoolExecutor(count) as workers:
+            yield from ahead(workers, work, images, count)
 
     def put_pictures(self, images: list[ExportImage], *, folder: str = "images") -> dict[str, str]:
         """Write pictures that are not there yet into a folder; the file name of each by image_id. Without pictures,
@@ -88,7 +95,10 @@ class Job:
             return {image.image_id: plain_name(image, self.totals.folder) for image in images}
         names = {image.image_id: f"{image.image_id}{self.suffix(image)}" for image in images}
 
-        self.each_picture(images, lambda image: self.put_picture(f"{folder}/{names[image.image_id]}", image))
+        def put(image: ExportImage) -> None:
+            self.put_picture(f"{folder}/{names[image.image_id]}", image)
+
+        exhaust(self.each_picture(images, put))
         return names
 
     def put_picture(self, key: str, image: ExportImage) -> None:
@@ -99,3 +109,14 @@ class Job:
     def suffix(self, image: ExportImage) -> str:
         """The ending of the picture's name."""
         return suffix_of(image, self.reader, max_pixels=self.max_pixels)
+
+
+def at_once(unpacked: Iterable[int]) -> int:
+    """How many pictures are worked on at the same time, where pictures of so many px are unpacked for it."""
+    return max(1, min(AT_ONCE, PIXELS_AT_ONCE // max(unpacked, default=1)))
+
+
+def exhaust(work: Iterator[None]) -> None:
+    """Wait for all of it."""
+    for _ in work:
+        pass

@@ -6,20 +6,19 @@ The features are stated in the files' metadata, as the `datasets` library does, 
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sam_core.ahead import ahead
 from workflows.exchange.entries import OBJECT
 from workflows.exchange.pictures import Picture
 from workflows.exchange.selection import ExportImage, Page
-from workflows.exchange.writers import AT_ONCE, Job
+from workflows.exchange.writers import Job
 
 _ROWS_TOGETHER = 16  # pictures are large: what a reader and this writer hold at once
+_BYTES_TOGETHER = 2**28  # of pictures: of a group of rows with more than 2 GB in a struct, pyarrow reads none
 
 _MASK = pa.struct(
     [
@@ -80,14 +79,14 @@ class HuggingFaceWriter:
         path = self.job.target.scratch / "part.parquet"
         features = {"info": {"features": {field.name: _feature(field.type) for field in _ROW}}}
         schema = _ROW.with_metadata({"huggingface": json.dumps(features)})
-        with pq.ParquetWriter(path, schema, compression="zstd") as file, ThreadPoolExecutor(AT_ONCE) as readers:
-            pictures = ahead(readers, self.job.picture, images, AT_ONCE)
-            waiting: list[dict[str, Any]] = []
-            for image, picture in zip(images, pictures, strict=True):
+        with pq.ParquetWriter(path, schema, compression="zstd") as file:
+            waiting, held = list[dict[str, Any]](), 0
+            for image, picture in zip(images, self.job.each_picture(images, self.job.picture), strict=True):
                 waiting.append(_row(image, picture))
-                if len(waiting) == _ROWS_TOGETHER or image is images[-1]:
+                held += len(picture.data)
+                if len(waiting) == _ROWS_TOGETHER or held >= _BYTES_TOGETHER or image is images[-1]:
                     file.write_table(pa.Table.from_pylist(waiting, schema=schema))
-                    waiting = []
+                    waiting, held = [], 0
         self.job.target.put_file(self._key(page), path)
 
     def finish(self, images: int, masks: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from sam_core.masks.layers import Labels, label_layers
 from workflows.exchange.selection import ExportImage, Page
-from workflows.exchange.writers import Job
+from workflows.exchange.writers import Job, exhaust
 
 _SAID = ("mask_id", "predicted_iou", "stability_score", "category", "stage", "annotator", "run_id", "model_id")
 
@@ -33,7 +33,7 @@ class LabelsWriter:
     def write(self, page: Page, images: list[ExportImage]) -> None:
         if self.job.pictures:
             self.job.put_pictures(images)
-        self.job.each_picture(images[:-1], self._put)
+        exhaust(self.job.each_picture(images[:-1], self._put, unpacked=True))
         self._put(images[-1])
 
     def finish(self, images: int, masks: int) -> None:

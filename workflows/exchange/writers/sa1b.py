@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from schemas import sa1b
 from workflows.exchange.selection import ExportImage, Page, Totals
-from workflows.exchange.writers import Job
+from workflows.exchange.writers import Job, exhaust
 
 
 def require_scores(totals: Totals) -> None:
@@ -28,7 +28,7 @@ class Sa1bWriter:
         return self.job.target.store.exists(f"sa_{page.first_image + len(page.rows)}.json")
 
     def write(self, page: Page, images: list[ExportImage]) -> None:
-        self.job.each_picture(images[:-1], self._put)
+        exhaust(self.job.each_picture(images[:-1], self._put))
         self._put(images[-1])
 
     def finish(self, images: int, masks: int) -> None:

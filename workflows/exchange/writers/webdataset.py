@@ -8,15 +8,13 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from sam_core.ahead import ahead
 from schemas.coco import annotation_entry
 from workflows.exchange.entries import coco_annotations, numbered
 from workflows.exchange.pictures import Picture
 from workflows.exchange.selection import ExportImage, Page
-from workflows.exchange.writers import AT_ONCE, Job
+from workflows.exchange.writers import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +30,8 @@ class WebDatasetWriter:
         categories = numbered(self.job.totals.categories)
         names = {number: name for name, number in categories.items()}
         path = self.job.target.scratch / "shard.tar"
-        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar, ThreadPoolExecutor(AT_ONCE) as readers:
-            pictures = ahead(readers, self.job.picture, images, AT_ONCE)
-            for image, picture in zip(images, pictures, strict=True):
+        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+            for image, picture in zip(images, self.job.each_picture(images, self.job.picture), strict=True):
                 _add(tar, f"{image.image_id}{picture.suffix}", picture.data)
                 _add(tar, f"{image.image_id}.json", _document(image, picture, categories, names))
         self.job.target.put_file(_key(page), path)
