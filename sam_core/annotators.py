@@ -22,6 +22,7 @@ from sam_core.geometry import masks_at_once, uncrop
 from sam_core.honour import honour_clicks
 from sam_core.masks import rle
 from sam_core.masks.candidates import object_column
+from sam_core.masks.kernels import pixels
 from sam_core.masks.packed import PackedMasks
 from sam_core.metrics.clicks import correction_clicks, first_clicks
 from sam_core.metrics.iou import mask_iou
@@ -213,7 +214,7 @@ def _draw_batch(sam: Sam, embedding: ImageEmbedding, whole: PackedMasks, habits:
             mask_logits=logits[active] if click else None,
         )
         best = honour_clicks(decode(sam, embedding, prompts, multimask=click == 0).best(), prompts)
-        found = best.masks()[:, 0].cpu()
+        found = pixels(best)[:, 0].cpu()
         logits[active], masks[active], predicted[active] = (
             best.logits.cpu(),
             found.numpy(),

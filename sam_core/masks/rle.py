@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sam_core.machine_code import entry, inner
 
 Mask = NDArray[np.bool_]
+Masks = NDArray[np.bool_]
 Runs = NDArray[np.int64]
 Text = NDArray[np.uint8]
 Groups = NDArray[np.int8]
@@ -62,6 +63,13 @@ def decode(rle: bytes, size: tuple[int, int]) -> Mask:
     runs, _ = decompress_all([rle], size)
     inside = np.arange(len(runs)) % 2 == 1
     return np.repeat(inside, runs).reshape(width, height).T
+
+
+def unpack_all(lengths: Runs, first: Runs, size: tuple[int, int]) -> Masks:
+    """bool [N, H, W] of the run lengths of N masks of one size (height, width), to whose pixels they add up."""
+    pixels = np.zeros((len(first) - 1, *size), np.bool_)
+    _paint(lengths, first, pixels)
+    return pixels
 
 
 def area(rle: bytes) -> int:
@@ -124,6 +132,23 @@ def _decompressed(rles: Sequence[bytes]) -> tuple[Runs, Runs]:
     if (lengths < 0).any():
         raise ValueError("not run lengths: a number is negative or too long")
     return lengths, first
+
+
+@entry
+def _paint(lengths: Runs, first: Runs, pixels: Masks) -> None:
+    """Set the pixels [N, H, W] of the masks, and touch no others: they are most of a large picture."""
+    height = pixels.shape[1]
+    for mask in range(len(pixels)):
+        position = 0
+        for run in range(first[mask], first[mask + 1]):
+            if (run - first[mask]) % 2 == 1:
+                x, y = divmod(position, height)
+                for _ in range(lengths[run]):
+                    pixels[mask, y, x] = True
+                    y += 1
+                    if y == height:
+                        x, y = x + 1, 0
+            position += lengths[run]
 
 
 @entry

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sam_core.geometry import masks_at_once
 from sam_core.masks.boxes import tight_boxes
+from sam_core.masks.kernels import pixels
 from sam_core.masks.packed import PackedMasks
 from sam_core.metrics.calibration import iou_correlation
 from sam_core.metrics.clicks import Clicker, Clicks, DeepestClicks
@@ -214,7 +215,7 @@ def _click_prompts(given: Sequence[Clicks], logits: Tensor | None, device: torch
 
 def _answer(sam: Sam, embedding: ImageEmbedding, prompts: Prompts, truth: Tensor, *, multimask: bool) -> _Answer:
     batch = decode(sam, embedding, prompts, multimask=multimask)
-    masks = batch.masks()
+    masks = pixels(batch)
     real = mask_iou(masks, truth[:, None])
     each, best = torch.arange(len(masks), device=masks.device), batch.iou.argmax(1)
     return _Answer(masks[each, best], batch.logits[each, best][:, None], real[each, best], real, batch.iou)

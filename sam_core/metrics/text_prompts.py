@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sam_core.answers import answer
 from sam_core.geometry import masks_at_once
+from sam_core.masks.kernels import pixels
 from sam_core.masks.packed import PackedMasks
 from sam_core.metrics.iou import mask_iou
 from sam_core.model.prompt_encoder import FOREGROUND
@@ -131,6 +132,6 @@ def _scores(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Real IoU [N] of the most confident mask, and of the best one."""
     batch = answer(sam, embedding, prompts)
-    real = mask_iou(batch.masks().cpu(), truth[:, None])
+    real = mask_iou(pixels(batch).cpu(), truth[:, None])
     chosen = real[torch.arange(len(real)), batch.iou.cpu().argmax(1)]
     return chosen.numpy(), real.amax(1).numpy()

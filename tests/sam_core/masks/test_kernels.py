@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sam_core.geometry import Frame, frame_of
 from sam_core.masks import bilinear, kernels, plain
+from sam_core.masks.batch import MaskBatch
 from sam_core.masks.bilinear import resize
 from sam_core.masks.candidates import Measures
 
@@ -64,6 +65,21 @@ def test_noise(frame: Frame) -> None:
 def test_constant_logits(frame: Frame, value: float) -> None:
     """Empty, exactly at a threshold, between thresholds, and everything."""
     compare(torch.full((2, 64, 64), value), frame)
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+@pytest.mark.parametrize(("prompts", "outputs"), [(0, 3), (4, 3), (5, 1)])
+def test_pixels_are_those_of_the_batch(frame: Frame, prompts: int, outputs: int) -> None:
+    logits = blobs(prompts * outputs + 1, grid=7, seed=1, mean=0)[1:].view(prompts, outputs, 64, 64)
+    batch = MaskBatch(logits, torch.zeros(prompts, outputs), frame)
+    found = kernels.pixels(batch)
+    assert found.dtype == torch.bool
+    assert torch.equal(found, batch.masks())
+
+
+def test_pixels_of_half_precision_are_those_of_the_batch() -> None:
+    batch = MaskBatch(blobs(2, grid=7, seed=2, mean=0)[:, None].bfloat16(), torch.zeros(2, 1), FRAMES["landscape"])
+    assert torch.equal(kernels.pixels(batch), batch.masks())
 
 
 @pytest.mark.parametrize("row", [0, 31, 63])

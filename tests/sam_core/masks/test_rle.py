@@ -62,6 +62,7 @@ def test_masks_of_one_size_are_unpacked_together() -> None:
     lengths, first = rle.decompress_all([rle.encode(mask) for mask in masks], (30, 40))
     assert lengths.tolist() == expected.tolist()
     assert first.tolist() == starts.tolist()
+    np.testing.assert_array_equal(rle.unpack_all(lengths, first, (30, 40)), masks)
     with pytest.raises(ValueError, match="run lengths of 12 px do not fit a mask of 40x30 px"):
         rle.decompress_all([rle.encode(masks[0]), rle.encode(np.ones((3, 4), bool))], (30, 40))
     for broken in (b"", b"5P", b"\xff"):
