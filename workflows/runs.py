@@ -27,11 +27,14 @@ _SAME = ("model_sha256", "recipe", "stage", "round", "dtype", "device", "kernels
 def open_dataset(store: Store) -> DatasetRecord:
     """The record of the data set at this root, written first if there is none.
 
-    Raises ValueError on a newer format, and on an address that views of it could not be read from.
+    Raises ValueError on a newer format, and on an address that views of it could not be read from, or whose name other
+    commands would take for a place and a table.
     """
     if "//" in store.root.removeprefix(S3_SCHEME):
         raise ValueError(f"{store.root}: the address of a data set has no empty part; leave one of the // out")
     name = PurePosixPath(store.root).name or "dataset"
+    if "@" in name and not store.exists(DATASET_KEY):
+        raise ValueError(f"{store.root}: what follows an @ is a table or run of a data set; give it a name without one")
     fresh = DatasetRecord(name=name, created_at=datetime.now(UTC))
     return from_json(
         DatasetRecord,

@@ -87,6 +87,14 @@ def test_an_address_with_an_empty_part_is_refused(bucket: str) -> None:
         open_dataset(open_store(f"s3://{bucket}/some//data"))
 
 
+def test_a_new_data_set_has_no_at_sign_in_its_name(tmp_path: Path) -> None:
+    """DATASET@RUN means a run of it; folders above may have one."""
+    with pytest.raises(ValueError, match="d@ta: what follows an @ is a table or run of a data set"):
+        open_dataset(open_store(str(tmp_path / "d@ta")))
+    assert not (tmp_path / "d@ta").exists()
+    assert open_dataset(open_store(str(tmp_path / "ann@home" / "data"))).name == "data"
+
+
 def test_a_data_set_is_opened_once_and_refused_when_newer(store: LocalStore) -> None:
     first = open_dataset(store)
     assert first.name == "data"
