@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from workflows.annotate.contract import Status
 from workflows.annotate.journal import PastEvent
+from workflows.exchange.selection import IMPORT_ACTION
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _DECISIVE = ("finish", "skip", "accept", "send_back")
@@ -122,6 +123,8 @@ class Queue:
             return Standing(place.status, place.holder if held else place.owner, held, place.note)
 
     def _apply(self, place: Place, event: PastEvent) -> None:
+        if event.action == IMPORT_ACTION:  # whoever drew what was imported is not at work here
+            return
         if event.action in _DECISIVE:
             place.decide(event)
         if event.action not in (*_DECISIVE, "leave"):

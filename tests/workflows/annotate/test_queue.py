@@ -45,6 +45,14 @@ def test_a_silent_annotator_loses_the_image_after_the_lease() -> None:
         q.hold("a", "Ada", NOW + timedelta(seconds=62))
 
 
+def test_an_image_whose_masks_were_just_imported_is_free() -> None:
+    q = queue()
+    q.next("Bob", NOW)
+    q.replay([past("a", "import", "Bob"), past("b", "import", "imported")])
+    assert q.standing("b", NOW) == ("open", None, False, "")
+    assert [q.next(name, NOW) for name in ("Ada", "Bob", "Cleo")] == ["b", "a", "c"]
+
+
 def test_what_is_sent_back_goes_to_who_drew_it_before_anything_new() -> None:
     q = queue()
     for image in "ab":
