@@ -2,7 +2,7 @@
 // Brush strokes are a layer of their own, so that a further click changes the model's part and keeps them.
 
 import { boxOf, decompress, compress, eachStrip, fromBitmap } from "./rle.js";
-import { countRegions, holePixels, strayPixels } from "./regions.js";
+import { countRegions, holesOf, straysOf } from "./regions.js";
 
 const [UNTOUCHED, ADDED, ERASED] = [0, 1, 2];
 const NOTHING = Object.freeze({ points: [], box: null, text: null, candidates: [], chosen: 0, mask: null, asked: null });
@@ -18,7 +18,7 @@ export class Editor {
   /** What a new mask will be called by all tabs that go on with its draft, so that it becomes one; null before there is one. */
   id = null;
   clicks = 0;
-  final; // Uint8Array, row-major: the mask that will be saved
+  final; // Uint8Array, column after column as run lengths are: the mask that will be saved
   #modelBitmap;
   #brush;
   #brushBox = null;
@@ -62,7 +62,7 @@ export class Editor {
 
   /** The mask as run lengths. */
   mask() {
-    return fromBitmap(this.final, this.width, this.height, this.box);
+    return fromBitmap(this.final, this.height, this.box);
   }
 
   /** Pixels that brush and eraser made differ from the model's part. */
@@ -75,8 +75,7 @@ export class Editor {
   }
 
   regions() {
-    const box = grown(this.box, this.width, this.height);
-    return box ? countRegions(this.final, this.width, box) : { parts: 0, holes: 0 };
+    return countRegions(this.mask(), this.width, this.height);
   }
 
   /** Replaces the model's part as one step of undo. */
@@ -121,7 +120,7 @@ export class Editor {
   // --- brush -------------------------------------------------------------------------------------------------------
 
   beginStroke() {
-    this.#stroke = new Map(); // pixel -> value before
+    this.#stroke = { pixels: [], before: [], box: null };
   }
 
   /** Whether a stroke has begun here: one that goes on may have begun on the image before. */
@@ -148,40 +147,47 @@ export class Editor {
       const [ex, ey] = [px - t * dx, py - t * dy];
       if (ex * ex + ey * ey <= reach) this.#set(at, adds ? ADDED : ERASED);
     });
-    this.#brushBox = union(this.#brushBox, box);
-    this.onPaint(box);
+    this.#touch(box);
   }
 
   endStroke() {
     const stroke = this.#stroke;
     this.#stroke = null;
-    if (!stroke?.size) return;
-    const pixels = Int32Array.from(stroke.keys());
-    const before = Uint8Array.from(stroke.values());
-    this.#push({ pixels, before, after: Uint8Array.from(pixels, (at) => this.#brush[at]) });
+    if (!stroke?.pixels.length) return;
+    const pixels = Int32Array.from(stroke.pixels);
+    const before = Uint8Array.from(stroke.before);
+    this.#push({ pixels, before, after: Uint8Array.from(pixels, (at) => this.#brush[at]), box: stroke.box });
   }
 
   fillHoles() {
-    this.#paintPixels(holePixels, ADDED);
+    this.#paintParts(holesOf(this.mask(), this.width, this.height), ADDED);
   }
 
   keepLargest() {
-    this.#paintPixels(strayPixels, ERASED);
+    this.#paintParts(straysOf(this.mask(), this.height), ERASED);
   }
 
-  #paintPixels(find, value) {
-    const box = grown(this.box, this.width, this.height);
-    if (!box) return;
+  #paintParts(parts, value) {
     this.beginStroke();
-    for (const at of find(this.final, this.width, box)) this.#set(at, value);
-    this.#brushBox = union(this.#brushBox, box);
-    this.onPaint(box);
+    for (const [x, top, bottom] of parts.flat()) {
+      for (let at = x * this.height + top, y = top; y < bottom; y++, at++) this.#set(at, value);
+      this.#stroke.box = union(this.#stroke.box, { x0: x, y0: top, x1: x + 1, y1: bottom });
+    }
+    if (this.#stroke.box) this.#touch(this.#stroke.box);
     this.endStroke();
   }
 
+  #touch(box) {
+    this.#stroke.box = union(this.#stroke.box, box);
+    this.#brushBox = union(this.#brushBox, box);
+    this.onPaint(box);
+  }
+
+  /** A stroke sets one value, so it comes to each pixel once. */
   #set(at, value) {
     if (this.#brush[at] === value) return;
-    if (!this.#stroke.has(at)) this.#stroke.set(at, this.#brush[at]);
+    this.#stroke.pixels.push(at);
+    this.#stroke.before.push(this.#brush[at]);
     this.#brush[at] = value;
     this.final[at] = value === UNTOUCHED ? this.#modelBitmap[at] : value === ADDED ? 1 : 0;
   }
@@ -200,17 +206,17 @@ export class Editor {
     const entry = from.pop();
     if (!entry) return;
     to.push(entry);
-    if (entry.pixels) this.#restore(entry.pixels, entry[side]);
+    if (entry.pixels) this.#restore(entry, entry[side]);
     else this.#show(entry[side]);
     this.onChange();
   }
 
-  #restore(pixels, values) {
+  #restore({ pixels, box }, values) {
     pixels.forEach((at, i) => {
       this.#brush[at] = values[i];
       this.final[at] = values[i] === UNTOUCHED ? this.#modelBitmap[at] : values[i] === ADDED ? 1 : 0;
     });
-    this.onPaint(this.#brushBox);
+    this.onPaint(box);
   }
 
   #push(entry) {
@@ -224,8 +230,7 @@ export class Editor {
   /** What a reload needs to go on; null when there is nothing. */
   draft() {
     if (this.isEmpty) return null;
-    const layer = (value) =>
-      compress(fromBitmap(this.#brush.map((v) => (v === value ? 1 : 0)), this.width, this.height, this.#brushBox));
+    const layer = (value) => compress(fromBitmap(this.#brush, this.height, this.#brushBox, value));
     const { points, box, text, mask, candidates, chosen, asked } = this.model;
     return {
       origin: this.origin,
@@ -251,10 +256,8 @@ export class Editor {
     for (const [text, value] of brush ? [[brush.added, ADDED], [brush.erased, ERASED]] : []) {
       const layer = decompress(text);
       eachStrip(layer, this.height, (x, top, bottom) => {
-        for (let y = top; y < bottom; y++) {
-          this.#brush[y * this.width + x] = value;
-          this.final[y * this.width + x] = value === ADDED ? 1 : 0;
-        }
+        this.#brush.fill(value, x * this.height + top, x * this.height + bottom);
+        this.final.fill(value === ADDED ? 1 : 0, x * this.height + top, x * this.height + bottom);
       });
       this.#brushBox = union(this.#brushBox, boxOf(layer, this.height));
     }
@@ -277,10 +280,9 @@ export class Editor {
   #fillModel(mask, value) {
     if (!mask) return;
     eachStrip(mask, this.height, (x, top, bottom) => {
-      for (let at = top * this.width + x, y = top; y < bottom; y++, at += this.width) {
-        this.#modelBitmap[at] = value;
-        if (this.#brush[at] === UNTOUCHED) this.final[at] = value;
-      }
+      const [from, to] = [x * this.height + top, x * this.height + bottom];
+      this.#modelBitmap.fill(value, from, to);
+      for (let at = from; at < to; at++) if (this.#brush[at] === UNTOUCHED) this.final[at] = value;
     });
   }
 
@@ -293,8 +295,8 @@ export class Editor {
 
   #eachIn(box, visit) {
     if (!box) return;
-    for (let y = box.y0; y < box.y1; y++) {
-      for (let x = box.x0, at = y * this.width + x; x < box.x1; x++, at++) visit(at, x, y);
+    for (let x = box.x0; x < box.x1; x++) {
+      for (let y = box.y0, at = x * this.height + y; y < box.y1; y++, at++) visit(at, x, y);
     }
   }
 
@@ -307,10 +309,4 @@ export class Editor {
 export function union(a, b) {
   if (!a || !b) return a ?? b;
   return { x0: Math.min(a.x0, b.x0), y0: Math.min(a.y0, b.y0), x1: Math.max(a.x1, b.x1), y1: Math.max(a.y1, b.y1) };
-}
-
-function grown(box, width, height) {
-  if (!box) return null;
-  const { x0, y0, x1, y1 } = box;
-  return { x0: Math.max(0, x0 - 1), y0: Math.max(0, y0 - 1), x1: Math.min(width, x1 + 1), y1: Math.min(height, y1 + 1) };
 }

@@ -1,71 +1,51 @@
-// Parts and holes of a row-major bitmap, by flood fill inside a box.
+// Parts and holes of a mask. Pixels belong together that touch by sides. A part is a list of strips [column, top, bottom],
+// bottom exclusive.
 
-/**
- * Components of the pixels where `bitmap` is non-zero (value 1) or zero (value 0), touching by sides.
- * @returns {labels: Int32Array over the box, areas: [px] by label from 1, touchesBorder: [bool], width}
- */
-function components(bitmap, width, box, value) {
-  const columns = box.x1 - box.x0;
-  const rows = box.y1 - box.y0;
-  const labels = new Int32Array(columns * rows);
-  const areas = [0];
-  const touchesBorder = [false];
-  const stack = [];
-  const isWanted = (at) => (bitmap[(Math.floor(at / columns) + box.y0) * width + (at % columns) + box.x0] ? 1 : 0) === value;
-  for (let start = 0; start < labels.length; start++) {
-    if (labels[start] || !isWanted(start)) continue;
-    const label = areas.length;
-    areas.push(0);
-    touchesBorder.push(false);
-    labels[start] = label;
-    stack.push(start);
-    while (stack.length) {
-      const at = stack.pop();
-      const x = at % columns;
-      const y = Math.floor(at / columns);
-      areas[label]++;
-      if (x === 0 || y === 0 || x === columns - 1 || y === rows - 1) touchesBorder[label] = true;
-      for (const [next, inside] of [
-        [at - 1, x > 0],
-        [at + 1, x < columns - 1],
-        [at - columns, y > 0],
-        [at + columns, y < rows - 1],
-      ]) {
-        if (inside && !labels[next] && isWanted(next)) {
-          labels[next] = label;
-          stack.push(next);
-        }
-      }
-    }
-  }
-  return { labels, areas, touchesBorder };
+import { eachStrip, inverse } from "./rle.js";
+
+/** How many parts and holes a mask has. */
+export function countRegions(mask, width, height) {
+  return { parts: partsOf(mask, height).length, holes: holesOf(mask, width, height).length };
 }
 
-/** How many parts and holes a mask has; `box` must contain it with a margin where the image allows one. */
-export function countRegions(bitmap, width, box) {
-  const parts = components(bitmap, width, box, 1).areas.length - 1;
-  const holes = components(bitmap, width, box, 0).touchesBorder.slice(1).filter((touches) => !touches).length;
-  return { parts, holes };
+/** The parts of what is not the mask that touch no border of the image. */
+export function holesOf(mask, width, height) {
+  const atBorder = ([x, top, bottom]) => x === 0 || x === width - 1 || top === 0 || bottom === height;
+  return partsOf(inverse(mask), height).filter((part) => !part.some(atBorder));
 }
 
-/** Pixels (indices into the bitmap) of all holes. */
-export function holePixels(bitmap, width, box) {
-  const { labels, touchesBorder } = components(bitmap, width, box, 0);
-  return pixels(labels, width, box, (label) => label > 0 && !touchesBorder[label]);
+/** Every part but the largest. */
+export function straysOf(mask, height) {
+  const parts = partsOf(mask, height);
+  const areas = parts.map((part) => part.reduce((sum, [, top, bottom]) => sum + bottom - top, 0));
+  const largest = areas.indexOf(areas.reduce((most, area) => Math.max(most, area), 0));
+  return parts.filter((_, at) => at !== largest);
 }
 
-/** Pixels of every part but the largest. */
-export function strayPixels(bitmap, width, box) {
-  const { labels, areas } = components(bitmap, width, box, 1);
-  const largest = areas.indexOf(Math.max(...areas));
-  return pixels(labels, width, box, (label) => label > 0 && label !== largest);
+function partsOf(mask, height) {
+  const strips = [];
+  eachStrip(mask, height, (...strip) => strips.push(strip));
+  const { rootOf, join } = groups(strips.length);
+  let left = 0; // the first strip that may touch the next one, from the column before
+  strips.forEach(([x, top, bottom], at) => {
+    while (strips[left][0] < x - 1 || (strips[left][0] === x - 1 && strips[left][2] <= top)) left++;
+    for (let i = left; strips[i][0] === x - 1 && strips[i][1] < bottom; i++) join(i, at);
+  });
+  const parts = new Map();
+  strips.forEach((strip, at) => {
+    const root = rootOf(at);
+    if (!parts.has(root)) parts.set(root, []);
+    parts.get(root).push(strip);
+  });
+  return [...parts.values()];
 }
 
-function pixels(labels, width, box, wanted) {
-  const columns = box.x1 - box.x0;
-  const found = [];
-  for (let at = 0; at < labels.length; at++) {
-    if (wanted(labels[at])) found.push((Math.floor(at / columns) + box.y0) * width + (at % columns) + box.x0);
-  }
-  return found;
+/** Groups of 0..count-1, at first each alone. */
+function groups(count) {
+  const above = Int32Array.from({ length: count }, (_, at) => at);
+  const rootOf = (at) => {
+    while (above[at] !== at) at = above[at] = above[above[at]];
+    return at;
+  };
+  return { rootOf, join: (a, b) => (above[rootOf(a)] = rootOf(b)) };
 }

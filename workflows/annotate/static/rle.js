@@ -70,11 +70,15 @@ export function boxOf(mask, height) {
   return x1 < 0 ? null : { x0, y0, x1: x1 + 1, y1 };
 }
 
-/** Calls visit(column, top, bottom) for every vertical strip of mask pixels; bottom is exclusive. */
-export function eachStrip({ runs, ends }, height, visit) {
-  for (let i = 1; i < runs.length; i += 2) {
-    let from = ends[i - 1];
-    const to = ends[i];
+/**
+ * Calls visit(column, top, bottom) for every vertical strip of mask pixels in the columns `first` to `last`, which are all
+ * if none are given; bottom and `last` are exclusive.
+ */
+export function eachStrip({ runs, ends }, height, visit, first = 0, last = Infinity) {
+  const [low, high] = [first * height, last * height];
+  for (let i = runAt(ends, low) | 1; i < runs.length && ends[i - 1] < high; i += 2) {
+    let from = Math.max(low, ends[i - 1]);
+    const to = Math.min(high, ends[i]);
     while (from < to) {
       const x = Math.floor(from / height);
       const stop = Math.min(to, (x + 1) * height);
@@ -85,39 +89,43 @@ export function eachStrip({ runs, ends }, height, visit) {
 }
 
 /** Whether pixel (x, y) belongs to the mask. */
-export function holds({ runs, ends }, height, x, y) {
-  const at = x * height + y;
+export function holds({ ends }, height, x, y) {
+  return runAt(ends, x * height + y) % 2 === 1;
+}
+
+/** The run that a pixel lies in, counted down the columns; the last one for what lies behind. */
+function runAt(ends, pixel) {
   let low = 0;
-  let high = runs.length - 1;
+  let high = ends.length - 1;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (ends[middle] > at) high = middle;
+    if (ends[middle] > pixel) high = middle;
     else low = middle + 1;
   }
-  return low % 2 === 1;
+  return low;
 }
 
-/** Mask of the non-zero pixels of a row-major bitmap, which has none outside of `box`. */
-export function fromBitmap(bitmap, width, height, box) {
+/** All that is not the mask. */
+export function inverse({ runs }) {
+  return maskOf(runs[0] ? [0, ...runs] : runs.subarray(1));
+}
+
+/** Mask of the pixels of a bitmap, column after column, that have a value; none has outside of `box`. */
+export function fromBitmap(bitmap, height, box, value = 1) {
   const runs = [];
-  let inside = 0;
+  const [from, to] = box ? [box.x0 * height, box.x1 * height] : [0, 0];
   let last = 0;
-  if (box) {
-    for (let x = box.x0; x < box.x1; x++) {
-      if (inside && box.y0 > 0) [last, inside] = close(runs, last, x * height, 0);
-      for (let y = box.y0, at = box.y0 * width + x; y < box.y1; y++, at += width) {
-        const value = bitmap[at] ? 1 : 0;
-        if (value !== inside) [last, inside] = close(runs, last, x * height + y, value);
-      }
-      if (inside && box.y1 < height) [last, inside] = close(runs, last, x * height + box.y1, 0);
-    }
-    if (inside && box.x1 < width) [last, inside] = close(runs, last, box.x1 * height, 0);
+  let inside = false;
+  for (let at = from; at < to; at++) {
+    if ((bitmap[at] === value) === inside) continue;
+    runs.push(at - last);
+    last = at;
+    inside = !inside;
   }
-  runs.push(width * height - last);
+  if (inside && to < bitmap.length) {
+    runs.push(to - last);
+    last = to;
+  }
+  runs.push(bitmap.length - last);
   return maskOf(runs);
-}
-
-function close(runs, last, at, value) {
-  runs.push(at - last);
-  return [at, value];
 }

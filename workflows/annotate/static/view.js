@@ -6,6 +6,7 @@ import { union } from "./editor.js";
 
 const ACTIVE = [56, 225, 255];
 const [FILL, EDGE, ACTIVE_FILL] = [92, 235, 104];
+const BAND = 128; // columns that are painted at once: pixels that take no memory, and lie near one another
 const ZOOM = { least: 0.05, most: 40, step: 1.25 };
 const LIGHTNESS = [0.48, 0.62, 0.76]; // of the masks, so that equal hues differ
 
@@ -165,71 +166,72 @@ export class View {
 
   /** Paints the saved masks inside a box anew, the largest first, so that smaller ones lie on top. */
   repaint(box) {
-    const around = box && clip(box, this.edge, this.width, this.height);
-    if (!around) return;
-    const context = this.#saved.getContext("2d");
-    const image = context.createImageData(around.x1 - around.x0, around.y1 - around.y0);
-    const colours = new Uint32Array(image.data.buffer);
-    if (this.showSaved) {
-      const shown = [...this.#masks.values()].filter((m) => m.box && !m.hidden && overlap(m.box, around));
-      for (const entry of shown.sort((a, b) => b.area - a.area)) this.#paint(colours, around, entry);
-    }
-    context.putImageData(image, around.x0, around.y0);
+    const shown = [...this.#masks.values()].filter((entry) => entry.box && !entry.hidden).sort((a, b) => b.area - a.area);
+    this.#inBands(this.#saved, box, (colours, band) => {
+      for (const entry of shown) if (overlap(entry.box, band)) this.#paint(colours, band, entry);
+    });
   }
 
-  /** One mask into the pixels of a box: a translucent fill and a border `edge` px wide. */
-  #paint(colours, around, { mask, box, colour }) {
-    const columns = around.x1 - around.x0;
+  /** Paints a layer anew inside a box, and a border around it: `paint(colours, band)` makes each band, column after column. */
+  #inBands(layer, box, paint) {
+    const around = box && clip(box, this.edge, this.width, this.height);
+    if (!around) return;
+    const context = layer.getContext("2d");
+    const rows = around.y1 - around.y0;
+    for (let x0 = around.x0; x0 < around.x1; x0 += BAND) {
+      const columns = Math.min(BAND, around.x1 - x0);
+      const colours = new Uint32Array(columns * rows);
+      paint(colours, { ...around, x0, x1: x0 + columns });
+      context.putImageData(asImage(colours, columns, rows), x0, around.y0);
+    }
+  }
+
+  /** One mask into the pixels of a band: a translucent fill and a border `edge` px wide. */
+  #paint(colours, { x0, y0, x1, y1 }, { mask, colour }) {
     const [fill, edge] = [rgba(colour, FILL), rgba(colour, EDGE)];
-    const height = box.y1 - box.y0;
-    const inside = new Uint8Array((box.x1 - box.x0) * height); // column-major over the box
-    eachStrip(mask, this.height, (x, top, bottom) =>
-      inside.fill(1, (x - box.x0) * height + top - box.y0, (x - box.x0) * height + bottom - box.y0),
-    );
     const w = this.edge;
-    const reach = w * height;
-    eachStrip(mask, this.height, (x, top, bottom) => {
-      if (x < around.x0 || x >= around.x1) return;
-      const column = (x - box.x0) * height - box.y0;
-      for (let y = Math.max(top, around.y0); y < Math.min(bottom, around.y1); y++) {
-        const at = column + y;
-        const isEdge = y < top + w || y >= bottom - w || !inside[at - reach] || !inside[at + reach];
-        colours[(y - around.y0) * columns + x - around.x0] = isEdge ? edge : fill;
+    const strips = new Map(); // column -> [[top, bottom]]
+    const keep = (x, ...strip) => (strips.has(x) ? strips.get(x).push(strip) : strips.set(x, [strip]));
+    eachStrip(mask, this.height, keep, Math.max(0, x0 - w), x1 + w);
+    const put = (value, x, top, bottom) => {
+      const above = (x - x0) * (y1 - y0) - y0;
+      if (top < y1 && bottom > y0) colours.fill(value, above + Math.max(top, y0), above + Math.min(bottom, y1));
+    };
+    const paintStrip = (x, top, bottom) => {
+      put(edge, x, top, bottom);
+      for (const [a, b] of strips.get(x - w) ?? []) {
+        if (a >= bottom || b <= top) continue;
+        for (const [c, d] of strips.get(x + w) ?? []) put(fill, x, Math.max(top + w, a, c), Math.min(bottom - w, b, d));
       }
-    });
+    };
+    eachStrip(mask, this.height, paintStrip, x0, x1);
   }
 
   setShowSaved(shown) {
     this.showSaved = shown;
     this.#saved.classList.toggle("hidden", !shown);
-    if (shown) this.repaint({ x0: 0, y0: 0, x1: this.width, y1: this.height });
   }
 
   /** Paints the mask in work inside a box. */
   paintActive(box) {
-    const around = box && clip(box, this.edge, this.width, this.height);
-    if (!around) return;
+    this.#inBands(this.#active, box, (colours, band) => this.#paintWork(colours, band));
+  }
+
+  #paintWork(colours, { x0, y0, x1, y1 }) {
     const { final } = this.#editor;
-    const [columns, rows] = [around.x1 - around.x0, around.y1 - around.y0];
-    const context = this.#active.getContext("2d");
-    const image = context.createImageData(columns, rows);
-    const colours = new Uint32Array(image.data.buffer);
+    const { width, height, edge: w } = this;
     const [fill, edge] = [rgba(ACTIVE, ACTIVE_FILL), rgba(ACTIVE, 255)];
-    const w = this.edge;
-    for (let row = 0; row < rows; row++) {
-      const y = row + around.y0;
-      for (let column = 0, at = y * this.width + around.x0; column < columns; column++, at++) {
+    for (let x = x0; x < x1; x++) {
+      for (let y = y0, at = x * height + y, place = (x - x0) * (y1 - y0); y < y1; y++, at++, place++) {
         if (!final[at]) continue;
-        const x = column + around.x0;
         const isEdge =
-          (x >= w && !final[at - w]) ||
-          (x < this.width - w && !final[at + w]) ||
-          (y >= w && !final[at - w * this.width]) ||
-          (y < this.height - w && !final[at + w * this.width]);
-        colours[row * columns + column] = isEdge ? edge : fill;
+          (x >= w && !final[at - w * height]) ||
+          (x < width - w && !final[at + w * height]) ||
+          (y >= w && !final[at - w]) ||
+          (y < height - w && !final[at + w]);
+        colours[place] = isEdge ? edge : fill;
       }
     }
-    context.putImageData(image, around.x0, around.y0);
   }
 
   // --- overlay ------------------------------------------------------------------------------------------------------
@@ -316,6 +318,16 @@ export function colourOf(id) {
 
 function rgba([r, g, b], alpha) {
   return ((alpha << 24) | (b << 16) | (g << 8) | r) >>> 0; // little-endian, as every machine with a browser is
+}
+
+/** Colours that stand column after column, as a canvas takes them. */
+function asImage(colours, columns, rows) {
+  const image = new ImageData(columns, rows);
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let x = 0, at = 0; x < columns; x++) {
+    for (let place = x; place < pixels.length; place += columns, at++) pixels[place] = colours[at];
+  }
+  return image;
 }
 
 function clip({ x0, y0, x1, y1 }, by, width, height) {
