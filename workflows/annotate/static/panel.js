@@ -8,7 +8,7 @@ export const $ = (id) => document.getElementById(id);
 
 const EYE = "M2 12s4-7 10-7 10 7 10 7-4 7-10 7S2 12 2 12zM12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6z";
 const BIN = "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13";
-const ROWS_AT_ONCE = 500;
+const ROWS_AT_ONCE = 200;
 const STATES = { open: "to do", done: "to review", accepted: "accepted", sent_back: "sent back" };
 
 function element(tag, properties = {}, ...children) {
@@ -140,26 +140,43 @@ function facts(editor, busy) {
   return said.join(" · ");
 }
 
-/** The list of masks. Rows are kept when nothing about them changed. */
-export function showMasks(masks, editing, { edit, hide, remove }) {
+/**
+ * Fills a list with a row for each item, `least` or more at first and others as they are scrolled to: each costs time in
+ * every frame, and of a hundred thousand no browser shows all.
+ */
+function fill(list, scroller, items, rowOf, least = 0) {
+  const more = (count) => {
+    const shown = list.childElementCount;
+    list.append(...items.slice(shown, shown + count).map(rowOf));
+  };
+  list.replaceChildren();
+  more(Math.max(ROWS_AT_ONCE, least));
+  scroller.onscroll = () => {
+    if (scroller.scrollHeight - scroller.scrollTop < 3 * scroller.clientHeight) more(ROWS_AT_ONCE);
+  };
+}
+
+/** The list of masks, as far as it was scrolled to before. */
+export function showMasks(masks, editing, edits) {
   $("list-title").textContent = `Masks  ${masks.length}`;
-  const rows = masks.map((entry) => {
-    const { id, mask, colour, hidden, proposed, annotator } = entry;
-    const swatch = element("i");
-    swatch.style.background = `rgb(${colour.join(",")})`;
-    const words = `${areaOf(mask).toLocaleString("en")} px${proposed ? " · proposed" : annotator ? ` · ${annotator}` : ""}`;
-    const label = element("span", { textContent: words });
-    const row = element(
-      "li",
-      { className: id === editing ? "chosen" : "" },
-      element("button", { type: "button", className: "edit", title: "Edit", onclick: () => edit(id) }, swatch, label),
-      named(element("button", { type: "button", className: hidden ? "off" : "", onclick: () => hide(id) }, icon(EYE)), hidden ? "Show mask" : "Hide mask"),
-      named(element("button", { type: "button", onclick: () => remove(id) }, icon(BIN)), "Delete mask"),
-    );
-    row.dataset.mask = id;
-    return row;
-  });
-  $("masks").replaceChildren(...rows);
+  const list = $("masks");
+  fill(list, list, masks, (entry) => maskRow(entry, entry.id === editing, edits), list.childElementCount);
+}
+
+function maskRow({ id, mask, colour, hidden, proposed, annotator }, isChosen, { edit, hide, remove }) {
+  const swatch = element("i");
+  swatch.style.background = `rgb(${colour.join(",")})`;
+  const words = `${areaOf(mask).toLocaleString("en")} px${proposed ? " · proposed" : annotator ? ` · ${annotator}` : ""}`;
+  const label = element("span", { textContent: words });
+  const row = element(
+    "li",
+    { className: isChosen ? "chosen" : "" },
+    element("button", { type: "button", className: "edit", title: "Edit", onclick: () => edit(id) }, swatch, label),
+    named(element("button", { type: "button", className: hidden ? "off" : "", onclick: () => hide(id) }, icon(EYE)), hidden ? "Show mask" : "Hide mask"),
+    named(element("button", { type: "button", onclick: () => remove(id) }, icon(BIN)), "Delete mask"),
+  );
+  row.dataset.mask = id;
+  return row;
 }
 
 function named(button, name) {
@@ -168,21 +185,13 @@ function named(button, name) {
   return button;
 }
 
-/** The dialog with all images. Rows are made as they are scrolled to: of a hundred thousand no browser shows all. */
+/** The dialog with all images. */
 export function showQueue(items, open) {
   const count = (status) => items.filter((item) => item.status === status).length;
   $("queue-summary").textContent = Object.entries(STATES).map(([status, words]) => `${count(status)} ${words}`).join("  ·  ");
-  const [rows, list] = [$("queue-rows"), $("queue-rows").closest(".scroll")];
-  const more = () => {
-    const shown = rows.childElementCount;
-    rows.append(...items.slice(shown, shown + ROWS_AT_ONCE).map((item) => queueRow(item, open)));
-  };
-  rows.replaceChildren();
-  more();
+  const list = $("queue-rows").closest(".scroll");
+  fill($("queue-rows"), list, items, (item) => queueRow(item, open));
   list.scrollTop = 0;
-  list.onscroll = () => {
-    if (list.scrollHeight - list.scrollTop < 3 * list.clientHeight) more();
-  };
 }
 
 function queueRow(item, open) {
