@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from sam_core.export_onnx import OnnxDecoder
-from sam_core.geometry import Frame, boxes_to_input, points_to_input, uncrop
+from sam_core.geometry import Frame, boxes_to_input, points_to_input
 from sam_core.honour import levels_of
-from sam_core.masks.batch import MaskBatch
+from sam_core.masks.candidates import Measures
+from sam_core.masks.kernels import measure
 from sam_core.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NOT_A_POINT
 from sam_core.predict import ImageEmbedding
 from sam_core.windows import box_of, inside
@@ -43,11 +44,9 @@ class Answer:
         ranked = sorted((1, 2, 3), key=lambda output: -float(self.iou[output]))
         return ranked if self.single else [0, *ranked[:2]]
 
-    def masks(self) -> NDArray[np.bool_]:
-        """The masks of `order` at the image's own pixels: bool [3, H, W], empty outside of the window."""
-        chosen = torch.from_numpy(self.logits[self.order])[None]
-        iou = torch.from_numpy(self.iou[self.order])[None]
-        return uncrop(MaskBatch(chosen, iou, self.frame).masks()[0].numpy(), self.frame)
+    def measures(self) -> Measures:
+        """The masks of `order` in the image's own pixels, empty outside of the window."""
+        return measure(torch.from_numpy(self.logits[self.order]), self.frame, offset=0.0)
 
 
 class Decoder:
@@ -120,8 +119,12 @@ def as_logits(mask: NDArray[np.bool_], frame: Frame) -> NDArray[np.float32]:
     -8 to 8."""
     side = frame.image_size // 4
     height, width = (max(1, round(length * side / frame.image_size)) for length in frame.input_size)
-    seen = torch.from_numpy(inside(mask, frame.crop_box))[None, None].float()
-    covered = torch.nn.functional.interpolate(seen, (height, width), mode="area")
+    seen = torch.from_numpy(inside(mask, frame.crop_box))[None, None]
+    pixels = seen.shape[-1]
+    strips = (seen[..., x * pixels // width : -(-(x + 1) * pixels // width)] for x in range(width))
+    # as numbers a strip for each column of cells, and not all of a picture at once
+    columns = [torch.nn.functional.interpolate(strip.float(), (height, 1), mode="area") for strip in strips]
+    covered = torch.cat(columns, -1)
     logits = torch.full((1, 1, side, side), -_MASK_LOGIT)
     logits[..., :height, :width] = (2 * covered - 1) * _MASK_LOGIT
     return logits.numpy()

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import duckdb
-import numpy as np
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse, JSONResponse
@@ -19,7 +18,7 @@ from pydantic import TypeAdapter
 
 from sam_core.masks import rle
 from sam_core.masks.batch import MaskRecords
-from sam_core.windows import Box, box_of
+from sam_core.windows import Box
 from schemas.catalog import told_by_files
 from workflows.annotate import contract
 from workflows.annotate.assets import RUNTIME_FILES, Runtime
@@ -222,23 +221,22 @@ def _window(text: str | None) -> Box | None:
 
 
 def _candidates(answer: Answer) -> list[contract.Candidate]:
+    found = answer.measures()
     return [
         contract.Candidate(
             predicted_iou=float(answer.iou[output]),
-            rle=rle.encode(mask).decode(),
-            bbox=_box(mask),
-            area=int(mask.sum()),
+            rle=rle.compress(found.runs[place]).decode(),
+            bbox=_box(found.boxes[place].tolist(), area),
+            area=area,
         )
-        for output, mask in zip(answer.order, answer.masks(), strict=True)
+        for place, (output, area) in enumerate(zip(answer.order, found.areas.tolist(), strict=True))
     ]
 
 
-def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """xywh of a mask, zeros when it is empty."""
-    if not mask.any():
-        return 0, 0, 0, 0
-    x0, y0, x1, y1 = box_of(mask)
-    return x0, y0, x1 - x0, y1 - y0
+def _box(pixels: list[int], area: int) -> tuple[int, int, int, int]:
+    """xywh of the first and the last pixel x0, y0, x1, y1 of a mask, zeros when it is empty."""
+    x0, y0, x1, y1 = pixels
+    return (x0, y0, x1 - x0 + 1, y1 - y0 + 1) if area else (0, 0, 0, 0)
 
 
 def _automatic(image: AnnotatedImage, found: MaskRecords) -> contract.AutomaticMasks:

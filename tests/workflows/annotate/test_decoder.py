@@ -9,8 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from pycocotools import mask as coco
+from scipy import ndimage
 
-from sam_core.geometry import frame_of
+from sam_core.geometry import frame_of, uncrop
+from sam_core.masks.batch import MaskBatch
+from sam_core.masks.rle import encode
+from sam_core.windows import inside
 from workflows.annotate.contract import Prompt
 
 pytest.importorskip("onnxruntime", reason="needs the extra `annotate`")
@@ -19,6 +25,7 @@ import onnxruntime
 
 from sam_core.export_onnx import OnnxDecoder
 from workflows.annotate.decoder import Answer, Decoder, _tokens, as_logits
+from workflows.annotate.server import _candidates
 
 FRAME = frame_of((30, 60), image_size=120)
 """Twice as large in the model input."""
@@ -50,7 +57,45 @@ def test_one_prompt_means_several_masks_and_several_mean_one_first(single: bool,
         logits[output, : 3 * (output + 1)] = 1
     answer = Answer(logits, np.array([0.1, 0.2, 0.9, 0.5], np.float32), single, FRAME)
     assert answer.order == order
-    assert answer.masks().sum((1, 2)).tolist() == pytest.approx([60 * 6 * (output + 1) for output in order], rel=0.2)
+    assert answer.measures().areas.tolist() == pytest.approx([60 * 6 * (output + 1) for output in order], rel=0.2)
+
+
+@pytest.mark.parametrize("window", [None, (300, 0, 600, 200)])
+def test_masks_are_those_of_all_pixels_at_once(window: tuple[int, int, int, int] | None) -> None:
+    """Of the third output, which is empty, too; without three masks of the whole picture in memory."""
+    frame = frame_of((400, 600), image_size=256, crop_box=window)
+    logits = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(4, 64, 64)), (0, 3, 3)).astype(np.float32)
+    logits[3] = -1
+    iou = np.array([0, 0.9, 0.8, 0.7], np.float32)
+    answer = Answer(logits, iou, True, frame)
+    whole = uncrop(
+        MaskBatch(torch.from_numpy(logits)[None], torch.from_numpy(iou)[None], frame).masks()[0].numpy(), frame
+    )
+    for candidate, mask in zip(_candidates(answer), whole[answer.order], strict=True):
+        assert candidate.rle == encode(mask).decode()
+        assert candidate.area == mask.sum()
+        assert list(candidate.bbox) == coco.toBbox(coco.encode(np.asfortranarray(mask, np.uint8))).tolist()
+
+
+@pytest.mark.parametrize(
+    ("size", "window"), [((301, 407), None), ((90, 70), None), ((301, 407), (203, 100, 407, 301)), ((400, 48), None)]
+)
+def test_cells_say_how_much_of_them_a_mask_covers(
+    size: tuple[int, int], window: tuple[int, int, int, int] | None
+) -> None:
+    frame = frame_of(size, image_size=256, crop_box=window)
+    mask = np.random.default_rng(0).random(size) < 0.4
+    seen = inside(mask, frame.crop_box)
+    height, width = (max(1, round(length / 4)) for length in frame.input_size)
+    rows, columns = (
+        [slice(at * pixels // cells, -(-(at + 1) * pixels // cells)) for at in range(cells)]
+        for pixels, cells in zip(seen.shape, (height, width), strict=True)
+    )
+    wanted = [[16 * seen[down, across].mean() - 8 for across in columns] for down in rows]
+    logits = as_logits(mask, frame)[0, 0]
+    assert logits[:height, :width] == pytest.approx(np.array(wanted), abs=1e-5)
+    assert (logits[height:] == -8).all()
+    assert (logits[:, width:] == -8).all()
 
 
 def test_a_mask_to_start_from_is_above_nought_inside() -> None:
