@@ -55,7 +55,12 @@ def other_places(dataset: str, planned: Mapping[str, str]) -> dict[str, tuple[st
 def read_pixels(reader: UriReader, image: StoredImage, *, max_pixels: int) -> NDArray[np.uint8]:
     """uint8 RGB [H, W, 3] of an image of the data set. Raises what `read_original` raises, and ImageError that begins
     with the place where it cannot be decoded."""
-    data = read_original(reader, image.uris, image.image_id)
+    return pixels_of(image, read_original(reader, image.uris, image.image_id), max_pixels=max_pixels)
+
+
+def pixels_of(image: StoredImage, data: bytes, *, max_pixels: int) -> NDArray[np.uint8]:
+    """uint8 RGB [H, W, 3] of an image's file. Raises ImageError that begins with the image's place where it cannot be
+    decoded."""
     try:
         return decode(data, max_pixels=max_pixels)
     except ImageError as error:

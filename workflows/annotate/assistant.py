@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -27,7 +28,7 @@ from workflows.embeddings import EmbeddingLabel, embed_image, expected_label, st
 from workflows.image_limits import byte_limit
 from workflows.images import UNREADABLE, ImageError, read_header
 from workflows.models import Model
-from workflows.originals import StoredImage, read_original, read_pixels
+from workflows.originals import StoredImage, pixels_of, read_original
 from workflows.storage import Store
 from workflows.text.clips import open_clip
 from workflows.uris import UriReader
@@ -77,7 +78,10 @@ class Assistant:
         self._decoder = Decoder(self.graphs, threads=threads)
         self._reader = UriReader(max_bytes=byte_limit(max_pixels))
         self._lock = threading.Lock()
+        # A picture of 50 MP takes 0.6 GB, and half of it stays with the thread (glibc): one does it for all.
+        self._unpacking = ThreadPoolExecutor(1, thread_name_prefix="unpacking")
         # Of what was asked for last, some is kept.
+        self._last_files = lru_cache(maxsize=PICTURES_KEPT)(self._original)
         self._last_pixels = lru_cache(maxsize=PICTURES_KEPT)(self._pixels)
         self._last_windows = lru_cache(maxsize=WINDOWS_KEPT)(self._embed)
         self._last_embeddings = lru_cache(maxsize=EMBEDDINGS_KEPT)(self._embedding)
@@ -99,9 +103,9 @@ class Assistant:
 
     def picture(self, image: AnnotatedImage) -> tuple[bytes, str]:
         """The upright picture in a format that browsers show, and its media type. Raises ImageError, OSError."""
-        with self._blaming_none_for_all():
-            data = read_original(self._reader, image.stored.uris, image.stored.image_id)
-        return for_browser(data, read_header(data, max_pixels=self._max_pixels), max_pixels=self._max_pixels)
+        data = self._original(image)
+        header = read_header(data, max_pixels=self._max_pixels)
+        return self._unpacking.submit(for_browser, data, header, max_pixels=self._max_pixels).result()
 
     def embedding_file(self, image: AnnotatedImage, window: Box | None = None) -> bytes:
         """The embedding of an image, computed and stored first if it is missing or stale, or of a window of it. Raises
@@ -127,13 +131,17 @@ class Assistant:
     def automatic(self, image: AnnotatedImage, recipe_name: str) -> MaskRecords:
         """Every mask of an image. Raises ImageError, OSError."""
         name = recommended_recipe(self.model.name) if recipe_name == "auto" else recipe_name
-        pixels = self._pixels(image)
+        data = self._last_files(image)
         with self._lock:
+            pixels = self._last_pixels(image, data)
             return MaskGenerator(self._sam, recipe(name), threads=self._threads).generate(pixels).masks
 
-    def _pixels(self, image: AnnotatedImage) -> NDArray[np.uint8]:
+    def _original(self, image: AnnotatedImage) -> bytes:
         with self._blaming_none_for_all():
-            return read_pixels(self._reader, image.stored, max_pixels=self._max_pixels)
+            return read_original(self._reader, image.stored.uris, image.stored.image_id)
+
+    def _pixels(self, image: AnnotatedImage, data: bytes) -> NDArray[np.uint8]:
+        return self._unpacking.submit(pixels_of, image.stored, data, max_pixels=self._max_pixels).result()
 
     @contextmanager
     def _blaming_none_for_all(self) -> Iterator[None]:
@@ -160,8 +168,9 @@ class Assistant:
         return stored_embedding(self._store, self.model.model_id, label, partial(self._embed, image, label))
 
     def _embed(self, image: AnnotatedImage, label: EmbeddingLabel) -> bytes:
-        pixels = self._last_pixels(image)
+        data = self._last_files(image)  # a store that is slow keeps nobody else waiting
         with self._lock:
+            pixels = self._last_pixels(image, data)
             return embed_image(self._sam, self.model, label.image_id, pixels, label.window)
 
     def _embedding(self, image: AnnotatedImage, label: EmbeddingLabel) -> ImageEmbedding:

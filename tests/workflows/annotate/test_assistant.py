@@ -1,19 +1,24 @@
-"""Pictures that cannot be read, by the server of a task."""
+"""Pictures that cannot be read, or that many ask for, by the server of a task."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import get_ident
 
 import boto3
+import numpy as np
 import pytest
 
 from tests.workflows.annotate.conftest import client_of
 from tests.workflows.conftest import save_photos
 from tests.workflows.fault_proxy import Fault, fault_proxy
+from workflows.annotate import assistant
 from workflows.annotate.commands import AnnotateConfig
-from workflows.annotate.studio import open_studio
+from workflows.annotate.studio import Studio, open_studio
 from workflows.cli import main
+from workflows.originals import StoredImage, pixels_of
 
 
 @pytest.mark.parametrize(("gone", "status"), [(1, 422), (4, 503)])
@@ -55,3 +60,31 @@ def test_a_bucket_that_refuses_all_pictures_is_away(
         proxy.faults = [Fault("refuse", 403, "AccessDenied", path=refused)]
         answer = client_of(studio).get(f"/api/images/{image}/picture")
     assert (answer.status_code, "AccessDenied" in answer.json()["detail"]) == (status, True)
+
+
+def test_pictures_are_unpacked_one_after_the_other(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 50 MP each takes 0.6 GB: when twenty people zoom in at once, their pictures wait as files. One thread does it,
+    as each keeps what its allocator does not give back."""
+    inside = 0
+    most: list[int] = []
+    held: list[bool] = []
+    threads: set[int] = set()
+
+    def unpack(image: StoredImage, data: bytes, *, max_pixels: int) -> np.ndarray:
+        nonlocal inside
+        inside += 1
+        most.append(inside)
+        held.append(studio.assistant._lock.locked())
+        threads.add(get_ident())
+        pixels = pixels_of(image, data, max_pixels=max_pixels)
+        inside -= 1
+        return pixels
+
+    monkeypatch.setattr(assistant, "pixels_of", unpack)
+    client = client_of(studio)
+    asked = [f"/api/images/{image}/embedding" for image in studio.images] * 2
+    with ThreadPoolExecutor(len(asked)) as people:
+        assert {answer.status_code for answer in people.map(client.get, asked)} == {200}
+    assert set(most) == {1}
+    assert len(threads) == 1
+    assert all(held)  # so those who wait for the model hold files alone
