@@ -22,8 +22,10 @@ from workflows.annotate.commands import AnnotateConfig
 
 pytestmark = NEEDS_CHROMIUM
 HEIGHT, WIDTH = 60, 2000
-EDGE, FILL, BORDER = 2, 92, 235
-"""Of a picture of 2,000 px: how wide a border is, px, and the alpha of masks and of their borders."""
+EDGE = 3
+"""How wide a border is, px: about one pixel of the screen, where all 2,000 of the picture are on 750 of it."""
+SAVED, WORK = (92, 235), (104, 255)
+"""Alpha of saved masks and of that in work: inside, and of their borders."""
 Start = Callable[..., Running]
 _ALPHA = """(id) => {
   const canvas = document.getElementById(id);
@@ -62,6 +64,19 @@ def test_hidden_masks_come_back_as_they_are_by_then(browser: Browser, running: S
     assert (_alpha(page, "saved-layer") == _painted(masks[1])).all()
 
 
+def test_borders_are_as_wide_as_suits_the_scale(browser: Browser, running: Start, panorama: AnnotateConfig) -> None:
+    """Zoomed in, a border as wide as before would cover what it is to show."""
+    masks = _masks()[2:3]
+    person = Person(_open(browser, running(panorama).address, masks))
+    person.press("b")
+    person.drag((0.5, 0.5), (0.6, 0.5))
+    for keys, edge in (((), EDGE), (["+"] * 2, EDGE), (["+"] * 4, 1), (["0"], EDGE)):
+        person.press(*keys)
+        person.settled()
+        assert (_alpha(person.page, "saved-layer") == _painted(masks[0], edge)).all()
+        assert (_alpha(person.page, "active") == _painted(person.seen(), edge, *WORK)).all()
+
+
 def _masks() -> list[np.ndarray]:
     y, x = np.ogrid[:HEIGHT, :WIDTH]
     discs = [np.hypot(y - 25, x - at) < 20 for at in (0, 127, 1024, 1995)]
@@ -70,15 +85,15 @@ def _masks() -> list[np.ndarray]:
     return [*discs, wild, np.ones((HEIGHT, WIDTH), bool)]
 
 
-def _painted(mask: np.ndarray) -> np.ndarray:
-    """Alpha of one mask: a border where its end, down the column, or a column beside it is nearer than `EDGE`."""
-    padded = np.pad(mask, EDGE)
+def _painted(mask: np.ndarray, edge: int = EDGE, fill: int = SAVED[0], border: int = SAVED[1]) -> np.ndarray:
+    """Alpha of one mask: a border where its end, down the column, or a column beside it is nearer than `edge`."""
+    padded = np.pad(mask, edge)
     inner = mask.copy()
-    for shift in range(1, EDGE + 1):
-        inner &= padded[EDGE - shift : EDGE - shift + HEIGHT, EDGE:-EDGE]
-        inner &= padded[EDGE + shift : EDGE + shift + HEIGHT, EDGE:-EDGE]
-    inner &= padded[EDGE:-EDGE, :WIDTH] & padded[EDGE:-EDGE, 2 * EDGE :]
-    return np.where(inner, FILL, np.where(mask, BORDER, 0)).astype(np.uint8)
+    for shift in range(1, edge + 1):
+        inner &= padded[edge - shift : edge - shift + HEIGHT, edge:-edge]
+        inner &= padded[edge + shift : edge + shift + HEIGHT, edge:-edge]
+    inner &= padded[edge:-edge, :WIDTH] & padded[edge:-edge, 2 * edge :]
+    return np.where(inner, fill, np.where(mask, border, 0)).astype(np.uint8)
 
 
 def _open(browser: Browser, address: str, masks: list[np.ndarray]) -> Page:

@@ -1,4 +1,5 @@
-// What one zooms to is what the model sees: the window around the visible part of the image, once the view has settled.
+// What one zooms to is what the model sees: the window around the visible part of the image, once the view has settled;
+// borders are as wide as suits it.
 
 import { complain } from "./panel.js";
 import { windowAround } from "./windows.js";
@@ -26,6 +27,7 @@ export class Sight {
 
   #settle() {
     this.#timer = 0;
+    if (this.#desk.editor) this.#desk.view.suitEdges();
     if (this.#isThere()) this.#show();
     else this.#bring();
   }

@@ -7,6 +7,7 @@ import { union } from "./editor.js";
 const ACTIVE = [56, 225, 255];
 const [FILL, EDGE, ACTIVE_FILL] = [92, 235, 104];
 const BAND = 128; // columns that are painted at once: pixels that take no memory, and lie near one another
+const EDGES = { least: 0.5, most: 3 }; // pixels of the screen, between which the width of borders stays as it is
 const ZOOM = { least: 0.05, most: 40, step: 1.25 };
 const LIGHTNESS = [0.48, 0.62, 0.76]; // of the masks, so that equal hues differ
 
@@ -52,9 +53,9 @@ export class View {
       layer.style.height = `${height}px`;
     }
     await this.#photo.decode().catch(() => undefined);
-    this.edge = Math.max(1, Math.round(Math.max(width, height) / 900));
     editor.onPaint = (box) => this.paintActive(box);
     this.fit();
+    this.edge = this.#suitingEdge;
   }
 
   // --- place ---------------------------------------------------------------------------------------------------------
@@ -93,6 +94,21 @@ export class View {
     this.x += dx;
     this.y += dy;
     this.#place();
+  }
+
+  /** Width in px of a border that is about a pixel wide on the screen. */
+  get #suitingEdge() {
+    return Math.max(1, Math.round(1 / Math.max(this.scale, ZOOM.least)));
+  }
+
+  /** Where one has zoomed so far that borders hide what they are to show, or are lost, paints all with others. */
+  suitEdges() {
+    const onScreen = this.edge * this.scale;
+    if ((onScreen < EDGES.most && onScreen > EDGES.least) || this.edge === this.#suitingEdge) return;
+    this.edge = this.#suitingEdge;
+    const all = { x0: 0, y0: 0, x1: this.width, y1: this.height };
+    this.repaint(all);
+    this.paintActive(all);
   }
 
   /** The part of the image on the screen, {x0, y0, x1, y1} in whole px; null when there is none. */
