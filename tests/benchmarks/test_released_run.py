@@ -8,10 +8,11 @@ import torch
 
 from sam_core.generator import MaskGenerator
 from sam_core.masks.batch import Generation, Reason
+from sam_core.model.checkpoint import load_model
 from sam_core.model.sam import Sam
 from sam_core.predict import Prompts, decode, encode
 from sam_core.presets import SamConfig, at_image_size, vit_test
-from sam_core.recipes import Recipe, reference, sa1b
+from sam_core.recipes import Recipe, draft, reference, sa1b
 from tests.benchmarks.agreement import compare
 from tests.benchmarks.random_model import random_model
 from tests.benchmarks.released_run import ReleasedGenerator, StepClock, released_model, released_recipe
@@ -109,11 +110,14 @@ def test_random_models_draw_near_their_clicks(sam: Sam, photo: np.ndarray) -> No
     assert 0.6 < low / generation.candidates < 0.8
 
 
-def test_as_segment_anything_fast_runs_it(sam: Sam, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In bfloat16 and large batches, which keeps much the same masks; what it compiles is left out here."""
+def test_as_segment_anything_fast_runs_it(photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16 and large batches, which keeps much the same masks; what it compiles is left out here.
+
+    Of a trained model, whose masks have borders: how many a random one keeps depends on torch's build.
+    """
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
-    recipe = replace(reference(), points_per_side=16, min_stability_score=0.8)
+    sam, recipe = load_model("vit_n").sam, replace(draft(), points_per_side=12)
     exact = ReleasedGenerator(sam, recipe).generate(photo)
     hurried = ReleasedGenerator(sam, recipe, points_per_batch=1024, hurried=True).generate(photo)
     assert hurried.candidates == exact.candidates
-    assert compare(exact, hurried, iou=0.9).share > 0.6
+    assert compare(exact, hurried, iou=0.9).share > 0.8
