@@ -21,6 +21,7 @@ import torch
 from sam_core.answers import answer
 from sam_core.geometry import Frame
 from sam_core.masks.batch import MaskBatch
+from sam_core.masks.kernels import pixels
 from sam_core.mirror import mirror_logits, mirror_prompts, mirror_window
 from sam_core.model.prompt_encoder import NOT_A_POINT
 from sam_core.model.sam import Sam
@@ -101,7 +102,7 @@ def _shows(window: Box, clicks: list[tuple[float, float]]) -> bool:
 
 def _most_trusted(found: Sequence[MaskBatch]) -> MaskBatch:
     """Of the answers level by level the one that holds the mask which is trusted most."""
-    masks = [(mask, batch.frame) for batch in found for mask in batch.masks()[0].cpu().numpy()]
+    masks = [(mask, batch.frame) for batch in found for mask in pixels(batch)[0].cpu().numpy()]
     answers = np.array([_is_answer(*each) for each in masks])
     if not answers.any():
         return replace(found[0], iou=torch.zeros_like(found[0].iou))
