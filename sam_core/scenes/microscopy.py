@@ -17,6 +17,11 @@ _DAPI = np.array([0.3, 0.5, 1.0])
 _MOST_CELLS = 240
 _SMALLEST = 0.005
 """Least radius of a cell, of the picture's side: 2 px of 384, as in scans of whole slides."""
+_LARGEST = 0.13
+_LARGE, _LARGE_SHARE = 0.045, 0.3
+"""Least radius in that share of the pictures: among many sizes, few would show cells that fill a tenth of them."""
+_GRAINY = 0.03
+"""Radius, of the picture's side, from which on cells may show grains of chromatin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +71,10 @@ def _stained(rng: Rng, stage: Stage) -> None:
         outline = fibre * stage.canvas.size * rng.uniform(0.05, 0.3) * (1, 0.4) + stage.anywhere(rng)
         surface = stage.shop.rough(rng, vary(pink + rng.uniform(0, 0.6) * (purple - pink), rng, 0.06))
         stamp(stage.canvas, [Part((outline,), surface)], stage.light, object_id=tissue, blur=1.5)
-    surfaces = [stage.shop.rough(rng, vary(purple, rng, 0.05)) for _ in range(3)]
+    pale = rng.uniform(0, 0.5)
+    surfaces = [stage.shop.rough(rng, vary(purple + pale * n / 2 * (pink - purple), rng, 0.05)) for n in range(3)]
     body = _Body(tissue, stage.shop.rough(rng, pink + rng.uniform(0.1, 0.7) * (purple - pink)), share=0.4)
-    _cells(rng, stage, surfaces, body, spread=rng.uniform(0.05, 0.25), relief=0.0)
+    _cells(rng, stage, surfaces, body, spread=rng.uniform(0.05, 0.35), relief=0.0)
 
 
 def _transmitted(rng: Rng, stage: Stage) -> None:
@@ -93,22 +99,26 @@ def _glass(rng: Rng, stage: Stage, colour: Float64, roughness: float) -> int:
 def _cells(rng: Rng, stage: Stage, surfaces: list[Material], body: _Body, *, spread: float, relief: float) -> None:
     """Scatter cells of one size class: alone, in clumps, or packed; some with nucleoli, some out of focus.
 
-    In some pictures they are the nuclei of larger cells, which are no objects.
+    In some pictures they are the nuclei of larger cells, which are no objects; in some they lie one way, or are grainy.
     """
     size = stage.canvas.size
-    radius = size * float(np.exp(rng.uniform(np.log(_SMALLEST), np.log(0.11))))
+    least = _LARGE if rng.random() < _LARGE_SHARE else _SMALLEST
+    radius = size * float(np.exp(rng.uniform(np.log(least), np.log(_LARGEST))))
     focus = rng.uniform(0.2, 1.2) * size / 256
     places = _places(rng, size, radius)
     if rng.random() < body.share:
         places = _embodied(rng, stage, body, places, radius)
     outlines = shapes.blobs(rng, len(places), rng.uniform(0.03, 0.25), points=28)
     outlines *= np.exp(rng.normal(0, rng.uniform(0, 0.4), (len(places), 1, 1)) * (0.5, -0.5))
-    for outline, place in zip(outlines, places, strict=True):
+    turns = rng.uniform(0, 6.3) + rng.normal(0, 0.3 if rng.random() < 0.25 else 6.3, len(places))
+    grains = int(rng.integers(4, 40)) if radius > _GRAINY * size and rng.random() < 0.6 else 0
+    for outline, place, angle in zip(outlines, places, turns, strict=True):
         scale = radius * float(np.exp(rng.normal(0, 0.25)))
         surface = surfaces[int(rng.integers(len(surfaces)))]
-        cell = [Part((outline,), surface, relief, float(np.exp(rng.normal(0, spread)))), *_nucleoli(rng, surface)]
+        marks = _chromatin(rng, surface, grains) if grains else _nucleoli(rng, surface)
+        cell = [Part((outline,), surface, relief, float(np.exp(rng.normal(0, spread)))), *marks]
         blur = min(focus * float(np.exp(rng.normal(0, 0.4))), 0.3 * scale)
-        turn = scale * shapes.turn_matrix(rng.uniform(0, 6.3))
+        turn = scale * shapes.turn_matrix(angle)
         number = stage.canvas.new_object(stuff=False)
         stamp(stage.canvas, placed(cell, turn, place), stage.light, object_id=number, blur=blur)
     if rng.random() < 0.5:
@@ -122,6 +132,16 @@ def _nucleoli(rng: Rng, surface: Material) -> list[Part]:
         shapes.ellipse(r, r) + rng.uniform(-0.5, 0.5, 2) for r in rng.uniform(0.1, 0.25, int(rng.integers(1, 4)))
     )
     return [Part(spots, surface, 0.0, rng.uniform(0.5, 1.6), mark=True)]
+
+
+def _chromatin(rng: Rng, surface: Material, grains: int) -> list[Part]:
+    """Dark and light grains all over a cell, each of a tenth of its width at most."""
+    parts = []
+    for brightness, count in ((rng.uniform(0.5, 0.95), grains), (rng.uniform(1.0, 1.3), grains // 3)):
+        middles = rng.normal(0, 0.4, (count, 2))
+        spots = tuple(shapes.ellipse(*rng.uniform(0.02, 0.11, 2)) + middle for middle in middles)
+        parts.append(Part(spots, surface, 0.0, brightness, mark=True))
+    return [part for part in parts if part.contours]
 
 
 def _places(rng: Rng, size: int, radius: float) -> Float64:

@@ -30,6 +30,7 @@ class Scene:
         part_object: int16 [m + 1] the object of each part; [0] is 0.
         stuff: bool [n + 1] whether an object is a region of the backdrop (sky, ground, wall); [0] is True.
         object_group: int16 [n + 1] objects of one group (> 0) belong together, such as a heap of fruit; 0 none.
+        kind: which of `SCENE_KINDS`.
     """
 
     image: UInt8
@@ -38,6 +39,7 @@ class Scene:
     part_object: Int16
     stuff: Bool
     object_group: Int16
+    kind: str
 
 
 def render_scene(config: SceneConfig, rng: np.random.Generator, cutouts: CutOuts | None = None) -> Scene:
@@ -69,7 +71,7 @@ def render_scene(config: SceneConfig, rng: np.random.Generator, cutouts: CutOuts
     micro = kind == "microscopy"
     grey = bool(rng.random() < (max(config.grey, _GREY_MICROSCOPY) if micro else config.grey))
     image = photograph(rng, stage.canvas.colour, bank, grey=grey, metered=not micro)
-    return _labelled(image, stage.canvas, config.smallest_label)
+    return _labelled(image, stage.canvas, config.smallest_label, kind)
 
 
 def _light(rng: np.random.Generator) -> Float64:
@@ -78,7 +80,7 @@ def _light(rng: np.random.Generator) -> Float64:
     return np.asarray(light / np.linalg.norm(light))
 
 
-def _labelled(image: UInt8, canvas: Canvas, smallest: int) -> Scene:
+def _labelled(image: UInt8, canvas: Canvas, smallest: int, kind: str) -> Scene:
     """Drop what is hardly visible, and number the rest without gaps."""
     owner = np.array(canvas.part_object, np.int16)
     object_kept, object_ids = _renumbered(census(canvas.objects, len(canvas.stuff)) >= smallest)
@@ -91,6 +93,7 @@ def _labelled(image: UInt8, canvas: Canvas, smallest: int) -> Scene:
         part_object=object_ids[owner[part_kept]],
         stuff=np.array(canvas.stuff)[object_kept],
         object_group=np.array(canvas.group, np.int16)[object_kept],
+        kind=kind,
     )
 
 

@@ -39,6 +39,7 @@ class TrainConfig:
             as is, whatever its area, what has no pixel at the size that models predict (`targets.is_seen`).
         min_source_area: masks of fewer px of their own image are left out too; for `text` alone.
         microscopy: share of procedural scenes that show cells through a microscope; None as `SceneConfig` has them.
+        cell_area: `min_area` of these scenes, px of the input; None for the same as everywhere.
         jitter: bounds of the random factor on the image's size (large-scale jitter); (1, 1) for none.
         window_share: of photographs that are seen through the window of one of their masks (`sam_core.windows`), as by
             annotators who zoom in; it is what jitter and the shares of the image refer to then.
@@ -76,6 +77,7 @@ class TrainConfig:
     min_area: int = 1
     min_source_area: int = 1
     microscopy: float | None = None
+    cell_area: int | None = None
     jitter: tuple[float, float] = (1.0, 1.0)
     window_share: float = 0.0
     flip: float = 0.0

@@ -97,6 +97,9 @@ def scene_sample(
     cutouts: CutOuts | None = None,
 ) -> TrainBatch:
     """A scene rendered as training with this configuration wants it, with the masks it admits, perhaps none."""
-    choice = MaskChoice(config.masks_per_image, min_area=config.min_area, max_share=config.max_mask_share)
     scene = render_scene(scene_config(config, bank_seed), rng, cutouts)
+    least = config.min_area
+    if scene.kind == "microscopy" and config.cell_area is not None:
+        least = config.cell_area
+    choice = MaskChoice(config.masks_per_image, min_area=least, max_share=config.max_mask_share)
     return scene_batch(scene, choice, rng, number=number, centred=config.centre_share > 0)

@@ -19,6 +19,7 @@ def scene() -> Scene:
         part_object=np.array([0, 2, 2, 3], np.int16),
         stuff=np.array([True, True, False, False]),
         object_group=np.array([0, 0, 1, 1], np.int16),
+        kind="pile",
     )
 
 

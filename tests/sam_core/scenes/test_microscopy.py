@@ -35,6 +35,18 @@ def test_cells_go_down_to_a_few_pixels() -> None:
     assert max(medians) > 600
 
 
+def test_grains_lie_inside_their_cell_and_are_no_parts() -> None:
+    rng = np.random.default_rng(5)
+    surface = MaterialShop(texture_bank(0), random_palette(rng), 128).plain(rng, np.full(3, 0.5))
+    dark, light = microscopy._chromatin(rng, surface, 30)
+    assert (len(dark.contours), len(light.contours)) == (30, 10)
+    assert dark.brightness < 1 <= light.brightness
+    assert dark.mark
+    assert light.mark
+    assert max(np.ptp(contour, axis=0).max() for contour in dark.contours) < 0.25
+    assert microscopy._chromatin(rng, surface, 2)[-1].brightness < 1  # so few that none is light
+
+
 def test_tissue_is_cells_side_by_side_in_one_place() -> None:
     places = microscopy._tissue(np.random.default_rng(4), 384, 4.0, 100)
     apart = np.linalg.norm(places[:, None] - places, axis=2)[~np.eye(len(places), dtype=bool)].reshape(len(places), -1)

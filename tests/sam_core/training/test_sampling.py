@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam_core.scenes import SCENE_KINDS, CutOut, Scene, SceneConfig
+from sam_core.scenes import SCENE_KINDS, CutOut, Scene, SceneConfig, render_scene
 from sam_core.training.nano_presets import nano_things
 from sam_core.training.sampling import MaskChoice, scene_batch, scene_config, scene_sample
 
@@ -46,6 +46,17 @@ def test_masks_are_neither_too_small_nor_nearly_all() -> None:
     assert max(share for _, share in areas) <= 0.2
 
 
+def test_cells_may_be_smaller_than_masks_of_other_scenes() -> None:
+    config = replace(CONFIG, image_size=384, min_area=900, microscopy=0.5, cell_area=9)
+    small = [False, False]
+    for number in range(12):
+        made = scene_sample(config, np.random.default_rng([3, number]), number=number)
+        kind = render_scene(scene_config(config), np.random.default_rng([3, number])).kind
+        least = min(made.masks.sum((1, 2)).tolist(), default=900)
+        small[kind == "microscopy"] |= least < 900
+    assert small == [False, True]
+
+
 def test_ground_and_parts_are_drawn_less_often_than_things() -> None:
     """A thing, a region of the ground, and a part of the thing of half its size."""
     objects, parts = np.zeros((2, 20, 20), np.int16)
@@ -57,6 +68,7 @@ def test_ground_and_parts_are_drawn_less_often_than_things() -> None:
         part_object=np.array([0, 1], np.int16),
         stuff=np.array([True, False, True]),
         object_group=np.zeros(3, np.int16),
+        kind="outdoor",
     )
     choice = MaskChoice(1, min_area=1, area_power=1.0, part_weight=0.5, stuff_weight=0.25, padded_share=0.0)
     rng = np.random.default_rng(0)
