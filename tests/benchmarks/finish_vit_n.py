@@ -23,6 +23,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from sam_core.model.checkpoint import load_model, save_model
+from sam_core.model.position_tables import resize_model_state
 from sam_core.model.sam import Sam
 from sam_core.training.config import TrainConfig
 from sam_core.training.draws import prompt_draws
@@ -54,7 +55,7 @@ class Options:
     share: float = 0.75
     """Of the new models' weights in the mean."""
     preset: str = "nano_things"
-    """Whose scenes the head is fitted on."""
+    """Whose last scenes the head is fitted on."""
     scenes: int = 1536
     """To fit the head on."""
     seed: int = 77
@@ -69,10 +70,12 @@ class Examples(NamedTuple):
 
 
 def mean_model(old: Sam, new: Sequence[Sam], share: float) -> Sam:
-    """The first of the new models, with (1 - share) * old + share * (mean of new) as its parameters."""
+    """The first of the new models, with (1 - share) * old + share * (mean of new) as its parameters; the old one's
+    position tables fitted to the input's size."""
+    before = resize_model_state(old.state_dict(), new[0].config)
     with torch.no_grad():
-        for mine, before, *others in zip(*(model.parameters() for model in (new[0], old, *new[1:])), strict=True):
-            mine.copy_(torch.stack([mine, *others]).mean(0).lerp(before, 1 - share))
+        for (name, mine), *others in zip(new[0].named_parameters(), *(m.parameters() for m in new[1:]), strict=True):
+            mine.copy_(torch.stack([mine, *others]).mean(0).lerp(before[name], 1 - share))
     return new[0]
 
 

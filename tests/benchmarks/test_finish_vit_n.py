@@ -11,7 +11,7 @@ from sam_core.model.checkpoint import load_model
 from sam_core.model.prompt_encoder import Prompts
 from sam_core.model.sam import Sam
 from sam_core.predict import decode, encode
-from sam_core.presets import vit_test
+from sam_core.presets import at_image_size, vit_test
 from tests.benchmarks.finish_vit_n import Examples, Options, agreement, calibration_config, examples, fit, mean_model
 from tests.benchmarks.train_vit_n import Scenes
 
@@ -26,6 +26,17 @@ def test_a_mean_lies_between_two_models() -> None:
         torch.testing.assert_close(mine, mean)
     for mine, mean in zip(mean_model(old, new, 2 / 3).parameters(), of_three, strict=True):
         torch.testing.assert_close(mine, mean)
+
+
+def test_an_older_model_may_have_a_smaller_input() -> None:
+    torch.manual_seed(0)
+    old, new = Sam(vit_test()), Sam(at_image_size(vit_test(), 96))
+    mean = mean_model(old, [deepcopy(new)], 0.5).image_encoder.pos_embed
+    assert mean is not None
+    assert mean.shape[1:3] == (6, 6)
+    head = "mask_decoder.iou_prediction_head.layers.0.weight"
+    both = [model.state_dict()[head].clone() for model in (old, new)]
+    torch.testing.assert_close(mean_model(old, [new], 0.5).state_dict()[head], (both[0] + both[1]) / 2)
 
 
 def test_examples_are_what_the_predictor_finds_with_the_same_clicks() -> None:
