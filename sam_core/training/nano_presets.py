@@ -105,7 +105,7 @@ def nano_small() -> tuple[TrainConfig, ...]:
     """`vit_n` further, on two cores: small cells, then 512 px. No part of the model in the box.
 
     No stage before shows a mask of less than 80 px. Two fifths of the scenes are from the microscope, and only those
-    show masks of a few pixels: where all did, photographs suffered, as a click came to mean a part.
+    show masks of a few pixels, as a click on a photograph hardly ever means a speck.
     """
     (things,) = nano_things()
     cells = replace(

@@ -35,7 +35,7 @@ def test_cells_go_down_to_a_few_pixels() -> None:
     assert max(medians) > 600
 
 
-def test_grains_lie_inside_their_cell_and_are_no_parts() -> None:
+def test_grains_are_small_marks_dark_and_light() -> None:
     rng = np.random.default_rng(5)
     surface = MaterialShop(texture_bank(0), random_palette(rng), 128).plain(rng, np.full(3, 0.5))
     dark, light = microscopy._chromatin(rng, surface, 30)
