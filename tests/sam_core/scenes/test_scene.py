@@ -57,12 +57,12 @@ def many() -> list[Scene]:
 
 
 def test_sizes_reach_from_specks_to_half_the_frame(many: list[Scene]) -> None:
-    share = np.concatenate(
-        [np.bincount(s.objects.ravel(), minlength=len(s.stuff))[1:][~s.stuff[1:]] / s.objects.size for s in many]
-    )
-    assert np.quantile(share, 0.1) < 0.003
-    assert share.max() > 0.4
-    assert 0.05 < (share > 0.05).mean() < 0.5
+    shares = [np.bincount(s.objects.ravel(), minlength=len(s.stuff))[1:][~s.stuff[1:]] / s.objects.size for s in many]
+    assert np.quantile(np.concatenate(shares), 0.1) < 0.003
+    assert max(share.max(initial=0) for share in shares) > 0.4
+    # Hundreds of cells in a few pictures outnumber everything else.
+    things = np.concatenate([share for scene, share in zip(many, shares, strict=True) if scene.kind != "microscopy"])
+    assert 0.1 < (things > 0.05).mean() < 0.5
 
 
 def test_pictures_vary_in_light_colour_and_content(many: list[Scene]) -> None:
