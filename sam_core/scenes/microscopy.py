@@ -135,13 +135,13 @@ def _nucleoli(rng: Rng, surface: Material) -> list[Part]:
 
 
 def _chromatin(rng: Rng, surface: Material, grains: int) -> list[Part]:
-    """Dark and light grains all over a cell, each of a tenth of its width at most."""
+    """Dark and light grains all over a cell, each a ninth of its width at most."""
     parts = []
     for brightness, count in ((rng.uniform(0.5, 0.95), grains), (rng.uniform(1.0, 1.3), grains // 3)):
         middles = rng.normal(0, 0.4, (count, 2))
         spots = tuple(shapes.ellipse(*rng.uniform(0.02, 0.11, 2)) + middle for middle in middles)
         parts.append(Part(spots, surface, 0.0, brightness, mark=True))
-    return [part for part in parts if part.contours]
+    return parts
 
 
 def _places(rng: Rng, size: int, radius: float) -> Float64:
