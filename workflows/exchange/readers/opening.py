@@ -38,7 +38,7 @@ def open_source(config: ImportConfig) -> IncomingSource:
             raise ValueError(f"{name}: a folder with COCO; import {name.rstrip('/')}/instances.json")
         if lies_in(config.dataset, name):
             raise ValueError(f"{config.dataset} lies in {name}, whose documents those of the data set would be, too")
-        return Sa1bSource(name)
+        return Sa1bSource(name, PictureFolder(config.image_folder) if config.image_folder else None)
     if not name.startswith(S3_SCHEME):
         name = str(Path(name).absolute())
     return _file(name, UriReader(max_bytes=_MOST_BYTES).read(name), config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas import sa1b
+from workflows.exchange.pictures import plain_name
 from workflows.exchange.selection import ExportImage, Page, Totals
 from workflows.exchange.writers import Job, exhaust
 
@@ -35,9 +36,12 @@ class Sa1bWriter:
         pass
 
     def _put(self, image: ExportImage) -> None:
-        name = f"sa_{image.number}{self.job.suffix(image)}"
-        if self.job.pictures:
-            self.job.put_picture(name, image)
+        name = self._put_picture(image) if self.job.pictures else plain_name(image, self.job.totals.folder)
         info = sa1b.ImageInfo(image.number, image.width, image.height, name)
         document = sa1b.document_of(info, image.masks, first_id=image.first_mask)
         self.job.target.put(f"sa_{image.number}.json", sa1b.to_json(document).encode())
+
+    def _put_picture(self, image: ExportImage) -> str:
+        name = f"sa_{image.number}{self.job.suffix(image)}"
+        self.job.put_picture(name, image)
+        return name
