@@ -64,6 +64,8 @@ def _reader(source: str, image_folder: str | None, denied: list[str] | None) -> 
     require_no_secrets(source)
     if not source:
         raise ValueError("an empty source; give a folder, glob, s3://bucket/prefix, Parquet or COCO JSON")
+    if image_folder and not source.lower().endswith(".json"):
+        raise ValueError(f"{source} is no COCO JSON, of whose pictures alone --image-folder says where they lie")
     if "://" in source and not remote:
         raise ValueError(f"{source}: images are read from local paths and s3:// only")
     if source == WORD:

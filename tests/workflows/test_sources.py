@@ -235,6 +235,8 @@ def test_coco_finds_its_pictures_beside_it_or_in_images(tmp_path: Path) -> None:
     save_photos(tmp_path / "elsewhere", 2)
     moved = listed(document, image_folder=str(tmp_path / "elsewhere"))
     assert moved[0].uri == str(tmp_path / "elsewhere" / "photo-000.png")
+    with pytest.raises(ValueError, match=r"images is no COCO JSON, of whose pictures alone --image-folder says"):
+        listed(str(tmp_path / "images"), image_folder=str(tmp_path / "elsewhere"))
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "s3://other/key.jpg"])

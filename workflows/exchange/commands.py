@@ -10,6 +10,7 @@ from workflows.option_values import Dataset, Out, Several, Source, require_posit
 
 Format = Literal["sa1b", "coco", "lvis", "huggingface", "imagefolder", "webdataset", "labels"]
 Kind = Literal["auto", "sa1b", "coco", "label-studio", "cvat"]
+_OF_PICTURES = ("huggingface", "imagefolder", "webdataset")
 StageName = Literal["as-stated", "assisted-manual", "semi-automatic", "automatic"]
 
 
@@ -32,7 +33,7 @@ class ExportConfig:
     distinct: bool = False
     """Leave out masks that `sam-engine relate` found to be duplicates of better ones."""
     pictures: bool = True
-    """Write the pictures beside the masks; huggingface, imagefolder and webdataset always have them."""
+    """Write the pictures beside the masks; huggingface, imagefolder and webdataset are nothing without them."""
     images_per_file: int = 256
     """Images that are written together, and per file of huggingface and webdataset."""
     overwrite: bool = False
@@ -42,6 +43,8 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "images_per_file", "max_pixels")
+        if not self.pictures and self.format in _OF_PICTURES:
+            raise ValueError(f"--no-pictures: {self.format} has masks in or beside its pictures; take another --format")
         if not self.where.strip():
             raise ValueError('--where is empty; it must be a condition, such as "area > 100"')
         if self.images is not None and not self.images.strip():

@@ -32,7 +32,6 @@ _WRITERS: Mapping[Format, Callable[[Job], Writer]] = {
     "webdataset": WebDatasetWriter,
     "labels": LabelsWriter,
 }
-_WITH_PICTURES = ("huggingface", "imagefolder", "webdataset")
 _DECIDES = ("dataset", "format", "where", "images", "licences", "distinct", "pictures", "images_per_file")
 """Flags that decide about the content; the others may change when an export goes on."""
 
@@ -49,8 +48,7 @@ def export(config: ExportConfig) -> int:
         target = open_target(config.out, scratch, asked, OWNED, overwrite=config.overwrite)
         pages = -(-totals.images // config.images_per_file)
         reader = UriReader(max_bytes=byte_limit(config.max_pixels))
-        pictures = config.pictures or config.format in _WITH_PICTURES
-        job = Job(target, totals, pages, pictures, config.max_pixels, reader, anew=config.overwrite)
+        job = Job(target, totals, pages, config.pictures, config.max_pixels, reader, anew=config.overwrite)
         left_out = _write(selection, config.images_per_file, _WRITERS[config.format](job), job)
     lines = left_out.lines
     if totals.unsized:

@@ -283,6 +283,8 @@ def test_conditions_that_are_none_are_refused_in_one_line(engine: Engine, masked
         ExportConfig("d", "o", "coco", images_per_file=0)
     with pytest.raises(ValueError, match="--where is empty; it must be a condition"):
         ExportConfig("d", "o", "coco", where=" ")
+    with pytest.raises(ValueError, match="--no-pictures: webdataset has masks in or beside its pictures"):
+        ExportConfig("d", "o", "webdataset", pictures=False)
 
 
 def test_images_without_masks_are_images_too(engine: Engine, masked: Masked, tmp_path: Path) -> None:

@@ -72,3 +72,8 @@ def test_without_the_folder_its_option_is_named(engine: Engine, documents: Path,
     refused = engine("import", documents, tmp_path / "back")
     assert (refused.status, refused.err.count("\n")) == (2, 1)
     assert "--image-folder says where the pictures of its documents lie" in refused.err
+
+
+def test_one_document_is_imported_as_its_folder(engine: Engine, documents: Path, tmp_path: Path) -> None:
+    refused = engine("import", documents / "sa_1.json", tmp_path / "back")
+    assert (refused.status, "SA-1B is imported as the folder that holds its documents" in refused.err) == (2, True)

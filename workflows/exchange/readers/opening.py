@@ -14,6 +14,7 @@ from workflows.exchange.readers.label_studio import LabelStudioSource
 from workflows.exchange.readers.label_studio import is_export as is_label_studio
 from workflows.exchange.readers.names import PictureFolder, picture_folder
 from workflows.exchange.readers.sa1b import Sa1bSource
+from workflows.exchange.readers.sa1b import is_document as is_sa1b
 from workflows.redact import require_no_secrets
 from workflows.storage import S3_SCHEME, lies_in, open_store
 from workflows.uris import UriReader
@@ -50,8 +51,8 @@ def _file(name: str, data: bytes, config: ImportConfig) -> IncomingSource:
     tasks = _label_studio_tasks(name, data, config)
     if tasks is not None:
         return LabelStudioSource(name, data, tasks, _pictures(name, config), max_pixels=config.max_pixels)
-    if config.kind == "sa1b":
-        raise ValueError(f"{name}: SA-1B is imported as the folder that holds pictures and documents")
+    if config.kind == "sa1b" or (config.kind == "auto" and is_sa1b(data)):
+        raise ValueError(f"{name}: SA-1B is imported as the folder that holds its documents")
     return CocoSource(name, data, image_folder=config.image_folder, crowds=config.crowds)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
@@ -108,3 +109,8 @@ class Sa1bSource:
             )
             masks.append(IncomingMask(str(found.id), rle, origin, {"id": found.id}))
         return IncomingImage(*size, tuple(masks), tuple(refused), is_all=True)
+
+
+def is_document(data: bytes) -> bool:
+    """Whether the bytes begin as a document does, which is of one image where COCO's has `images`."""
+    return re.match(rb'\s*\{\s*"image"\s*:', data) is not None
