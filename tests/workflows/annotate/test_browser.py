@@ -296,12 +296,15 @@ def test_a_server_that_goes_away_and_comes_back(browser: Browser, running: Start
     server = running(config)
     ada = sit_down(browser, server.address, "Ada")
     ada.saved()
+    ada.page.evaluate("() => { annotate.held = 0; navigator.storage.persist = async () => Boolean(++annotate.held); }")
     server.stop()
     ada.press("b")
     ada.drag((0.2, 0.2), (0.6, 0.6))
     drawn = ada.seen()
+    assert ada.page.evaluate("annotate.held") == 0
     ada.press("Enter")
     expect(ada.page.locator("#saved")).to_contain_text("kept here")
+    assert ada.page.evaluate("annotate.held") == 1, "the browser was asked not to let go of what waits"
     server.start()
     ada.saved()
     (row,) = standing(config)

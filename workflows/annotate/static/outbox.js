@@ -146,6 +146,7 @@ export class Outbox {
       this.#change({ offline: false, why: "" });
     } catch (error) {
       this.#change({ offline: true, why: WHY[error.status] ?? "" });
+      if (this.waiting) this.#store.hold();
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.flush(), this.#pause);
       this.#pause = Math.min(RETRY.longest, this.#pause * 2);

@@ -31,12 +31,20 @@ function done(request) {
 
 export class Store {
   #database; // a promise
+  #isHeld = false;
 
   static async open() {
     const store = new Store();
     store.#database = open();
     await store.#database;
     return store;
+  }
+
+  /** Asks that this outlive a disk that runs short. Some browsers ask the person, so only once something waits here. */
+  async hold() {
+    if (this.#isHeld) return;
+    this.#isHeld = true;
+    await navigator.storage?.persist?.().catch(() => {}); // not where the page came over plain HTTP from elsewhere
   }
 
   /** What a request of "outbox", "drafts" or "refused" brings: `request` makes it of the object store. */
