@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sam_core.export_onnx import OnnxDecoder
 from sam_core.geometry import Frame, boxes_to_input, points_to_input
-from sam_core.honour import levels_of
+from sam_core.honour import moved_to
 from sam_core.masks.candidates import Measures
 from sam_core.masks.kernels import measure
 from sam_core.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NOT_A_POINT
@@ -79,8 +79,8 @@ class Decoder:
             said = _run(decode, asked | shared)
         logits, iou = (np.asarray(said[name], np.float32) for name in ("logits", "iou"))
         places, kinds = torch.from_numpy(points), torch.from_numpy(labels)
-        levels = levels_of(torch.from_numpy(logits)[None], places, kinds, frame.image_size)[0].numpy()
-        return Answer(logits - levels[:, None, None], iou, prompt.single, frame)
+        moved = moved_to(torch.from_numpy(logits)[None], places, kinds, frame.image_size)[0].numpy()
+        return Answer(moved, iou, prompt.single, frame)
 
 
 def require_inside(prompt: Prompt, mask: NDArray[np.bool_] | None, frame: Frame) -> None:
