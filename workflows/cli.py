@@ -50,6 +50,7 @@ from workflows.without_pandas import leave_pandas_out
 
 _ABOUT = "Masks of every image, by a model and people in rounds. `sam-engine COMMAND --help` says what a command takes."
 DONE, WRONG_USE, BROKEN, INTERRUPTED, TERMINATED = 0, 2, 70, 130, 143
+_STDOUT, _STDERR = 1, 2
 _PUT_OFF_SECONDS, _PUT_OFF_TIMES = 0.05, 200
 _FORKING = Popen._execute_child.__code__  # type: ignore[attr-defined]
 
@@ -113,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     With SAM_ENGINE_TRACEBACK set, a failure shows where it came from.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    _have_streams()
     _have_a_home()
     came: list[int] = []
     try:
@@ -131,6 +133,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     except Exception as error:  # Python itself would end with 1, the status of a job that is done but for error rows
         return _ended(came[0]) if came else _failed(error)
+
+
+def _have_streams() -> None:
+    """What a caller has closed (`>&-`) leads nowhere; else the next file that is opened takes its number, and gets what
+    processes that begin here print."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdout = sys.stdout or open(_STDOUT, "w", closefd=False)  # noqa: SIM115  # until the process ends
+    sys.stderr = sys.stderr or open(_STDERR, "w", closefd=False)  # noqa: SIM115
 
 
 def _have_a_home() -> None:

@@ -370,6 +370,15 @@ def test_output_that_finds_no_room_is_one_line(words: list[str], buffered: bool,
     assert done.returncode == 2
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_the_caller_closed_lead_nowhere(closed: str, tmp_path: Path, photos: Path, engine: Engine) -> None:
+    engine("ingest", photos, tmp_path / "data")
+    command = f"{BIN / 'sam-engine'} sql {tmp_path / 'data'} 'SELECT 7' --format csv {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
 def test_a_closed_pipe_is_no_error(tmp_path: Path, photos: Path, engine: Engine) -> None:
     engine("ingest", photos, tmp_path / "data")
     command = f"{BIN / 'sam-engine'} sql {tmp_path / 'data'} 'SELECT * FROM range(200000)' --format csv | head -1"
