@@ -213,7 +213,9 @@ def _proposed(
     order = {} if list(data) == sorted(data) else {"order": list(data)}
     taught = {"teacher_sha256": teacher.sha256} if teacher else {}
     plain = json.loads(json.dumps(asdict(config)))
-    unnamed = plain | {"clip_name": ""}  # a CLIP is its hash, wherever its folder lies
+    # What is not asked for goes without saying, so that a choice that a newer version adds leaves older runs theirs.
+    asked = {name: value for name, value in plain.items() if value is not None}
+    unnamed = asked | {"clip_name": ""}  # a CLIP is its hash, wherever its folder lies
     decided = ids.canonical_json({"config": unnamed, "data": data} | order | taught)
     return TrainingRecord(
         run_id=ids.run_id(start.sha256 if start else NO_WEIGHTS, decided, name=command.run),

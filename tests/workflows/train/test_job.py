@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import os
-import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from sam_core.presets import vit_test
 from sam_core.training.nano_presets import nano
 from sam_core.training.presets import fine_tune
 from schemas.catalog import connect as connect_local
-from tests.small_clip import write_small_clip
 from tests.workflows.conftest import Engine, save_labelled
 from tests.workflows.train.conftest import picture
 from tests.workflows.train.here import train_here
@@ -33,10 +31,9 @@ from workflows.models import Model
 from workflows.runs import open_dataset
 from workflows.storage import LocalStore, Store, StoreError, open_store
 from workflows.train import checkpoints, worker
-from workflows.train.job import _configs, _place, _proposed, _teacher, adjusted, train
+from workflows.train.job import _configs, _place, adjusted, train
 from workflows.train.loop import MachineError
 from workflows.train.metrics import read_metrics
-from workflows.train.sources import open_sources
 from workflows.train.team import Team
 from workflows.train.worker import TrainJob, lasting, precision_advice
 
@@ -337,41 +334,6 @@ def test_stages_of_a_preset_keep_seeds_of_their_own() -> None:
     assert [stage.seed for stage in stages] == [3, 4, 5]
     unsaid, _ = _configs(TrainCommand(("scenes",), preset="nano_gpu"))
     assert [stage.seed for stage in unsaid] == [10, 11, 12]
-
-
-def test_sources_in_another_order_are_another_run(labelled: Path, tmp_path: Path) -> None:
-    other = shutil.copytree(labelled, tmp_path / "other")
-    (config,) = fine_tune()
-
-    def run_id(*texts: str) -> str:
-        command = TrainCommand(texts)
-        return _proposed(command, config, open_sources(texts, need_masks=True), None, 1).run_id
-
-    both = sorted([str(labelled), str(other)])
-    assert run_id(*both) == run_id(*both) != run_id(*both[::-1])
-
-
-def test_another_teacher_at_the_same_place_is_another_run(labelled: Path, tmp_path: Path) -> None:
-    path = tmp_path / "teacher.safetensors"
-    command = TrainCommand((str(labelled),), preset="distill", model="vit_test", image_size=64, teacher=str(path))
-    ((config,), _), found = _configs(command), []
-    for seed in (0, 1, 0):
-        torch.manual_seed(seed)
-        save_model(Sam(vit_test()), path)
-        sources = open_sources(command.sources, need_masks=False)
-        found.append(_proposed(command, config, sources, None, 1, teacher=_teacher(config)).run_id)
-    assert found[0] == found[2] != found[1]
-
-
-def test_the_same_clip_in_another_folder_is_the_same_run(labelled: Path, tmp_path: Path) -> None:
-    folders = write_small_clip(tmp_path / "one"), tmp_path / "moved", write_small_clip(tmp_path / "other", seed=1)
-    shutil.copytree(*folders[:2])
-    found = []
-    for folder in folders:
-        command = TrainCommand((str(labelled),), preset="text_nano", clip=str(folder))
-        (config,), _ = _configs(command)
-        found.append(_proposed(command, config, open_sources(command.sources, need_masks=True), None, 1).run_id)
-    assert found[0] == found[1] != found[2]
 
 
 def test_somewhere_to_write_is_needed(labelled: Path, engine: Engine) -> None:
