@@ -45,6 +45,30 @@ def test_a_first_model_that_was_replaced_is_named(document: Document, opened: Op
         finish(opened(parse_engine(document, where="e")))
 
 
+def test_rounds_begun_with_the_model_of_an_older_version_say_how_to_go_on(
+    document: Document, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    for box in (older, newer):
+        box.mkdir()
+        (box / "vit_test.safetensors").write_bytes(Path(document["model"]).read_bytes())
+    path = newer / "vit_test.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] + bytes(4))
+    document["model"] = "vit_test"
+    monkeypatch.setenv("SAM_ENGINE_CHECKPOINTS", str(older))
+    run_rounds(opened(parse_engine(document, where="e")), STEPS, most=1, tell=lambda _: None)
+    monkeypatch.delenv("SAM_ENGINE_CHECKPOINTS")
+    for module in ("sam_core.model.checkpoint", "workflows.rounds.engine"):
+        monkeypatch.setattr(f"{module}.PACKAGED_WEIGHTS", newer)
+    told = (
+        r"came with another version .*: put sam_core/weights/vit_test\.safetensors of that one .*SAM_ENGINE_CHECKPOINTS"
+    )
+    with pytest.raises(FileNotFoundError, match=told):
+        finish(opened(parse_engine(document, where="e")))
+    monkeypatch.setenv("SAM_ENGINE_CHECKPOINTS", str(older))
+    finish(opened(parse_engine(document, where="e")))
+
+
 def test_how_the_work_is_done_may_change_in_the_middle_of_a_round(document: Document, opened: Opened) -> None:
     """Or a round that was begun with more workers than the cluster holds could never end."""
     document["stages"] = [{"stage": "assisted_manual", "images": 2, "training": document["training"] | {"workers": 2}}]
