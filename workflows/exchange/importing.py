@@ -129,7 +129,8 @@ def import_command(config: ImportConfig) -> int:
             shards = _pending(destination)
             _begin(destination, shards)
             done = _take_all(source, destination, shards)
-    left_out = [*source.lost, *done.refused]
+            unreadable = _unreadable(tables)
+    left_out = [*source.lost, *unreadable, *done.refused]
     tell_left_out(left_out)
     removed = f", {done.removed:,} removed that it no longer holds" if done.removed else ""
     print(f"{store.root}: {done.masks:,} masks imported from {source.name}, {len(left_out):,} left out{removed}")
@@ -159,6 +160,12 @@ def _note_sizes(tables: duckdb.DuckDBPyConnection, catalog: duckdb.DuckDBPyConne
     tables.register("sized", catalog.sql(_SIZED).to_arrow_reader(_ROWS_AT_ONCE))
     tables.execute("CREATE TABLE sizes AS FROM sized SEMI JOIN places USING (image_id) ORDER BY image_id")
     tables.unregister("sized")
+
+
+def _unreadable(tables: duckdb.DuckDBPyConnection) -> list[str]:
+    """A line for each picture that cannot be read now, whenever its masks were left out."""
+    found = tables.execute("SELECT min(uri) FROM places ANTI JOIN sizes USING (image_id) GROUP BY image_id ORDER BY 1")
+    return [f"{uri}: cannot be read as an image" for (uri,) in found.fetchall()]
 
 
 def _rules(
@@ -246,8 +253,6 @@ def _load(source: IncomingSource, destination: Destination, shard: Shard) -> Loa
         try:
             place = places[image_id][0]
             found = merged([source.load(uri) for uri in places[image_id]])
-            if image_id not in sizes:
-                return f"{place}: cannot be read as an image"
             height, width = sizes[image_id]
             if found.masks and (found.height, found.width) != (height, width):
                 return f"{place} is {width}x{height} px, its masks {found.width}x{found.height} px"
@@ -259,8 +264,10 @@ def _load(source: IncomingSource, destination: Destination, shard: Shard) -> Loa
                 unread.append(image_id)
             return one_line(error)
 
+    # Pictures that are there without a size are told of by themselves, whether their shard is done or not.
+    wanted = [image for image in shard.image_ids if image in sizes or (image not in places and shard.run_lacks)]
     with ThreadPoolExecutor(_READERS) as readers:
-        answers = list(readers.map(read, shard.image_ids))
+        answers = list(readers.map(read, wanted))
     taken = [answer for answer in answers if isinstance(answer, Taken)]
     lines = [answer for answer in answers if isinstance(answer, str)]
     return Loaded(taken, lines + [line for image in taken for line in image.refused], sorted(unread))

@@ -276,3 +276,26 @@ def test_a_document_that_cannot_be_read_is_asked_for_again(
         assert len(rows(back, f"FROM {name}")) == len(rows(whole, f"FROM {name}"))
     assert rows(back, "FROM problems") == []
     assert "0 masks imported" in engine("import", out, back, *more).out
+
+
+@pytest.mark.parametrize(("more", "table"), [(("--stage", "automatic"), "masks"), ((), "annotations")])
+def test_a_picture_that_is_gone_is_said_until_it_is_back(
+    engine: Engine, tmp_path: Path, more: tuple[str, ...], table: str
+) -> None:
+    """Whoever repeats the command until it ends well does not end without that picture's masks."""
+    photos = save_photos(tmp_path / "images", 3)
+    document = coco_document(photos)
+    scores = {"predicted_iou": 0.9, "stability_score": 0.95, "point_coords": [[5, 5]]}
+    document["annotations"] = [mask | scores for mask in document["annotations"]]
+    (tmp_path / "x.json").write_text(json.dumps(document))
+    command = ("import", tmp_path / "x.json", tmp_path / "data", *more)
+    with replaced(photos[0], None):
+        first, again = engine(*command), engine(*command)
+        for left in (first, again):
+            assert (left.status, ", 1 left out" in left.out) == (1, True)
+            assert f"left out: {photos[0]}: cannot be read as an image" in left.err
+        assert [f" {masks} masks imported" in left.out for masks, left in ((2, first), (0, again))] == [True, True]
+        assert len(rows(tmp_path / "data", f"FROM {table}")) == 2
+    assert engine(*command).status == 0
+    assert len(rows(tmp_path / "data", f"FROM {table}")) == 4
+    assert rows(tmp_path / "data", "FROM problems") == []
