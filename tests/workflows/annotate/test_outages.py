@@ -90,6 +90,8 @@ def test_an_image_at_which_the_server_fails_is_skipped_when_it_fails_again(
     ada.page.route("**/picture", lambda route: route.fulfill(status=500, json={"detail": "a bug"}), times=times)
     ada.press("n")
     expect(ada.page.locator("#image-name")).to_have_text("Waiting for the server")
+    if then == "open":
+        ada.shows(SECOND)
     expect(ada.page.locator("#image-name")).to_contain_text(SECOND if then == "open" else "Nothing left to do")
     ada.saved()
     query = "SELECT action FROM events ORDER BY sequence"

@@ -11,6 +11,7 @@ from schemas import coco, sa1b
 from schemas.tables import Stage
 from workflows.exchange.readers import IncomingImage, IncomingMask
 from workflows.exchange.readers.names import PictureFolder
+from workflows.failures import is_of_the_machine, one_line
 from workflows.sources import list_images
 from workflows.storage import open_store
 from workflows.uris import ImageRef, UriReader
@@ -66,8 +67,10 @@ class Sa1bSource:
         for name in sorted(self._documents):
             try:
                 reference = self._find(f"{self.name}/{name}.json", str(PurePosixPath(name).parent), pictures)
-            except ValueError as error:
-                self.lost.append(str(error))
+            except (ValueError, OSError) as error:
+                if is_of_the_machine(error):
+                    raise
+                self.lost.append(one_line(error))
             else:
                 yield reference
 
