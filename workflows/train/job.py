@@ -40,6 +40,7 @@ from workflows.scratch import scratch_folder
 from workflows.storage import Store, open_store
 from workflows.torch_trainer import RayTrainer
 from workflows.train import checkpoints
+from workflows.train.beside import unfinished_beside
 from workflows.train.first_model import require_same_model
 from workflows.train.listener import Listener
 from workflows.train.loop import MachineError, NoRoomError, TrainingError
@@ -233,10 +234,14 @@ def _proposed(
 
 
 def _settled(store: Store, proposed: TrainingRecord) -> TrainingRecord:
-    """The record that the data set holds for this run; the first one stays."""
+    """The record that the data set holds for this run; the first one stays. Of a run that begins it is said what it
+    begins beside."""
     open_dataset(store)
-    key = training_key(proposed.run_id)
-    held = store.put_if_absent(key, to_json(proposed).encode())
+    key, data = training_key(proposed.run_id), to_json(proposed).encode()
+    held = store.put_if_absent(key, data)
+    if held == data:
+        for line in unfinished_beside(store, proposed):
+            print(line, file=sys.stderr)
     return from_json(TrainingRecord, held, where=f"{store.root}/{key}")
 
 
