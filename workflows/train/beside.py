@@ -12,7 +12,7 @@ from workflows.storage import Store
 def unfinished_beside(store: Store, record: TrainingRecord) -> list[str]:
     """A line for each run of the same preset, sources and name that has not ended: what sets it apart from this one."""
     return [
-        f"another run than {other.run_id}, which has not ended: {', '.join(_differences(other, record))}"
+        f"this run begins beside {other.run_id}, which has not ended: {', '.join(_differences(other, record))}"
         for other in _others(store, record)
         if not store.exists(training_end_key(other.run_id))
     ]
@@ -20,12 +20,13 @@ def unfinished_beside(store: Store, record: TrainingRecord) -> list[str]:
 
 def _others(store: Store, record: TrainingRecord) -> Iterator[TrainingRecord]:
     folders = {entry.key.split("/")[1] for entry in store.list(TRAINING_PREFIX.rstrip("/"))}
-    for run_id in sorted(folder.removeprefix("run=") for folder in folders):
-        key = training_key(run_id)
-        if run_id != record.run_id and store.exists(key):
+    for key in sorted(training_key(folder.removeprefix("run=")) for folder in folders):
+        try:
             other = from_json(TrainingRecord, store.get(key), where=f"{store.root}/{key}")
-            if _kin(other) == _kin(record):
-                yield other
+        except (FileNotFoundError, ValueError):
+            continue  # what became of another run keeps none from beginning
+        if other.run_id != record.run_id and _kin(other) == _kin(record):
+            yield other
 
 
 def _kin(record: TrainingRecord) -> tuple[object, ...]:
@@ -33,7 +34,7 @@ def _kin(record: TrainingRecord) -> tuple[object, ...]:
 
 
 def _differences(before: TrainingRecord, now: TrainingRecord) -> list[str]:
-    """What decides about a run and is not the same in both; in words, where a value would say nothing."""
+    """What decides about a run and is not the same in both."""
     old, new = dict(_flat(before.config)), dict(_flat(now.config))
     told = [
         f"{name} is {new.get(name)}, there {old.get(name)}"
@@ -43,7 +44,7 @@ def _differences(before: TrainingRecord, now: TrainingRecord) -> list[str]:
     told += [f"{name} has changed or counts otherwise" for name in now.data if before.data[name] != now.data[name]]
     if before.parent_sha256 != now.parent_sha256:
         told.append(f"it begins with {now.parent}, there with {before.parent}")
-    return told or ["an order of sources or a teacher of its own, or one begun by another version"]
+    return told or ["its sources stand in another order, its teacher is another, or another version began it"]
 
 
 def _flat(values: Mapping[str, object], within: str = "") -> Iterator[tuple[str, object]]:

@@ -10,7 +10,7 @@ import pytest
 
 from sam_core.training.config import TrainConfig
 from sam_core.training.presets import fine_tune
-from schemas.layout import training_end_key
+from schemas.layout import training_end_key, training_key
 from schemas.records import TrainingRecord
 from workflows.commands import TrainCommand
 from workflows.storage import LocalStore
@@ -42,7 +42,7 @@ def test_what_sets_it_apart_is_said_once(
     slower = replace(config, learning_rate=replace(config.learning_rate, base=1e-5))
     other = begun(store, labelled, slower)
     told = f"learning_rate.base is 1e-05, there {config.learning_rate.base}"
-    assert capsys.readouterr().err == f"another run than {first.run_id}, which has not ended: {told}\n"
+    assert capsys.readouterr().err == f"this run begins beside {first.run_id}, which has not ended: {told}\n"
     assert begun(store, labelled, slower) == other
     assert capsys.readouterr().err == "", "it goes on"
 
@@ -56,7 +56,7 @@ def test_data_that_changed(
     removed.unlink()
     begun(store, labels, config)
     told = capsys.readouterr().err
-    assert told.startswith(f"another run than {first.run_id}, which has not ended: ")
+    assert told.startswith(f"this run begins beside {first.run_id}, which has not ended: ")
     assert told.endswith(f"{labels} has changed or counts otherwise\n")
 
 
@@ -66,5 +66,6 @@ def test_runs_that_ended_or_are_called_otherwise_are_not_meant(
     first = begun(store, labelled, config)
     begun(store, labelled, config, run="second")
     store.put(training_end_key(first.run_id), b"{}")
+    store.put(training_key("damaged"), b"{")
     begun(store, labelled, replace(config, seed=7))
     assert capsys.readouterr().err == ""
