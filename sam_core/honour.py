@@ -41,11 +41,11 @@ def honour_clicks(batch: MaskBatch, prompts: Prompts) -> MaskBatch:
         return batch
     device = batch.logits.device
     places = points_to_input(prompts.points.to(device, torch.float32), batch.frame)
-    moved = moved_to(batch.logits.float(), places, prompts.labels.to(device), batch.frame.image_size)
+    moved = moved_by_clicks(batch.logits.float(), places, prompts.labels.to(device), batch.frame.image_size)
     return MaskBatch(moved.to(batch.logits.dtype), batch.iou, batch.frame)
 
 
-def moved_to(logits: Tensor, points: Tensor, labels: Tensor, image_size: int) -> Tensor:
+def moved_by_clicks(logits: Tensor, points: Tensor, labels: Tensor, image_size: int) -> Tensor:
     """Logits [N, M, s, s] moved so that clicks lie on their sides of 0, the last one always.
 
     points: [N, P, 2] xy, px of the model input, a square of `image_size`. labels: [N, P], of which only those of
@@ -59,7 +59,7 @@ def moved_to(logits: Tensor, points: Tensor, labels: Tensor, image_size: int) ->
 
 def levels_of(logits: Tensor, points: Tensor, labels: Tensor, image_size: int) -> Tensor:
     """Levels [N, M] of logits [N, M, s, s]: the nearest to 0 that have every click on its side; 0 where none within
-    MOST of 0 has. Points and labels as for `moved_to`."""
+    MOST of 0 has. Points and labels as for `moved_by_clicks`."""
     at, labels = _values_at(logits, points, image_size), labels[:, None]
     below = at.where(labels == FOREGROUND, torch.inf).amin(-1) - MARGIN
     above = at.where(labels == BACKGROUND, -torch.inf).amax(-1) + MARGIN

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_core.geometry import frame_of, upscale_logits
-from sam_core.honour import BEYOND, FAR, MARGIN, MOST, NEAR, SHARE, WIDTH, honour_clicks, levels_of, moved_to
+from sam_core.honour import BEYOND, FAR, MARGIN, MOST, NEAR, SHARE, WIDTH, honour_clicks, levels_of, moved_by_clicks
 from sam_core.masks.batch import MaskBatch
 from sam_core.model.checkpoint import load_model
 from sam_core.predict import Prompts, decode, encode
@@ -56,12 +56,8 @@ def slowly(logits: NDArray[np.float32], clicks: list[tuple[float, float, int]]) 
         value = value_at(logits, x, y)
         if not sign or sign * value >= MARGIN:
             continue
-        squares = np.zeros((SIDE, SIDE), np.float32)
-        for row in range(SIDE):
-            for column in range(SIDE):
-                squares[row, column] = (
-                    math.dist((x * SIDE / IMAGE_SIZE, y * SIDE / IMAGE_SIZE), (column + 0.5, row + 0.5)) ** 2
-                )
+        place = (x * SIDE / IMAGE_SIZE - 0.5, y * SIDE / IMAGE_SIZE - 0.5)
+        squares = np.array([[math.dist(place, (column, row)) ** 2 for column in range(SIDE)] for row in range(SIDE)])
         own = squares[sign * logits > 0]
         reach = min(max(math.sqrt(own.min()) if len(own) else math.inf, NEAR), max(NEAR, FAR * SIDE))
         spread = np.exp(-squares / (2 * (WIDTH * reach) ** 2))
@@ -76,7 +72,7 @@ def test_logits_move_as_in_a_slow_version_and_the_last_click_is_on_its_side(seed
     labels = [*rng.choice([FOREGROUND, BACKGROUND, PADDING, CORNER], 3), rng.choice([FOREGROUND, BACKGROUND])]
     clicks = [(*rng.uniform(0, IMAGE_SIZE, 2), label) for label in labels]
     points = torch.tensor([[click[:2] for click in clicks]], dtype=torch.float32)
-    found = moved_to(torch.from_numpy(logits)[None], points, torch.tensor([labels]), IMAGE_SIZE)[0].numpy()
+    found = moved_by_clicks(torch.from_numpy(logits)[None], points, torch.tensor([labels]), IMAGE_SIZE)[0].numpy()
     np.testing.assert_allclose(found, [slowly(each, clicks) for each in logits], atol=1e-4)
     last = [value_at(each, *clicks[-1][:2]) for each in found]
     assert (np.array(last) > 0).tolist() == [labels[-1] == FOREGROUND] * 3

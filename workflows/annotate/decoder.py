@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sam_core.export_onnx import OnnxDecoder
 from sam_core.geometry import Frame, boxes_to_input, points_to_input
-from sam_core.honour import moved_to
+from sam_core.honour import moved_by_clicks
 from sam_core.masks.candidates import Measures
 from sam_core.masks.kernels import measure
 from sam_core.model.prompt_encoder import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, NOT_A_POINT
@@ -79,7 +79,7 @@ class Decoder:
             said = _run(decode, asked | shared)
         logits, iou = (np.asarray(said[name], np.float32) for name in ("logits", "iou"))
         places, kinds = torch.from_numpy(points), torch.from_numpy(labels)
-        moved = moved_to(torch.from_numpy(logits)[None], places, kinds, frame.image_size)[0].numpy()
+        moved = moved_by_clicks(torch.from_numpy(logits)[None], places, kinds, frame.image_size)[0].numpy()
         return Answer(moved, iou, prompt.single, frame)
 
 
