@@ -22,6 +22,7 @@ from sam_core.device_settings import DeviceSettings
 from sam_core.generator import MaskGenerator
 from sam_core.masks.batch import Generation
 from sam_core.model.checkpoint import (
+    PACKAGED_WEIGHTS,
     CheckpointError,
     LoadedModel,
     configuration_name,
@@ -226,6 +227,16 @@ def register_model(store: Store, model: Model, created_at: datetime) -> None:
         metrics={},
     )
     store.put_if_absent(model_card_key(model.model_id), to_json(record).encode())
+
+
+def keep_packaged(store: Store, model: Model, created_at: datetime) -> None:
+    """Copy a model that came with this package into the data set, as another version may bring other weights. Any
+    other model is left where its owner keeps it, as it may be of gigabytes."""
+    if Path(model.path).parent != PACKAGED_WEIGHTS:
+        return
+    if not store.exists(model_weights_key(model.model_id)):
+        store.put(model_weights_key(model.model_id), Path(model.path).read_bytes())
+    register_model(store, model, created_at)
 
 
 def models_command(config: ModelsConfig) -> int:

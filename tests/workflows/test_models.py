@@ -26,6 +26,7 @@ from workflows.models import (
     GeneratorSpec,
     Model,
     find_model,
+    keep_packaged,
     name_of,
     print_models,
     register_model,
@@ -109,6 +110,19 @@ def test_the_data_set_notes_which_model_was_used(tmp_path: Path, tiny_checkpoint
     key = model_card_key(model.model_id)
     record = from_json(ModelRecord, store.get(key), where=key)
     assert (record.name, record.sha256) == (model.name, model.sha256)
+
+
+def test_a_model_that_comes_with_the_package_is_kept_in_the_data_set(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, model, now = LocalStore(tmp_path), find_model(str(tiny_checkpoint)), run_record().created_at
+    keep_packaged(store, model, now)
+    assert not store.exists(model_weights_key(model.model_id))  # its owner keeps it
+    monkeypatch.setattr("workflows.models.PACKAGED_WEIGHTS", tiny_checkpoint.parent)
+    keep_packaged(store, model, now)
+    kept = stored_model(store, model.model_id)
+    assert Path(kept.path).is_relative_to(tmp_path)
+    assert find_model(kept.path).sha256 == model.sha256
 
 
 def test_a_registered_model_is_copied_out_of_a_bucket_once(

@@ -17,12 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from sam_core.model.checkpoint import PACKAGED_WEIGHTS
 from schemas.layout import round_key, step_key
 from schemas.records import RoundRecord, from_json, to_json
 from workflows.models import Model, find_model, stored_model
@@ -104,18 +102,8 @@ class Engine:
             raise FileNotFoundError(
                 f"the weights of {model_id}, with which the rounds go on, are gone: they lie neither in "
                 f"{self.store.root}/models nor in {self.config.model}, which is {self.first_model.model_id}; "
-                + self._how_to_have_back()
+                "put that file back"
             ) from error
-
-    def _how_to_have_back(self) -> str:
-        """What to do where the first model is another one by now: that in the box changes with the version."""
-        packaged = Path(self.first_model.path)
-        if packaged.parent != PACKAGED_WEIGHTS:
-            return "put that file back"
-        return (
-            f"they came with another version of this package: put sam_core/weights/{packaged.name} of that one into a "
-            "folder, and name it in SAM_ENGINE_CHECKPOINTS"
-        )
 
     def read(self, number: int) -> RoundRecord | None:
         """The record of a round; None before it has begun."""

@@ -21,6 +21,7 @@ from workflows.convert import ImageResult
 from workflows.failures import one_line, tell_left_out
 from workflows.generate import generate
 from workflows.images import UNREADABLE, ImageError
+from workflows.models import keep_packaged
 from workflows.rounds import people
 from workflows.rounds.candidates import annotated_held_out, choose_queue, note_held_out
 from workflows.rounds.config import SimulationSettings
@@ -73,13 +74,14 @@ SELECT count(*) FILTER (status = 'ok'), coalesce(sum(n_masks), 0)::BIGINT FROM o
 
 
 def stage(now: Round) -> Staged:
-    """Settle model and queue. The first round also looks whether models can be measured on the held-out images, before
-    anybody works for it. That simulated annotators have true masks is seen here too: engine.yaml could not be mended in
-    the middle of the round any more."""
+    """Settle model and queue, and keep a model that another version of this package may lack. The first round also
+    looks whether models can be measured on the held-out images, before anybody works for it. That simulated annotators
+    have true masks is seen here too: engine.yaml could not be mended in the middle of the round any more."""
     engine = now.engine
     if now.number == 1:
         require_measurable(engine.held_out, engine.config.evaluation)
         open_dataset(engine.store)
+    keep_packaged(engine.store, engine.model(now.record.model_before), now.record.started_at)
     queue = () if now.settings.stage == "automatic" else next_queue(now) or _first_queue(now)
     if engine.simulate and queue:
         true_rows(queue, engine.connect(), engine.truth)
