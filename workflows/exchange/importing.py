@@ -9,6 +9,7 @@ id, the category. The same command adds nothing; a corrected source follows itse
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -64,6 +65,13 @@ _UNREAD_BY_RUN = f"SELECT DISTINCT shard FROM outcomes WHERE run_id = ? AND erro
 _UNREAD_BY_SESSION = f"""
 SELECT DISTINCT (sequence - 1) // {EVENTS_PER_SHARD} FROM events
 WHERE session = ? AND mask_id IS NULL AND details::JSON->>'unread' = 'true'"""
+_REFUSED = f"""
+SELECT unnest(details::JSON->>'$.left_out[*]') FROM events
+WHERE session = ? AND mask_id IS NULL AND NOT list_contains(?::BIGINT[], (sequence - 1) // {EVENTS_PER_SHARD})
+ORDER BY sequence"""
+
+Refused = defaultdict[str, list[str]]
+"""By image_id, lines about what was left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +85,25 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was read of a shard: images that can be used, a line about each of the others, and which of these have a
-    document that cannot be read now. It may be later, without another content that would make another import."""
+    """What was read of a shard: images that can be used, a line about each of the others by image_id, and which of
+    these have a document that cannot be read now. It may be later, without another content that would make another
+    import."""
 
     taken: list[Taken]
-    lines: list[str]
+    lines: dict[str, str]
     unread: list[str]
+
+    def refused(self) -> Refused:
+        """What was left out so far."""
+        lines = Refused(list, {image_id: [line] for image_id, line in self.lines.items()})
+        lines.update((image.image_id, list(image.refused)) for image in self.taken if image.refused)
+        return lines
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How many masks were taken, and how many removed that the source no longer holds; a line for all left out."""
+    """How many masks were new or changed, and how many removed that the source no longer holds; a line for all left
+    out."""
 
     masks: int
     removed: int
@@ -127,10 +143,11 @@ def import_command(config: ImportConfig) -> int:
             _note_sizes(tables, catalog)
             destination = Destination(store, run, rules, tables, _unread(catalog, rules, run))
             shards = _pending(destination)
+            before = _refused_before(catalog, rules, shards)
             _begin(destination, shards)
             done = _take_all(source, destination, shards)
             unreadable = _unreadable(tables)
-    left_out = [*source.lost, *unreadable, *done.refused]
+    left_out = [*source.lost, *unreadable, *before, *done.refused]
     tell_left_out(left_out)
     removed = f", {done.removed:,} removed that it no longer holds" if done.removed else ""
     print(f"{store.root}: {done.masks:,} masks imported from {source.name}, {len(left_out):,} left out{removed}")
@@ -188,6 +205,12 @@ def _unread(catalog: duckdb.DuckDBPyConnection, rules: Rules, run: RunRecord | N
     return frozenset(number for (number,) in catalog.execute(asked, [whose]).fetchall())
 
 
+def _refused_before(catalog: duckdb.DuckDBPyConnection, rules: Rules, pending: Sequence[Shard]) -> list[str]:
+    """What this import has left out of the shards that are done."""
+    found = catalog.execute(_REFUSED, [rules.session, [shard.number for shard in pending]]).fetchall()
+    return [line for (line,) in found]
+
+
 def _pending(destination: Destination) -> list[Shard]:
     """The shards that are not committed yet, in the run or in the session, or lack a document. The session is listed,
     as to look for each of its files is a request for every 256 images, one after the other."""
@@ -232,12 +255,10 @@ def _take_all(source: IncomingSource, destination: Destination, shards: Sequence
     masks, removed, refused = 0, 0, list[str]()
     with Progress("importing", sum(len(shard.image_ids) for shard in shards)) as progress:
         for shard in shards:
-            loaded = _load(source, destination, shard)
-            written = _write(destination, shard, loaded)
+            written = _write(destination, shard, _load(source, destination, shard))
             masks, removed = masks + written.masks, removed + written.removed
-            lines = loaded.lines + written.refused
-            refused += lines
-            progress.add(images=len(shard.image_ids), masks=written.masks, errors=len(lines))
+            refused += written.refused
+            progress.add(images=len(shard.image_ids), masks=written.masks, errors=len(written.refused))
     return Written(masks, removed, refused)
 
 
@@ -269,35 +290,37 @@ def _load(source: IncomingSource, destination: Destination, shard: Shard) -> Loa
     with ThreadPoolExecutor(_READERS) as readers:
         answers = list(readers.map(read, wanted))
     taken = [answer for answer in answers if isinstance(answer, Taken)]
-    lines = [answer for answer in answers if isinstance(answer, str)]
-    return Loaded(taken, lines + [line for image in taken for line in image.refused], sorted(unread))
+    lines = {image: answer for image, answer in zip(wanted, answers, strict=True) if isinstance(answer, str)}
+    return Loaded(taken, lines, sorted(unread))
 
 
 def _write(destination: Destination, shard: Shard, loaded: Loaded) -> Written:
     """Write one shard, what commits it last; a line is refused for each image whose rows break a rule."""
     store, rules, run, taken = destination.store, destination.rules, destination.run, loaded.taken
-    lines: list[str] = []
+    refused = loaded.refused()
     before = standing_before(destination.tables, shard.image_ids, rules)
-    human = [_annotations(image, rules, before[image.image_id], lines) for image in taken]
+    human = [_annotations(image, rules, before[image.image_id], refused) for image in taken]
     rows = pa.concat_tables([ANNOTATIONS.empty_table(), *human])
+    results = _checked(shard, loaded, run, refused) if run is not None and shard.run_lacks else []
     removed = pc.sum(rows["deleted"]).as_py() or 0
     part, written = shard.number + 1, len(rows) - removed
     key = annotations_key(rules.session, part)
     if len(rows):
         store.put(key, to_parquet_bytes(pa.concat_tables([rows, _overtaken(store, key, rows)])))
-    events = event_rows(taken, rules, run.run_id if run else None, shard.number, unread=loaded.unread)
+    events = event_rows(taken, rules, run.run_id if run else None, shard.number, refused=refused, unread=loaded.unread)
     store.put(events_key(rules.session, part), to_parquet_bytes(events))
     if run is not None and shard.run_lacks:
-        results = checked(run, _results(shard, loaded, run))
-        said = (None, _LEFT_OUT, UNREADABLE)
-        lines += [str(result.error_message) for result in results if result.error_class not in said]
-        outcomes = outcome_table(run.run_id, shard.number, results)
-        check_outcomes(outcomes)
-        made = mask_table(run, results)
-        store.put(masks_key(run.run_id, shard.number), to_parquet_bytes(made))
-        store.put(outcomes_key(run.run_id, shard.number), to_parquet_bytes(outcomes))
-        written += len(made)
-    return Written(written, removed, lines)
+        written += _write_run(store, run, shard.number, results)
+    return Written(written, removed, [line for lines in refused.values() for line in lines])
+
+
+def _write_run(store: Store, run: RunRecord, shard: int, results: Sequence[ImageResult]) -> int:
+    """Masks and outcomes of one shard of a run; how many masks these are."""
+    outcomes, made = outcome_table(run.run_id, shard, results), mask_table(run, results)
+    check_outcomes(outcomes)
+    store.put(masks_key(run.run_id, shard), to_parquet_bytes(made))
+    store.put(outcomes_key(run.run_id, shard), to_parquet_bytes(outcomes))
+    return len(made)
 
 
 def _overtaken(store: Store, key: str, rows: pa.Table) -> pa.Table:
@@ -310,13 +333,22 @@ def _overtaken(store: Store, key: str, rows: pa.Table) -> pa.Table:
     return before.filter(pc.invert(pc.is_in(before["mask_id"], rows["mask_id"].combine_chunks())))
 
 
-def _annotations(image: Taken, rules: Rules, before: Sequence[Row], lines: list[str]) -> pa.Table:
+def _annotations(image: Taken, rules: Rules, before: Sequence[Row], refused: Refused) -> pa.Table:
     """What is written of the human masks of an image; nothing, and a line, when one of them breaks a rule."""
     try:
         return follow(annotation_rows(image, rules), before, rules, is_whole=not image.refused)
     except RowError as error:
-        lines.append(one_line(error))
+        refused[image.image_id].append(one_line(error))
         return ANNOTATIONS.empty_table()
+
+
+def _checked(shard: Shard, loaded: Loaded, run: RunRecord, refused: Refused) -> list[ImageResult]:
+    """As `_results`, with a line for each image whose masks break a rule, which ends as an error."""
+    results = checked(run, _results(shard, loaded, run))
+    for result in results:
+        if result.error_class not in (None, _LEFT_OUT, UNREADABLE):
+            refused[result.image_id].append(str(result.error_message))
+    return results
 
 
 def _results(shard: Shard, loaded: Loaded, run: RunRecord) -> list[ImageResult]:

@@ -137,22 +137,33 @@ def annotation_rows(taken: Taken, rules: Rules) -> pa.Table:
 
 
 def event_rows(
-    images: Sequence[Taken], rules: Rules, run_id: str | None, shard: int, *, unread: Sequence[str] = ()
+    images: Sequence[Taken],
+    rules: Rules,
+    run_id: str | None,
+    shard: int,
+    *,
+    refused: Mapping[str, Sequence[str]],
+    unread: Sequence[str] = (),
 ) -> pa.Table:
-    """One row of EVENTS per image and per mask: what the source says that no column holds; and one for each image whose
+    """One row of EVENTS per image and per mask: what the source says that no column holds; and one for each image of
+    which nothing was taken. `refused` has, by image_id, lines about what was left out, `unread` the images whose
     document could not be read."""
     said: list[dict[str, object]] = []
     whose = Stage.AUTOMATIC if run_id else rules.stage or rules.default
+
+    def note(image_id: str, **more: object) -> None:
+        left_out = [redact(line) for line in refused.get(image_id, ())]
+        noted = {"source": redact(rules.source), "left_out": left_out} | more
+        said.append(_event(image_id, None, whose, rules.annotator, noted))
+
     for taken in images:
-        noted = {"source": redact(rules.source), "masks": len(taken.masks), "left_out": len(taken.refused)}
-        if taken.is_all and not taken.masks and not taken.refused:
-            noted["empty"] = True
-        said.append(_event(taken.image_id, None, whose, rules.annotator, noted))
+        is_empty = taken.is_all and not taken.masks and not taken.refused
+        note(taken.image_id, masks=len(taken.masks), **({"empty": True} if is_empty else {}))
         ids = _ids(taken, rules, run_id)
         for mask, stage, name in zip(taken.masks, taken.stages, ids, strict=True):
             said.append(_event(taken.image_id, name, stage, mask.origin.annotator or rules.annotator, mask.details))
-    noted = {"source": redact(rules.source), "unread": True}
-    said += [_event(image_id, None, whose, rules.annotator, noted) for image_id in unread]
+    for image_id in sorted((refused.keys() | set(unread)) - {taken.image_id for taken in images}):
+        note(image_id, **({"unread": True} if image_id in unread else {}))
     return _events(said, rules, shard)
 
 

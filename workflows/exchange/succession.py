@@ -1,8 +1,8 @@
 """How an import follows earlier ones of the same source: picture by picture, the newest word of a source stands.
 
 Nothing written is taken back. A mask that a corrected source has changed gets a revision more, one that it no longer
-holds a last revision that deletes it, and every reader sees what it sees after an annotator's corrections. What a
-person has changed or deleted since it was imported stays as that person left it.
+holds a last revision that deletes it, and every reader sees what it sees after an annotator's corrections; one that is
+as it was gets none. What a person has changed or deleted since it was imported stays as that person left it.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def standing_before(
 
 
 def follow(incoming: pa.Table, before: Sequence[Row], rules: Rules, *, is_whole: bool) -> pa.Table:
-    """What an import writes of an image: rows of ANNOTATIONS.
+    """What an import writes of an image: rows of ANNOTATIONS, those that stand already aside.
 
     Args:
         incoming: rows of ANNOTATIONS, the masks that the source holds.
@@ -109,12 +109,25 @@ def follow(incoming: pa.Table, before: Sequence[Row], rules: Rules, *, is_whole:
     held = incoming.to_pylist()
     latest = {row["mask_id"]: row for row in before}
     settled = {name for name, row in latest.items() if not is_import(row["session"])}
-    written = [row | {"revision": _next(latest.get(row["mask_id"]))} for row in held if row["mask_id"] not in settled]
+    changed = [
+        row for row in held if row["mask_id"] not in settled and not _stands(row, latest.get(row["mask_id"]), rules)
+    ]
+    written = [row | {"revision": _next(latest.get(row["mask_id"]))} for row in changed]
     names = settled | {row["mask_id"] for row in held}
     gone = [row for row in before if not row["deleted"] and row["mask_id"] not in names]
     if is_whole and not rules.is_automatic:
         written += [_removed(row, rules) for row in gone]
     return pa.Table.from_pylist(written, schema=ANNOTATIONS)
+
+
+def _stands(row: Row, before: Row | None, rules: Rules) -> bool:
+    """Whether a mask is what its latest revision says, whichever import wrote that, and when if no time is stated."""
+    if before is None:
+        return False
+    same = {"session": before["session"], "revision": before["revision"]}
+    if row["created_at"] == rules.now:
+        same["created_at"] = before["created_at"]
+    return row | same == before
 
 
 def _next(before: Row | None) -> int:

@@ -304,7 +304,7 @@ def test_masks_are_counted_anew_in_each_picture(engine: Engine, masked: Masked, 
     path.write_text(json.dumps(document))
     assert engine("import", out, back, "--stage", "assisted-manual").status == 0  # another content, another import
     revisions = rows(back, "SELECT mask_id FROM annotation_revisions")
-    assert len(revisions) == 2 * len(masked.masks)  # the last one deletes what is not there any more
+    assert len(revisions) == len(masked.masks) + 2  # one is changed, one deleted that is not there any more
     assert len(rows(back, "SELECT * FROM annotations")) == len(masked.masks) - 1
 
 
@@ -315,6 +315,8 @@ def test_what_breaks_a_rule_is_not_counted(engine: Engine, tmp_path: Path) -> No
     done = engine("import", tmp_path / "x.json", tmp_path / "data")
     found = rows(tmp_path / "data", "SELECT * FROM annotations")
     assert (done.status, f"{len(found)} masks imported" in done.out, len(found)) == (1, True, 2)
+    again = engine("import", tmp_path / "x.json", tmp_path / "data")
+    assert (again.status, again.err.count("left out: "), "stability_score" in again.err) == (1, 1, True)
 
 
 def test_from_and_into_an_object_store(engine: Engine, masked: Masked, bucket: str) -> None:

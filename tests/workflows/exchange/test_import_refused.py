@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.workflows.conftest import Engine, save_photos
+from tests.workflows.conftest import Engine, Finished, save_photos
 from tests.workflows.exchange.conftest import Masked, coco_document, replaced
 from tests.workflows.exchange.test_import import CVAT, rows, stated
 from workflows.exchange.commands import ImportConfig
@@ -40,6 +41,15 @@ def test_shapes_that_are_no_masks(
     assert finished.status == 1
     assert message in finished.err
     assert "2 masks imported" in finished.out
+    is_said_again(finished, engine("import", tmp_path / "tasks.xml", tmp_path / "data"))
+
+
+def is_said_again(first: Finished, again: Finished) -> None:
+    """The second import brings nothing more, and does not say that all is well."""
+    lines = re.findall("^left out: .*", first.err, re.MULTILINE)
+    assert lines
+    assert (again.status, re.findall("^left out: .*", again.err, re.MULTILINE)) == (1, lines)
+    assert again.out == re.sub(r": \d+ masks", ": 0 masks", first.out)
 
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa">]><annotations>&a;</annotations>'
@@ -99,6 +109,7 @@ def test_an_id_twice_on_one_picture_costs_its_second_mask(engine: Engine, tmp_pa
     assert (done.status, "3 masks imported" in done.out, "1 left out" in done.out) == (1, True, True)
     assert "mask 10: has the id of one before it on the same picture" in done.err
     assert len(rows(tmp_path / "data", "SELECT * FROM annotations")) == 3
+    is_said_again(done, engine("import", tmp_path / "x.json", tmp_path / "data"))
 
 
 def test_an_id_of_two_pictures_is_refused(engine: Engine, tmp_path: Path) -> None:
@@ -175,6 +186,7 @@ def test_sa1b_documents_that_lie_about_their_picture(engine: Engine, masked: Mas
     document["image"]["file_name"] = "../../secret.jpg"
     with replaced(out / "sa_1.json", json.dumps(document).encode()):
         finished = engine("import", out, tmp_path / "data")
+        is_said_again(finished, engine("import", out, tmp_path / "data"))
     assert finished.status == 1
     assert "file_name is '../../secret.jpg', the picture beside it another" in finished.err
     assert rows(tmp_path / "data", "SELECT status, count(*) AS n FROM outcomes GROUP BY 1 ORDER BY 1") == [
@@ -208,6 +220,7 @@ def test_a_picture_that_lost_all_of_its_masks_does_not_show_nothing(
     (out / "sa_1.json").write_text(json.dumps(document))
     finished = engine("import", out, data)
     assert finished.status == 1
+    is_said_again(finished, engine("import", out, data))
     key, (picture,) = document["annotations"][0]["id"], out.glob("sa_1.[jp][pn]g")
     assert f"left out: {picture}: mask {key}: an automatic mask needs point_coords; --stage assisted" in finished.err
     assert rows(data, "SELECT status, count(*) AS n FROM outcomes GROUP BY 1 ORDER BY 1") == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,35 @@ def test_the_newest_import_of_a_source_stands(source: Source) -> None:
         assert source.stands() == source.holds()
 
 
+def test_what_did_not_change_is_not_written_again(source: Source) -> None:
+    """A corrected source of a million masks would grow the data set by a million rows each time."""
+    source.bring(source.document)
+    assert ": 1 masks imported" in source.bring(source.corrected(corner=44.0))
+    revisions = "SELECT right(mask_id, 2), max(revision) FROM annotation_revisions GROUP BY 1 ORDER BY 1"
+    assert connect(str(source.data)).execute(revisions).fetchall() == [("10", 2), ("11", 1), ("12", 1), ("13", 1)]
+    renamed = source.corrected(corner=44.0)
+    source.bring(renamed, "--annotator", "Bob")  # who drew it is of a mask
+    assert {revision for _, revision in connect(str(source.data)).execute(revisions).fetchall()} == {2, 3}
+    assert source.stands() == source.holds()
+
+
+def test_a_time_that_a_source_states_is_part_of_a_mask(
+    engine: Engine, labelled: Callable[..., Path], tmp_path: Path
+) -> None:
+    tasks = labelled()
+    (task,) = json.loads(tasks.read_text())
+    for meta, moment, revisions in (("a", "31T12:00", {1}), ("b", "31T12:00", {1}), ("c", "30T12:00", {2})):
+        task["meta"] = meta  # another content, another import
+        task["annotations"][0]["created_at"] = f"2026-01-{moment}:00Z"
+        tasks.write_text(json.dumps([task]))
+        assert engine("import", tasks, tmp_path / "data").status == 0
+        found = connect(str(tmp_path / "data")).execute("SELECT DISTINCT revision FROM annotations").fetchall()
+        assert {revision for (revision,) in found} == revisions
+
+
 def test_what_is_removed_is_said_and_every_reader_sees_it(source: Source, engine: Engine, tmp_path: Path) -> None:
     source.bring(source.document)
-    assert "3 masks imported" in (said := source.bring(source.corrected(13)))
+    assert "0 masks imported" in (said := source.bring(source.corrected(13)))
     assert "1 removed that it no longer holds" in said
     assert "0 masks imported" in (said := source.bring(source.corrected(13)))
     assert "it no longer holds" not in said
