@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from sam_core.model.sam import Sam
 pytest.importorskip("fastapi", reason="needs the extra `annotate`")
 
 import uvicorn
+import uvicorn.server
 from fastapi.testclient import TestClient
 
 from schemas.layout import masks_key, outcomes_key, run_key
@@ -188,8 +191,9 @@ def running() -> Iterator[Callable[..., Running]]:
 
 @contextmanager
 def servers() -> Iterator[Callable[..., Running]]:
-    """Starts servers, which are stopped at the end."""
+    """Starts servers, which are stopped at the end; uvicorn looks for it 200 times a second instead of 10."""
     started = []
+    often = SimpleNamespace(**(vars(asyncio) | {"sleep": lambda seconds: asyncio.sleep(seconds / 20)}))
 
     def start(config: AnnotateConfig, *, runtime: Any = None, **changes: Any) -> Running:
         server = Running(replace(config, **changes), lambda: runtime)
@@ -197,9 +201,11 @@ def servers() -> Iterator[Callable[..., Running]]:
         started.append(server)
         return server
 
-    yield start
-    for server in started:
-        server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uvicorn.server, "asyncio", often)
+        yield start
+        for server in started:
+            server.stop()
 
 
 def save_photo(path: Path, pixels: np.ndarray) -> None:
