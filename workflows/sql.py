@@ -51,9 +51,10 @@ def sql(config: SqlConfig) -> int:
     schema, found = answer
     names = _unique(schema.names)
     write = {"table": _write_first, "csv": _write_csv, "json": _write_json}[config.format]
-    renamed = pa.schema([each.with_name(name) for each, name in zip(schema, names, strict=True)])
+    doubles = [_with_floats(each.type, pa.float64()) for each in schema]
+    written = pa.schema(list(zip(names, doubles, strict=True)))
     try:
-        write(renamed, (batch.rename_columns(names) for batch in _waited_for(connection, found)), sys.stdout)
+        write(written, (_as_written(batch, written) for batch in _waited_for(connection, found)), sys.stdout)
     except OverflowError as error:
         raise catalog.QueryError(f"{error}: cast the column to VARCHAR, as no date of Python's is that far") from error
     return 0
@@ -88,6 +89,28 @@ def _unique(names: list[str]) -> list[str]:
             unique = f"{name}_{number}"
         seen[unique] = None
     return list(seen)
+
+
+def _as_written(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The same, 32-bit floats as the doubles that read alike: 0.45, and not 0.44999998807907104."""
+    columns = [
+        found if found.type == field.type else found.cast(_with_floats(found.type, pa.string())).cast(field.type)
+        for found, field in zip(batch.columns, schema, strict=True)
+    ]
+    return pa.record_batch(columns, schema=schema)
+
+
+def _with_floats(kind: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """A type with another one in the place of 32-bit floats."""
+    if pa.types.is_float32(kind):
+        return other
+    if pa.types.is_struct(kind):
+        return pa.struct([each.with_type(_with_floats(each.type, other)) for each in kind])
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(_with_floats(kind.value_type, other)), kind.list_size)
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_with_floats(kind.value_type, other)))
+    return kind
 
 
 def connect(dataset: str | Path, *, memory: str | None = None) -> duckdb.DuckDBPyConnection:
@@ -150,7 +173,10 @@ def write_table(answer: pa.Table, stream: TextIO, *, of: int = 0) -> None:
     as a list."""
     console = Console(file=stream, width=None if stream.isatty() else 10_000, emoji=False)
     shown = [
-        ["" if value is None else "\n".join(map(visible, str(_shown(value)).split("\n"))) for value in row.values()]
+        [
+            "" if value is None else "\n".join(map(visible, str(value).split("\n")))
+            for value in map(_shown, row.values())
+        ]
         for row in answer.slice(0, ROWS_SHOWN).to_pylist()
     ]
     fits = sum(len(name) + 2 for name in answer.column_names) <= console.width

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -140,6 +141,22 @@ def test_sums_and_decimals_are_numbers(engine: Engine, dataset: str) -> None:
     assert row == {"masks": "1", "found": '{"all": 1}', "half": "2.50"}
     head, shown = engine("sql", dataset, "SELECT sum(n_masks) AS masks FROM outcomes").out.splitlines()
     assert (head, shown) == ("masks", "    1")
+
+
+@pytest.mark.parametrize("style", ["table", "csv", "json"])
+def test_scores_are_written_as_short_as_they_are(engine: Engine, dataset: str, style: str) -> None:
+    """As doubles, scores of 32 bits had nine digits more than they know: 0.44999998807907104."""
+    query = """
+    SELECT 0.45::FLOAT AS a, [0.1::FLOAT, NULL] AS b, {'x': 0.2::FLOAT, 'y': [0.3]::FLOAT[1]} AS c, 'nan'::FLOAT AS d,
+        0.45::FLOAT::DOUBLE AS e"""
+    done = engine("sql", dataset, query, "--format", style)
+    assert done.status == 0, done.err
+    numbers = re.findall(r"\d+\.\d+", done.out)
+    assert numbers == ["0.45", "0.1", "0.2", "0.3", "0.44999998807907104"]
+    assert ("None" in done.out) is False
+    scores = engine("sql", dataset, "SELECT predicted_iou FROM masks", "--format", "csv").out.splitlines()[1:]
+    stored = connect(dataset).sql("SELECT predicted_iou FROM masks").to_arrow_table()["predicted_iou"].to_numpy()
+    assert [np.float32(score) for score in scores] == stored.tolist()
 
 
 def test_a_decimal_keeps_its_digits_where_text_can_hold_them(engine: Engine, dataset: str) -> None:
